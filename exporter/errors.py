@@ -1,0 +1,140 @@
+"""
+Everything that can go wrong, as a tree.
+
+    ExporterError
+      ConfigError                bad file or flag; one line per problem          -> exit 2
+      StartError                 a port or a ledger that cannot be had           -> exit 3
+      PollError                  ends a poll; `.reason` is the metric label's value
+        ApiError                 `.status`, `.url` without query, `.request_id`, `.code`
+          AuthError              reason auth: 401; the token is renewed once, then the poll fails
+            CredentialsRefused   a wrong password or key, or a locked one: not tried again for a while
+          PermissionRefused      reason permission: 403
+          RateLimited            reason throttled: 429; `.retry_after_seconds`, `.limit`
+          ApiUnavailable         reason unavailable: 5xx, no connection; retried with backoff
+            ApiTimeout           reason timeout: no answer in time; retried with backoff
+          ContractError          reason contract: an answer that is not what the API documents
+        LedgerError              reason ledger: the record could not be read or written
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+Reason = Literal["auth", "permission", "throttled", "unavailable", "timeout", "contract", "ledger"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+
+class ExporterError(Exception):
+    """Base of every error this program raises on purpose."""
+
+
+class ConfigError(ExporterError):
+    """
+    A configuration or a flag that cannot be used.
+
+    Shape: `problems`, one line each, naming where, what was found and what was expected.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StartError(ExporterError):
+    """What `run` needs to start is not to be had."""
+
+
+class PollError(ExporterError):
+    """A poll that failed. `reason` is one of REASONS."""
+
+    reason: ClassVar[Reason]
+
+
+class LedgerError(PollError):
+    reason = "ledger"
+
+
+class ApiError(PollError):
+    """
+    The API did not give what was asked.
+
+    Shape: `status` is 0 where no answer came; `url` has no query; `code` is the API's own error code or "".
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, url: str = "", code: str = "", request_id: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.url = url
+        self.code = code
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        parts = [
+            self.message,
+            f"status={self.status}" if self.status else "",
+            f"code={self.code}" if self.code else "",
+            f"url={self.url}" if self.url else "",
+            f"request_id={self.request_id}" if self.request_id else "",
+        ]
+        return " ".join(part for part in parts if part)
+
+
+class AuthError(ApiError):
+    reason = "auth"
+
+
+class CredentialsRefused(AuthError):
+    """A wrong password or key: trying again would only lock the account."""
+
+
+class PermissionRefused(ApiError):
+    reason = "permission"
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `requests` in `period_seconds`."""
+
+    requests: float
+    period_seconds: float
+
+
+class RateLimited(ApiError):
+    """
+    Units: `retry_after_seconds` from Retry-After, or None; `limit` from the message, or None.
+    """
+
+    reason = "throttled"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        limit: RateLimit | None = None,
+        status: int = 429,
+        url: str = "",
+        code: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message, status=status, url=url, code=code, request_id=request_id)
+        self.retry_after_seconds = retry_after_seconds
+        self.limit = limit
+
+
+class ApiUnavailable(ApiError):
+    reason = "unavailable"
+
+
+class ApiTimeout(ApiUnavailable):
+    reason = "timeout"
+
+
+class ContractError(ApiError):
+    """Not retried: the same question would get the same answer. Names the field."""
+
+    reason = "contract"

@@ -1,0 +1,1 @@
+"""What Prometheus reads: the families, their samples and the rendered bytes."""

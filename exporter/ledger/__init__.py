@@ -1,0 +1,1 @@
+"""The durable record of every listed job and of what has been counted."""

@@ -1,0 +1,209 @@
+"""
+The words of the project: jobs, targets, and what is published of them.
+
+Units: every `*_ms` is Unix milliseconds UTC (a time) or milliseconds (a duration), as the API has them.
+Source: Huawei Cloud Octopus API reference, "querying the list of internal jobs", table 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from exporter.errors import REASONS, Reason
+
+JOB_TYPES = (
+    "PACKAGE_IMPORT",
+    "PACKAGE_DELETE",
+    "SCENARIO_AUTO_MINING",
+    "SCENARIO_TO_SIM",
+    "FRAME_EXTRACT",
+    "SCENARIO_EXTRACT",
+)
+IN_FLIGHT_STATUSES = ("QUEUING", "LAUNCHING", "RUNNING", "UPLOADING")
+FAILED_STATUSES = ("SUBMIT_FAILED", "RUN_FAILED", "UPLOAD_FAILED")
+TERMINAL_STATUSES = ("FINISHED", "STOPPED", *FAILED_STATUSES)
+STATUSES = (*IN_FLIGHT_STATUSES, *TERMINAL_STATUSES)
+
+_TERMINAL = frozenset(TERMINAL_STATUSES)
+_FAILED = frozenset(FAILED_STATUSES)
+
+
+def is_terminal(status: str) -> bool:
+    """Tell whether a job in this status has ended. A status nobody knows is in flight: it ends no run."""
+    return status in _TERMINAL
+
+
+def is_failed(status: str) -> bool:
+    """Tell whether a run that ended in this status has failed."""
+    return status in _FAILED
+
+
+class Job(msgspec.Struct, frozen=True, gc=False):
+    """One row of the job list. `msg_code` is "" where none came."""
+
+    id: int
+    job_type: str
+    status: str
+    created_ms: int
+    updated_ms: int
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    submitting_ms: int | None = None
+    running_ms: int | None = None
+    msg_code: str = ""
+    msg_error: str = ""
+    workspace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetKey:
+    """What a target is in the ledger: another name or another id is another target."""
+
+    project: str
+    project_id: str
+    workspace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    One (project, workspace) to poll.
+
+    Shape: `workspace` is the label ("0" where none is configured), `workspace_id` what is sent (None: nothing);
+    `job_types` empty means all; `credentials` is the configured name.
+    """
+
+    project: str
+    project_id: str
+    workspace: str
+    workspace_id: str | None
+    region: str
+    endpoint: str
+    path: str
+    job_types: tuple[str, ...]
+    credentials: str
+
+    @property
+    def key(self) -> TargetKey:
+        return TargetKey(self.project, self.project_id, self.workspace)
+
+    @property
+    def exported_job_types(self) -> tuple[str, ...]:
+        """The types whose series exist from the first publication on."""
+        return self.job_types or JOB_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """The job last counted in a series or bucket; `value` in the metric's unit (1 for a counter)."""
+
+    job_id: int
+    value: float
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterValue:
+    value: int = 0
+    exemplar: Exemplar | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramValue:
+    """
+    One histogram series.
+
+    Shape: `counts` has one number per bound and a last one for +Inf, each bucket by itself (not cumulative);
+    `exemplars` the same length. Units: `bounds` in seconds, `sum_ms` in milliseconds, exact.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum_ms: int = 0
+    exemplars: tuple[Exemplar | None, ...] = ()
+
+    @classmethod
+    def empty(cls, bounds: tuple[float, ...]) -> HistogramValue:
+        return cls(bounds, (0,) * (len(bounds) + 1), 0, (None,) * (len(bounds) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed run, as the status page lists it."""
+
+    job_id: int
+    job_type: str
+    status: str
+    msg_code: str
+    msg_error: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """
+    All that the ledger publishes of one target, at one commit.
+
+    Shape: `jobs`, `completed`, `running` by (job_type, status); `failures` by (job_type, status, msg_code);
+    `created`, `submitting` by job_type; the oldest by (job_type, in-flight status), absent where there is none;
+    `drift` by status. The values are what is to be shown: a series' first publication already stands at 0 here.
+    Everything known is zero-filled here.
+    """
+
+    jobs: Mapping[tuple[str, str], int]
+    oldest_created_ms: Mapping[tuple[str, str], int]
+    oldest_started_ms: Mapping[tuple[str, str], int]
+    created: Mapping[str, CounterValue]
+    completed: Mapping[tuple[str, str], CounterValue]
+    failures: Mapping[tuple[str, str, str], CounterValue]
+    submitting: Mapping[str, HistogramValue]
+    running: Mapping[tuple[str, str], HistogramValue]
+    drift: Mapping[str, int]
+    last_audit_ms: int | None
+    recent_failures: tuple[Failure, ...] = ()
+    baseline_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PollError:
+    """Why the last poll failed, for the status page."""
+
+    reason: Reason
+    message: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PollStatus:
+    """
+    How a target's polling goes, by our own clock.
+
+    Shape: `up` is None before the first poll has ended; `failures` and `full_syncs` by reason, zero-filled.
+    """
+
+    up: bool | None = None
+    duration_seconds: float | None = None
+    requests: int | None = None
+    last_success_ms: int | None = None
+    polls: int = 0
+    failures: Mapping[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    full_syncs: Mapping[str, int] = field(default_factory=dict)
+    error: PollError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSnapshot:
+    """
+    What is published of one target.
+
+    Shape: `totals` is None until the first complete poll or the restoring from the ledger; `stale` drops the
+    gauges (a target that has failed for longer than `metrics.max_age`), counters and histograms stay.
+    """
+
+    target: Target
+    totals: Totals | None
+    poll: PollStatus
+    stale: bool = False

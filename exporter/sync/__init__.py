@@ -1,0 +1,1 @@
+"""The poll: what to ask (planner), reading it whole (listing), what to count (transitions), when (poller)."""
