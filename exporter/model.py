@@ -27,6 +27,8 @@ FAILED_STATUSES = ("SUBMIT_FAILED", "RUN_FAILED", "UPLOAD_FAILED")
 TERMINAL_STATUSES = ("FINISHED", "STOPPED", *FAILED_STATUSES)
 STATUSES = (*IN_FLIGHT_STATUSES, *TERMINAL_STATUSES)
 
+FULL_SYNC_REASONS = ("first", "scheduled", "drift", "filters")
+
 _TERMINAL = frozenset(TERMINAL_STATUSES)
 _FAILED = frozenset(FAILED_STATUSES)
 
@@ -168,7 +170,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class PollError:
+class Fault:
     """Why the last poll failed, for the status page."""
 
     reason: Reason
@@ -190,8 +192,8 @@ class PollStatus:
     last_success_ms: int | None = None
     polls: int = 0
     failures: Mapping[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
-    full_syncs: Mapping[str, int] = field(default_factory=dict)
-    error: PollError | None = None
+    full_syncs: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(FULL_SYNC_REASONS, 0))
+    error: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
