@@ -127,7 +127,7 @@ class RateLimited(ApiError):
 
 
 class ApiUnavailable(ApiError):
-    reason = "unavailable"
+    reason: ClassVar[Reason] = "unavailable"
 
 
 class ApiTimeout(ApiUnavailable):

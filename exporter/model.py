@@ -74,8 +74,8 @@ class Target:
     """
     One (project, workspace) to poll.
 
-    Shape: `workspace` is the label ("0" where none is configured), `workspace_id` what is sent (None: nothing);
-    `job_types` empty means all; `credentials` is the configured name.
+    Shape: `workspace` is the label ("0" where none is configured), `workspace_id` what is sent (None:
+    nothing); `job_types` empty means all; `credentials` is the configured name.
     """
 
     project: str
@@ -150,9 +150,9 @@ class Totals:
     All that the ledger publishes of one target, at one commit.
 
     Shape: `jobs`, `completed`, `running` by (job_type, status); `failures` by (job_type, status, msg_code);
-    `created`, `submitting` by job_type; the oldest by (job_type, in-flight status), absent where there is none;
-    `drift` by status. The values are what is to be shown: a series' first publication already stands at 0 here.
-    Everything known is zero-filled here.
+    `created`, `submitting` by job_type; the oldest by (job_type, in-flight status), absent where there is
+    none; `drift` by status. Everything known is zero-filled here. The values are what is to be shown: a
+    series that was never shown before stands at 0 here, whatever it counted.
     """
 
     jobs: Mapping[tuple[str, str], int]
