@@ -152,7 +152,8 @@ class Totals:
     Shape: `jobs`, `completed`, `running` by (job_type, status); `failures` by (job_type, status, msg_code);
     `created`, `submitting` by job_type; the oldest by (job_type, in-flight status), absent where there is
     none; `drift` by status. Everything known is zero-filled here. The values are what is to be shown: a
-    series that was never shown before stands at 0 here, whatever it counted.
+    series that was never shown before stands at 0 here, whatever it counted. `baseline_ms` is None where all
+    history counts; `committed_ms` is our clock at the commit.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -167,6 +168,7 @@ class Totals:
     last_audit_ms: int | None
     recent_failures: tuple[Failure, ...] = ()
     baseline_ms: int | None = None
+    committed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,205 @@
+"""
+One poll's transaction: compare what is staged with what is known, count, and move the listing on.
+
+Everything here happens between one BEGIN and one COMMIT, so that a crash leaves either all of it or nothing:
+that, and comparing rows with rows, is what makes every run count once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from exporter.ledger.baselines import Baselines, rescope
+from exporter.ledger.protocol import CountingRules, Observation
+from exporter.ledger.series import add_to_series, drop_changed_histograms, keep_failures, known_codes
+from exporter.ledger.staging import MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
+from exporter.ledger.tally import Tally
+from exporter.ledger.totals import TargetRow, read_target, read_totals, target_id, types_to_show
+from exporter.model import TERMINAL_STATUSES, Job, Target, Totals, is_terminal
+from exporter.sync.transitions import KnownJob, Transition, transition
+
+_CHUNK = 2000
+# A server that stamps rows this much later than its own clock does not stamp them by that clock.
+_CLOCK_TOLERANCE_MS = 60_000
+
+# A terminal job that is new to us and outside the lookback is none of our business; one that we know is,
+# because its run may have ended since.
+_CHANGED = f"""
+    SELECT staged.id, staged.job_type, staged.status, staged.created_ms, staged.updated_ms,
+        staged.started_ms, staged.ended_ms, staged.submitting_ms, staged.running_ms,
+        staged.msg_code, staged.msg_error,
+        known.id, known.job_type, known.status, known.created_ms, known.updated_ms,
+        known.started_ms, known.ended_ms, known.counted_start_ms, known.listed
+    FROM staged LEFT JOIN jobs AS known ON known.target = staged.target AND known.id = staged.id
+    WHERE staged.target = :target AND staged.wanted = 1
+        AND iif(known.id IS NULL,
+            staged.created_ms >= :horizon OR staged.status NOT IN {TERMINAL_STATUSES},
+            known.listed = 0 OR known.status <> staged.status OR known.job_type <> staged.job_type
+                OR known.updated_ms <> staged.updated_ms OR known.started_ms IS NOT staged.started_ms
+                OR known.ended_ms IS NOT staged.ended_ms)
+    ORDER BY staged.id
+"""  # noqa: S608 - constants only
+_KEEP = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MOVE = """
+    INSERT INTO listing VALUES (?, ?, ?, ?)
+    ON CONFLICT (target, job_type, status) DO UPDATE SET jobs = jobs + excluded.jobs
+"""
+
+
+def record(db: sqlite3.Connection, observation: Observation, rules: CountingRules) -> Totals:
+    """Fold what is staged of a target into the ledger; see protocol.Ledger.record."""
+    target = target_id(db, observation.target)
+    db.execute("BEGIN IMMEDIATE")
+    row = read_target(db, target)
+    baselines = _baselines(db, row, observation, rules)
+    _leave_scope(db, target, observation.target)
+    drop_changed_histograms(db, target, rules)
+    tally = _fold(db, target, observation, rules, baselines)
+    _unlist_missing(db, target, observation.horizon_ms)
+    _prune(db, target, observation.horizon_ms)
+    add_to_series(db, target, tally, row.shown_types, row.commits + 1)
+    keep_failures(db, target, tally.failures)
+    _close(db, target, observation, baselines)
+    db.execute("COMMIT")
+    clear(db, target)
+    totals = read_totals(db, observation.target, rules)
+    assert totals is not None  # it was committed just now
+    return totals
+
+
+def _baselines(
+    db: sqlite3.Connection, row: TargetRow, observation: Observation, rules: CountingRules
+) -> Baselines:
+    began_ms: int | None = observation.began_ms
+    (newest,) = db.execute("SELECT max(updated_ms) FROM staged WHERE target = ?", (row.id,)).fetchone()
+    if newest is not None and newest > observation.server_now_ms + _CLOCK_TOLERANCE_MS:
+        began_ms = newest
+    return rescope(
+        row.baselines,
+        observation.target.job_types,
+        None if rules.count_history else began_ms,
+        row.forgotten_before_ms,
+    )
+
+
+def _leave_scope(db: sqlite3.Connection, target: int, configured: Target) -> None:
+    """Drop the rows of job types that are not polled any more; what they did meanwhile is not known."""
+    if not configured.job_types:
+        return
+    listed = {
+        kind for (kind,) in db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target,))
+    }
+    for kind in listed - set(configured.job_types):
+        db.execute("DELETE FROM jobs WHERE target = ? AND job_type = ?", (target, kind))
+        db.execute("DELETE FROM listing WHERE target = ? AND job_type = ?", (target, kind))
+
+
+def _fold(
+    db: sqlite3.Connection,
+    target: int,
+    observation: Observation,
+    rules: CountingRules,
+    baselines: Baselines,
+) -> Tally:
+    tally = Tally(rules, known_codes(db, target))
+    moves = _Moves(db, target)
+    for job, known in _changed(db, target, observation.horizon_ms):
+        change = transition(known, job, baselines.of(job.job_type))
+        if change is not None:
+            tally.add(job, change)
+            moves.add(job.id, known, change)
+    moves.flush()
+    return tally
+
+
+def _changed(
+    db: sqlite3.Connection, target: int, horizon_ms: int | None
+) -> Iterator[tuple[Job, KnownJob | None]]:
+    cursor = db.execute(_CHANGED, {"target": target, "horizon": horizon_ms or 0})
+    while rows := cursor.fetchmany(_CHUNK):
+        for row in rows:
+            yield Job(*row[:11]), None if row[11] is None else KnownJob(*row[12:19], listed=bool(row[19]))
+
+
+class _Moves:
+    """The rows to write, some thousands at a time, and how they move the listing's numbers."""
+
+    def __init__(self, db: sqlite3.Connection, target: int) -> None:
+        self._db = db
+        self._target = target
+        self._rows: list[tuple[object, ...]] = []
+        self._listing: Counter[tuple[str, str]] = Counter()
+
+    def add(self, job_id: int, known: KnownJob | None, change: Transition) -> None:
+        if known is not None and known.listed:
+            self._listing[known.job_type, known.status] -= 1
+        now = change.known
+        self._listing[now.job_type, now.status] += 1
+        times = (now.created_ms, now.updated_ms, now.started_ms, now.ended_ms, now.counted_start_ms)
+        in_flight = not is_terminal(now.status)
+        self._rows.append((self._target, job_id, now.job_type, now.status, *times, True, in_flight))
+        if len(self._rows) >= _CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        self._db.executemany(_KEEP, self._rows)
+        _move_listing(self._db, self._target, self._listing)
+        self._rows.clear()
+        self._listing.clear()
+
+
+def _move_listing(db: sqlite3.Connection, target: int, moves: Counter[tuple[str, str]]) -> None:
+    db.executemany(_MOVE, [(target, kind, status, jobs) for (kind, status), jobs in moves.items()])
+
+
+def _unlist_missing(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
+    """
+    Take what a complete listing did not show out of the listing.
+
+    The rows stay until they leave the lookback: a job that shows up again is compared with what was counted.
+    """
+    given = {"target": target, "horizon": horizon_ms or 0}
+    for missing in (MISSING_IN_FLIGHT, MISSING_TERMINAL):
+        _subtract(db, target, missing, given)
+        db.execute(f"UPDATE jobs AS known SET listed = 0, in_flight = 0 WHERE {missing}", given)  # noqa: S608
+
+
+def _prune(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
+    """Forget the rows that have left the lookback; no counter is touched."""
+    if horizon_ms is None:
+        return
+    given = {"target": target, "horizon": horizon_ms}
+    outside = "known.target = :target AND known.in_flight = 0 AND known.created_ms < :horizon"
+    _subtract(db, target, f"{outside} AND known.listed = 1", given)
+    db.execute(f"DELETE FROM jobs AS known WHERE {outside}", given)  # noqa: S608 - constants only
+    db.execute(
+        "UPDATE targets SET forgotten_before_ms = max(coalesce(forgotten_before_ms, 0), :horizon) WHERE id = :target",
+        given,
+    )
+
+
+def _subtract(db: sqlite3.Connection, target: int, which: str, given: dict[str, int]) -> None:
+    leaving = db.execute(
+        f"SELECT job_type, status, count(*) FROM jobs AS known WHERE {which} GROUP BY job_type, status",  # noqa: S608
+        given,
+    )
+    _move_listing(db, target, Counter({(kind, status): -jobs for kind, status, jobs in leaving}))
+
+
+def _close(db: sqlite3.Connection, target: int, observation: Observation, baselines: Baselines) -> None:
+    types = types_to_show(db, target, observation.target)
+    db.execute(
+        """
+        UPDATE targets SET commits = commits + 1, committed_ms = ?, baselines = ?, shown_types = ? WHERE id = ?
+        """,
+        (
+            observation.now_ms,
+            msgspec.json.encode(baselines.at_ms).decode(),
+            msgspec.json.encode(types).decode(),
+            target,
+        ),
+    )

@@ -1,0 +1,104 @@
+"""
+The tables of the SQLite ledger, version by version.
+
+`targets` has a row per target; everything else hangs on its id. Times are milliseconds. Lists and maps that
+are only ever read whole are JSON. `listing` is the number of listed `jobs` per type and status, kept with
+them, so that no poll counts rows. `born` is the commit of the target that first wrote a series: up to the
+next one the series is shown at 0, so that Prometheus sees it rise from there (contract, rule 2).
+"""
+
+APPLICATION_ID = 0x4F435450  # "OCTP", to know our own files from other people's
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE targets (
+        id INTEGER PRIMARY KEY,
+        project TEXT NOT NULL,
+        project_id TEXT NOT NULL,
+        workspace TEXT NOT NULL,
+        commits INTEGER NOT NULL DEFAULT 0,
+        committed_ms INTEGER,
+        baselines TEXT NOT NULL DEFAULT '{}',
+        forgotten_before_ms INTEGER,
+        shown_types TEXT NOT NULL DEFAULT '[]',
+        UNIQUE (project, project_id, workspace)
+    ) STRICT;
+
+    CREATE TABLE jobs (
+        target INTEGER NOT NULL REFERENCES targets (id),
+        id INTEGER NOT NULL,
+        job_type TEXT NOT NULL,
+        status TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        updated_ms INTEGER NOT NULL,
+        started_ms INTEGER,
+        ended_ms INTEGER,
+        counted_start_ms INTEGER,
+        listed INTEGER NOT NULL,
+        in_flight INTEGER NOT NULL,
+        PRIMARY KEY (target, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX jobs_by_creation ON jobs (target, created_ms) WHERE in_flight = 0;
+    CREATE INDEX jobs_in_flight ON jobs (target, job_type, status, created_ms, started_ms) WHERE in_flight = 1;
+
+    CREATE TABLE listing (
+        target INTEGER NOT NULL REFERENCES targets (id),
+        job_type TEXT NOT NULL,
+        status TEXT NOT NULL,
+        jobs INTEGER NOT NULL,
+        PRIMARY KEY (target, job_type, status)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE counters (
+        target INTEGER NOT NULL REFERENCES targets (id),
+        family TEXT NOT NULL,
+        job_type TEXT NOT NULL,
+        status TEXT NOT NULL,
+        msg_code TEXT NOT NULL,
+        born INTEGER NOT NULL,
+        value INTEGER NOT NULL,
+        exemplar TEXT,
+        PRIMARY KEY (target, family, job_type, status, msg_code)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE histograms (
+        target INTEGER NOT NULL REFERENCES targets (id),
+        family TEXT NOT NULL,
+        job_type TEXT NOT NULL,
+        status TEXT NOT NULL,
+        born INTEGER NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (target, family, job_type, status)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE recent_failures (
+        target INTEGER NOT NULL REFERENCES targets (id),
+        at_ms INTEGER NOT NULL,
+        failure TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX recent_failures_by_time ON recent_failures (target, at_ms);
+    """,
+)
+VERSION = len(MIGRATIONS)
+
+STAGING = """
+    CREATE TEMP TABLE staged (
+        target INTEGER NOT NULL,
+        id INTEGER NOT NULL,
+        job_type TEXT NOT NULL,
+        status TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        updated_ms INTEGER NOT NULL,
+        started_ms INTEGER,
+        ended_ms INTEGER,
+        submitting_ms INTEGER,
+        running_ms INTEGER,
+        msg_code TEXT NOT NULL,
+        msg_error TEXT NOT NULL,
+        wanted INTEGER NOT NULL,
+        first_pass INTEGER NOT NULL,
+        last_pass INTEGER NOT NULL,
+        repeated INTEGER NOT NULL,
+        PRIMARY KEY (target, id)
+    ) WITHOUT ROWID
+"""

@@ -1,0 +1,170 @@
+"""
+The ledger in one SQLite file: its thread, its file and what makes the file unusable.
+
+One connection lives in one thread of its own; the event loop hands it work and waits. WAL with
+synchronous=FULL: what was committed outlives kill -9 and a power cut alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from exporter.errors import LedgerError, StartError
+from exporter.ledger import staging
+from exporter.ledger.protocol import CountingRules, Missing, Observation, Staged
+from exporter.ledger.record import record
+from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
+from exporter.ledger.totals import read_totals, target_id
+from exporter.model import Job, Target, Totals
+
+R = TypeVar("R")
+
+_BUSY_SECONDS = 2.0
+
+
+class SqliteLedger:
+    """
+    The embedded ledger; implements protocol.Ledger.
+
+    Raises: StartError from `open` where the file is locked, damaged, foreign, newer or out of reach; it is
+    then left as it was.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, lock: int | None) -> None:
+        self._connection = connection
+        self._thread = thread
+        self._lock = lock
+
+    @classmethod
+    async def open(cls, path: Path | None) -> SqliteLedger:
+        """Open the ledger at `path`, making or migrating it; None keeps it in memory."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        lock: int | None = None
+        try:
+            lock = None if path is None else _lock(path)
+            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+        except BaseException:
+            thread.shutdown()
+            if lock is not None:
+                os.close(lock)
+            raise
+        return cls(connection, thread, lock)
+
+    async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
+        return await self._run(lambda db: read_totals(db, target, rules))
+
+    async def begin(self, target: Target) -> None:
+        await self._run(lambda db: staging.clear(db, target_id(db, target)))
+
+    async def stage(self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], pass_no: int) -> None:
+        await self._run(lambda db: staging.stage(db, target_id(db, target), jobs, wanted, pass_no))
+
+    async def staged(self, target: Target, first_pass: int, pass_no: int) -> Staged:
+        return await self._run(lambda db: staging.count(db, target_id(db, target), first_pass, pass_no))
+
+    async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
+        return await self._run(lambda db: staging.missing(db, target_id(db, target), horizon_ms, most))
+
+    async def record(self, observation: Observation, rules: CountingRules) -> Totals:
+        return await self._run(lambda db: record(db, observation, rules))
+
+    async def close(self) -> None:
+        await self._run(lambda db: db.close())
+        self._thread.shutdown()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        try:
+            return work(self._connection)
+        except sqlite3.Error as exc:
+            raise LedgerError(f"the ledger cannot be used: {exc}") from exc
+        finally:
+            with suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.rollback()
+
+
+def _lock(path: Path) -> int:
+    """Hold the file for this process. SQLite's own locks are of another kind and not in the way."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as exc:
+        raise StartError(f"ledger {path}: {exc.strerror or exc}") from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(descriptor)
+        raise StartError(f"ledger {path}: in use by another process") from exc
+    return descriptor
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    try:
+        if path is not None:
+            _inspect(path)
+        connection = sqlite3.connect(path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            _prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as exc:
+        raise StartError(f"ledger {path or 'in memory'}: {_reason(exc)}") from exc
+    return connection
+
+
+def _inspect(path: Path) -> None:
+    """Look at the file before anything may write to it."""
+    if path.stat().st_size == 0:
+        return
+    with closing(
+        sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+    ) as db:
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            raise StartError(f"ledger {path}: a database, but not a ledger of octopus-exporter")
+        if version > VERSION:
+            raise StartError(
+                f"ledger {path}: written by a newer version (schema {version}; this one knows {VERSION})"
+            )
+        problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise StartError(f"ledger {path}: damaged: {' '.join(problem.split())}")
+
+
+def _reason(exc: sqlite3.Error) -> str:
+    code = getattr(exc, "sqlite_errorname", "")
+    if code == "SQLITE_NOTADB":
+        return "not an SQLite database"
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return "locked by another process"
+    if code.startswith("SQLITE_CORRUPT"):
+        return f"damaged: {exc}"
+    return str(exc)
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("BEGIN EXCLUSIVE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    for migration in MIGRATIONS[version:]:
+        for statement in migration.split(";"):
+            db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {VERSION}")
+    db.execute("COMMIT")
+    db.execute(STAGING)

@@ -1,0 +1,94 @@
+"""The rows a poll has read so far, in a temporary table: on disk when there are many, gone with the process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from exporter.ledger.protocol import Missing, Staged
+from exporter.model import Job
+
+# Of two copies of a row the one updated later stays; of two equally old ones the one read later.
+_STAGE = """
+    INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
+    ON CONFLICT (target, id) DO UPDATE SET
+        job_type = iif(excluded.updated_ms >= updated_ms, excluded.job_type, job_type),
+        status = iif(excluded.updated_ms >= updated_ms, excluded.status, status),
+        created_ms = iif(excluded.updated_ms >= updated_ms, excluded.created_ms, created_ms),
+        started_ms = iif(excluded.updated_ms >= updated_ms, excluded.started_ms, started_ms),
+        ended_ms = iif(excluded.updated_ms >= updated_ms, excluded.ended_ms, ended_ms),
+        submitting_ms = iif(excluded.updated_ms >= updated_ms, excluded.submitting_ms, submitting_ms),
+        running_ms = iif(excluded.updated_ms >= updated_ms, excluded.running_ms, running_ms),
+        msg_code = iif(excluded.updated_ms >= updated_ms, excluded.msg_code, msg_code),
+        msg_error = iif(excluded.updated_ms >= updated_ms, excluded.msg_error, msg_error),
+        wanted = iif(excluded.updated_ms >= updated_ms, excluded.wanted, wanted),
+        updated_ms = max(excluded.updated_ms, updated_ms),
+        repeated = iif(last_pass = excluded.last_pass, repeated, last_pass = excluded.last_pass - 1),
+        last_pass = excluded.last_pass
+"""
+
+_MISSING = """
+    known.target = :target AND known.listed = 1 AND {which}
+      AND NOT EXISTS (
+        SELECT 1 FROM staged
+        WHERE staged.target = known.target AND staged.id = known.id AND staged.wanted = 1
+      )
+"""
+MISSING_IN_FLIGHT = _MISSING.format(which="known.in_flight = 1")
+MISSING_TERMINAL = _MISSING.format(which="known.in_flight = 0 AND known.created_ms >= :horizon")
+
+
+def clear(db: sqlite3.Connection, target: int) -> None:
+    db.execute("DELETE FROM staged WHERE target = ?", (target,))
+
+
+def stage(
+    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], pass_no: int
+) -> None:
+    db.execute("BEGIN")
+    db.executemany(
+        _STAGE,
+        [_row(target, job, want, pass_no) for job, want in zip(jobs, wanted, strict=True)],
+    )
+    db.execute("COMMIT")
+
+
+def _row(target: int, job: Job, wanted: bool, pass_no: int) -> tuple[object, ...]:
+    return (
+        target,
+        job.id,
+        job.job_type,
+        job.status,
+        job.created_ms,
+        job.updated_ms,
+        job.started_ms,
+        job.ended_ms,
+        job.submitting_ms,
+        job.running_ms,
+        job.msg_code,
+        job.msg_error,
+        wanted,
+        pass_no,
+        pass_no,
+    )
+
+
+def count(db: sqlite3.Connection, target: int, first_pass: int, pass_no: int) -> Staged:
+    row = db.execute(
+        """
+        SELECT total(last_pass = :pass), total(last_pass >= :first), total(last_pass = :pass AND repeated)
+        FROM staged WHERE target = :target
+        """,
+        {"target": target, "first": first_pass, "pass": pass_no},
+    ).fetchone()
+    return Staged(*map(int, row))
+
+
+def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: int) -> Missing:
+    given = {"target": target, "horizon": horizon_ms or 0}
+    in_flight = db.execute(f"SELECT known.id FROM jobs AS known WHERE {MISSING_IN_FLIGHT}", given)  # noqa: S608 - constants only
+    (total,) = db.execute(f"SELECT count(*) FROM jobs AS known WHERE {MISSING_TERMINAL}", given).fetchone()  # noqa: S608
+    terminal = db.execute(
+        f"SELECT known.id FROM jobs AS known WHERE {MISSING_TERMINAL} LIMIT :most", given | {"most": most}
+    )
+    return Missing(tuple(row[0] for row in in_flight), tuple(row[0] for row in terminal), total)

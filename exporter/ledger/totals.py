@@ -1,0 +1,171 @@
+"""From the SQLite ledger's tables to what is published of a target."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypedDict
+
+import msgspec
+
+from exporter.ledger.baselines import latest
+from exporter.ledger.protocol import CountingRules
+from exporter.ledger.series import read_counters, read_failures, read_histograms
+from exporter.ledger.tally import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING, SeriesKey
+from exporter.model import (
+    FAILED_STATUSES,
+    JOB_TYPES,
+    STATUSES,
+    TERMINAL_STATUSES,
+    CounterValue,
+    HistogramValue,
+    Target,
+    Totals,
+)
+
+_ZERO = CounterValue()
+
+
+class _Oldest(TypedDict):
+    oldest_created_ms: dict[tuple[str, str], int]
+    oldest_started_ms: dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """
+    A target as the ledger has it.
+
+    Shape: `baselines` as baselines.Baselines.at_ms; `shown_types` had their series published at `commits`.
+    """
+
+    id: int
+    commits: int
+    committed_ms: int | None
+    baselines: dict[str, int | None]
+    forgotten_before_ms: int | None
+    shown_types: frozenset[str]
+
+
+_baselines = msgspec.json.Decoder(dict[str, int | None]).decode
+_types = msgspec.json.Decoder(frozenset[str]).decode
+
+
+def target_id(db: sqlite3.Connection, target: Target) -> int:
+    """Give a target's id in the ledger, making its row where it is new."""
+    key = (target.project, target.project_id, target.workspace)
+    found = _find(db, target)
+    if found is not None:
+        return found
+    cursor = db.execute("INSERT INTO targets (project, project_id, workspace) VALUES (?, ?, ?)", key)
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def _find(db: sqlite3.Connection, target: Target) -> int | None:
+    row = db.execute(
+        "SELECT id FROM targets WHERE project = ? AND project_id = ? AND workspace = ?",
+        (target.project, target.project_id, target.workspace),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
+    commits, committed_ms, baselines, forgotten, types = db.execute(
+        "SELECT commits, committed_ms, baselines, forgotten_before_ms, shown_types FROM targets WHERE id = ?",
+        (target,),
+    ).fetchone()
+    return TargetRow(target, commits, committed_ms, _baselines(baselines), forgotten, _types(types))
+
+
+def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tuple[str, ...]:
+    """Give the configured types, or else the documented ones and then those the API has invented since."""
+    if target.job_types:
+        return target.job_types
+    rows = db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target_row,))
+    return (*JOB_TYPES, *sorted({name for (name,) in rows} - set(JOB_TYPES)))
+
+
+def read_totals(db: sqlite3.Connection, target: Target, rules: CountingRules) -> Totals | None:
+    """Give what was last committed of a target, None where nothing ever was."""
+    found = _find(db, target)
+    if found is None:
+        return None
+    row = read_target(db, found)
+    if row.commits == 0 or row.committed_ms is None:
+        return None
+    types = types_to_show(db, found, target)
+    counters = _counters(db, row, types)
+    histograms = _histograms(db, row, rules)
+    return Totals(
+        jobs=_jobs(db, found, types),
+        **_oldest(db, found),
+        created={kind: counters.get(SeriesKey(CREATED, kind), _ZERO) for kind in types},
+        completed={
+            (kind, status): counters.get(SeriesKey(COMPLETED, kind, status), _ZERO)
+            for kind in types
+            for status in TERMINAL_STATUSES
+        },
+        failures={
+            (key.job_type, key.status, key.msg_code): value
+            for key, value in counters.items()
+            if key.family == FAILURES
+        },
+        submitting={
+            kind: histograms.get(SeriesKey(SUBMITTING, kind), HistogramValue.empty(rules.submitting_bounds))
+            for kind in types
+        },
+        running={
+            (kind, status): histograms.get(
+                SeriesKey(RUNNING, kind, status), HistogramValue.empty(rules.running_bounds)
+            )
+            for kind in types
+            for status in TERMINAL_STATUSES
+        },
+        drift=dict.fromkeys(STATUSES, 0),
+        last_audit_ms=None,
+        recent_failures=read_failures(db, found),
+        baseline_ms=latest(row.baselines),
+        committed_ms=row.committed_ms,
+    )
+
+
+def _counters(db: sqlite3.Connection, row: TargetRow, types: Iterable[str]) -> dict[SeriesKey, CounterValue]:
+    """Give the counters as they are to be shown: those born at the last commit stand at 0."""
+    wanted = frozenset(types)
+    zeros = {SeriesKey(FAILURES, kind, status): _ZERO for kind in types for status in FAILED_STATUSES}
+    return zeros | {
+        key: _ZERO if born == row.commits else value
+        for key, (born, value) in read_counters(db, row.id).items()
+        if key.job_type in wanted
+    }
+
+
+def _histograms(
+    db: sqlite3.Connection, row: TargetRow, rules: CountingRules
+) -> dict[SeriesKey, HistogramValue]:
+    return {
+        key: HistogramValue.empty(value.bounds) if born == row.commits else value
+        for key, (born, value) in read_histograms(db, row.id, rules).items()
+    }
+
+
+def _jobs(db: sqlite3.Connection, target: int, types: Iterable[str]) -> dict[tuple[str, str], int]:
+    rows = db.execute("SELECT job_type, status, jobs FROM listing WHERE target = ?", (target,))
+    listed = {(kind, status): jobs for kind, status, jobs in rows}
+    return {(kind, status): 0 for kind in types for status in STATUSES} | listed
+
+
+def _oldest(db: sqlite3.Connection, target: int) -> _Oldest:
+    rows = db.execute(
+        """
+        SELECT job_type, status, min(created_ms), min(started_ms) FROM jobs
+        WHERE target = ? AND in_flight = 1 GROUP BY job_type, status
+        """,
+        (target,),
+    ).fetchall()
+    return {
+        "oldest_created_ms": {(kind, status): created for kind, status, created, _ in rows},
+        "oldest_started_ms": {(kind, status): start for kind, status, _, start in rows if start is not None},
+    }
