@@ -66,9 +66,7 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     _close(db, target, observation, baselines)
     db.execute("COMMIT")
     clear(db, target)
-    totals = read_totals(db, observation.target, rules)
-    assert totals is not None  # it was committed just now
-    return totals
+    return read_totals(db, read_target(db, target), observation.target, rules)
 
 
 def _baselines(
@@ -90,10 +88,8 @@ def _leave_scope(db: sqlite3.Connection, target: int, configured: Target) -> Non
     """Drop the rows of job types that are not polled any more; what they did meanwhile is not known."""
     if not configured.job_types:
         return
-    listed = {
-        kind for (kind,) in db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target,))
-    }
-    for kind in listed - set(configured.job_types):
+    listed = db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target,)).fetchall()
+    for kind in {kind for (kind,) in listed} - set(configured.job_types):
         db.execute("DELETE FROM jobs WHERE target = ? AND job_type = ?", (target, kind))
         db.execute("DELETE FROM listing WHERE target = ? AND job_type = ?", (target, kind))
 
@@ -122,7 +118,7 @@ def _changed(
     cursor = db.execute(_CHANGED, {"target": target, "horizon": horizon_ms or 0})
     while rows := cursor.fetchmany(_CHUNK):
         for row in rows:
-            yield Job(*row[:11]), None if row[11] is None else KnownJob(*row[12:19], listed=bool(row[19]))
+            yield Job(*row[:11]), None if row[11] is None else KnownJob(*row[12:19], bool(row[19]))
 
 
 class _Moves:
@@ -177,7 +173,10 @@ def _prune(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
     _subtract(db, target, f"{outside} AND known.listed = 1", given)
     db.execute(f"DELETE FROM jobs AS known WHERE {outside}", given)  # noqa: S608 - constants only
     db.execute(
-        "UPDATE targets SET forgotten_before_ms = max(coalesce(forgotten_before_ms, 0), :horizon) WHERE id = :target",
+        """
+        UPDATE targets SET forgotten_before_ms = max(coalesce(forgotten_before_ms, 0), :horizon)
+        WHERE id = :target
+        """,
         given,
     )
 
@@ -194,7 +193,8 @@ def _close(db: sqlite3.Connection, target: int, observation: Observation, baseli
     types = types_to_show(db, target, observation.target)
     db.execute(
         """
-        UPDATE targets SET commits = commits + 1, committed_ms = ?, baselines = ?, shown_types = ? WHERE id = ?
+        UPDATE targets SET commits = commits + 1, committed_ms = ?, baselines = ?, shown_types = ?
+        WHERE id = ?
         """,
         (
             observation.now_ms,

@@ -17,7 +17,7 @@ MIGRATIONS: tuple[str, ...] = (
         project_id TEXT NOT NULL,
         workspace TEXT NOT NULL,
         commits INTEGER NOT NULL DEFAULT 0,
-        committed_ms INTEGER,
+        committed_ms INTEGER NOT NULL DEFAULT 0,
         baselines TEXT NOT NULL DEFAULT '{}',
         forgotten_before_ms INTEGER,
         shown_types TEXT NOT NULL DEFAULT '[]',
@@ -39,7 +39,8 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (target, id)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX jobs_by_creation ON jobs (target, created_ms) WHERE in_flight = 0;
-    CREATE INDEX jobs_in_flight ON jobs (target, job_type, status, created_ms, started_ms) WHERE in_flight = 1;
+    CREATE INDEX jobs_in_flight ON jobs (target, job_type, status, created_ms, started_ms)
+        WHERE in_flight = 1;
 
     CREATE TABLE listing (
         target INTEGER NOT NULL REFERENCES targets (id),

@@ -22,7 +22,7 @@ from exporter.ledger import staging
 from exporter.ledger.protocol import CountingRules, Missing, Observation, Staged
 from exporter.ledger.record import record
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
-from exporter.ledger.totals import read_totals, target_id
+from exporter.ledger.totals import restore, target_id
 from exporter.model import Job, Target, Totals
 
 R = TypeVar("R")
@@ -59,7 +59,7 @@ class SqliteLedger:
         return cls(connection, thread, lock)
 
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
-        return await self._run(lambda db: read_totals(db, target, rules))
+        return await self._run(lambda db: restore(db, target, rules))
 
     async def begin(self, target: Target) -> None:
         await self._run(lambda db: staging.clear(db, target_id(db, target)))

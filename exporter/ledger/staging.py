@@ -1,4 +1,4 @@
-"""The rows a poll has read so far, in a temporary table: on disk when there are many, gone with the process."""
+"""The rows a poll has read so far, in a temporary table: on disk if they are many, gone with the process."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ _MISSING = """
 """
 MISSING_IN_FLIGHT = _MISSING.format(which="known.in_flight = 1")
 MISSING_TERMINAL = _MISSING.format(which="known.in_flight = 0 AND known.created_ms >= :horizon")
+_LISTED_IN_FLIGHT = f"SELECT known.id FROM jobs AS known WHERE {MISSING_IN_FLIGHT}"  # noqa: S608 - constants
+_LISTED_TERMINAL = f"SELECT known.id FROM jobs AS known WHERE {MISSING_TERMINAL} LIMIT :most"  # noqa: S608
+_COUNT_TERMINAL = f"SELECT count(*) FROM jobs AS known WHERE {MISSING_TERMINAL}"  # noqa: S608
 
 
 def clear(db: sqlite3.Connection, target: int) -> None:
@@ -86,9 +89,7 @@ def count(db: sqlite3.Connection, target: int, first_pass: int, pass_no: int) ->
 
 def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: int) -> Missing:
     given = {"target": target, "horizon": horizon_ms or 0}
-    in_flight = db.execute(f"SELECT known.id FROM jobs AS known WHERE {MISSING_IN_FLIGHT}", given)  # noqa: S608 - constants only
-    (total,) = db.execute(f"SELECT count(*) FROM jobs AS known WHERE {MISSING_TERMINAL}", given).fetchone()  # noqa: S608
-    terminal = db.execute(
-        f"SELECT known.id FROM jobs AS known WHERE {MISSING_TERMINAL} LIMIT :most", given | {"most": most}
-    )
+    in_flight = db.execute(_LISTED_IN_FLIGHT, given)
+    (total,) = db.execute(_COUNT_TERMINAL, given).fetchone()
+    terminal = db.execute(_LISTED_TERMINAL, given | {"most": most})
     return Missing(tuple(row[0] for row in in_flight), tuple(row[0] for row in terminal), total)

@@ -42,7 +42,7 @@ class TargetRow:
 
     id: int
     commits: int
-    committed_ms: int | None
+    committed_ms: int
     baselines: dict[str, int | None]
     forgotten_before_ms: int | None
     shown_types: frozenset[str]
@@ -58,9 +58,10 @@ def target_id(db: sqlite3.Connection, target: Target) -> int:
     found = _find(db, target)
     if found is not None:
         return found
-    cursor = db.execute("INSERT INTO targets (project, project_id, workspace) VALUES (?, ?, ?)", key)
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    (made,) = db.execute(
+        "INSERT INTO targets (project, project_id, workspace) VALUES (?, ?, ?) RETURNING id", key
+    ).fetchone()
+    return int(made)
 
 
 def _find(db: sqlite3.Connection, target: Target) -> int | None:
@@ -87,20 +88,21 @@ def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tu
     return (*JOB_TYPES, *sorted({name for (name,) in rows} - set(JOB_TYPES)))
 
 
-def read_totals(db: sqlite3.Connection, target: Target, rules: CountingRules) -> Totals | None:
+def restore(db: sqlite3.Connection, target: Target, rules: CountingRules) -> Totals | None:
     """Give what was last committed of a target, None where nothing ever was."""
     found = _find(db, target)
-    if found is None:
-        return None
-    row = read_target(db, found)
-    if row.commits == 0 or row.committed_ms is None:
-        return None
-    types = types_to_show(db, found, target)
+    row = None if found is None else read_target(db, found)
+    return None if row is None or row.commits == 0 else read_totals(db, row, target, rules)
+
+
+def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: CountingRules) -> Totals:
+    """Give what the last commit is to show of a target."""
+    types = types_to_show(db, row.id, target)
     counters = _counters(db, row, types)
     histograms = _histograms(db, row, rules)
     return Totals(
-        jobs=_jobs(db, found, types),
-        **_oldest(db, found),
+        jobs=_jobs(db, row.id, types),
+        **_oldest(db, row.id),
         created={kind: counters.get(SeriesKey(CREATED, kind), _ZERO) for kind in types},
         completed={
             (kind, status): counters.get(SeriesKey(COMPLETED, kind, status), _ZERO)
@@ -125,7 +127,7 @@ def read_totals(db: sqlite3.Connection, target: Target, rules: CountingRules) ->
         },
         drift=dict.fromkeys(STATUSES, 0),
         last_audit_ms=None,
-        recent_failures=read_failures(db, found),
+        recent_failures=read_failures(db, row.id),
         baseline_ms=latest(row.baselines),
         committed_ms=row.committed_ms,
     )
