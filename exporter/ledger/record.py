@@ -118,7 +118,7 @@ def _changed(
     cursor = db.execute(_CHANGED, {"target": target, "horizon": horizon_ms or 0})
     while rows := cursor.fetchmany(_CHUNK):
         for row in rows:
-            yield Job(*row[:11]), None if row[11] is None else KnownJob(*row[12:19], bool(row[19]))
+            yield Job(*row[:11]), None if row[11] is None else KnownJob(*row[12:])
 
 
 class _Moves:

@@ -1,0 +1,92 @@
+"""The job list as a Python object: pages, filters, quirks, and rows that move between two pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from exporter.errors import PollError
+from exporter.ledger.protocol import CountingRules
+from exporter.model import Job, Target
+from exporter.octopus.wire import ListQuery, Page
+from exporter.sync.poll import PollRules
+
+COUNTING = CountingRules(submitting_bounds=(1.0, 10.0), running_bounds=(10.0, 60.0))
+
+
+def a_target(**fields: object) -> Target:
+    given: dict[str, object] = {
+        "project": "perception",
+        "project_id": "p1",
+        "workspace": "0",
+        "workspace_id": None,
+        "region": "",
+        "endpoint": "http://octopus.test",
+        "path": "system-jobs",
+        "job_types": (),
+        "credentials": "default",
+    }
+    return Target(**(given | fields))  # type: ignore[arg-type]  # spelled by the tests
+
+
+def poll_rules(page_size: int = 5, lookback_ms: int | None = None, **counting: object) -> PollRules:
+    rules = {name: getattr(COUNTING, name) for name in CountingRules.__dataclass_fields__}
+    return PollRules(lookback_ms, page_size, 2, CountingRules(**(rules | counting)))  # type: ignore[arg-type]
+
+
+def a_job(job_id: int, status: str = "QUEUING", **fields: object) -> Job:
+    given: dict[str, object] = {
+        "id": job_id,
+        "job_type": "FRAME_EXTRACT",
+        "status": status,
+        "created_ms": 1_000 + job_id,
+        "updated_ms": 1_000 + job_id,
+    }
+    return Job(**(given | fields))  # type: ignore[arg-type]  # spelled by the tests
+
+
+@dataclass
+class FakeApi:
+    """
+    Implements poll.PageSource.
+
+    Shape: `before_page` runs before each answer and may change `jobs`; `key` orders the rows; `ignored` names
+    the filters the server does not know.
+    """
+
+    jobs: dict[int, Job] = field(default_factory=dict)
+    now_ms: int = 1_000_000
+    key: Callable[[Job], object] = lambda job: (-job.created_ms, -job.id)
+    clamp: int = 1_000
+    gives_total: bool = True
+    gives_time: bool = True
+    ignored: frozenset[str] = frozenset()
+    before_page: Callable[[ListQuery], None] | None = None
+    error: PollError | None = None
+    asked: list[ListQuery] = field(default_factory=list)
+
+    def put(self, *jobs: Job) -> None:
+        self.jobs.update({job.id: job for job in jobs})
+
+    async def list_page(self, _target: Target, query: ListQuery) -> Page:
+        self.asked.append(query)
+        if self.before_page is not None:
+            self.before_page(query)
+        if self.error is not None:
+            raise self.error
+        rows = sorted((job for job in self.jobs.values() if self._matches(job, query)), key=self.key)
+        limit = min(query.limit, self.clamp)
+        return Page(
+            jobs=tuple(rows[query.offset : query.offset + limit]),
+            total=len(rows) if self.gives_total else None,
+            server_time_ms=self.now_ms // 1000 * 1000 if self.gives_time else None,
+        )
+
+    def _matches(self, job: Job, query: ListQuery) -> bool:
+        wanted = {
+            "id": query.job_id in (None, job.id),
+            "statuses": not query.statuses or job.status in query.statuses,
+            "job_types": not query.job_types or job.job_type in query.job_types,
+            "start_time": query.start_time_ms is None or job.created_ms >= query.start_time_ms,
+        }
+        return all(fits for name, fits in wanted.items() if name not in self.ignored)

@@ -1,0 +1,233 @@
+"""Any interleaving of lives, polls, failures and restarts counts each run once."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    rule,
+)
+
+from exporter.errors import ApiUnavailable, PollError
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.model import TERMINAL_STATUSES, Job, Totals, is_failed, is_terminal
+from exporter.octopus.wire import ListQuery
+from exporter.sync.poll import Poll
+from tests.fake_api import FakeApi, a_target, poll_rules
+
+TYPES = ("FRAME_EXTRACT", "SCENARIO_TO_SIM", "INVENTED_LATER")
+MINUTE_MS = 60_000
+LOOKBACK_MS = 40 * MINUTE_MS
+
+
+class Counting(RuleBasedStateMachine):
+    """
+    Jobs live, the exporter polls, fails, dies and starts again.
+
+    The only limit on their lives is that a poll could have seen each run: a job is reopened or deleted only
+    after a poll since its end, and one created before the lookback ends only after a poll that saw it run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.target = a_target()
+        self.api = FakeApi()
+        self.totals: Totals | None = None
+        self.ended: Counter[tuple[str, str]] = Counter()
+        self.started: Counter[str] = Counter()
+        self.created: Counter[str] = Counter()
+        self.running_ms = 0
+        self.seen_ended: set[int] = set()
+        self.seen_in_flight: set[int] = set()
+        self.next_id = 1
+        self.moves: list[str] = []
+        self.open()
+
+    def open(self) -> None:
+        path = Path(self.folder.name) / "ledger.db"
+        self.ledger = self.runner.run(SqliteLedger.open(path))
+
+    def teardown(self) -> None:
+        self.runner.run(self.ledger.close())
+        self.runner.close()
+        self.folder.cleanup()
+
+    # -- lives -------------------------------------------------------------------------------------------
+
+    def change(self, job: Job, **fields: object) -> None:
+        self.api.put(msgspec.structs.replace(job, updated_ms=self.tick(), **fields))
+
+    def tick(self, ms: int = 1) -> int:
+        self.api.now_ms += ms
+        return self.api.now_ms
+
+    def in_lookback(self, job: Job) -> bool:
+        return job.created_ms >= self.api.now_ms - LOOKBACK_MS
+
+    @property
+    def counts(self) -> bool:
+        return self.totals is not None
+
+    def some(self, data: st.DataObject, *statuses: str, seen: bool = False) -> Job | None:
+        fits = [
+            job
+            for job in self.api.jobs.values()
+            if job.status in statuses and (not seen or job.id in self.seen_ended)
+        ]
+        return data.draw(st.sampled_from(fits)) if fits else None
+
+    @rule(kind=st.sampled_from(TYPES))
+    def create(self, kind: str) -> None:
+        now = self.tick()
+        self.api.put(Job(self.next_id, kind, "QUEUING", created_ms=now, updated_ms=now))
+        self.next_id += 1
+        self.created[kind] += self.counts
+
+    @rule(data=st.data())
+    def start(self, data: st.DataObject) -> None:
+        job = self.some(data, "QUEUING")
+        if job:
+            self.change(job, status="RUNNING", started_ms=self.tick(), ended_ms=None, running_ms=None)
+            self.started[job.job_type] += self.counts
+
+    @rule(data=st.data(), status=st.sampled_from(TERMINAL_STATUSES))
+    def end(self, data: st.DataObject, status: str) -> None:
+        job = self.some(data, "QUEUING", "RUNNING", "UPLOADING")
+        if job and (job.id in self.seen_in_flight or self.in_lookback(job)):
+            now = self.tick(7)
+            ran_ms = None if job.started_ms is None else now - job.started_ms
+            self.change(
+                job, status=status, ended_ms=now, running_ms=ran_ms, msg_code="7" if is_failed(status) else ""
+            )
+            self.seen_ended.discard(job.id)
+            self.ended[job.job_type, status] += self.counts
+            self.running_ms += (ran_ms or 0) * self.counts
+
+    @rule(data=st.data())
+    def reopen(self, data: st.DataObject) -> None:
+        job = self.some(data, *TERMINAL_STATUSES, seen=True)
+        if job:
+            self.change(job, status="QUEUING", started_ms=None, ended_ms=None, running_ms=None, msg_code="")
+
+    @rule(data=st.data(), status=st.sampled_from(TERMINAL_STATUSES))
+    def run_again_between_two_polls(self, data: st.DataObject, status: str) -> None:
+        job = self.some(data, *TERMINAL_STATUSES, seen=True)
+        if job:
+            start, end = self.tick(), self.tick(3)
+            self.change(job, status=status, started_ms=start, ended_ms=end, running_ms=3)
+            self.seen_ended.discard(job.id)
+            if self.in_lookback(job):
+                self.started[job.job_type] += self.counts
+                self.ended[job.job_type, status] += self.counts
+                self.running_ms += 3 * self.counts
+
+    @rule(data=st.data())
+    def touch(self, data: st.DataObject) -> None:
+        job = self.some(data, *TERMINAL_STATUSES, "RUNNING", "QUEUING")
+        if job:
+            self.change(job)
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        job = self.some(data, *TERMINAL_STATUSES, seen=True)
+        if job:
+            del self.api.jobs[job.id]
+
+    @rule(minutes=st.integers(1, 15))
+    def time_passes(self, minutes: int) -> None:
+        self.tick(minutes * MINUTE_MS)
+
+    # -- the exporter ------------------------------------------------------------------------------------
+
+    def poll_once(self) -> None:
+        self.tick()
+        rules = poll_rules(page_size=4, lookback_ms=LOOKBACK_MS)
+        poll = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms)
+        self.totals = self.runner.run(poll.run())
+        self.seen_ended |= {job.id for job in self.api.jobs.values() if is_terminal(job.status)}
+        self.seen_in_flight = {job.id for job in self.api.jobs.values() if not is_terminal(job.status)}
+
+    @rule()
+    def poll(self) -> None:
+        self.poll_once()
+        self.poll_once()  # what was born at 0 takes its value
+        self.agree()
+
+    @rule(after=st.integers(0, 3))
+    def poll_that_fails(self, after: int) -> None:
+        def fail(_query: ListQuery) -> None:
+            nonlocal after
+            after -= 1
+            if after < 0:
+                raise ApiUnavailable("no")
+
+        self.api.before_page = fail
+        try:
+            self.poll_once()
+        except PollError:
+            pass
+        finally:
+            self.api.before_page = None
+
+    @rule(added=st.lists(st.integers(0, 4), min_size=1, max_size=3))
+    def poll_while_rows_move(self, added: list[int]) -> None:
+        """Rows that are inserted and deleted between two pages shift the others."""
+
+        def move(_query: ListQuery) -> None:
+            if added and self.counts:
+                for _ in range(added.pop()):
+                    self.create(TYPES[0])
+                gone = next((id_ for id_ in sorted(self.seen_ended) if id_ in self.api.jobs), None)
+                if gone is not None and is_terminal(self.api.jobs[gone].status):
+                    del self.api.jobs[gone]
+
+        self.api.before_page = move
+        seen_ended, seen_in_flight = set(self.seen_ended), set(self.seen_in_flight)
+        try:
+            self.poll_once()
+        finally:
+            self.api.before_page = None
+        # What came in the middle may have been seen or not.
+        self.seen_ended, self.seen_in_flight = seen_ended, seen_in_flight & self.seen_in_flight
+
+    @rule()
+    def restart(self) -> None:
+        self.runner.run(self.ledger.close())
+        self.open()
+        restored = self.runner.run(self.ledger.restore(self.target, poll_rules().counting))
+        assert restored == self.totals
+
+    def agree(self) -> None:
+        totals = self.totals
+        assert totals is not None
+        assert +Counter({key: value.value for key, value in totals.completed.items()}) == +self.ended
+        assert +Counter({key: value.value for key, value in totals.created.items()}) == +self.created
+        assert (
+            +Counter({kind: sum(value.counts) for kind, value in totals.submitting.items()}) == +self.started
+        )
+        assert sum(value.sum_ms for value in totals.running.values()) == self.running_ms
+        failures = +Counter({(kind, status): 0 for kind, status, _ in totals.failures})
+        for (kind, status, _), value in totals.failures.items():
+            failures[kind, status] += value.value
+        assert +failures == +Counter({key: n for key, n in self.ended.items() if is_failed(key[1])})
+        listed = Counter(
+            (job.job_type, job.status)
+            for job in self.api.jobs.values()
+            if not is_terminal(job.status) or self.in_lookback(job)
+        )
+        assert +Counter(totals.jobs) == listed
+
+
+Counting.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestCounting = Counting.TestCase
