@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from exporter.errors import PollError
 from exporter.ledger.protocol import CountingRules
 from exporter.model import Job, Target
+from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.poll import PollRules
 
@@ -68,7 +69,8 @@ class FakeApi:
     def put(self, *jobs: Job) -> None:
         self.jobs.update({job.id: job for job in jobs})
 
-    async def list_page(self, _target: Target, query: ListQuery) -> Page:
+    async def list_page(self, _target: Target, query: ListQuery, counter: RequestCounter) -> Page:
+        counter.sent += 1
         self.asked.append(query)
         if self.before_page is not None:
             self.before_page(query)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from exporter.ledger.protocol import CountingRules, Ledger, Missing, Observation, Staged
 from exporter.model import Job, Target, Totals
+from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.listing import Reader
 from exporter.sync.planner import (
@@ -25,8 +26,8 @@ from exporter.sync.serverclock import ServerClock
 class PageSource(Protocol):
     """Where pages come from: octopus.client, for one poll."""
 
-    async def list_page(self, target: Target, query: ListQuery) -> Page:
-        """Ask for one page. Raises: ApiError."""
+    async def list_page(self, target: Target, query: ListQuery, counter: RequestCounter) -> Page:
+        """Ask for one page, counting every request that takes. Raises: ApiError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Poll:
     ledger: Ledger
     rules: PollRules
     now_ms: Callable[[], int]
+    counter: RequestCounter = field(default_factory=RequestCounter)
     server: ServerClock = field(default_factory=ServerClock)
     horizon_ms: int | None = None
 
@@ -70,7 +72,7 @@ class Poll:
 
     async def fetch(self, query: ListQuery) -> Page:
         sent_ms = self.now_ms()
-        page = await self.source.list_page(self.target, query)
+        page = await self.source.list_page(self.target, query, self.counter)
         self.server.answered(page.server_time_ms, sent_ms)
         return page
 

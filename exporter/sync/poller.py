@@ -95,8 +95,7 @@ class Poller:
     async def poll(self) -> bool:
         """Poll once and publish the outcome; tell whether it succeeded."""
         began = self._timer()
-        source = _Counted(self._source)
-        poll = Poll(self.target, source, self._ledger, self._rules, self._now_ms)
+        poll = Poll(self.target, self._source, self._ledger, self._rules, self._now_ms)
         try:
             self._totals = await poll.run()
         except PollError as exc:
@@ -107,7 +106,7 @@ class Poller:
             self.status,
             polls=self.status.polls + 1,
             duration_seconds=self._timer() - began,
-            requests=source.requests,
+            requests=poll.counter.sent,
         )
         self._publish()
         return bool(self.status.up)

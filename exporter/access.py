@@ -1,0 +1,100 @@
+"""
+Clients for targets: which credentials, which endpoint, how fast.
+
+What is worth keeping over a reload is kept: tokens and cool-downs with their credentials, and how fast an
+endpoint said it may be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar, cast
+
+import aiohttp
+
+from exporter.config import (
+    AkSkCredentials,
+    AnyCredentials,
+    ChainCredentials,
+    Config,
+    PasswordCredentials,
+)
+from exporter.model import Target
+from exporter.octopus.chain import ChainCredentials as Chain
+from exporter.octopus.client import OctopusClient
+from exporter.octopus.credentials import AccessKeyCredentials, Credentials, TokenCredentials
+from exporter.octopus.limiter import EndpointLimiter
+from exporter.octopus.observer import ApiObserver
+from exporter.octopus.password import PasswordCredentials as Password
+from exporter.octopus.retrier import Retrier
+from exporter.octopus.transport import Transport
+
+T = TypeVar("T")
+
+
+class Access:
+    """Builds the clients of one configuration; `succeed` moves on to the next one."""
+
+    def __init__(self, config: Config, session: aiohttp.ClientSession, observer: ApiObserver) -> None:
+        self._config = config
+        self._session = session
+        self._observer = observer
+        self._retrier = Retrier(observer)
+        self._transport = Transport(session, observer=observer, timeout_seconds=config.poll.timeout_seconds)
+        self._shared: dict[Hashable, Any] = {}
+        self._inherited: dict[Hashable, Any] = {}
+
+    def succeed(self, config: Config) -> Access:
+        """Give the access for a new configuration, which takes over what has not changed."""
+        heir = Access(config, self._session, self._observer)
+        heir._inherited = self._shared
+        return heir
+
+    def client(self, target: Target) -> OctopusClient:
+        """Give the client for a target."""
+        rate = self._config.poll.requests_per_second
+        return OctopusClient(
+            transport=self._transport,
+            credentials=self._credentials(target),
+            limiter=self._share(("limiter", target.endpoint, rate), lambda: EndpointLimiter(rate)),
+            retrier=self._retrier,
+            observer=self._observer,
+        )
+
+    def _credentials(self, target: Target) -> Credentials:
+        settings = self._config.credentials_of(target)
+        iam = settings.iam_endpoint_for(target.region) if isinstance(settings, PasswordCredentials) else ""
+        identity = ("credentials", target.credentials, settings, iam, self._config.poll.timeout_seconds)
+        return self._share(identity, lambda: self._build(target.credentials, settings, iam))
+
+    def _build(self, name: str, settings: AnyCredentials, iam_endpoint: str) -> Credentials:
+        if isinstance(settings, PasswordCredentials):
+            return Password(
+                name=name,
+                domain=settings.domain,
+                user=settings.user,
+                password=settings.password,
+                iam_endpoint=iam_endpoint,
+                transport=self._transport,
+                retrier=self._retrier,
+                observer=self._observer,
+            )
+        if isinstance(settings, AkSkCredentials):
+            return AccessKeyCredentials(
+                name=name,
+                access_key=settings.access_key,
+                secret_key=settings.secret_key,
+                security_token=settings.security_token,
+            )
+        if isinstance(settings, ChainCredentials):
+            return Chain(
+                name=name, observer=self._observer, timeout_seconds=self._config.poll.timeout_seconds
+            )
+        return TokenCredentials(name=name, token=settings.token)
+
+    def _share(self, identity: Hashable, build: Callable[[], T]) -> T:
+        """Give the one object of this identity, from before the reload if it was there."""
+        if identity not in self._shared:
+            inherited = self._inherited.get(identity)
+            self._shared[identity] = build() if inherited is None else inherited
+        return cast("T", self._shared[identity])

@@ -1,0 +1,83 @@
+"""`check`: does the configuration hold, and (online) does the API answer every target?"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from exporter.access import Access
+from exporter.config import Config
+from exporter.errors import ApiError
+from exporter.model import Target
+from exporter.octopus.client import RequestCounter
+from exporter.octopus.transport import open_session
+from exporter.octopus.wire import ListQuery
+
+
+class _Skew:
+    """An ApiObserver that remembers nothing but the clock."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def request(self, project: str, code: str, seconds: float) -> None:
+        pass
+
+    def retry(self, project: str, reason: str) -> None:
+        pass
+
+    def clock_skew(self, project: str, seconds: float) -> None:
+        self.seconds[project] = seconds
+
+    def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    What one page of a target told.
+
+    Shape: `jobs` is the API's total (None if it gives none), `skew_seconds` the server's clock less ours;
+    `error` says why there is neither.
+    """
+
+    target: Target
+    jobs: int | None = None
+    skew_seconds: float | None = None
+    error: ApiError | None = None
+
+
+async def probe(config: Config) -> list[Finding]:
+    """Get a token and read one page for every target, all at once."""
+    skew = _Skew()
+    async with open_session() as session:
+        access = Access(config, session, skew)
+        return await asyncio.gather(*(_probe(access, target, skew) for target in config.targets()))
+
+
+async def _probe(access: Access, target: Target, skew: _Skew) -> Finding:
+    query = ListQuery(job_types=target.job_types[:20], limit=1)
+    try:
+        page = await access.client(target).list_page(target, query, RequestCounter())
+    except ApiError as error:
+        return Finding(target, error=error)
+    return Finding(target, page.total, skew.seconds.get(target.project))
+
+
+def table(findings: list[Finding]) -> Table:
+    """Lay the findings out for people."""
+    shown = Table("project", "workspace", "credentials", "answer", "jobs", "clock", title="What the API says")
+    for finding in findings:
+        target, error = finding.target, finding.error
+        shown.add_row(
+            target.project,
+            target.workspace,
+            target.credentials,
+            "works" if error is None else f"{error.reason}: {error}",
+            "" if finding.jobs is None else str(finding.jobs),
+            "" if finding.skew_seconds is None else f"{finding.skew_seconds:+.1f} s",
+        )
+    return shown

@@ -1,0 +1,201 @@
+"""
+The command line: reads flags, builds what a command needs, turns errors into lines and exit codes.
+
+Exit codes: 0 done or asked to stop, 1 runtime failure, 2 usage or configuration, 3 could not start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from exporter import __version__, check, demo, service
+from exporter.config import Config, load
+from exporter.errors import ConfigError, ExporterError, StartError
+from exporter.simulator import SimulatorSettings
+
+T = TypeVar("T")
+
+DEFAULT_PORT = 10877
+DEFAULT_SIMULATOR_PORT = 10878
+
+app = typer.Typer(
+    name="octopus-exporter",
+    help="Prometheus exporter for the system jobs of Huawei Cloud Octopus.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        "--config.file",
+        envvar="OCTOPUS_EXPORTER_CONFIG",
+        metavar="FILE",
+        help="The configuration file (YAML).",
+        show_default=False,
+    ),
+]
+Listen = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--web.listen-address",
+        metavar="ADDRESS",
+        help="Listen here instead of web.listen; may be given several times.",
+    ),
+]
+WebConfigFile = Annotated[
+    Path | None,
+    typer.Option("--web.config.file", metavar="FILE", help="TLS and users, instead of web.config_file."),
+]
+LogLevel = Annotated[
+    str | None, typer.Option("--log.level", metavar="LEVEL", help="debug, info, warning or error.")
+]
+LogFormat = Annotated[str | None, typer.Option("--log.format", metavar="FORMAT", help="logfmt or json.")]
+Jobs = Annotated[int, typer.Option(min=0, help="How many jobs are listed at the start.")]
+Speed = Annotated[float, typer.Option(min=0, help="How many times as fast as real time jobs live.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same jobs.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"octopus-exporter {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    listen: Listen = None,
+    web_config_file: WebConfigFile = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Poll every target and serve its metrics until SIGTERM or SIGINT; SIGHUP reads FILE again."""
+    read = partial(
+        _load,
+        config,
+        listen=listen or None,
+        web_config_file=web_config_file,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    _finish(service.run_exporter(read(), read, lambda ports: None))
+
+
+@app.command(name="demo")
+def demo_command(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The exporter's port.")] = DEFAULT_PORT,
+    jobs: Jobs = 2000,
+    speed: Speed = 60.0,
+    seed: Seed = 1,
+) -> None:
+    """Run the exporter against the built-in simulator; nothing is needed and nothing is left behind."""
+    _finish(demo.demo(SimulatorSettings(jobs=jobs, speed=speed, seed=seed), port, partial(_greet, speed)))
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = (
+        DEFAULT_SIMULATOR_PORT
+    ),
+    jobs: Jobs = 2000,
+    speed: Speed = 1.0,
+    seed: Seed = 1,
+    faults: Annotated[
+        str, typer.Option(metavar="NAMES", help="What goes wrong, as throttle,errors,expiry,slow,broken.")
+    ] = "",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = demo.HOST,
+) -> None:
+    """Run the simulator alone: IAM and the job list over HTTP."""
+    settings = SimulatorSettings(jobs=jobs, speed=speed, seed=seed, faults=faults)
+    _finish(demo.simulate(settings, host, port, lambda url: typer.echo(f"simulator: {url}")))
+
+
+@app.command(name="check")
+def check_command(
+    config: ConfigFile,
+    online: Annotated[bool, typer.Option("--online", help="Also ask the API, once for each target.")] = False,
+) -> None:
+    """Validate FILE, and with --online that the API answers every target."""
+    read = _load(config)
+    problems = read.secret_problems()
+    if problems:
+        raise ConfigError([f"{config}: {problem}" for problem in problems])
+    typer.echo(f"{config}: valid, {len(read.targets())} targets in {len(read.projects)} projects")
+    if online:
+        findings = _finish(check.probe(read))
+        Console(soft_wrap=False).print(check.table(findings))
+        if any(finding.error for finding in findings):
+            raise typer.Exit(1)
+
+
+@app.command()
+def once(config: ConfigFile) -> None:
+    """Poll every target once and print the exposition; exit 1 if any of them failed."""
+    exposition, succeeded = _finish(service.poll_once(_load(config)))
+    typer.echo(exposition, nl=False)
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; what goes wrong is a line on standard error and an exit code."""
+    try:
+        app()
+    except ExporterError as error:
+        _fail(error)
+
+
+def _load(path: Path, **overrides: Any) -> Config:
+    return load(path, os.environ).with_overrides(**overrides)
+
+
+def _finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work. Raises: ExporterError, out of whatever group of errors it came in."""
+    try:
+        return asyncio.run(work)
+    except BaseExceptionGroup as group:
+        error = service.unwrap(group)
+        if isinstance(error, ExporterError):
+            raise error from group
+        raise
+    except service.ForcedStop:
+        raise typer.Exit(1) from None
+
+
+def _fail(error: ExporterError) -> None:
+    for line in str(error).splitlines():
+        typer.echo(f"octopus-exporter: {line}", err=True)
+    sys.exit({ConfigError: 2, StartError: 3}.get(type(error), 1))
+
+
+def _greet(speed: float, exporter: str, simulator: str) -> None:
+    typer.echo(
+        f"""
+octopus-exporter {__version__}: a demo against simulated jobs, {speed:g} times as fast as real ones.
+
+  status page   {exporter}/
+  metrics       {exporter}/metrics
+  simulator     {simulator}/
+
+Try:  curl -s {exporter}/metrics | grep octopus_jobs
+      watch octopus_job_failures_total and octopus_job_running_duration_seconds grow.
+Stop: Ctrl-C; nothing is left behind.
+"""
+    )

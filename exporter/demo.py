@@ -1,0 +1,73 @@
+"""`demo` and `simulate`: the built-in simulator, with the exporter in front of it or alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from exporter.config import Config
+from exporter.service import handled_signals, run_exporter
+from exporter.simulator import SimulatorSettings, serve
+
+HOST = "127.0.0.1"
+
+
+async def demo(settings: SimulatorSettings, port: int, announce: Callable[[str, str], None]) -> None:
+    """
+    Run a simulator and an exporter of it until stopped; both live in this process and leave nothing behind.
+
+    Shape: `announce` is told the URLs of the exporter and of the simulator. Raises: as run_exporter.
+    """
+    simulator = await serve(settings, HOST)
+    try:
+        config = demo_config(settings, simulator.url, port)
+        await run_exporter(
+            config, lambda: config, lambda ports: announce(f"http://{HOST}:{ports[0]}", simulator.url)
+        )
+    finally:
+        await simulator.close()
+
+
+def demo_config(settings: SimulatorSettings, simulator_url: str, port: int) -> Config:
+    """Give the configuration that reads a simulator: in memory, often, as fast as it answers."""
+    account = settings.credentials
+    return Config.model_validate(
+        {
+            "projects": [
+                {
+                    "id": project,
+                    "name": "demo" if len(settings.projects) == 1 else f"demo-{index}",
+                    "endpoint": simulator_url,
+                    "workspaces": list(settings.workspaces),
+                }
+                for index, project in enumerate(settings.projects)
+            ],
+            "credentials": {
+                "default": {
+                    "type": "password",
+                    "domain": account.domain,
+                    "user": account.user,
+                    "password": account.password,
+                    "iam_endpoint": simulator_url,
+                }
+            },
+            "poll": {"interval": "5s", "requests_per_second": 200},
+            "ledger": {"url": "sqlite://"},
+            "web": {"listen": [f"{HOST}:{port}"], "enable_lifecycle": False},
+            "log": {"level": "warning"},
+        }
+    )
+
+
+async def simulate(
+    settings: SimulatorSettings, host: str, port: int, announce: Callable[[str], None]
+) -> None:
+    """Run a simulator until stopped. Raises: StartError; ConfigError."""
+    simulator = await serve(settings, host, port)
+    try:
+        announce(simulator.url)
+        stop = asyncio.Event()
+        with handled_signals(stop):
+            await stop.wait()
+    finally:
+        await simulator.close()

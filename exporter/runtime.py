@@ -1,0 +1,231 @@
+"""
+The running exporter: its pollers, what is published, and how it takes up a new configuration.
+
+Every task lives in one group: whichever fails ends the process. Targets come and go with the configuration;
+what stays keeps its poller, and what changes gets a new one that goes on counting from the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from exporter import log
+from exporter.access import Access
+from exporter.config import Config
+from exporter.errors import ConfigError
+from exporter.exposition.instruments import Instruments
+from exporter.exposition.publication import Publisher
+from exporter.ledger.protocol import CountingRules, Ledger
+from exporter.model import PollStatus, Target, TargetKey, TargetSnapshot
+from exporter.sync.poll import PollRules
+from exporter.sync.poller import Poller, Rhythm
+
+# A poll that is under way at the end has this long to be recorded; it is lost otherwise, and nothing with it.
+_GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    poller: Poller
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+
+class Runtime:
+    """
+    Runs the pollers of a configuration; implements web.app.Exporter.
+
+    Shape: `load` reads the configuration again. Raises from `run`: LedgerError where it cannot be restored.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        load: Callable[[], Config],
+        ledger: Ledger,
+        access: Access,
+        publisher: Publisher,
+        instruments: Instruments,
+    ) -> None:
+        self._config = config
+        self._load = load
+        self._ledger = ledger
+        self._access = access
+        self._publisher = publisher
+        self._instruments = instruments
+        self._running: dict[TargetKey, _Running] = {}
+        self._reloading = asyncio.Lock()
+        self._group = asyncio.TaskGroup()
+        self._started = asyncio.Event()
+        self._reload_wanted = asyncio.Event()
+
+    @property
+    def lifecycle_enabled(self) -> bool:
+        return self._config.web.enable_lifecycle
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        return self._config.redacted()
+
+    def snapshots(self) -> Iterable[TargetSnapshot]:
+        return self._publisher.snapshots
+
+    def ready(self) -> list[str]:
+        published = {shown.target.key for shown in self._publisher.snapshots if shown.totals is not None}
+        return [
+            f"project {target.project}, workspace {target.workspace}: not polled yet"
+            for target in self._config.targets()
+            if target.key not in published
+        ]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Poll until told to stop, then let the polls under way end."""
+        self._instruments.reload_result(ok=True, timestamp_seconds=time.time())
+        async with self._group as group:
+            rendering = group.create_task(self._publisher.run(), name="publisher")
+            reloading = group.create_task(self._reload_when_wanted(), name="reload")
+            await self._apply(self._config)
+            self._started.set()
+            await stop.wait()
+            reloading.cancel()
+            await self._end(self._running.values(), _GRACE_SECONDS)
+            await self._publisher.flush()
+            rendering.cancel()
+
+    async def poll_once(self) -> bool:
+        """Poll every target once, without a timer; tell whether all succeeded."""
+        self._follow_names(self._config, self._config)
+        pollers = [self._poller(self._config, self._access, target) for target in self._config.targets()]
+        for poller in pollers:
+            await poller.restore()
+        return all(await asyncio.gather(*(poller.poll() for poller in pollers)))
+
+    async def reload(self) -> None:
+        """Read the configuration again and take it up. Raises: ConfigError, and the old one stays."""
+        await self._started.wait()
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(self._load)
+                _check_fixed(self._config, config)
+            except ConfigError as exc:
+                self._instruments.reload_result(ok=False, timestamp_seconds=time.time())
+                self._publisher.refresh()
+                structlog.get_logger().error("configuration not reloaded", error=str(exc))
+                raise
+            await self._apply(config)
+            self._instruments.reload_result(ok=True, timestamp_seconds=time.time())
+            self._publisher.refresh()
+            structlog.get_logger().info("configuration reloaded", targets=len(self._running))
+
+    def want_reload(self) -> None:
+        """Reload soon; how it went is logged and shown by the metrics."""
+        self._reload_wanted.set()
+
+    async def _reload_when_wanted(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            with suppress(ConfigError):
+                await self.reload()
+
+    async def _apply(self, config: Config) -> None:
+        """Move to a configuration, from the one before or, at the start, from nothing."""
+        log.configure(config.log.level, config.log.format)
+        before, access = self._config, self._access.succeed(config)
+        wanted = {target.key: target for target in config.targets()}
+        leaving = [
+            running
+            for key, running in self._running.items()
+            if key not in wanted or _identity(before, running.poller.target) != _identity(config, wanted[key])
+        ]
+        await self._end(leaving, 0)
+        self._config, self._access = config, access
+        status = {running.poller.target.key: running.poller.status for running in leaving}
+        for running in leaving:
+            del self._running[running.poller.target.key]
+        for key in status.keys() - wanted.keys():
+            self._publisher.withdraw(key)
+        self._follow_names(before, config)
+        for key, target in wanted.items():
+            if key not in self._running:
+                await self._start(target, status.get(key))
+
+    async def _start(self, target: Target, status: PollStatus | None) -> None:
+        poller = self._poller(self._config, self._access, target, status)
+        await poller.restore()
+        stop = asyncio.Event()
+        task = self._group.create_task(poller.run(stop), name=f"poll {target.project}/{target.workspace}")
+        self._running[target.key] = _Running(poller, stop, task)
+
+    async def _end(self, some: Iterable[_Running], grace_seconds: float) -> None:
+        tasks = [running.task for running in some]
+        for running in some:
+            running.stop.set()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _poller(
+        self, config: Config, access: Access, target: Target, status: PollStatus | None = None
+    ) -> Poller:
+        return Poller(
+            target,
+            access.client(target),
+            self._ledger,
+            self._publisher,
+            poll_rules(config),
+            Rhythm(config.poll.interval_seconds, config.metrics.max_age_seconds),
+            status=status,
+        )
+
+    def _follow_names(self, before: Config, now: Config) -> None:
+        """Keep the self metrics to the projects and credentials there are."""
+        projects = {project.name for project in now.projects}
+        for name in {project.name for project in before.projects} - projects:
+            self._instruments.forget_project(name)
+        for name in projects:
+            self._instruments.add_project(name)
+        for name in before.credentials.keys() - now.credentials.keys():
+            self._instruments.forget_credentials(name)
+
+
+def poll_rules(config: Config) -> PollRules:
+    """Give what the configuration says of reading and counting, in the poll's own units."""
+    lookback_seconds = config.poll.lookback_seconds
+    return PollRules(
+        lookback_ms=None if lookback_seconds is None else round(lookback_seconds * 1000),
+        page_size=config.poll.page_size,
+        concurrency=config.poll.concurrency,
+        counting=CountingRules(
+            submitting_bounds=config.metrics.submitting_buckets,
+            running_bounds=config.metrics.running_buckets,
+            max_msg_codes=config.metrics.max_msg_codes,
+            count_history=config.metrics.count_history,
+        ),
+    )
+
+
+def _identity(config: Config, target: Target) -> tuple[object, ...]:
+    """Give all that makes a poller what it is: one whose identity stays is left alone by a reload."""
+    return (target, config.credentials_of(target), config.poll, config.metrics)
+
+
+def _check_fixed(before: Config, now: Config) -> None:
+    """Refuse what cannot change while the process runs. Raises: ConfigError."""
+    fixed = {
+        "ledger.url": (before.ledger.url, now.ledger.url),
+        "web.listen": (before.web.listen, now.web.listen),
+        "web.config_file": (before.web.config_file, now.web.config_file),
+    }
+    problems = [f"{key}: cannot change without a restart" for key, (old, new) in fixed.items() if old != new]
+    if problems:
+        raise ConfigError(problems)
