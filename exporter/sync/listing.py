@@ -79,6 +79,10 @@ class Walk:
     joined: bool = True
     contradicted: bool = False
 
+    @property
+    def least_total(self) -> int:
+        return min(self.first_total or 0, self.last_total or 0)
+
 
 class Reader:
     """
@@ -104,7 +108,7 @@ class Reader:
             if is_complete(walk, staged, before):
                 return
             before = staged
-        if walk.contradicted or not walk.joined:
+        if walk.contradicted or not walk.joined or staged.in_all < walk.least_total:
             raise ContractError(
                 f"payload.list: {MAX_PASSES} readings brought {staged.in_all} rows and no complete listing: "
                 f"page_info.total says {walk.last_total}"
@@ -187,9 +191,10 @@ def is_complete(walk: Walk, staged: Staged, before: Staged | None) -> bool:
     Tell whether a pass has shown every row that was there all the while.
 
     A pass is believed if its pages join and its rows agree with the total, where there is one; if all passes
-    together agree with a total that did not move; or if it showed the very rows of the pass before.
+    together agree with a total that did not move; or if it showed the very rows of the pass before. Fewer
+    rows than the total says are never believed.
     """
-    if walk.contradicted:
+    if walk.contradicted or staged.in_all < walk.least_total:
         return False
     if walk.first_total is None or walk.last_total is None:
         agrees = walk.joined
