@@ -75,7 +75,7 @@ def _baselines(
     began_ms: int | None = observation.began_ms
     (newest,) = db.execute("SELECT max(updated_ms) FROM staged WHERE target = ?", (row.id,)).fetchone()
     if newest is not None and newest > observation.server_now_ms + _CLOCK_TOLERANCE_MS:
-        began_ms = newest
+        began_ms = newest + 1
     return rescope(
         row.baselines,
         observation.target.job_types,

@@ -135,7 +135,7 @@ def _inspect(path: Path) -> None:
         (application,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
-            raise StartError(f"ledger {path}: a database, but not a ledger of octopus-exporter")
+            raise StartError(f"ledger {path}: not a ledger of octopus-exporter")
         if version > VERSION:
             raise StartError(
                 f"ledger {path}: written by a newer version (schema {version}; this one knows {VERSION})"
