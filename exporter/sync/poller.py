@@ -8,6 +8,7 @@ ledger committed; one that fails publishes that it failed, and the numbers stay 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -84,10 +85,7 @@ class Poller:
         try:
             while not stop.is_set():
                 await self.poll()
-                due += self._rhythm.interval_seconds
-                late = self._timer() - due
-                if late > 0:
-                    due += self._rhythm.interval_seconds * -(-late // self._rhythm.interval_seconds)
+                due = next_due(due, self._timer(), self._rhythm.interval_seconds)
                 await _wait(stop, due - self._timer())
         finally:
             self._disarm()
@@ -147,6 +145,11 @@ class Poller:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def next_due(due: float, now: float, interval: float) -> float:
+    """Give when to poll next: a whole number of intervals after the last time, and not in the past."""
+    return due + interval * max(math.ceil((now - due) / interval), 1)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -1,0 +1,153 @@
+"""When a target is polled, and what is published of it when polls fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from exporter.errors import ApiTimeout, ApiUnavailable, CredentialsRefused
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.model import TargetSnapshot
+from exporter.sync.poller import Poller, Rhythm, next_due
+from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+
+
+class Stage:
+    """A poller with a fake API and clock; implements poller.Publications."""
+
+    def __init__(self, ledger: SqliteLedger) -> None:
+        self.ledger = ledger
+        self.api = FakeApi(gives_time=False)
+        self.now = 1_000.0
+        self.shown: list[TargetSnapshot] = []
+        self.on_publish: Callable[[TargetSnapshot], None] = lambda snapshot: None
+
+    def publish(self, snapshot: TargetSnapshot) -> None:
+        self.shown.append(snapshot)
+        self.on_publish(snapshot)
+
+    def poller(self, interval: float = 0.01, max_age: float = 300.0) -> Poller:
+        return Poller(
+            a_target(),
+            self.api,
+            self.ledger,
+            self,
+            poll_rules(),
+            Rhythm(interval, max_age),
+            clock=lambda: self.now,
+        )
+
+    @property
+    def last(self) -> TargetSnapshot:
+        return self.shown[-1]
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    ledger = await SqliteLedger.open(None)
+    yield Stage(ledger)
+    await ledger.close()
+
+
+async def test_a_poll_that_succeeds_is_published(stage: Stage) -> None:
+    stage.api.put(a_job(1))
+    assert await stage.poller().poll()
+    assert stage.last.totals is not None
+    assert stage.last.totals.jobs["FRAME_EXTRACT", "QUEUING"] == 1
+    poll = stage.last.poll
+    assert (poll.up, poll.polls, poll.requests, poll.last_success_ms) == (True, 1, 1, 1_000_000)
+
+
+async def test_a_poll_that_fails_changes_nothing_but_its_own_metrics(stage: Stage) -> None:
+    poller = stage.poller()
+    await poller.poll()
+    before = stage.last
+    stage.now, stage.api.error = 1_060.0, ApiTimeout("no answer")
+    stage.api.put(a_job(1))
+    assert not await poller.poll()
+    assert stage.last.totals is before.totals
+    poll = stage.last.poll
+    assert (poll.up, poll.polls, poll.last_success_ms) == (False, 2, 1_000_000)
+    assert {reason: n for reason, n in poll.failures.items() if n} == {"timeout": 1}
+    assert poll.error is not None
+    assert (poll.error.reason, poll.error.message, poll.error.since_ms) == ("timeout", "no answer", 1_060_000)
+
+
+async def test_since_when_it_fails_outlasts_a_change_of_the_reason(stage: Stage) -> None:
+    poller = stage.poller()
+    stage.api.error = ApiUnavailable("down")
+    await poller.poll()
+    stage.now, stage.api.error = 1_500.0, CredentialsRefused("wrong password")
+    await poller.poll()
+    assert stage.last.poll.error is not None
+    assert stage.last.poll.error.since_ms == 1_000_000
+    stage.api.error = None
+    await poller.poll()
+    assert stage.last.poll.error is None
+    assert stage.last.poll.up
+
+
+async def test_gauges_of_a_failing_target_are_dropped_after_their_age(stage: Stage) -> None:
+    poller = stage.poller(max_age=300)
+    await poller.poll()
+    stage.api.error = ApiUnavailable("down")
+    stage.now += 299
+    await poller.poll()
+    assert not stage.last.stale
+    stage.now += 1
+    await poller.poll()
+    assert stage.last.stale
+    stage.api.error = None
+    await poller.poll()
+    assert not stage.last.stale
+
+
+async def test_gauges_are_dropped_in_time_though_no_poll_ends(stage: Stage) -> None:
+    poller = stage.poller(max_age=0.05)
+    await poller.poll()
+    stage.api.error = ApiUnavailable("down")
+    await poller.poll()
+    assert not stage.last.stale
+    dropped = asyncio.Event()
+    stage.on_publish = lambda snapshot: dropped.set() if snapshot.stale else None
+    stage.now += 0.06
+    async with asyncio.timeout(5):
+        await dropped.wait()
+
+
+async def test_what_the_ledger_has_is_published_before_the_first_poll(stage: Stage) -> None:
+    stage.api.put(a_job(1))
+    await stage.poller().poll()
+    again = stage.poller()
+    await again.restore()
+    assert stage.last.totals == stage.shown[0].totals
+    assert (stage.last.poll.up, stage.last.poll.last_success_ms) == (None, 1_000_000)
+
+
+async def test_an_old_ledger_gives_back_counters_but_no_gauges(stage: Stage) -> None:
+    await stage.poller().poll()
+    stage.now += 301
+    await stage.poller(max_age=300).restore()
+    assert stage.last.stale
+
+
+async def test_nothing_is_known_of_a_new_target(stage: Stage) -> None:
+    await stage.poller().restore()
+    assert (stage.last.totals, stage.last.poll.up) == (None, None)
+
+
+async def test_polls_repeat_until_stopped(stage: Stage) -> None:
+    stop = asyncio.Event()
+    stage.on_publish = lambda snapshot: stop.set() if snapshot.poll.polls == 3 else None
+    async with asyncio.timeout(5):
+        await stage.poller().run(stop)
+    assert len(stage.shown) == 3
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"), [(100.0, 110.0), (109.0, 110.0), (110.0, 110.0), (111.0, 120.0), (139.0, 140.0)]
+)
+def test_a_poll_that_overruns_skips_and_never_piles_up(now: float, expected: float) -> None:
+    assert next_due(100.0, now, 10.0) == expected
