@@ -1,0 +1,145 @@
+"""
+Being allowed to ask: what all credentials are, and those that are given as they are.
+
+`password` gets tokens from IAM, `chain` takes what the official SDK finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from exporter.errors import AuthError, ConfigError
+from exporter.octopus.exchange import Grant, Request
+from exporter.octopus.signing import AccessKey, fingerprint, signed_grant
+from exporter.octopus.trial import SecretTrial
+
+# Called right before sending: a signature ages while its request queues.
+Authoriser = Callable[[Request], Grant]
+
+
+class SecretValue(Protocol):
+    def get(self) -> str:
+        """The secret as it is now: a file is read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectScope:
+    """For which project a request is allowed; `project` is the label."""
+
+    project: str
+    project_id: str
+
+
+class Credentials(Protocol):
+    def authorise(self, scope: ProjectScope) -> AbstractAsyncContextManager[Authoriser]:
+        """
+        Allow one exchange, which takes place inside the block: its end tells whether the secret was accepted.
+
+        Raises: ApiError (no token to be had); CredentialsRefused, at once, while a refused secret cools down.
+        """
+
+    async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
+        """
+        Get something else than what the API rejected; tell whether there is.
+
+        Raises: ApiError (no token to be had).
+        """
+
+
+class TokenCredentials:
+    """A token somebody else renews; its file is read again at every use."""
+
+    def __init__(self, *, name: str, token: SecretValue) -> None:
+        self._name = name
+        self._token = token
+
+    @asynccontextmanager
+    async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
+        grant = await self._grant()
+        yield lambda request: grant
+
+    async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
+        return (await self._grant()).fingerprint != rejected.fingerprint
+
+    async def _grant(self) -> Grant:
+        (token,) = await read_secrets(self._name, token=self._token)
+        return token_grant(self._name, token)
+
+
+class AccessKeyCredentials:
+    """An access key, its parts read again at every use; a refused one cools down."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        access_key: SecretValue,
+        secret_key: SecretValue,
+        security_token: SecretValue | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._name = name
+        self._parts = {"access_key": access_key, "secret_key": secret_key}
+        if security_token is not None:
+            self._parts["security_token"] = security_token
+        self._clock = clock
+        self._trial = SecretTrial(name, clock=clock)
+
+    @asynccontextmanager
+    async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
+        key = await self._key()
+        async with self._trial.attempt(key.fingerprint):
+            yield partial(signed_grant, key=key, project_id=scope.project_id, clock=self._clock)
+
+    async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
+        return (await self._key()).fingerprint != rejected.fingerprint
+
+    async def _key(self) -> AccessKey:
+        return checked_key(self._name, AccessKey(*await read_secrets(self._name, **self._parts)))
+
+
+def token_grant(name: str, token: str) -> Grant:
+    """Raises: AuthError (no token, or one that no header can carry)."""
+    _check(name, "token", token)
+    return Grant("token", {"X-Auth-Token": token}, fingerprint(token), (token,))
+
+
+def checked_key(name: str, key: AccessKey) -> AccessKey:
+    """Raises: AuthError (a part is missing, or no header can carry it)."""
+    _check(name, "access_key", key.access_key)
+    _check(name, "secret_key", key.secret_key)
+    if key.security_token:
+        _check(name, "security_token", key.security_token)
+    return key
+
+
+def _check(name: str, key: str, secret: str) -> None:
+    if not secret:
+        raise AuthError(f"credentials {name}: {key} is empty")
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise AuthError(f"credentials {name}: {key} holds a blank or a character that no header can carry")
+
+
+async def read_secrets(name: str, **secrets: SecretValue) -> list[str]:
+    """
+    Read secrets as they are now, in a thread: they may be files.
+
+    Raises: AuthError (one cannot be read).
+    """
+    return await asyncio.to_thread(lambda: [_read(name, key, secret) for key, secret in secrets.items()])
+
+
+def _read(name: str, key: str, secret: SecretValue) -> str:
+    try:
+        value = secret.get()
+        # Bytes of an environment variable that are no text: what would hash or send it would stumble.
+        value.encode()
+    except (OSError, ValueError, ConfigError) as exc:
+        raise AuthError(f"credentials {name}: {key} cannot be read: {exc}") from exc
+    return value

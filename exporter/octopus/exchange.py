@@ -1,0 +1,106 @@
+"""
+One HTTP exchange as data: what is asked, what came back, and what makes the asking allowed.
+
+Nothing here sends anything; `transport` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+AuthKind = Literal["token", "aksk", "password"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """
+    What makes one request allowed.
+
+    Shape: `fingerprint` tells one secret from another without being one; `secrets` must never be shown.
+    """
+
+    kind: AuthKind
+    headers: Mapping[str, str] = field(repr=False)
+    fingerprint: str
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    One request to send.
+
+    Shape: `origin` is scheme://host[:port]; `path` and `query` are as meant, not yet percent-encoded; a
+    repeated key in `query` is an array. `secrets` are kept out of every error.
+    """
+
+    method: str
+    origin: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    auth: AuthKind | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def host(self) -> str:
+        return self.origin.partition("://")[2]
+
+    @property
+    def encoded_path(self) -> str:
+        return quote(self.path, safe="/")
+
+    @property
+    def url(self) -> str:
+        """The URL without its query, as errors show it."""
+        return self.origin + self.encoded_path
+
+    @property
+    def full_url(self) -> str:
+        """
+        The URL, percent-encoded, byte for byte as it is sent.
+
+        The query is sorted, so that it equals the canonical query a signature is computed over.
+        """
+        query = "&".join(
+            f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(self.query)
+        )
+        return f"{self.url}?{query}" if query else self.url
+
+    def granted(self, grant: Grant) -> Request:
+        """Add what makes it allowed."""
+        return replace(
+            self,
+            headers={**self.headers, **grant.headers},
+            auth=grant.kind,
+            secrets=(*self.secrets, *grant.secrets),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """
+    One complete answer.
+
+    Shape: header names in lower case. Units: `sent_at` and `received_at` in Unix seconds, by our clock.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    sent_at: float = 0.0
+    received_at: float = 0.0
+
+
+def split_endpoint(endpoint: str) -> tuple[str, str]:
+    """
+    Take an endpoint apart into its origin and the prefix its paths begin with.
+
+    A user name in it is dropped: it would show in logs, and nothing here logs in that way.
+    """
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.rstrip("/")

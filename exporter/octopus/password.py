@@ -1,0 +1,107 @@
+"""Tokens from IAM for a user name and password."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+
+from exporter.errors import AuthError
+from exporter.octopus.credentials import Authoriser, ProjectScope, SecretValue, read_secrets, token_grant
+from exporter.octopus.exchange import Grant
+from exporter.octopus.iam import Token, decode_token, token_request
+from exporter.octopus.lease import Lease, LeaseKeeper, renewal_time
+from exporter.octopus.observer import ApiObserver
+from exporter.octopus.retrier import Retrier
+from exporter.octopus.signing import fingerprint
+from exporter.octopus.transport import Transport
+from exporter.octopus.trial import SecretTrial
+
+_PASSWORD_NOTICE_SECONDS = 7 * 86400
+
+_log = structlog.get_logger(__name__)
+
+
+class PasswordCredentials:
+    """
+    One token per project, got from IAM, renewed well before its end and when the API rejects it.
+
+    Workspaces of a project share its token. The password is read again for every token.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        domain: str,
+        user: str,
+        password: SecretValue,
+        iam_endpoint: str,
+        transport: Transport,
+        retrier: Retrier,
+        observer: ApiObserver,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._name = name
+        self._domain = domain
+        self._user = user
+        self._password = password
+        self._iam_endpoint = iam_endpoint
+        self._transport = transport
+        self._retrier = retrier
+        self._observer = observer
+        self._clock = clock
+        self._trial = SecretTrial(name, clock=clock)
+        self._keepers: dict[str, LeaseKeeper[Grant]] = {}
+        self._expiries: dict[str, float] = {}
+
+    @asynccontextmanager
+    async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
+        lease = await self._keeper(scope).get()
+        yield lambda request: lease.value
+
+    async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
+        lease = await self._keeper(scope).replace(rejected.fingerprint)
+        return lease.fingerprint != rejected.fingerprint
+
+    def _keeper(self, scope: ProjectScope) -> LeaseKeeper[Grant]:
+        keeper = self._keepers.get(scope.project_id)
+        if keeper is None:
+            keeper = LeaseKeeper(self._name, partial(self._fetch, scope), clock=self._clock)
+            self._keepers[scope.project_id] = keeper
+        return keeper
+
+    async def _fetch(self, scope: ProjectScope, patient: bool) -> Lease[Grant]:
+        (password,) = await read_secrets(self._name, password=self._password)
+        if not password:
+            raise AuthError(f"credentials {self._name}: password is empty")
+        ask = partial(self._ask, scope, password)
+        async with self._trial.attempt(fingerprint(self._domain, self._user, password)):
+            token = await (self._retrier.run(ask, scope.project) if patient else ask())
+        self._announce(scope, token)
+        grant, now = token_grant(self._name, token.value), self._clock()
+        renew_at = renewal_time(now, token.life_seconds)
+        return Lease(grant, grant.fingerprint, renew_at, now + token.life_seconds)
+
+    async def _ask(self, scope: ProjectScope, password: str) -> Token:
+        request = token_request(
+            self._iam_endpoint,
+            domain=self._domain,
+            user=self._user,
+            password=password,
+            project_id=scope.project_id,
+        )
+        return await self._transport.ask(request, scope.project, decode_token)
+
+    def _announce(self, scope: ProjectScope, token: Token) -> None:
+        """Tell when the first of the tokens ends, and warn of a password about to."""
+        self._expiries[scope.project_id] = token.expires_at
+        self._observer.credentials_expiry(self._name, min(self._expiries.values()))
+        end = token.password_expires_at
+        if end is not None and end - self._clock() < _PASSWORD_NOTICE_SECONDS:
+            when = datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds")
+            _log.warning("the password expires soon", credentials=self._name, expires_at=when)
