@@ -1,0 +1,148 @@
+"""Credentials: a token, a user's password, an access key, or the SDK's provider chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, JsonValue, ValidationInfo
+
+from exporter.config.endpoints import ENDPOINT, iam_endpoint, parse_endpoint
+from exporter.config.problems import expected, refused
+from exporter.config.scalars import IN_QUOTES, FileName, Parsed, Scalar, Text
+from exporter.config.secret import MASK, Secret, is_secret_text
+from exporter.config.section import Section
+
+
+@dataclass(frozen=True)
+class SecretValue(Scalar):
+    """
+    A secret, by value in the key itself or by file in the key `…_file`, whose field stands before it.
+
+    Exactly one of both; an `optional` one may have none, and is None then.
+    """
+
+    optional: bool = False
+
+    def read(self, value: object) -> Secret:
+        if isinstance(value, bool):
+            raise expected(f"a text, {IN_QUOTES}")
+        text = str(value) if isinstance(value, str | int) else ""
+        if not is_secret_text(text):
+            raise expected("one line of text that is not empty")
+        return Secret(text)
+
+    def read_at(self, value: object, info: ValidationInfo) -> Secret | None:
+        key = f"{info.field_name}"
+        file = info.data.get(f"{key}_file")
+        if value is not None and value != NOT_GIVEN:
+            if file is not None:
+                raise refused(f"{key}_file is given too, expected only one of both")
+            return value if isinstance(value, Secret) else self.read(value)
+        if file is not None:
+            return Secret(file=file)
+        if self.optional or f"{key}_file" not in info.data:  # absent: a wrong file, which is told already
+            return None
+        raise refused(f"missing, expected {key} or {key}_file")
+
+    def write(self, value: Secret | None) -> str | None:
+        return None if value is None else MASK
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": ["string", "integer"], "minLength": 1}
+
+
+NOT_GIVEN = Secret()
+
+RequiredSecret = Annotated[Secret, SecretValue()]
+OptionalSecret = Annotated[Secret | None, SecretValue(optional=True)]
+SecretFile = Annotated[Path | None, FileName()]
+
+
+def _secret() -> Any:
+    """Declare a secret's field: validated even when not given, since its file may be."""
+    return Field(default_factory=lambda: NOT_GIVEN, validate_default=True)
+
+
+def _one_of_each(*keys: str) -> ConfigDict:
+    """Tell the JSON Schema that each of these secrets is given once, by value or by file."""
+    choices: list[JsonValue] = [
+        {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]} for key in keys
+    ]
+    return ConfigDict(json_schema_extra={"allOf": choices})
+
+
+class TokenCredentials(Section):
+    """A token made elsewhere; only as good as whoever renews it, so best given by file."""
+
+    model_config = _one_of_each("token")
+
+    type: Literal["token"]
+    """the word token"""
+    token_file: SecretFile = None
+    """a file with the token"""
+    token: RequiredSecret = _secret()
+    """the token"""
+
+
+class PasswordCredentials(Section):
+    """A user's name and password, for which IAM gives tokens."""
+
+    model_config = _one_of_each("password")
+
+    type: Literal["password"]
+    """the word password"""
+    domain: Annotated[str, Text("the account's name")]
+    """the account's name"""
+    user: Annotated[str, Text("the IAM user's name")]
+    """the IAM user's name"""
+    password_file: SecretFile = None
+    """a file with the password"""
+    password: RequiredSecret = _secret()
+    """the password"""
+    iam_endpoint: Annotated[str | None, Parsed(ENDPOINT, parse_endpoint)] = None
+    """where tokens are asked for; by default the IAM of the project's region"""
+
+    def iam_endpoint_for(self, region: str) -> str:
+        """Give the IAM endpoint to ask for a token for this region ("" where a project names none)."""
+        return self.iam_endpoint or iam_endpoint(region)
+
+
+class AkSkCredentials(Section):
+    """An access key and its secret key, permanent or (with a security token) temporary."""
+
+    model_config = _one_of_each("access_key", "secret_key")
+
+    type: Literal["aksk"]
+    """the word aksk"""
+    access_key_file: SecretFile = None
+    """a file with the access key"""
+    access_key: RequiredSecret = _secret()
+    """the access key"""
+    secret_key_file: SecretFile = None
+    """a file with the secret key"""
+    secret_key: RequiredSecret = _secret()
+    """the secret key"""
+    security_token_file: SecretFile = None
+    """a file with the security token"""
+    security_token: OptionalSecret = _secret()
+    """the security token of a temporary access key"""
+
+
+class ChainCredentials(Section):
+    """The official SDK's provider chain: environment, profile, ECS agency, OIDC, pod identity."""
+
+    type: Literal["chain"]
+    """the word chain"""
+
+
+AnyCredentials = TokenCredentials | PasswordCredentials | AkSkCredentials | ChainCredentials
+Credentials = Annotated[AnyCredentials, Field(discriminator="type")]
+
+CREDENTIALS: dict[str, type[Section]] = {
+    "token": TokenCredentials,
+    "password": PasswordCredentials,
+    "aksk": AkSkCredentials,
+    "chain": ChainCredentials,
+}

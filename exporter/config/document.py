@@ -1,0 +1,196 @@
+"""
+Read a YAML file into plain values, remembering where each one stands.
+
+Numbers and dates stay the text they were written as: what a key expects decides what its text means, so a
+project id like 0755 or a workspace like 1e3 is never turned into another one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from exporter.config.problems import Location, Problem, spell
+from exporter.errors import ConfigError
+
+_LARGEST_BYTES = 1_048_576
+# Aliases can make a small file describe a huge or an endless tree; a real configuration is far below both.
+_MOST_VALUES = 100_000
+_DEEPEST = 16
+
+_TEXT_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "timestamp", "merge", "value")}
+_NULL_TAG = "tag:yaml.org,2002:null"
+_BOOL_TAG = "tag:yaml.org,2002:bool"
+_PLAIN_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+_BOOLEANS = yaml.SafeLoader.bool_values
+
+# What PyYAML says when … -> what the reader most likely has to do.
+_HINTS = {
+    r"found character '\\t'": "found a tab, expected spaces for indentation",
+    r"mapping values are not allowed here": "found a second ': ', expected quotes around a value with one",
+    r"found character": "found a character that begins no value, expected quotes",
+    r"expected <block end>": "found a line out of line, expected the indentation of those above",
+    r"could not find expected ':'": "found a line without ': ', expected key: value",
+    r"expected ',' or '[\]}]'": "found no end of a list or mapping, expected ',' or a bracket",
+    r"found unexpected end of stream": "found the end of the file, expected the closing quote",
+    r"found unexpected document separator": "found ---, expected the closing quote",
+    r"found undefined alias": "found an alias (*) that nothing defines, expected quotes",
+    r"found duplicate anchor": "found an anchor (&) a second time, expected each once",
+    r"but found another document": "found a second document, expected one",
+    r"found un(known|defined)": "found an unknown escape or tag, expected plain YAML",
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """A place in the file; both numbers begin at 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """
+    A file as plain values.
+
+    Shape: `tree` is made of dict, list, str, bool and None; `marks` has the place of every value in it.
+    """
+
+    file: Path
+    tree: object
+    marks: Mapping[Location, Mark]
+    problems: tuple[Problem, ...]
+
+    def mark(self, location: Location) -> Mark:
+        """Give the place of a value; of what is missing, the place of what it is missing from."""
+        while location not in self.marks:
+            location = location[:-1]
+        return self.marks[location]
+
+    def line(self, problem: Problem) -> str:
+        """Write a problem as `file:line:column: path: message`."""
+        mark = self.mark(problem.location)
+        where = [f"{self.file}:{mark.line}:{mark.column}", spell(problem.location), problem.message]
+        return ": ".join(part for part in where if part)
+
+
+def read_document(file: Path) -> Document:
+    """
+    Read a YAML file.
+
+    Raises: ConfigError (no readable file of UTF-8, bad YAML, no mapping at the top).
+    """
+    builder = _Builder(file)
+    node = _compose(file, _read(file))
+    tree = None if node is None else builder.build(node, ())
+    if not isinstance(tree, dict):
+        fault = "is empty" if tree is None else "is a list" if isinstance(tree, list) else "is a single value"
+        raise ConfigError([f"{file}: {fault}, expected a mapping with projects and credentials"])
+    return Document(file, tree, builder.marks, tuple(builder.problems))
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LARGEST_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "no file name"
+        raise ConfigError([f"{file}: cannot be read ({reason}), expected a YAML file"]) from exc
+    if len(content) > _LARGEST_BYTES:
+        raise ConfigError([f"{file}: is larger than 1 MiB, expected a configuration"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise ConfigError([f"{file}:{line}: is not UTF-8, expected UTF-8 text"]) from exc
+
+
+def _compose(file: Path, text: str) -> yaml.Node | None:
+    try:
+        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as exc:
+        raise ConfigError([_syntax_problem(file, exc)]) from exc
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        raise ConfigError([f"{file}:{line}: found a control character, expected printable text"]) from exc
+    except RecursionError as exc:
+        raise ConfigError([_too_deep(file)]) from exc
+    except (ValueError, OverflowError) as exc:  # PyYAML lets chr() speak for itself on "\UFFFFFFFF"
+        raise ConfigError([f"{file}: found an escape that is no character, expected plain YAML"]) from exc
+    return node
+
+
+def _syntax_problem(file: Path, error: yaml.MarkedYAMLError) -> str:
+    """
+    Say what is wrong with the YAML.
+
+    PyYAML's own words quote names from the file, which a password without its quotes could have become.
+    """
+    mark = error.problem_mark or error.context_mark
+    where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else f"{file}"
+    problem = error.problem or error.context or ""
+    hints = (hint for pattern, hint in _HINTS.items() if re.search(pattern, problem))
+    fallback = "found something that is not YAML, expected key: value"
+    return f"{where}: {next(hints, fallback)}"
+
+
+def _too_deep(file: Path) -> str:
+    return f"{file}: is nested more than {_DEEPEST} levels deep, expected a configuration"
+
+
+class _Builder:
+    """Turns nodes into values, noting marks, and problems that leave the rest readable."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.marks: dict[Location, Mark] = {}
+        self.problems: list[Problem] = []
+
+    def build(self, node: yaml.Node, location: Location) -> object:
+        self._note(node, location)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, location)
+        if node.tag not in _PLAIN_TAGS:
+            self.problems.append(Problem(location, "found a YAML tag, expected plain YAML"))
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*location, index)) for index, item in enumerate(node.value)]
+        return self._mapping(node, location)
+
+    def _note(self, node: yaml.Node, location: Location) -> None:
+        self.marks[location] = Mark(node.start_mark.line + 1, node.start_mark.column + 1)
+        if len(location) > _DEEPEST:
+            raise ConfigError([_too_deep(self._file)])
+        if len(self.marks) > _MOST_VALUES:
+            raise ConfigError([f"{self._file}: has more than {_MOST_VALUES} values, expected fewer"])
+
+    def _mapping(self, node: yaml.Node, location: Location) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode):
+                message = (
+                    "found a list or mapping as a key, expected a word (quote a text that begins with {)"
+                )
+                self.problems.append(Problem(location, message))
+            elif key in values:
+                again, first = key_node.start_mark.line + 1, self.marks[(*location, key)].line
+                message = f"found again in line {again}, expected only the one in line {first}"
+                self.problems.append(Problem((*location, key), message))
+            else:
+                values[key] = self.build(value_node, (*location, key))
+        return values
+
+    def _scalar(self, node: yaml.ScalarNode, location: Location) -> str | bool | None:
+        text: str = node.value
+        if node.tag == _NULL_TAG:
+            return None
+        if node.tag == _BOOL_TAG and text.lower() in _BOOLEANS:
+            return _BOOLEANS[text.lower()]
+        if node.tag not in _TEXT_TAGS:
+            self.problems.append(Problem(location, "found a YAML tag, expected plain YAML"))
+        return text

@@ -1,0 +1,88 @@
+"""Secrets: values that never show, given as they are or by a file that is read at every use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from exporter.errors import ConfigError
+
+MASK = "<secret>"
+_LARGEST_BYTES = 65_536
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Secret:
+    """A value that only `get` tells; repr, str, format, dumps and JSON say `<secret>`."""
+
+    __slots__ = ("_file", "_value")
+
+    def __init__(self, value: str | None = None, *, file: Path | None = None) -> None:
+        self._value = value
+        self._file = file
+
+    def get(self) -> str:
+        """
+        Tell the secret. A file is read anew, so that a rotated secret is taken up.
+
+        Raises: ConfigError (a file that is missing, unreadable, empty, not UTF-8 or of several lines; neither
+        value nor file).
+        """
+        if self._file is not None:
+            return _read(self._file)
+        if self._value is None:
+            raise ConfigError(["no secret was given"])
+        return self._value
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return (self._value, self._file) == (other._value, other._file)
+
+    def __hash__(self) -> int:
+        return hash((self._value, self._file))
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled")
+
+
+def is_secret_text(text: str) -> bool:
+    """Tell whether a text can be a secret: one line, not empty, and sendable as UTF-8."""
+    return bool(text) and not set(text) & set("\r\n\0") and not _LONE_SURROGATE.search(text)
+
+
+def scrub(text: str) -> str:
+    """Hide what may be secret in a URL: the userinfo and the query."""
+    scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
+    _, at, location = rest.rpartition("@")
+    if separator:
+        location, mark, _ = location.partition("?")
+        location += mark and mark + MASK
+    return scheme + separator + (at and MASK + at) + location
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LARGEST_BYTES + 1)
+        text = content.decode()
+    except OSError as exc:
+        raise ConfigError([f"{file}: cannot be read ({exc.strerror}), expected a secret"]) from exc
+    except UnicodeDecodeError:
+        raise ConfigError([f"{file}: is not UTF-8, expected a secret"]) from None
+    secret = text.removesuffix("\n").removesuffix("\r")
+    if not secret:
+        raise ConfigError([f"{file}: is empty, expected a secret"])
+    if len(content) > _LARGEST_BYTES or not is_secret_text(secret):
+        raise ConfigError([f"{file}: has more than one line or is too long, expected one line with a secret"])
+    return secret

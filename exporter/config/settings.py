@@ -1,0 +1,269 @@
+"""The configuration: every key, its default, and what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from exporter.config.credentials import AnyCredentials, Credentials
+from exporter.config.endpoints import ENDPOINT, octopus_endpoint, parse_endpoint
+from exporter.config.ledger_url import LEDGER_URL, LedgerUrl
+from exporter.config.listening import LISTEN_ADDRESS, ListenAddress
+from exporter.config.overrides import Overrides
+from exporter.config.problems import refused
+from exporter.config.references import Reference, check_references
+from exporter.config.scalars import Choice, Duration, FileName, Flag, Parsed, Positive, Text, Whole
+from exporter.config.secret import Secret
+from exporter.config.section import Section
+from exporter.errors import ConfigError
+from exporter.model import Target
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["logfmt", "json"]
+
+DEFAULT_WORKSPACE = "0"
+
+
+def _without_repetition(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise refused(f"found {value} twice, expected each once")
+    return values
+
+
+def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
+    for lower, upper in pairwise(bounds):
+        if upper <= lower:
+            raise refused(f"found {upper:g} after {lower:g}, expected each bound above the one before it")
+    return bounds
+
+
+Name = Annotated[str, Text("a name")]
+ProjectId = Annotated[str, Text("a project id of letters, digits, - and _", r"[A-Za-z0-9_-]+")]
+Region = Annotated[str, Text("a region such as cn-north-11", r"[a-z0-9]+(-[a-z0-9]+)*")]
+Endpoint = Annotated[str, Parsed(ENDPOINT, parse_endpoint)]
+UrlPath = Annotated[
+    str, Text("a path such as system-jobs, without a slash at its ends", r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+]
+Workspace = Annotated[str, Text("a workspace id")]
+JobType = Annotated[str, Text("a job type such as FRAME_EXTRACT", r"[A-Za-z0-9_-]+")]
+Bucket = Annotated[float, Positive()]
+Listen = Annotated[ListenAddress, Parsed(LISTEN_ADDRESS, ListenAddress.parse)]
+AtLeastOne = Field(min_length=1)
+# What the API takes in one filter.
+AtMost20 = Field(max_length=20)
+
+
+class Project(Section):
+    """A project of the account, and what of it is read."""
+
+    id: ProjectId
+    """the project's id"""
+    name: Name = Field(default_factory=lambda data: data["id"])
+    """the label `project`; by default the id"""
+    region: Region = ""
+    """gives the endpoints of the API and of IAM"""
+    endpoint: Endpoint = Field(
+        default_factory=lambda data: octopus_endpoint(data["region"]) if data["region"] else "",
+        validate_default=True,
+    )
+    """where the API is; by default that of the region"""
+    path: UrlPath = "system-jobs"
+    """what follows /v1.0/{project_id}/data/ in the URL"""
+    workspaces: Annotated[tuple[Workspace, ...], AfterValidator(_without_repetition)] = ()
+    """the workspaces to read; none: workspace_id is not sent"""
+    job_types: Annotated[tuple[JobType, ...], AtMost20, AfterValidator(_without_repetition)] = ()
+    """the job types to read; none: all"""
+    credentials: Name = ""
+    """the name of the credentials; by default the only ones"""
+
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _check_given(cls, value: object) -> object:
+        if value == "":
+            raise refused("missing, expected region or endpoint")
+        return value
+
+    def targets(self) -> Iterable[Target]:
+        """Give the targets: one for each workspace, or the one that names none."""
+        for workspace in self.workspaces or (None,):
+            yield Target(
+                project=self.name,
+                project_id=self.id,
+                workspace=workspace or DEFAULT_WORKSPACE,
+                workspace_id=workspace,
+                region=self.region,
+                endpoint=self.endpoint,
+                path=self.path,
+                job_types=self.job_types,
+                credentials=self.credentials,
+            )
+
+
+class Poll(Section):
+    """How often, how fast and how far back the API is asked."""
+
+    interval_seconds: Annotated[float, Duration("1s")] = 30.0
+    """how often each target is polled"""
+    timeout_seconds: Annotated[float, Duration("1ms")] = 30.0
+    """how long one request may take"""
+    page_size: Annotated[int, Whole(1, 200)] = 200
+    """how many jobs are asked for at once"""
+    concurrency: Annotated[int, Whole(1)] = 4
+    """how many requests of a target may be under way"""
+    requests_per_second: Annotated[float, Positive()] = 10.0
+    """the limit of each endpoint, over all its targets"""
+    lookback_seconds: Annotated[float | None, Duration("1s", or_all=True)] = 30 * 86_400.0
+    """terminal jobs created longer ago are not counted; all: no limit"""
+    overlap_seconds: Annotated[float, Duration()] = 600.0
+    """how far a poll goes back behind the last one"""
+    audit_interval_seconds: Annotated[float, Duration("1s")] = 600.0
+    """how often the ledger is compared with the API's totals"""
+    full_sync_interval_seconds: Annotated[float, Duration("1s")] = 86_400.0
+    """how often everything is listed anew"""
+
+
+class Ledger(Section):
+    """Where the counts are kept."""
+
+    url: Annotated[LedgerUrl, Parsed(LEDGER_URL, LedgerUrl.parse)] = Field(
+        default_factory=lambda: LedgerUrl.parse("sqlite:///octopus-ledger.db")
+    )
+    """a SQLite file, SQLite in memory, or a PostgreSQL database that replicas share"""
+
+
+class Metrics(Section):
+    """What is exported. Units: the buckets' bounds in seconds."""
+
+    submitting_buckets: Annotated[tuple[Bucket, ...], AtLeastOne, AfterValidator(_ascending)] = (
+        1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0,
+    )  # fmt: skip
+    """the bounds, in seconds, for the time from creation to start"""
+    running_buckets: Annotated[tuple[Bucket, ...], AtLeastOne, AfterValidator(_ascending)] = (
+        10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0,
+        7200.0, 14_400.0, 28_800.0, 43_200.0, 86_400.0, 172_800.0,
+    )  # fmt: skip
+    """the bounds, in seconds, for the time from start to end"""
+    max_age_seconds: Annotated[float, Duration()] = 300.0
+    """how long the gauges of a failing target are kept"""
+    max_msg_codes: Annotated[int, Whole(0)] = 50
+    """how many error codes of a target have series of their own; the rest becomes other"""
+    created_series: Annotated[bool, Flag()] = False
+    """whether OpenMetrics has _created series"""
+    count_history: Annotated[bool, Flag()] = False
+    """whether what the first sync lists is counted too"""
+
+
+class Web(Section):
+    """What is served, and how."""
+
+    listen: Annotated[tuple[Listen, ...], AtLeastOne, AfterValidator(_without_repetition)] = (
+        ListenAddress(None, 10877),
+    )
+    """the addresses to listen on"""
+    config_file: Annotated[Path | None, FileName()] = None
+    """a web configuration (TLS, users) of the Prometheus exporter-toolkit"""
+    enable_lifecycle: Annotated[bool, Flag()] = False
+    """whether POST /-/reload is served"""
+
+
+class Log(Section):
+    """What is logged to standard error, and how."""
+
+    level: Annotated[LogLevel, Choice(get_args(LogLevel))] = "info"
+    """the least level that is logged"""
+    format: Annotated[LogFormat, Choice(get_args(LogFormat))] = "logfmt"
+    """logfmt or json"""
+
+
+class Config(Section):
+    """The whole configuration, checked. `load` makes it from a file."""
+
+    credentials: Annotated[Mapping[Name, Credentials], AtLeastOne]
+    """a mapping with at least one entry, each by a name of its own"""
+    projects: Annotated[tuple[Project, ...], AtLeastOne]
+    """a list with at least one project"""
+    poll: Poll = Poll()
+    """how the API is asked"""
+    ledger: Ledger = Ledger()
+    """where the counts are kept"""
+    metrics: Metrics = Metrics()
+    """what is exported"""
+    web: Web = Web()
+    """what is served"""
+    log: Log = Log()
+    """what is logged"""
+
+    @field_validator("projects", mode="after")
+    @classmethod
+    def _name_the_only_credentials(cls, projects: tuple[Project, ...], info: ValidationInfo) -> Any:
+        known = list(info.data.get("credentials", ()))
+        default = {"credentials": known[0] if len(known) == 1 else ""}
+        return tuple(p if p.credentials else p.model_copy(update=default) for p in projects)
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        references = [
+            Reference(index, project.name, project.credentials or None)
+            for index, project in enumerate(self.projects)
+        ]
+        errors = [bad.as_error() for bad in check_references(references, self.credentials)]
+        if errors:
+            raise ValidationError.from_exception_data("Config", errors, hide_input=True)
+        return self
+
+    def targets(self) -> tuple[Target, ...]:
+        """Give every (project, workspace) to poll, in the order of the file."""
+        return tuple(target for project in self.projects for target in project.targets())
+
+    def credentials_of(self, target: Target) -> AnyCredentials:
+        """Give the credentials that a target of this configuration uses."""
+        return self.credentials[target.credentials]
+
+    def secret_problems(self) -> list[str]:
+        """Tell which secrets cannot be read now; `load` opens no files, since a secret may come later."""
+        problems: list[str] = []
+        for name, credentials in self.credentials.items():
+            for key, value in credentials:
+                try:
+                    _ = isinstance(value, Secret) and value.get()
+                except ConfigError as exc:
+                    problems.append(f"credentials.{name}.{key}_file: {exc}")
+        return problems
+
+    def redacted(self) -> dict[str, Any]:
+        """Give all settings as JSON values under the file's own keys, secrets masked."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def with_overrides(
+        self,
+        *,
+        listen: Sequence[str] | None = None,
+        web_config_file: Path | str | None = None,
+        log_level: str | None = None,
+        log_format: str | None = None,
+    ) -> Self:
+        """
+        Let flags win over the file. None leaves what the file says.
+
+        Raises: ConfigError, naming the flags.
+        """
+        overrides = Overrides()
+        web = overrides.apply(self.web, {"listen": listen or None, "config_file": web_config_file})
+        log = overrides.apply(self.log, {"level": log_level, "format": log_format})
+        if overrides.problems:
+            raise ConfigError(overrides.problems)
+        return self.model_copy(update={"web": web, "log": log})
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "poll": Poll,
+    "ledger": Ledger,
+    "metrics": Metrics,
+    "web": Web,
+    "log": Log,
+}
