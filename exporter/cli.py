@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -95,7 +96,7 @@ def run(
         log_level=log_level,
         log_format=log_format,
     )
-    _finish(service.run_exporter(read(), read, lambda ports: None))
+    _finish(service.run_exporter(read(), read, _say_listening))
 
 
 @app.command(name="demo")
@@ -183,6 +184,10 @@ def _fail(error: ExporterError) -> None:
     for line in str(error).splitlines():
         typer.echo(f"octopus-exporter: {line}", err=True)
     sys.exit({ConfigError: 2, StartError: 3}.get(type(error), 1))
+
+
+def _say_listening(ports: tuple[int, ...]) -> None:
+    structlog.get_logger().info("listening", version=__version__, ports=list(ports))
 
 
 def _greet(speed: float, exporter: str, simulator: str) -> None:

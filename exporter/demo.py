@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from exporter import log
 from exporter.config import Config
 from exporter.service import handled_signals, run_exporter
 from exporter.simulator import SimulatorSettings, serve
@@ -62,12 +63,13 @@ def demo_config(settings: SimulatorSettings, simulator_url: str, port: int) -> C
 async def simulate(
     settings: SimulatorSettings, host: str, port: int, announce: Callable[[str], None]
 ) -> None:
-    """Run a simulator until stopped. Raises: StartError; ConfigError."""
-    simulator = await serve(settings, host, port)
-    try:
-        announce(simulator.url)
-        stop = asyncio.Event()
-        with handled_signals(stop):
+    """Run a simulator until stopped. Raises: StartError; ConfigError; ForcedStop."""
+    log.configure("info", "logfmt")
+    stop = asyncio.Event()
+    with handled_signals(stop):
+        simulator = await serve(settings, host, port)
+        try:
+            announce(simulator.url)
             await stop.wait()
-    finally:
-        await simulator.close()
+        finally:
+            await simulator.close()

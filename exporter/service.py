@@ -73,21 +73,27 @@ async def run_exporter(
 
     Shape: `announce` is told the ports once they are served. Raises: StartError; ForcedStop.
     """
-    async with assemble(config, load) as parts:
-        server = await serve(create_app(parts.runtime, parts.publisher), config.web.listen)
-        try:
-            announce(server.ports)
-            stop = asyncio.Event()
-            with handled_signals(stop, parts.runtime.want_reload):
+    stop = asyncio.Event()
+    with handled_signals(stop):
+        async with assemble(config, load) as parts:
+            server = await serve(create_app(parts.runtime, parts.publisher), config.web.listen)
+            try:
+                announce(server.ports)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.runtime.want_reload)
                 await parts.runtime.run(stop)
-        finally:
-            # Last, so that the end of the polling can still be scraped.
-            await server.close()
+            finally:
+                # Last, so that the end of the polling can still be scraped.
+                await server.close()
 
 
 @contextmanager
-def handled_signals(stop: asyncio.Event, reload: Callable[[], None] | None = None) -> Iterator[None]:
-    """Set `stop` on the first SIGTERM or SIGINT; on the second, cancel what the caller is doing."""
+def handled_signals(stop: asyncio.Event) -> Iterator[None]:
+    """
+    Set `stop` on the first SIGTERM or SIGINT; on the second, cancel what the caller is doing. SIGHUP does
+    nothing until somebody has a use for it.
+
+    Raises: ForcedStop.
+    """
     loop, caller = asyncio.get_running_loop(), asyncio.current_task()
     forced = False
 
@@ -102,8 +108,7 @@ def handled_signals(stop: asyncio.Event, reload: Callable[[], None] | None = Non
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_stop, number.name)
-    if reload is not None:
-        loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     try:
         yield
     except asyncio.CancelledError:
