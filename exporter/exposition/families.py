@@ -1,0 +1,397 @@
+"""
+Every metric family, as data: the renderer, the instruments and the reference in docs/ all read this table.
+
+Names are those of the text format; OpenMetrics leaves `_total` off a counter family's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FamilyType = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What one may ask of a family, in words and in PromQL."""
+
+    question: str
+    promql: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Family:
+    """
+    One metric family.
+
+    Shape: `labels` in the order they are rendered; `what` says what is counted, `when` says when.
+    """
+
+    name: str
+    type: FamilyType
+    labels: tuple[str, ...]
+    what: str
+    when: str
+    queries: tuple[Query, ...]
+
+    @property
+    def help(self) -> str:
+        return f"{self.what} {self.when}"
+
+    @property
+    def openmetrics_name(self) -> str:
+        return self.name.removesuffix("_total") if self.type == "counter" else self.name
+
+    @property
+    def unit(self) -> str:
+        """The base unit in the name, or "" where the family counts things."""
+        return "seconds" if self.openmetrics_name.endswith("_seconds") else ""
+
+
+LABELS = {
+    "project": "name of the project in the configuration",
+    "workspace": 'workspace id; "0" where none is configured',
+    "job_type": "job type, in the API's words",
+    "status": "job status, in the API's words",
+    "msg_code": 'error code of a failed run; "" where none came, "other" beyond `metrics.max_msg_codes`',
+    "reason": "one of a fixed list, all of it exported from the start",
+    "project_id": "id of the project",
+    "region": "region of the project",
+    "endpoint": "base URL of the API",
+    "code": 'HTTP status, or "error" where no answer came',
+    "credentials": "name of the credentials in the configuration",
+    "version": "version of the exporter",
+    "python_version": "version of Python",
+    "le": "upper bound of the bucket, inclusive, in seconds",
+}
+
+_TARGET = ("project", "workspace")
+_POLLED = "Set by every complete poll, on the exporter's own timer and not at the scrape."
+_EVERY_POLL = "Set at the end of every poll, on the exporter's own timer."
+
+JOBS = Family(
+    "octopus_jobs",
+    "gauge",
+    (*_TARGET, "job_type", "status"),
+    "Jobs the API lists now: all that are in flight, and the terminal ones created within poll.lookback.",
+    _POLLED,
+    (
+        Query(
+            "Jobs in flight, by status",
+            'sum by (status) (octopus_jobs{status!~"FINISHED|STOPPED|.*_FAILED"})',
+        ),
+        Query("The queue of each job type", 'sum by (job_type) (octopus_jobs{status="QUEUING"})'),
+    ),
+)
+JOBS_OLDEST_CREATED = Family(
+    "octopus_jobs_oldest_created_timestamp_seconds",
+    "gauge",
+    (*_TARGET, "job_type", "status"),
+    "Creation time of the oldest job in this in-flight status; no series where there is none.",
+    _POLLED,
+    (
+        Query(
+            "How long the oldest queued job has been waiting",
+            'time() - min by (job_type) (octopus_jobs_oldest_created_timestamp_seconds{status="QUEUING"})',
+        ),
+    ),
+)
+JOBS_OLDEST_STARTED = Family(
+    "octopus_jobs_oldest_started_timestamp_seconds",
+    "gauge",
+    (*_TARGET, "job_type", "status"),
+    "Start time of the oldest started job in this in-flight status; no series where there is none.",
+    _POLLED,
+    (
+        Query(
+            "How long the longest-running job has been running",
+            'time() - min by (job_type) (octopus_jobs_oldest_started_timestamp_seconds{status="RUNNING"})',
+        ),
+    ),
+)
+JOBS_CREATED = Family(
+    "octopus_jobs_created_total",
+    "counter",
+    (*_TARGET, "job_type"),
+    "Jobs seen for the first time.",
+    "Counted by the first poll that lists the job; what was there before the first poll is not counted,"
+    " unless metrics.count_history is on.",
+    (Query("Arrivals per hour", "sum by (job_type) (rate(octopus_jobs_created_total[1h])) * 3600"),),
+)
+JOBS_COMPLETED = Family(
+    "octopus_jobs_completed_total",
+    "counter",
+    (*_TARGET, "job_type", "status"),
+    "Runs that ended, by the status they ended in.",
+    "Counted once per run, restarts included, by the first poll that sees it ended; a job that runs again"
+    " counts again.",
+    (
+        Query(
+            "Runs that ended in the last hour", "sum by (status) (increase(octopus_jobs_completed_total[1h]))"
+        ),
+        Query(
+            "Share of runs that failed",
+            'sum by (job_type) (rate(octopus_jobs_completed_total{status=~".*_FAILED"}[1h]))'
+            " / sum by (job_type) (rate(octopus_jobs_completed_total[1h]))",
+        ),
+    ),
+)
+JOB_FAILURES = Family(
+    "octopus_job_failures_total",
+    "counter",
+    (*_TARGET, "job_type", "status", "msg_code"),
+    "Runs that failed, by the API's error code, which is empty where none came.",
+    "Counted once per run, in the same poll as octopus_jobs_completed_total; the exemplar is the last job.",
+    (
+        Query(
+            "The five most frequent errors of the day",
+            "topk(5, sum by (job_type, msg_code) (increase(octopus_job_failures_total[1d])))",
+        ),
+    ),
+)
+JOB_SUBMITTING_DURATION = Family(
+    "octopus_job_submitting_duration_seconds",
+    "histogram",
+    (*_TARGET, "job_type"),
+    "Time from a job's creation to its start in Kubernetes.",
+    "Observed once per run, by the first poll that sees it started; the exemplars are the last jobs.",
+    (
+        Query(
+            "Time to start that 95 % of the runs stay under",
+            "histogram_quantile(0.95, sum by (le, job_type)"
+            " (rate(octopus_job_submitting_duration_seconds_bucket[1h])))",
+        ),
+    ),
+)
+JOB_RUNNING_DURATION = Family(
+    "octopus_job_running_duration_seconds",
+    "histogram",
+    (*_TARGET, "job_type", "status"),
+    "Time a run took in Kubernetes, by the status it ended in.",
+    "Observed once per run, by the first poll that sees it ended; the exemplars are the last jobs.",
+    (
+        Query(
+            "Median run time of what finished",
+            "histogram_quantile(0.5, sum by (le, job_type)"
+            ' (rate(octopus_job_running_duration_seconds_bucket{status="FINISHED"}[6h])))',
+        ),
+        Query(
+            "Mean run time",
+            "sum by (job_type) (rate(octopus_job_running_duration_seconds_sum[6h]))"
+            " / sum by (job_type) (rate(octopus_job_running_duration_seconds_count[6h]))",
+        ),
+    ),
+)
+UP = Family(
+    "octopus_up",
+    "gauge",
+    _TARGET,
+    "1 if the last poll succeeded, 0 if it failed.",
+    _EVERY_POLL,
+    (Query("Targets whose last poll failed", "octopus_up == 0"),),
+)
+POLL_DURATION = Family(
+    "octopus_poll_duration_seconds",
+    "gauge",
+    _TARGET,
+    "Duration of the last poll, whether it succeeded or failed.",
+    _EVERY_POLL,
+    (Query("The slowest targets", "topk(5, octopus_poll_duration_seconds)"),),
+)
+POLL_LAST_SUCCESS = Family(
+    "octopus_poll_last_success_timestamp_seconds",
+    "gauge",
+    _TARGET,
+    "When the last successful poll ended: the age of what is exported for the target.",
+    "Set at the end of every successful poll, on the exporter's own timer.",
+    (Query("Age of each target's data", "time() - octopus_poll_last_success_timestamp_seconds"),),
+)
+POLL_REQUESTS = Family(
+    "octopus_poll_requests",
+    "gauge",
+    _TARGET,
+    "Requests the last poll cost.",
+    _EVERY_POLL,
+    (
+        Query(
+            "Requests per poll, at their highest in the last day", "max_over_time(octopus_poll_requests[1d])"
+        ),
+    ),
+)
+POLLS = Family(
+    "octopus_polls_total",
+    "counter",
+    _TARGET,
+    "Polls, successful or failed.",
+    "Counted when a poll ends.",
+    (Query("Polls per minute", "rate(octopus_polls_total[5m]) * 60"),),
+)
+POLL_FAILURES = Family(
+    "octopus_poll_failures_total",
+    "counter",
+    (*_TARGET, "reason"),
+    "Polls that failed, by reason.",
+    "Counted when a poll fails.",
+    (
+        Query(
+            "Share of polls that failed",
+            "sum by (project, workspace) (rate(octopus_poll_failures_total[15m]))"
+            " / sum by (project, workspace) (rate(octopus_polls_total[15m]))",
+        ),
+    ),
+)
+LEDGER_DRIFT = Family(
+    "octopus_ledger_drift_jobs",
+    "gauge",
+    (*_TARGET, "status"),
+    "Jobs by the API's own total minus jobs in the ledger.",
+    "Set by every audit, each poll.audit_interval.",
+    (Query("Where the ledger and the API differ", "octopus_ledger_drift_jobs != 0"),),
+)
+AUDIT_LAST = Family(
+    "octopus_audit_last_timestamp_seconds",
+    "gauge",
+    _TARGET,
+    "When the ledger was last compared with the API's own totals.",
+    "Set by every audit, each poll.audit_interval.",
+    (Query("Time since the last audit", "time() - octopus_audit_last_timestamp_seconds"),),
+)
+LEDGER_FULL_SYNCS = Family(
+    "octopus_ledger_full_syncs_total",
+    "counter",
+    (*_TARGET, "reason"),
+    "Complete listings of the window, by what asked for them.",
+    "Counted when a full sync is complete.",
+    (
+        Query(
+            "Full syncs nobody had scheduled",
+            'increase(octopus_ledger_full_syncs_total{reason!~"first|scheduled"}[1d]) > 0',
+        ),
+    ),
+)
+PROJECT_INFO = Family(
+    "octopus_project_info",
+    "gauge",
+    ("project", "project_id", "region", "endpoint"),
+    "Always 1; the labels say which project of the cloud a project label stands for.",
+    "Set when the configuration is read.",
+    (
+        Query(
+            "Jobs by region",
+            "sum by (region) (octopus_jobs * on (project) group_left (region) octopus_project_info)",
+        ),
+    ),
+)
+API_REQUESTS = Family(
+    "octopus_api_requests_total",
+    "counter",
+    ("project", "code"),
+    "Requests sent to the API, by HTTP status, or error where no answer came.",
+    "Counted when an exchange ends, retries included.",
+    (Query("Requests per second, by status", "sum by (code) (rate(octopus_api_requests_total[5m]))"),),
+)
+API_REQUEST_DURATION = Family(
+    "octopus_api_request_duration_seconds",
+    "histogram",
+    ("project",),
+    "Time from sending a request to the end of its answer, or to giving up.",
+    "Observed when an exchange ends, retries included.",
+    (
+        Query(
+            "Answer time that 99 % of the requests stay under",
+            "histogram_quantile(0.99, sum by (le, project)"
+            " (rate(octopus_api_request_duration_seconds_bucket[5m])))",
+        ),
+    ),
+)
+API_RETRIES = Family(
+    "octopus_api_retries_total",
+    "counter",
+    ("project", "reason"),
+    "Requests sent again, by what went wrong the time before.",
+    "Counted when a request is about to be sent again.",
+    (Query("Throttling by the API", 'rate(octopus_api_retries_total{reason="throttled"}[5m]) > 0'),),
+)
+API_CLOCK_SKEW = Family(
+    "octopus_api_clock_skew_seconds",
+    "gauge",
+    ("project",),
+    "The server's clock minus the exporter's.",
+    "Set by answers that carry the server's time.",
+    (Query("Clocks more than a minute apart", "abs(octopus_api_clock_skew_seconds) > 60"),),
+)
+CREDENTIALS_EXPIRY = Family(
+    "octopus_credentials_expiry_timestamp_seconds",
+    "gauge",
+    ("credentials",),
+    "When the token or temporary key in use ends.",
+    "Set whenever credentials are obtained or renewed.",
+    (
+        Query(
+            "Credentials that end within the hour and should have been renewed",
+            "octopus_credentials_expiry_timestamp_seconds - time() < 3600",
+        ),
+    ),
+)
+BUILD_INFO = Family(
+    "octopus_exporter_build_info",
+    "gauge",
+    ("version", "python_version"),
+    "Always 1; the labels say what is running.",
+    "Set at the start.",
+    (Query("Versions in use", "count by (version) (octopus_exporter_build_info)"),),
+)
+CONFIG_RELOAD_OK = Family(
+    "octopus_exporter_config_last_reload_successful",
+    "gauge",
+    (),
+    "1 if the configuration was last read without an error, else 0.",
+    "Set at the start and by every reload.",
+    (Query("A configuration that was refused", "octopus_exporter_config_last_reload_successful == 0"),),
+)
+CONFIG_RELOAD_TIME = Family(
+    "octopus_exporter_config_last_reload_success_timestamp_seconds",
+    "gauge",
+    (),
+    "When the configuration in use was read.",
+    "Set at the start and by every successful reload.",
+    (
+        Query(
+            "Time since the configuration in use was read",
+            "time() - octopus_exporter_config_last_reload_success_timestamp_seconds",
+        ),
+    ),
+)
+
+TARGET_FAMILIES = (
+    JOBS,
+    JOBS_OLDEST_CREATED,
+    JOBS_OLDEST_STARTED,
+    JOBS_CREATED,
+    JOBS_COMPLETED,
+    JOB_FAILURES,
+    JOB_SUBMITTING_DURATION,
+    JOB_RUNNING_DURATION,
+    UP,
+    POLL_DURATION,
+    POLL_LAST_SUCCESS,
+    POLL_REQUESTS,
+    POLLS,
+    POLL_FAILURES,
+    LEDGER_DRIFT,
+    AUDIT_LAST,
+    LEDGER_FULL_SYNCS,
+    PROJECT_INFO,
+)
+INSTRUMENT_FAMILIES = (
+    API_REQUESTS,
+    API_REQUEST_DURATION,
+    API_RETRIES,
+    API_CLOCK_SKEW,
+    CREDENTIALS_EXPIRY,
+    BUILD_INFO,
+    CONFIG_RELOAD_OK,
+    CONFIG_RELOAD_TIME,
+)
+FAMILIES = (*TARGET_FAMILIES, *INSTRUMENT_FAMILIES)

@@ -1,0 +1,119 @@
+"""What the exporter measures of itself, with the client library: the API's answers, credentials, reloads."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from typing import TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
+
+from exporter.errors import REASONS
+from exporter.exposition import families as f
+from exporter.exposition.families import Family
+from exporter.exposition.render import EOF, Format, Part
+
+_REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_M = TypeVar("_M", Counter, Gauge, Histogram)
+
+
+class Instruments:
+    """The self metrics: an ApiObserver, and a collector without `_created` series."""
+
+    def __init__(self, registry: CollectorRegistry, version: str) -> None:
+        self._registry = registry
+        self._requests = self._make(Counter, f.API_REQUESTS)
+        self._durations = Histogram(
+            f.API_REQUEST_DURATION.name,
+            f.API_REQUEST_DURATION.help,
+            f.API_REQUEST_DURATION.labels,
+            unit=f.API_REQUEST_DURATION.unit,
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._retries = self._make(Counter, f.API_RETRIES)
+        self._clock_skew = self._make(Gauge, f.API_CLOCK_SKEW)
+        self._credentials_expiry = self._make(Gauge, f.CREDENTIALS_EXPIRY)
+        self._make(Gauge, f.BUILD_INFO).labels(version, platform.python_version()).set(1)
+        self._reload_ok = self._make(Gauge, f.CONFIG_RELOAD_OK)
+        self._reload_time = self._make(Gauge, f.CONFIG_RELOAD_TIME)
+
+    def _make(self, kind: type[_M], family: Family) -> _M:
+        return kind(family.name, family.help, family.labels, unit=family.unit, registry=self._registry)
+
+    def request(self, project: str, code: str, seconds: float) -> None:
+        self._requests.labels(project, code).inc()
+        self._durations.labels(project).observe(seconds)
+
+    def retry(self, project: str, reason: str) -> None:
+        self._retries.labels(project, reason).inc()
+
+    def clock_skew(self, project: str, seconds: float) -> None:
+        self._clock_skew.labels(project).set(seconds)
+
+    def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
+        self._credentials_expiry.labels(credentials).set(timestamp_seconds)
+
+    def add_project(self, project: str) -> None:
+        """Let the project's known series begin at 0."""
+        self._durations.labels(project)
+        for reason in REASONS:
+            self._retries.labels(project, reason)
+
+    def forget_project(self, project: str) -> None:
+        """Drop the series of a project that is no longer configured."""
+        for metric in (self._requests, self._durations, self._retries, self._clock_skew):
+            metric.remove_by_labels({"project": project})
+
+    def forget_credentials(self, credentials: str) -> None:
+        """Drop the series of credentials that are no longer configured."""
+        self._credentials_expiry.remove_by_labels({"credentials": credentials})
+
+    def reload_result(self, *, ok: bool, timestamp_seconds: float) -> None:
+        """Note that the configuration was read then (Unix seconds), at the start or later."""
+        self._reload_ok.set(ok)
+        if ok:
+            self._reload_time.set(timestamp_seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            created = metric.name + "_created"
+            metric.samples = [sample for sample in metric.samples if sample.name != created]
+            yield metric
+
+
+class ProcessMetrics:
+    """The client library's own `process_*` and `python_*`, read when asked for."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def tail(self, format_: Format) -> bytes:
+        """Render them as the last part of an exposition, its end included."""
+        if format_ is Format.TEXT:
+            return generate_latest(self._registry)
+        return _openmetrics(self._registry) + EOF
+
+
+def render_collector(collector: Collector) -> Part:
+    """Render what the client library keeps, as it would itself."""
+    return Part.of(generate_latest(collector), _openmetrics(collector))
+
+
+def _openmetrics(collector: Collector) -> bytes:
+    rendered: bytes = generate_openmetrics(collector)  # type: ignore[no-untyped-call]  # no annotation there
+    return rendered.removesuffix(EOF)

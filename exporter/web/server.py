@@ -1,0 +1,86 @@
+"""Listening: all addresses or none, and an end that does not wait for idle clients."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from exporter.config import ListenAddress
+from exporter.errors import StartError
+
+_SHUTDOWN_SECONDS = 2.0
+_BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server and the ports it got, in the order of the addresses."""
+
+    runner: web.AppRunner
+    ports: tuple[int, ...]
+
+    async def close(self) -> None:
+        """Stop listening, let the requests under way end, and cut what is left after two seconds."""
+        await self.runner.cleanup()
+
+
+async def serve(app: web.Application, addresses: Sequence[ListenAddress]) -> Server:
+    """Serve on every address. Raises: StartError where one of them cannot be had; then none is kept."""
+    sockets = _bind_all(addresses)
+    ports = tuple(bound.getsockname()[1] for bound in sockets)
+    runner = web.AppRunner(
+        app,
+        handle_signals=False,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+        access_log_class=_AccessLog,
+    )
+    await runner.setup()
+    for bound in sockets:
+        await web.SockSite(runner, bound, backlog=_BACKLOG).start()
+    return Server(runner, ports)
+
+
+def _bind_all(addresses: Sequence[ListenAddress]) -> list[socket.socket]:
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(_bind(address)) for address in addresses]
+        opened.pop_all()
+    return sockets
+
+
+def _bind(address: ListenAddress) -> socket.socket:
+    try:
+        if address.host is None:
+            return _bind_everywhere(address.port)
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        family, *_, where = found[0]
+        return socket.create_server(where[:2], family=family, backlog=_BACKLOG)
+    except socket.gaierror as error:
+        raise StartError(f"cannot listen on {address}: {str(error.strerror).lower()}") from error
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise StartError(f"cannot listen on {address}: {reason}") from error
+
+
+def _bind_everywhere(port: int) -> socket.socket:
+    # One socket for both, so that port 0 is the same port in both.
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
+    return socket.create_server(("", port), backlog=_BACKLOG)
+
+
+class _AccessLog(AbstractAccessLogger):
+    """Requests are worth a line only to someone who debugs."""
+
+    @property
+    def enabled(self) -> bool:
+        return self.logger.isEnabledFor(logging.DEBUG)
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        self.logger.debug("%s %s %d in %.4f s", request.method, request.raw_path, response.status, time)

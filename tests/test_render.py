@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import accumulate
+
+import pytest
+from hypothesis import Phase, given, settings
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Exemplar as ClientExemplar
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
+
+from exporter.exposition import families as f
+from exporter.exposition.families import TARGET_FAMILIES, Family
+from exporter.exposition.instruments import Instruments, ProcessMetrics, render_collector
+from exporter.exposition.render import EOF, Bodies, Format, join, render_target
+from exporter.model import STATUSES, CounterValue, Exemplar, HistogramValue, PollStatus, TargetSnapshot
+from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named, snapshots
+
+# Without shrinking: it takes minutes here, and the first difference names its series anyway.
+thoroughly = settings(deadline=None, max_examples=50, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+
+
+def rendered(*published: TargetSnapshot) -> Bodies:
+    return join(map(render_target, published))
+
+
+def text_of(*published: TargetSnapshot) -> str:
+    return rendered(*published).text.plain.decode()
+
+
+def openmetrics_of(*published: TargetSnapshot) -> str:
+    return rendered(*published).openmetrics.with_tail(EOF).decode()
+
+
+def lines(text: str, family: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith((f"{family}{{", f"{family}_bucket{{"))]
+
+
+class Oracle:
+    """The same families as the client library's own objects."""
+
+    def __init__(self, published: Iterable[TargetSnapshot]) -> None:
+        self._metrics = {family.name: _metric(family) for family in TARGET_FAMILIES}
+        for snapshot in published:
+            self._add(snapshot)
+        self._tell_projects(published)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics.values()
+
+    def _add(self, snapshot: TargetSnapshot) -> None:
+        at = (snapshot.target.project, snapshot.target.workspace)
+        poll, totals = snapshot.poll, snapshot.totals
+        for family, value in (
+            (f.UP, None if poll.up is None else float(poll.up)),
+            (f.POLL_DURATION, poll.duration_seconds),
+            (f.POLL_LAST_SUCCESS, _seconds(poll.last_success_ms)),
+            (f.POLL_REQUESTS, poll.requests),
+            (f.POLLS, poll.polls),
+            (f.AUDIT_LAST, _seconds(totals.last_audit_ms) if totals else None),
+        ):
+            if value is not None:
+                self._metrics[family.name].add_metric(at, value)  # type: ignore[attr-defined]
+        self._values(f.POLL_FAILURES, at, poll.failures)
+        self._values(f.LEDGER_FULL_SYNCS, at, poll.full_syncs)
+        if totals is None:
+            return
+        self._counters(f.JOBS_CREATED, at, totals.created)
+        self._counters(f.JOBS_COMPLETED, at, totals.completed)
+        self._counters(f.JOB_FAILURES, at, totals.failures)
+        self._histograms(f.JOB_SUBMITTING_DURATION, at, totals.submitting)
+        self._histograms(f.JOB_RUNNING_DURATION, at, totals.running)
+        if not snapshot.stale:
+            self._values(f.JOBS, at, totals.jobs)
+            self._values(f.LEDGER_DRIFT, at, totals.drift)
+            self._values(f.JOBS_OLDEST_CREATED, at, _in_seconds(totals.oldest_created_ms))
+            self._values(f.JOBS_OLDEST_STARTED, at, _in_seconds(totals.oldest_started_ms))
+
+    def _tell_projects(self, published: Iterable[TargetSnapshot]) -> None:
+        targets = [snapshot.target for snapshot in published]
+        for labels in {
+            (target.project, target.project_id, target.region, target.endpoint) for target in targets
+        }:
+            self._metrics[f.PROJECT_INFO.name].add_metric(labels, 1)  # type: ignore[attr-defined]
+
+    def _values(self, family, at, values) -> None:
+        for key, value in values.items():
+            self._metrics[family.name].add_metric((*at, *_key(key)), value)
+
+    def _counters(self, family, at, values: dict[object, CounterValue]) -> None:
+        for key, value in values.items():
+            exemplar = _exemplar(value.exemplar) if family is f.JOB_FAILURES else None
+            self._metrics[family.name].add_metric((*at, *_key(key)), value.value, exemplar=exemplar)
+
+    def _histograms(self, family, at, values: dict[object, HistogramValue]) -> None:
+        for key, value in values.items():
+            bounds = [floatToGoString(bound) for bound in (*value.bounds, float("inf"))]
+            exemplars = [_exemplar(exemplar) for exemplar in value.exemplars] or [None] * len(bounds)
+            buckets = list(zip(bounds, accumulate(value.counts), exemplars, strict=True))
+            self._metrics[family.name].add_metric((*at, *_key(key)), buckets, value.sum_ms / 1000)
+
+
+def _metric(family: Family) -> Metric:
+    kind = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+    return kind[family.type](family.name, family.help, labels=family.labels, unit=family.unit)
+
+
+def _key(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else key
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
+
+
+def _in_seconds(values):
+    return {key: ms / 1000 for key, ms in values.items()}
+
+
+def _exemplar(exemplar: Exemplar | None) -> ClientExemplar | None:
+    if exemplar is None:
+        return None
+    return ClientExemplar({"job_id": str(exemplar.job_id)}, exemplar.value, exemplar.at_ms / 1000)
+
+
+def parsed(parse: Callable[[str], Iterable[Metric]], text: str) -> dict[str, tuple[object, ...]]:
+    return {
+        metric.name: (metric.type, metric.documentation, metric.unit, sorted(metric.samples, key=_series))
+        for metric in parse(text)
+    }
+
+
+def _series(sample: Sample) -> tuple[str, list[tuple[str, str]]]:
+    return sample.name, sorted(sample.labels.items())
+
+
+@given(snapshots)
+@thoroughly
+def test_text_says_what_the_client_library_would_say(published: list[TargetSnapshot]) -> None:
+    theirs = generate_latest(Oracle(published)).decode()
+    assert parsed(parse_text, text_of(*published)) == parsed(parse_text, theirs)
+
+
+@given(snapshots)
+@thoroughly
+def test_openmetrics_says_what_the_client_library_would_say(published: list[TargetSnapshot]) -> None:
+    theirs = generate_openmetrics(Oracle(published)).decode()
+    assert parsed(parse_openmetrics, openmetrics_of(*published)) == parsed(parse_openmetrics, theirs)
+
+
+@given(snapshots)
+@thoroughly
+def test_families_are_contiguous_and_have_one_header_each(published: list[TargetSnapshot]) -> None:
+    names = [line.split()[2] for line in text_of(*published).split("\n") if line.startswith("# TYPE ")]
+    assert names == [family.name for family in TARGET_FAMILIES]
+
+
+def test_a_gauge_in_text() -> None:
+    jobs = lines(text_of(SNAPSHOT), "octopus_jobs")
+    running = 'octopus_jobs{project="perception",workspace="0",job_type="FRAME_EXTRACT",status="RUNNING"} 3'
+    assert running in jobs
+    assert len(jobs) == len(STATUSES)
+
+
+def test_a_histogram_in_openmetrics_has_cumulative_buckets_exemplars_and_an_exact_sum() -> None:
+    name, labels = (
+        "octopus_job_submitting_duration_seconds",
+        'project="perception",workspace="0",job_type="FRAME_EXTRACT"',
+    )
+    text = openmetrics_of(SNAPSHOT)
+    start = text.index(f"# TYPE {name}")
+    assert text[start : text.index("# HELP", start)].splitlines() == [
+        f"# TYPE {name} histogram",
+        f"# UNIT {name} seconds",
+        f'{name}_bucket{{{labels},le="1.0"}} 1',
+        f'{name}_bucket{{{labels},le="60.0"}} 3 # {{job_id="42"}} 12.5 1700000000.123',
+        f'{name}_bucket{{{labels},le="+Inf"}} 3',
+        f"{name}_count{{{labels}}} 3",
+        f"{name}_sum{{{labels}}} 61.001",
+    ]
+
+
+def test_a_counter_family_is_named_without_total_in_openmetrics_only() -> None:
+    assert "# TYPE octopus_jobs_created_total counter\n" in text_of(SNAPSHOT)
+    assert "# TYPE octopus_jobs_created counter\noctopus_jobs_created_total{" in openmetrics_of(SNAPSHOT)
+
+
+def test_text_has_no_exemplars() -> None:
+    assert 'job_id="' not in text_of(SNAPSHOT)
+    assert openmetrics_of(SNAPSHOT).count('# {job_id="42"}') == 4
+
+
+def test_bounds_are_written_as_the_client_library_writes_them() -> None:
+    assert 'le="3.6e+06"' in text_of(SNAPSHOT)
+
+
+def test_a_stale_target_keeps_its_counters_and_loses_the_gauges_of_its_jobs() -> None:
+    fresh, stale = text_of(SNAPSHOT), text_of(replace(SNAPSHOT, stale=True))
+    gone = set(fresh.splitlines()) - set(stale.splitlines())
+    assert {line.split("{")[0] for line in gone} == {
+        "octopus_jobs",
+        "octopus_jobs_oldest_created_timestamp_seconds",
+        "octopus_ledger_drift_jobs",
+    }
+
+
+def test_a_target_that_was_never_polled_has_only_what_is_known() -> None:
+    text = text_of(TargetSnapshot(TARGET, None, PollStatus()))
+    families = {line.split("{")[0] for line in text.splitlines() if not line.startswith("#")}
+    assert families == {
+        "octopus_polls_total",
+        "octopus_poll_failures_total",
+        "octopus_ledger_full_syncs_total",
+        "octopus_project_info",
+    }
+
+
+def test_a_project_with_two_workspaces_is_told_once() -> None:
+    text = text_of(named("perception", "0"), named("perception", "1"))
+    assert len(lines(text, "octopus_project_info")) == 1
+    assert len(lines(text, "octopus_up")) == 2
+
+
+def test_a_label_that_is_no_unicode_text_is_shown_as_far_as_it_can_be() -> None:
+    odd = replace(TOTALS, jobs={("A\ud800B", "RUNNING"): 1})
+    assert 'job_type="A?B"' in text_of(TargetSnapshot(TARGET, odd, POLL))
+
+
+@pytest.mark.prometheus
+@pytest.mark.skipif(
+    not shutil.which("promtool") and "CI" not in os.environ, reason="promtool is not installed"
+)
+def test_promtool_has_nothing_to_say() -> None:
+    instruments = Instruments(CollectorRegistry(), "1.2.3")
+    instruments.add_project("perception")
+    instruments.request("perception", "200", 0.2)
+    bodies = join([render_target(SNAPSHOT), render_target(named("other"))], render_collector(instruments))
+    exposition = bodies.text.with_tail(ProcessMetrics().tail(Format.TEXT))
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=exposition, capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
