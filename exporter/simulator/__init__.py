@@ -1,1 +1,14 @@
 """A stand-in for the remote API: IAM and the job list over HTTP, with jobs that live and fail."""
+
+from exporter.simulator.app import RunningSimulator, create_app, serve
+from exporter.simulator.settings import DEMO_PROJECT, Credentials, Quirks, SimulatorSettings
+
+__all__ = [
+    "DEMO_PROJECT",
+    "Credentials",
+    "Quirks",
+    "RunningSimulator",
+    "SimulatorSettings",
+    "create_app",
+    "serve",
+]

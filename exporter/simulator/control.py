@@ -1,0 +1,173 @@
+"""
+The control endpoints: what tests and demonstrations read from the simulator and tell it.
+
+Errors are one JSON line, {"error": "…"}, with 400.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from exporter.errors import ConfigError
+from exporter.model import is_failed
+from exporter.simulator.settings import DEFAULT_WORKSPACE, Quirks
+from exporter.simulator.simulator import FOREVER_MS, Simulator
+
+Name = Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Z0-9_]{0,63}$")]
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_INDEX = """octopus-exporter simulator: a stand-in for Huawei Cloud Octopus and its IAM, with invented jobs.
+
+  POST /v3/auth/tokens                          a token, for the demo's user and password
+  GET  /v1.0/{{project_id}}/data/{path}       the job list, with X-Auth-Token or an AK/SK signature
+       projects: {projects}
+       workspaces: {workspaces}
+
+  GET  /simulator/account?since_ms=&until_ms=   what the jobs did, exactly
+  GET  /simulator/requests                      what was asked so far
+  POST /simulator/clock   {{"speed": 60, "advance_seconds": 3600}}
+  POST /simulator/faults  {{"faults": "throttle,errors=0.1"}}
+  POST /simulator/quirks  {{"clamp_limit": 100, "omit_total": true}}
+  POST /simulator/jobs    {{"job_type": "FRAME_EXTRACT", "count": 50, "outcome": "RUN_FAILED"}}
+
+All options and the demo's credentials: docs/simulator.md
+"""
+
+
+class ClockOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Set the speed, or jump forward by simulated seconds, or both (the jump first)."""
+
+    speed: float | None = None
+    advance_seconds: float = 0.0
+
+
+class FaultsOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Replace the faults; "" is none."""
+
+    faults: str
+
+
+class JobsOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """
+    Create jobs now.
+
+    Shape: `outcome` None lets them live as any other; a terminal status is reached within seconds, any other
+    is where they stay; `project` None is the first one; `msg_code` 0 gives no code, None leaves it to chance.
+    """
+
+    job_type: Name
+    count: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1
+    outcome: Name | None = None
+    msg_code: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    msg_error: str | None = None
+    workspace: str = DEFAULT_WORKSPACE
+    project: str | None = None
+
+
+class Control:
+    """The handlers."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self.index),
+            web.get("/simulator/account", _plain(self.account)),
+            web.get("/simulator/requests", self.requests),
+            web.post("/simulator/clock", _plain(self.clock)),
+            web.post("/simulator/faults", _plain(self.faults)),
+            web.post("/simulator/quirks", _plain(self.quirks)),
+            web.post("/simulator/jobs", _plain(self.jobs)),
+        ]
+
+    async def index(self, _: web.Request) -> web.Response:
+        settings = self._simulator.settings
+        text = _INDEX.format(
+            path=settings.path,
+            projects=", ".join(settings.projects),
+            workspaces=", ".join(settings.workspaces),
+        )
+        return web.Response(text=text)
+
+    async def account(self, request: web.Request) -> web.Response:
+        since_ms = _whole_number(request, "since_ms", 0)
+        until_ms = _whole_number(request, "until_ms", FOREVER_MS)
+        return _json(self._simulator.account(since_ms, until_ms))
+
+    async def requests(self, _: web.Request) -> web.Response:
+        counted = self._simulator.requests
+        answers = {
+            kind: {str(status): n for (k, status), n in sorted(counted.items()) if k == kind}
+            for kind in ("list", "token")
+        }
+        return _json({kind: sum(by.values()) for kind, by in answers.items()} | {"answers": answers})
+
+    async def clock(self, request: web.Request) -> web.Response:
+        order = await _order(request, ClockOrder)
+        clock = self._simulator.clock
+        clock.jump(order.advance_seconds)
+        if order.speed is not None:
+            clock.set_speed(order.speed)
+        return _json({"now_ms": self._simulator.present().now_ms, "speed": clock.speed})
+
+    async def faults(self, request: web.Request) -> web.Response:
+        order = await _order(request, FaultsOrder)
+        self._simulator.faults.replace(order.faults)
+        return _json({"faults": order.faults})
+
+    async def quirks(self, request: web.Request) -> web.Response:
+        self._simulator.quirks = await _order(request, Quirks)
+        return _json(self._simulator.quirks)
+
+    async def jobs(self, request: web.Request) -> web.Response:
+        order = await _order(request, JobsOrder)
+        project = order.project or self._simulator.settings.projects[0]
+        world = self._simulator.present()
+        listing = world.find_listing(project, order.workspace)
+        if listing is None:
+            raise ConfigError([f"workspace: {order.workspace!r}: not one of project {project}'s workspaces"])
+        _check_failure(order)
+        if order.msg_code and order.msg_error:
+            world.messages[order.msg_code] = order.msg_error
+        ids = world.inject(listing, order.job_type, order.count, order.outcome, order.msg_code)
+        return _json({"ids": ids})
+
+
+def _check_failure(order: JobsOrder) -> None:
+    if order.msg_code and not is_failed(order.outcome or ""):
+        raise ConfigError([f"msg_code: {order.msg_code}: only with an outcome that failed"])
+
+
+def _plain(handler: Handler) -> Handler:
+    """Turn what the caller got wrong into one readable line."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except (ConfigError, msgspec.MsgspecError) as error:
+            return _json({"error": str(error)}, 400)
+
+    return answer
+
+
+async def _order(request: web.Request, kind: type[T]) -> T:
+    return msgspec.json.decode(await request.read(), type=kind)
+
+
+def _whole_number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name) or str(default)
+    if not text.isascii() or not text.isdigit():
+        raise ConfigError([f"{name}: {text!r}: expected a whole number of milliseconds"])
+    return int(text)
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(body) + b"\n", status=status, content_type="application/json"
+    )

@@ -1,0 +1,170 @@
+"""
+Read the job list's query as the server does, quirks included, and find what it asks for.
+
+Source: the API reference's page on the list of internal jobs, table 2; limits as on its sibling pages.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exporter.simulator.listing import Ids, Listing, Window, count, newest, oldest
+from exporter.simulator.settings import DEFAULT_WORKSPACE, Order, Quirks
+from exporter.simulator.table import Names, Table
+
+MAX_LIMIT = 200
+DEFAULT_LIMIT = 10
+MAX_VALUES = 20
+JOBS_PER_DATA_ID = 8
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_DATA_ID = re.compile(r"DPK([0-9]{7,15})", re.ASCII)
+
+Pairs = Sequence[tuple[str, str]]
+
+
+class BadParameterError(Exception):
+    """A query parameter the server refuses: 400, with its name and value."""
+
+    def __init__(self, name: str, value: str) -> None:
+        super().__init__(f"{name}:{value}")
+        self.name = name
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """
+    What is asked of the list.
+
+    Shape: empty arrays and None are no filter. Units: `start_ms` bounds the creation from below, `end_ms` the
+    update from above, both inclusive.
+    """
+
+    workspace_id: str = DEFAULT_WORKSPACE
+    job_types: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    start_ms: int | None = None
+    end_ms: int | None = None
+    job_id: int | None = None
+    data_id: str | None = None
+    offset: int = 0
+    limit: int = DEFAULT_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The ids of one page, in its order, and how many jobs match in all."""
+
+    ids: list[int]
+    total: int
+
+
+def data_id(job_id: int) -> str:
+    """Name the data a job works on: eight jobs in a row share it."""
+    return f"DPK{(job_id - 1) // JOBS_PER_DATA_ID + 1:07d}"
+
+
+def parse(pairs: Pairs, table: Table, quirks: Quirks) -> Query:
+    """
+    Read the query. Parameters nobody knows, `sort` among them, are passed over.
+
+    Raises: BadParameterError.
+    """
+    kept = [(name, value) for name, value in pairs if name not in quirks.ignore_filters]
+    limit = _integer(kept, "limit", 1, MAX_LIMIT)
+    return Query(
+        workspace_id=_last(kept, "workspace_id") or DEFAULT_WORKSPACE,
+        job_types=_values(kept, "job_types", table.types, quirks),
+        statuses=_values(kept, "statuses", table.statuses, quirks),
+        start_ms=_integer(kept, "start_time"),
+        end_ms=_integer(kept, "end_time"),
+        job_id=_integer(kept, "id"),
+        data_id=_last(kept, "data_id"),
+        offset=_integer(kept, "offset") or 0,
+        limit=DEFAULT_LIMIT if limit is None else limit,
+    )
+
+
+def find(table: Table, listing: Listing, query: Query, order: Order) -> Found:
+    """
+    Find one page of what is asked.
+
+    Any page is some bisections away, but for two cases that walk all matching jobs: the order by update, and
+    an `end_ms` before the latest update.
+    """
+    window = _window(table, query)
+    numbers = [table.types.number(name) for name in query.job_types]
+    arrays = listing.having(numbers, [table.statuses.number(name) for name in query.statuses])
+    if query.end_ms is not None and query.end_ms < table.last_update_ms:
+        arrays = [_updated_by(table, arrays, window, query.end_ms)]
+    total = count(arrays, window)
+    if order == "created-desc":
+        ids = newest(arrays, window, query.offset, query.limit)
+    elif order == "created-asc":
+        ids = oldest(arrays, window, query.offset, query.limit)
+    else:
+        ids = _last_updated(table, arrays, window)[query.offset : query.offset + query.limit]
+    return Found(ids, total)
+
+
+def _window(table: Table, query: Query) -> Window:
+    """Turn every filter that bounds the id into that bound."""
+    window = Window(1, len(table.status) + 1)
+    if query.start_ms is not None:
+        window = window.intersect(table.first_id_since(query.start_ms), window.high)
+    if query.end_ms is not None:
+        window = window.intersect(1, table.first_id_after(query.end_ms))
+    if query.job_id is not None:
+        window = window.intersect(query.job_id, query.job_id + 1)
+    if query.data_id is not None:
+        match = _DATA_ID.fullmatch(query.data_id)
+        last = int(match[1]) * JOBS_PER_DATA_ID if match else 0
+        window = window.intersect(last - JOBS_PER_DATA_ID + 1, last + 1)
+    return window
+
+
+def _updated_by(table: Table, arrays: list[Ids], window: Window, end_ms: int) -> array[int]:
+    updated_ms = table.updated_ms
+    return array("q", sorted(x for x in _within(arrays, window) if updated_ms[x - 1] <= end_ms))
+
+
+def _last_updated(table: Table, arrays: list[Ids], window: Window) -> list[int]:
+    return sorted(_within(arrays, window), key=lambda x: (table.updated_ms[x - 1], x), reverse=True)
+
+
+def _within(arrays: list[Ids], window: Window) -> list[int]:
+    return newest(arrays, window, 0, sum(map(len, arrays)))
+
+
+def _last(pairs: Pairs, wanted: str) -> str | None:
+    return next((value for name, value in reversed(pairs) if name == wanted), None)
+
+
+def _integer(pairs: Pairs, name: str, minimum: int = 0, maximum: int | None = None) -> int | None:
+    text = _last(pairs, name)
+    if text is None:
+        return None
+    if not _INTEGER.fullmatch(text):
+        raise BadParameterError(name, text)
+    value = int(text)
+    if value < minimum or (maximum is not None and value > maximum):
+        raise BadParameterError(name, text)
+    return value
+
+
+def _values(pairs: Pairs, wanted: str, known: Names, quirks: Quirks) -> tuple[str, ...]:
+    values = [value for name, value in pairs if name == wanted]
+    if quirks.comma_arrays:
+        values = [part for value in values[:1] for part in value.split(",")]
+    if quirks.first_value_only:
+        values = values[:1]
+    if len(values) > MAX_VALUES:
+        raise BadParameterError(wanted, f"{len(values)} values")
+    for value in values:
+        if value not in known:
+            raise BadParameterError(wanted, value)
+    return tuple(values)

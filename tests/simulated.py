@@ -1,0 +1,51 @@
+"""What the simulator's tests share: worlds, their rows, and five days seen from outside."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from exporter.simulator.answers import Scribe
+from exporter.simulator.settings import Quirks, SimulatorSettings
+from exporter.simulator.world import World
+
+START_MS = 1_750_000_000_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+FOREVER_MS = 2**62
+
+Row = dict[str, Any]
+Rows = dict[int, Row]
+
+
+def world_of(**settings: Any) -> World:
+    return World(SimulatorSettings(**settings), START_MS)
+
+
+def rows_of(world: World) -> Rows:
+    """Return every listed job as its row shows it, by id."""
+    scribe = Scribe(world.table, world.messages)
+    return {
+        job_id: msgspec.to_builtins(scribe.row(job_id, listing, Quirks(), world.now_ms))
+        for listing in world.listings
+        for job_id in listing.all_ids
+    }
+
+
+@cache
+def five_days() -> tuple[World, list[Rows]]:
+    """
+    Live through five busy days, and look at all rows every hour.
+
+    That is often enough to see every run that ends: its job is not reopened within two hours, nor deleted
+    within a day.
+    """
+    world = world_of(jobs=300, jobs_per_day=250, projects=("p1", "p2"), workspaces=("0", "7"))
+    seen = [rows_of(world)]
+    for hour in range(1, 5 * 24 + 1):
+        world.advance(START_MS + hour * HOUR_MS)
+        seen.append(rows_of(world))
+    return world, seen
