@@ -27,7 +27,7 @@ from exporter.sync.poll import PollRules
 from exporter.sync.poller import Poller, Rhythm
 
 # A poll that is under way at the end has this long to be recorded; it is lost otherwise, and nothing with it.
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+"""The comparison this folder is about: what the exporter says against the simulator's own account."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.e2e.exporting import Exporter
+from tests.e2e.exposed import Exposed, Figures, told, without_zeros
+from tests.e2e.simulation import Simulation
+
+
+def assert_agreement(exporter: Exporter, exposed: Exposed, simulator: Simulation, project: str = "") -> None:
+    """
+    Hold an exposition to the account of every target (of one project) since its baseline, number by number.
+
+    The clock must stand still, and the last two polls must have begun after it stopped: the first to see
+    everything, the second to show series that the first brought to the world (contract, rule 2).
+
+    Nothing at the baseline is left to judgement. The baseline is the simulator's time of the first sync's
+    first answer, cut to the second; from then on the exporter counts jobs created, runs started and runs
+    ended by the times their rows show, and so does the account. A job in flight at the baseline counts for
+    what it does afterwards only.
+    """
+    for target in exporter.targets():
+        if project not in ("", target["project"]):
+            continue
+        baseline_ms = target["baseline_ms"]
+        account = simulator.account(target["project_id"], target["workspace"], baseline_ms)
+        said = told(exposed, project=target["project"], workspace=target["workspace"])
+        assert said == lived(account), f"{target['project']}/{target['workspace']} since {baseline_ms}"
+
+
+def lived(account: dict[str, Any]) -> dict[str, Figures]:
+    """Give a target's account as figures by label values."""
+    return {
+        name: without_zeros(_flat(figures))
+        for name, figures in account.items()
+        if name not in ("project", "workspace")
+    }
+
+
+def _flat(nested: dict[str, Any], path: tuple[str, ...] = ()) -> Figures:
+    flat: Figures = {}
+    for name, value in nested.items():
+        key = (*path, name)
+        flat.update(_flat(value, key) if isinstance(value, dict) else {key: value})
+    return flat

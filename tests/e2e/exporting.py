@@ -1,0 +1,166 @@
+"""The exporter in a process of its own: its configuration, its life and what it says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.e2e.exposed import POLL_FAMILIES, Exposed, Target
+from tests.e2e.http import Answer, ask, try_to_ask
+from tests.e2e.processes import EXPORTER, Program, free_port, run, started
+from tests.e2e.simulation import PROJECT
+from tests.e2e.waiting import until
+
+Section = dict[str, Any]
+
+
+class Exporter:
+    """
+    An exporter with a folder of its own for configuration, ledger and output.
+
+    Shape: `config` is what its file says, and may be changed and written again.
+    """
+
+    def __init__(self, folder: Path, api: str, *, projects: list[Section] | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port = free_port()
+        self.config: dict[str, Section | list[Section]] = {
+            "projects": projects or [project(api)],
+            "credentials": {"default": password(api)},
+            "poll": {"interval": "1s", "requests_per_second": 500, "lookback": "60d"},
+            "ledger": {"url": f"sqlite:///{self.ledger}"},
+            "web": {"listen": [f"127.0.0.1:{self.port}"]},
+        }
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger.db"
+
+    def change(self, **sections: Mapping[str, Any]) -> None:
+        """Put these keys into these sections."""
+        for name, keys in sections.items():
+            section = self.config.setdefault(name, {})
+            assert isinstance(section, dict)
+            section.update(keys)
+
+    def write(self) -> Path:
+        """Write the configuration to its file."""
+        self.file.write_text(yaml.safe_dump(self.config))
+        return self.file
+
+    def lose_ledger(self) -> None:
+        for file in self.folder.glob("ledger.db*"):
+            file.unlink()
+
+    @contextmanager
+    def running(self) -> Iterator[Program]:
+        """Run it. It need not be ready yet, nor even listen."""
+        with started((*EXPORTER, "run", "--config", self.write()), self.folder, name="exporter") as program:
+            yield program
+
+    @contextmanager
+    def ready(self) -> Iterator[Program]:
+        """Run it, and wait until every target has been published."""
+        with self.running() as program:
+            self.wait_until_ready(program)
+            yield program
+
+    def wait_until_ready(self, program: Program) -> None:
+        until(lambda: self.is_ready(program), f"ready\n{program.errors}")
+
+    def is_ready(self, program: Program) -> bool:
+        program.must_run()
+        answer = self.try_page("-/ready")
+        return answer is not None and answer.status == 200
+
+    def page(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        return ask(f"http://127.0.0.1:{self.port}/{path}", method=method, headers=headers)
+
+    def try_page(self, path: str) -> Answer | None:
+        return try_to_ask(f"http://127.0.0.1:{self.port}/{path}")
+
+    def scrape(self) -> Exposed:
+        return Exposed.of_text(self._metrics())
+
+    def _metrics(self) -> str:
+        answer = self.page("metrics")
+        assert answer.status == 200, answer.text
+        return answer.text
+
+    def scrape_when(self, seen: Callable[[Exposed], bool], what: str, *names: str) -> Exposed:
+        """Scrape until the samples whose names begin so are as they should be; give that whole exposition."""
+
+        def look() -> str | None:
+            text = self._metrics()
+            return text if seen(Exposed.of_text(text, names)) else None
+
+        return Exposed.of_text(until(look, what) or "")
+
+    def scrape_until_polled(self) -> Exposed:
+        """Scrape until every target has had a poll that succeeded."""
+        return self.scrape_when(
+            lambda exposed: all(exposed.successes().values()), "a poll of every target", *POLL_FAMILIES
+        )
+
+    def scrape_after_polls(self, polls: int) -> Exposed:
+        """Scrape once every target has been polled so many times with success, all of it from now on."""
+        now, first = time.time(), dict[Target, int]()
+
+        def enough(exposed: Exposed) -> bool:
+            successes = exposed.successes()
+            for target in exposed.polled_since(now):
+                first.setdefault(target, successes[target])
+            return first.keys() == successes.keys() and all(
+                count >= first[target] + polls - 1 for target, count in successes.items()
+            )
+
+        return self.scrape_when(enough, f"{polls} polls of every target that succeed", *POLL_FAMILIES)
+
+    def scrape_until(self, name: str, wanted: float | None, **labels: str) -> Exposed:
+        """Scrape until a sample has this value (None: is not there)."""
+        return self.scrape_when(
+            lambda exposed: exposed.value(name, **labels) == wanted, f"{name}{labels} at {wanted}", name
+        )
+
+    def scrape_until_failed(self, reason: str, times: int = 1) -> Exposed:
+        """Scrape until so many more polls have failed for this reason."""
+        name = "octopus_poll_failures_total"
+        wanted = self.scrape().total(name, reason=reason) + times
+        return self.scrape_when(
+            lambda exposed: exposed.total(name, reason=reason) >= wanted,
+            f"{times} polls that fail for the reason {reason}",
+            name,
+        )
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Give what /api/v1/status says of each target."""
+        targets: list[dict[str, Any]] = self.page("api/v1/status").json["targets"]
+        return targets
+
+
+def run_once(exporter: Exporter, exit_code: int = 0) -> Exposed:
+    """Run the command `once` and give the exposition it prints."""
+    done = run(("once", "--config", exporter.write()), exporter.folder)
+    assert done.returncode == exit_code, done.stderr
+    return Exposed.of_text(done.stdout)
+
+
+def project(api: str, name: str = "perception", project_id: str = PROJECT, **keys: Any) -> Section:
+    """Give a project's section."""
+    return {"id": project_id, "name": name, "endpoint": api, "workspaces": ["0"], **keys}
+
+
+def password(api: str, **keys: Any) -> Section:
+    """Give credentials that a simulator accepts."""
+    known = {"domain": "octopus-demo", "user": "exporter", "password": "demo-password"}
+    return {"type": "password", "iam_endpoint": api, **known, **keys}

@@ -1,0 +1,98 @@
+"""A real Prometheus that scrapes an exporter, and what tests ask it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import yaml
+
+from tests.e2e.http import ask, try_to_ask
+from tests.e2e.processes import Program, free_port, started
+from tests.e2e.waiting import until
+
+SCRAPE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prometheus:
+    """A running Prometheus with one target."""
+
+    url: str
+    program: Program
+
+    def query(self, expression: str) -> float | None:
+        """Evaluate now; give the one value there is, None for none."""
+        found = self._ask(expression)
+        assert len(found) < 2, f"{expression}: {found}"
+        return float(found[0]["value"][1]) if found else None
+
+    def samples(self, series: str) -> list[tuple[float, float]]:
+        """Give the samples of the one series that such a range selector finds, as (time, value)."""
+        (found,) = self._ask(series)
+        return [(float(at), float(value)) for at, value in found["values"]]
+
+    def wait_for(self, expression: str, wanted: float) -> None:
+        """Wait until the expression has this value."""
+        until(lambda: self.query(expression) == wanted, f"{expression} at {wanted}")
+
+    def is_ready(self) -> bool:
+        self.program.must_run()
+        answer = try_to_ask(f"{self.url}/-/ready")
+        return answer is not None and answer.status == 200
+
+    def _ask(self, expression: str) -> list[dict[str, Any]]:
+        answer = ask(f"{self.url}/api/v1/query?{urlencode({'query': expression})}")
+        assert answer.status == 200, answer.text
+        result: list[dict[str, Any]] = answer.json["data"]["result"]
+        return result
+
+
+@contextmanager
+def prometheus(folder: Path, exporter_port: int) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes the exporter every second."""
+    folder.mkdir()
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(exporter_port)))
+    port = free_port()
+    command = [
+        program("prometheus"),
+        "--config.file=prometheus.yml",
+        "--storage.tsdb.path=data",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
+    with started(command, folder, name="prometheus") as running:
+        server = Prometheus(f"http://127.0.0.1:{port}", running)
+        until(server.is_ready, f"Prometheus\n{running.errors}")
+        yield server
+
+
+def _configuration(exporter_port: int) -> dict[str, Any]:
+    every = f"{SCRAPE_SECONDS:g}s"
+    target = {"job_name": "octopus", "static_configs": [{"targets": [f"127.0.0.1:{exporter_port}"]}]}
+    return {"global": {"scrape_interval": every, "scrape_timeout": every}, "scrape_configs": [target]}
+
+
+def check_metrics(exposition: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Let promtool read an exposition."""
+    return subprocess.run(
+        [program("promtool"), "check", "metrics"], input=exposition, capture_output=True, check=False
+    )
+
+
+def program(name: str) -> str:
+    """Give the path of a program of Prometheus; skip the test without it, but never in CI."""
+    found = shutil.which(name)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed, and CI is to have it")
+        pytest.skip(f"{name} is not installed")
+    return found

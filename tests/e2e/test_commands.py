@@ -1,0 +1,134 @@
+"""The other commands, as a user runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+
+import pytest
+
+from tests.e2e.conftest import Simulate
+from tests.e2e.exporting import Exporter, project, run_once
+from tests.e2e.exposed import Exposed, counted, told
+from tests.e2e.http import ask
+from tests.e2e.processes import EXPORTER, first_line, run, started
+from tests.e2e.simulation import OTHER_PROJECT
+from tests.e2e.waiting import until
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def half_working(tmp_path: Path, simulate: Simulate) -> Exporter:
+    """An exporter of two projects, one of which the API does not know."""
+    api = simulate().url
+    projects = [project(api), project(api, "planning", OTHER_PROJECT)]
+    return Exporter(tmp_path / "exporter", api, projects=projects)
+
+
+def test_once_prints_the_exposition_of_one_poll(tmp_path: Path, simulate: Simulate) -> None:
+    exporter = Exporter(tmp_path, simulate().url)
+    exposed = run_once(exporter)
+    figures = told(exposed)
+    assert sum(figures["listed"].values()) == 300
+    assert not any(counted(exposed).values())
+    assert exposed.value("octopus_polls_total") == exposed.value("octopus_up") == 1
+
+
+def test_once_goes_on_from_the_ledger(tmp_path: Path, simulate: Simulate) -> None:
+    simulator = simulate()
+    exporter = Exporter(tmp_path, simulator.url)
+    run_once(exporter)
+    simulator.advance(3600)
+    assert counted(run_once(exporter))["ended"]
+
+
+def test_once_fails_where_a_target_does_and_prints_the_others(half_working: Exporter) -> None:
+    exposed = run_once(half_working, exit_code=1)
+    assert exposed.value("octopus_up", project="planning") == 0
+    assert exposed.value("octopus_up", project="perception") == 1
+    assert sum(told(exposed, project="perception")["listed"].values()) == 300
+    assert list(exposed.having("octopus_jobs", project="planning")) == []
+
+
+def test_check_says_that_a_configuration_is_valid(half_working: Exporter) -> None:
+    done = run(("check", "--config", half_working.write()), half_working.folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{half_working.file}: valid, 2 targets in 2 projects\n"
+
+
+def test_check_online_prints_a_table_of_what_works(tmp_path: Path, simulate: Simulate) -> None:
+    exporter = Exporter(tmp_path, simulate().url)
+    done = run(("check", "--online", "--config", exporter.write()), tmp_path, COLUMNS="200")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert table_rows(done.stdout)["perception"][:5] == ["perception", "0", "default", "works", "300"]
+
+
+def test_check_online_fails_where_a_target_does(half_working: Exporter) -> None:
+    done = run(("check", "--online", "--config", half_working.write()), half_working.folder, COLUMNS="300")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    rows = table_rows(done.stdout)
+    assert rows["perception"][3] == "works"
+    assert rows["planning"][3] != "works"
+
+
+def table_rows(text: str) -> dict[str, list[str]]:
+    """Read a printed table: the cells of each row by the first one."""
+    rows = ([cell.strip() for cell in line.strip("│┃ ").split("│")] for line in text.splitlines())
+    return {cells[0]: cells for cells in rows if len(cells) > 1}
+
+
+def test_demo_serves_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with started((*EXPORTER, "demo", "--port", "0", "--jobs", "200"), tmp_path, name="demo") as program:
+        metrics = first_line(program, "metrics")
+        page, simulator = first_line(program, "status page"), first_line(program, "simulator")
+
+        def jobs() -> float:
+            return Exposed.of_text(ask(metrics).text, ("octopus_jobs",)).total("octopus_jobs")
+
+        until(lambda: jobs() >= 200, "200 jobs on show")
+        assert ask(page).status == 200
+        assert ask(simulator).status == 200
+        descendants = children(program.process.pid)
+        assert program.stop(SIGINT)[0] == 0
+    assert "Traceback" not in program.errors
+    assert descendants == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.err", "demo.out"]
+
+
+def children(process_id: int) -> list[str]:
+    """Give the ids of a process's children."""
+    tasks = Path(f"/proc/{process_id}/task")
+    return [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+
+
+def test_simulate_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    command = (*EXPORTER, "simulate", "--port", "0", "--jobs", "50", "--faults", "throttle=0.5")
+    with started(command, tmp_path, name="simulate") as program:
+        url = first_line(program, "simulator:")
+        account = ask(f"{url}/simulator/account").json
+        assert len(account["targets"]) == 1
+        assert program.stop(SIGTERM)[0] == 0
+    assert "Traceback" not in program.errors
+
+
+def test_simulate_refuses_faults_there_are_none_of(tmp_path: Path) -> None:
+    done = run(("simulate", "--port", "0", "--faults", "gremlins"), tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("octopus-exporter: faults: 'gremlins' is unknown")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_text_and_openmetrics_say_the_same(tmp_path: Path, simulate: Simulate) -> None:
+    simulator = simulate()
+    exporter = Exporter(tmp_path, simulator.url)
+    with exporter.ready():
+        exporter.scrape_until_polled()
+        simulator.advance(3600)
+        text = exporter.scrape_after_polls(2)
+        answer = exporter.page("metrics", Accept="application/openmetrics-text; version=1.0.0")
+    openmetrics = Exposed.of_openmetrics(answer.text)
+    assert told(openmetrics) == told(text)
+    failures = list(openmetrics.having("octopus_job_failures_total"))
+    assert {sample.exemplar is not None for sample in failures if sample.value} == {True}
