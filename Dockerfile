@@ -1,0 +1,45 @@
+# The exporter as a container image: `make image`.
+#
+# It runs as a numeric user that is not root, needs no shell, and writes nowhere but in its volume, so the root
+# file system may be read-only.
+
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY requirements/run.txt requirements/build.txt requirements/
+RUN python -m venv /build \
+ && python -m venv --without-pip /opt/octopus-exporter \
+ && /build/bin/pip install --quiet --require-hashes --requirement requirements/build.txt \
+ && /build/bin/pip --python /opt/octopus-exporter/bin/python install --quiet --no-compile \
+      --require-hashes --requirement requirements/run.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY exporter exporter
+# The bytecode is not checked against the sources' times, which not every builder keeps when it copies.
+RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && /build/bin/pip --python /opt/octopus-exporter/bin/python install --quiet --no-compile --no-deps /wheels/*.whl \
+ && /opt/octopus-exporter/bin/python -m compileall -q --invalidation-mode unchecked-hash \
+      /opt/octopus-exporter/lib \
+ && mkdir /ledger
+COPY deploy/healthcheck.py /opt/octopus-exporter/bin/healthcheck.py
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="octopus-exporter" \
+      org.opencontainers.image.description="Prometheus exporter for the system jobs of Huawei Cloud Octopus" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/octopus-exporter /opt/octopus-exporter
+COPY --from=build --chown=65532:65532 /ledger /var/lib/octopus-exporter
+# SQLite keeps temporary tables in files: they belong where there is room, and where it may write.
+ENV PATH=/opt/octopus-exporter/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    SQLITE_TMPDIR=/var/lib/octopus-exporter
+USER 65532:65532
+WORKDIR /var/lib/octopus-exporter
+VOLUME /var/lib/octopus-exporter
+EXPOSE 10877
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["python", "/opt/octopus-exporter/bin/healthcheck.py"]
+ENTRYPOINT ["octopus-exporter"]
+CMD ["run", "--config", "/etc/octopus-exporter/config.yaml"]

@@ -1,0 +1,70 @@
+# `make` lists what there is to make. Python 3.11 or later and make are all that is needed.
+
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+    $$python -c '$(RECENT)' 2>/dev/null && echo $$python && break; \
+  done)
+BUILDER ?= $(shell for builder in docker podman buildah; do \
+    command -v $$builder >/dev/null && echo $$builder && break; \
+  done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PORT ?= 10877
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+RUN_LOCKS := requirements/run.txt requirements/build.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check-lock lock image clean
+
+help: ## list what there is to make
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 /p' Makefile | awk '{ printf "  make %-11s", $$2; $$1 = $$2 = ""; print }'
+
+demo: $(VENV)/.run ## run the exporter against simulated jobs until Ctrl-C [PORT=10877]
+	@$(BIN)/octopus-exporter demo --port $(PORT)
+
+test: $(VENV)/.dev ## run all tests [PYTEST="-k name"]
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.dev ## check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check-lock: $(VENV)/.dev ## check that what the lock installs is what pyproject.toml asks for
+	$(BIN)/python -m pip check
+	$(BIN)/python -m pytest --quiet tests/test_lock.py
+
+lock: $(VENV)/.dev ## pin what pyproject.toml asks for anew [LOCKFLAGS=--upgrade]
+	$(LOCK) $(LOCKFLAGS) pyproject.toml --output-file requirements/run.txt
+	$(LOCK) $(LOCKFLAGS) --group build --constraints requirements/run.txt --output-file requirements/build.txt
+	$(LOCK) $(LOCKFLAGS) pyproject.toml --group dev $(RUN_LOCKS:%=--constraints %) \
+	    --output-file requirements/dev.txt
+
+image: ## build the container image octopus-exporter
+	@test -n "$(BUILDER)" || { echo "make image needs docker, podman or buildah" >&2; exit 1; }
+	BUILDAH_FORMAT=docker $(BUILDER) build --tag octopus-exporter .
+
+clean: ## remove what make has made
+	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What is installed is what is locked; the stamps are as old as the last installation.
+$(VENV)/.run: $(RUN_LOCKS) pyproject.toml | $(VENV)/bin/python
+	@echo "Installing octopus-exporter into $(VENV)…"
+	@$(PIP) install --require-hashes $(RUN_LOCKS:%=--requirement %)
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	@echo "Installing the development tools into $(VENV)…"
+	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(if $(shell $(PYTHON) -c '$(RECENT)' 2>/dev/null && echo yes),,\
+	    $(error Python 3.11 or later is needed; say where it is: make PYTHON=/path/to/python3))
+	@echo "Making $(VENV) with $(PYTHON)…"
+	@$(PYTHON) -m venv $(VENV)

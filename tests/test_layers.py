@@ -1,0 +1,136 @@
+"""The dependency direction: who may import whom, read from the sources (house style, section 2)."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "exporter"
+
+CORE = (
+    "exporter.errors",
+    "exporter.model",
+    "exporter.octopus.exchange",
+    "exporter.octopus.iam",
+    "exporter.octopus.observer",
+    "exporter.octopus.refusal",
+    "exporter.octopus.retry",
+    "exporter.octopus.wire",
+    "exporter.sync.planner",
+    "exporter.sync.serverclock",
+    "exporter.sync.transitions",
+    "exporter.ledger.baselines",
+    "exporter.ledger.protocol",
+    "exporter.ledger.schema",
+    "exporter.ledger.tally",
+    "exporter.exposition.compression",
+    "exporter.exposition.families",
+    "exporter.exposition.render",
+    "exporter.exposition.samples",
+)
+# The core may take these and its own modules, and nothing else: no clock, no I/O, no event loop, no log.
+PURE = {
+    *("__future__", "bisect", "collections", "collections.abc", "dataclasses", "datetime", "email.utils"),
+    *("enum", "functools", "itertools", "math", "re", "typing", "urllib.parse", "zlib"),
+    *("msgspec", "prometheus_client.utils"),
+}
+
+# From the ground up: a module may import its own layer and those before it, never one after it.
+LAYERS = (
+    ("exporter", "exporter.errors", "exporter.model"),
+    ("exporter.config", "exporter.octopus", "exporter.exposition", "exporter.simulator", "exporter.log"),
+    ("exporter.ledger", "exporter.sync"),
+    ("exporter.web", "exporter.access"),
+    ("exporter.runtime",),
+    ("exporter.service",),
+    ("exporter.check", "exporter.demo"),
+    ("exporter.cli",),
+    ("exporter.__main__",),
+)
+# Rooms that know nothing of each other, where the layers alone would let them.
+STRANGERS = {
+    "exporter.config": {"exporter.octopus", "exporter.exposition", "exporter.simulator", "exporter.log"},
+    "exporter.octopus": {"exporter.config", "exporter.exposition", "exporter.simulator", "exporter.log"},
+    "exporter.exposition": {"exporter.config", "exporter.octopus", "exporter.simulator", "exporter.log"},
+    "exporter.simulator": {"exporter.config", "exporter.octopus", "exporter.exposition", "exporter.log"},
+    "exporter.ledger": {"exporter.octopus", "exporter.exposition", "exporter.simulator", "exporter.log"},
+    "exporter.sync": {"exporter.config", "exporter.exposition", "exporter.simulator", "exporter.log"},
+    "exporter.web": {"exporter.octopus", "exporter.ledger", "exporter.sync", "exporter.simulator"},
+}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(module: str) -> set[str]:
+    """Name the modules that a module imports, at its top or anywhere in it; types alone count as well."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    return {name for node in ast.walk(tree) for name in _named(node)}
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        for alias in node.names:
+            whole = f"{node.module}.{alias.name}"
+            yield whole if whole in MODULES else str(node.module)
+
+
+def room(module: str) -> str:
+    """Give the part of the house a module is in: a package, or itself at the root."""
+    return ".".join(module.split(".")[:2])
+
+
+def layer(module: str) -> int:
+    return next(number for number, rooms in enumerate(LAYERS) if room(module) in rooms)
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_is_pure(module: str) -> None:
+    """No asyncio, aiohttp, os, time, logging, sqlite3: what is not on the list is not pure."""
+    assert imports(module) - PURE - set(CORE) == set()
+
+
+def test_what_the_core_may_import_does_no_io() -> None:
+    edges = {"asyncio", "aiohttp", "os", "time", "logging", "sqlite3", "structlog", "socket", "threading"}
+    assert not edges & PURE
+    assert {name.split(".")[0] for name in PURE} - sys.stdlib_module_names == {"msgspec", "prometheus_client"}
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_is_told_the_time(module: str) -> None:
+    """datetime is there for its arithmetic; its clock is not."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert asked & {"now", "utcnow", "today"} == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module: str) -> None:
+    above = {name for name in imports(module) & MODULES.keys() if layer(name) > layer(module)}
+    assert above == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_edges_do_not_know_each_other(module: str) -> None:
+    strangers = STRANGERS.get(room(module), set())
+    assert {name for name in imports(module) if room(name) in strangers} == set()
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    graph = {module: imports(module) & MODULES.keys() for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
