@@ -20,9 +20,8 @@ from exporter.config import (
     PasswordCredentials,
 )
 from exporter.model import Target
-from exporter.octopus.chain import ChainCredentials as Chain
 from exporter.octopus.client import OctopusClient
-from exporter.octopus.credentials import AccessKeyCredentials, Credentials, TokenCredentials
+from exporter.octopus.credentials import Credentials, TokenCredentials
 from exporter.octopus.limiter import EndpointLimiter
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.password import PasswordCredentials as Password
@@ -79,7 +78,10 @@ class Access:
                 retrier=self._retrier,
                 observer=self._observer,
             )
+        # The SDK takes most of a second to load, so only those who need it do.
         if isinstance(settings, AkSkCredentials):
+            from exporter.octopus.access_key import AccessKeyCredentials  # noqa: PLC0415 - see above
+
             return AccessKeyCredentials(
                 name=name,
                 access_key=settings.access_key,
@@ -87,6 +89,8 @@ class Access:
                 security_token=settings.security_token,
             )
         if isinstance(settings, ChainCredentials):
+            from exporter.octopus.chain import ChainCredentials as Chain  # noqa: PLC0415 - see above
+
             return Chain(
                 name=name, observer=self._observer, timeout_seconds=self._config.poll.timeout_seconds
             )

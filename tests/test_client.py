@@ -19,8 +19,9 @@ from exporter.errors import (
     RateLimit,
     RateLimited,
 )
+from exporter.octopus.access_key import AccessKeyCredentials
 from exporter.octopus.client import RequestCounter
-from exporter.octopus.credentials import AccessKeyCredentials, Authoriser, ProjectScope, token_grant
+from exporter.octopus.credentials import Authoriser, ProjectScope, token_grant
 from exporter.octopus.exchange import Grant
 from exporter.octopus.wire import ListQuery, Page
 from tests.octopus_fakes import (

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import AuthError, ConfigError
-from exporter.octopus.credentials import AccessKeyCredentials, SecretValue, TokenCredentials
+from exporter.octopus.access_key import AccessKeyCredentials
+from exporter.octopus.credentials import SecretValue, TokenCredentials
 from tests.octopus_fakes import SCOPE, Clock, Secret, grant, token
 
 

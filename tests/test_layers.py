@@ -36,7 +36,7 @@ CORE = (
 # The core may take these and its own modules, and nothing else: no clock, no I/O, no event loop, no log.
 PURE = {
     *("__future__", "bisect", "collections", "collections.abc", "dataclasses", "datetime", "email.utils"),
-    *("enum", "functools", "itertools", "math", "re", "typing", "urllib.parse", "zlib"),
+    *("enum", "functools", "hashlib", "itertools", "math", "re", "typing", "urllib.parse", "zlib"),
     *("msgspec", "prometheus_client.utils"),
 }
 

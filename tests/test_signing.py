@@ -15,7 +15,7 @@ from huaweicloudsdkcore.sdk_request import SdkRequest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from exporter.octopus.credentials import AccessKeyCredentials
+from exporter.octopus.access_key import AccessKeyCredentials
 from exporter.octopus.exchange import Request
 from exporter.octopus.signing import AccessKey, sign, signed_grant
 from exporter.octopus.wire import ListQuery, list_request

@@ -22,7 +22,8 @@ from huaweicloudsdkcore.http.http_client import HttpClient
 from huaweicloudsdkcore.http.http_config import HttpConfig
 
 from exporter.errors import ApiError, ApiTimeout, AuthError
-from exporter.octopus.credentials import Authoriser, ProjectScope, checked_key
+from exporter.octopus.access_key import checked_key
+from exporter.octopus.credentials import Authoriser, ProjectScope
 from exporter.octopus.exchange import Grant
 from exporter.octopus.lease import Lease, LeaseKeeper, renewal_time
 from exporter.octopus.observer import ApiObserver

@@ -1,23 +1,19 @@
 """
 Being allowed to ask: what all credentials are, and those that are given as they are.
 
-`password` gets tokens from IAM, `chain` takes what the official SDK finds.
+`access_key` signs requests, `password` gets tokens from IAM, `chain` takes what the official SDK finds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from exporter.errors import AuthError, ConfigError
-from exporter.octopus.exchange import Grant, Request
-from exporter.octopus.signing import AccessKey, fingerprint, signed_grant
-from exporter.octopus.trial import SecretTrial
+from exporter.octopus.exchange import Grant, Request, fingerprint
 
 # Called right before sending: a signature ages while its request queues.
 Authoriser = Callable[[Request], Grant]
@@ -72,54 +68,14 @@ class TokenCredentials:
         return token_grant(self._name, token)
 
 
-class AccessKeyCredentials:
-    """An access key, its parts read again at every use; a refused one cools down."""
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        access_key: SecretValue,
-        secret_key: SecretValue,
-        security_token: SecretValue | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._name = name
-        self._parts = {"access_key": access_key, "secret_key": secret_key}
-        if security_token is not None:
-            self._parts["security_token"] = security_token
-        self._clock = clock
-        self._trial = SecretTrial(name, clock=clock)
-
-    @asynccontextmanager
-    async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
-        key = await self._key()
-        async with self._trial.attempt(key.fingerprint):
-            yield partial(signed_grant, key=key, project_id=scope.project_id, clock=self._clock)
-
-    async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
-        return (await self._key()).fingerprint != rejected.fingerprint
-
-    async def _key(self) -> AccessKey:
-        return checked_key(self._name, AccessKey(*await read_secrets(self._name, **self._parts)))
-
-
 def token_grant(name: str, token: str) -> Grant:
     """Raises: AuthError (no token, or one that no header can carry)."""
-    _check(name, "token", token)
+    check_secret(name, "token", token)
     return Grant("token", {"X-Auth-Token": token}, fingerprint(token), (token,))
 
 
-def checked_key(name: str, key: AccessKey) -> AccessKey:
-    """Raises: AuthError (a part is missing, or no header can carry it)."""
-    _check(name, "access_key", key.access_key)
-    _check(name, "secret_key", key.secret_key)
-    if key.security_token:
-        _check(name, "security_token", key.security_token)
-    return key
-
-
-def _check(name: str, key: str, secret: str) -> None:
+def check_secret(name: str, key: str, secret: str) -> None:
+    """Raises: AuthError (nothing, or what no header can carry)."""
     if not secret:
         raise AuthError(f"credentials {name}: {key} is empty")
     if not secret.isascii() or not secret.isprintable() or " " in secret:

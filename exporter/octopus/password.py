@@ -12,12 +12,11 @@ import structlog
 
 from exporter.errors import AuthError
 from exporter.octopus.credentials import Authoriser, ProjectScope, SecretValue, read_secrets, token_grant
-from exporter.octopus.exchange import Grant
+from exporter.octopus.exchange import Grant, fingerprint
 from exporter.octopus.iam import Token, decode_token, token_request
 from exporter.octopus.lease import Lease, LeaseKeeper, renewal_time
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.retrier import Retrier
-from exporter.octopus.signing import fingerprint
 from exporter.octopus.transport import Transport
 from exporter.octopus.trial import SecretTrial
 

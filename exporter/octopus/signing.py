@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
 
 from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
-from exporter.octopus.exchange import Grant, Request
+from exporter.octopus.exchange import Grant, Request, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,6 @@ class _ExactSigner(Signer):  # type: ignore[misc]  # the SDK has no types
     @classmethod
     def _process_header_host(cls, request: SdkRequest) -> None:
         pass
-
-
-def fingerprint(*secrets: str) -> str:
-    """Tell secrets apart without keeping them."""
-    return sha256("\0".join(secrets).encode()).hexdigest()
 
 
 def sign(request: Request, headers: Mapping[str, str], key: AccessKey) -> dict[str, str]:

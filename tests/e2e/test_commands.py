@@ -80,7 +80,9 @@ def table_rows(text: str) -> dict[str, list[str]]:
 
 
 def test_demo_serves_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with started((*EXPORTER, "demo", "--port", "0", "--jobs", "200"), tmp_path, name="demo") as program:
+    home = {"HOME": str(tmp_path)}  # where the SDK would leave a file, were it loaded
+    command = (*EXPORTER, "demo", "--port", "0", "--jobs", "200")
+    with started(command, tmp_path, name="demo", environment=home) as program:
         metrics = first_line(program, "metrics")
         page, simulator = first_line(program, "status page"), first_line(program, "simulator")
 
