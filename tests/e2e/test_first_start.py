@@ -83,6 +83,20 @@ def test_counters_go_on_over_a_restart_and_begin_at_0_without_the_ledger(
         assert_agreement(exporter, exporter.scrape_after_polls(1), simulator)
 
 
+def test_a_restart_shows_what_the_ledger_has_although_the_api_is_down(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    simulator = simulate()
+    exporter = Exporter(tmp_path, simulator.url)
+    with exporter.ready() as program:
+        simulator.advance(3600)
+        before = exporter.scrape_after_polls(2)
+        assert program.stop()[0] == 0
+    simulator.program.kill()
+    with exporter.ready():
+        assert told(exporter.scrape()) == told(before)
+
+
 def test_runs_that_ended_while_it_was_down_are_counted_at_the_next_poll(
     tmp_path: Path, simulate: Simulate
 ) -> None:
