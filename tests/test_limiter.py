@@ -6,7 +6,12 @@ import time
 import pytest
 
 from exporter.errors import RateLimit, RateLimited
-from exporter.octopus.limiter import LONGEST_REST_SECONDS, EndpointLimiter
+from exporter.octopus.limiter import (
+    LONGEST_REST_SECONDS,
+    NAMED_LIMIT_SECONDS,
+    RECOVERY_SECONDS,
+    EndpointLimiter,
+)
 from tests.octopus_fakes import Clock
 
 
@@ -109,14 +114,49 @@ async def test_no_endpoint_can_silence_us_for_ever() -> None:
     await limiter.wait()
 
 
-async def test_a_learned_limit_only_ever_slows_down() -> None:
-    limiter = EndpointLimiter(10)
-    limiter.penalise(0, RateLimit(1200, 60))
-    assert limiter.requests_per_second == 10
-    limiter.penalise(0, RateLimit(5, 1))
+async def test_a_throttling_halves_the_rate_and_time_brings_it_back() -> None:
+    clock = Clock()
+    limiter = EndpointLimiter(10, clock=clock, sleep=clock.sleep)
+    limiter.penalise(1, None)
     assert limiter.requests_per_second == 5
-    limiter.penalise(0, RateLimit(30, 60))
-    assert limiter.requests_per_second == 0.5
+    clock.now += RECOVERY_SECONDS / 4
     await limiter.wait()
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(limiter.wait(), 0.05)
+    assert limiter.requests_per_second == 7.5
+    clock.now += RECOVERY_SECONDS
+    await limiter.wait()
+    assert limiter.requests_per_second == 10
+
+
+async def test_requests_throttled_together_slow_down_once() -> None:
+    limiter = EndpointLimiter(10, clock=Clock())
+    for _ in range(4):
+        limiter.penalise(1, None)
+    assert limiter.requests_per_second == 5
+
+
+async def test_the_rate_never_comes_to_nothing() -> None:
+    clock = Clock()
+    limiter = EndpointLimiter(10, clock=clock)
+    for _ in range(20):
+        limiter.penalise(1, None)
+        clock.now += 2
+    assert limiter.requests_per_second == 0.5
+
+
+async def test_a_limit_the_endpoint_names_is_kept_for_an_hour() -> None:
+    clock = Clock()
+    limiter = EndpointLimiter(10, clock=clock, sleep=clock.sleep)
+    limiter.penalise(1, RateLimit(90, 60))
+    assert limiter.requests_per_second == 1.5
+    clock.now += NAMED_LIMIT_SECONDS - 1
+    await limiter.wait()
+    assert limiter.requests_per_second == 1.5
+    clock.now += NAMED_LIMIT_SECONDS
+    await limiter.wait()
+    assert limiter.requests_per_second == 10
+
+
+async def test_a_limit_above_the_rate_changes_nothing() -> None:
+    limiter = EndpointLimiter(10, clock=Clock())
+    limiter.penalise(1, RateLimit(1200, 60))
+    assert limiter.requests_per_second == 5
