@@ -151,9 +151,10 @@ class Totals:
 
     Shape: `jobs`, `completed`, `running` by (job_type, status); `failures` by (job_type, status, msg_code);
     `created`, `submitting` by job_type; the oldest by (job_type, in-flight status), absent where there is
-    none; `drift` by status. Everything known is zero-filled here. The values are what is to be shown: a
-    series that was never shown before stands at 0 here, whatever it counted. `baseline_ms` is None where all
-    history counts; `committed_ms` is our clock at the commit.
+    none; `drift` by status; `filters` tells of each whether the server honours it as documented. Everything
+    known is zero-filled here. The values are what is to be shown: a series that was never shown before stands
+    at 0 here, whatever it counted. `baseline_ms` is None where all history counts; `committed_ms` is our
+    clock at the commit.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -166,9 +167,14 @@ class Totals:
     running: Mapping[tuple[str, str], HistogramValue]
     drift: Mapping[str, int]
     last_audit_ms: int | None
+    filters: Mapping[str, bool] = field(default_factory=dict)
     recent_failures: tuple[Failure, ...] = ()
     baseline_ms: int | None = None
     committed_ms: int = 0
+
+    def in_status(self, status: str) -> int:
+        """Add up the jobs listed in one status, over all types."""
+        return sum(jobs for (_, found), jobs in self.jobs.items() if found == status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +199,18 @@ class PollStatus:
     requests: int | None = None
     last_success_ms: int | None = None
     polls: int = 0
+    skipped: int = 0
     failures: Mapping[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     full_syncs: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(FULL_SYNC_REASONS, 0))
     error: Fault | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the listing of everything has come; the one thing here that changes while it is looked at."""
+
+    rows: int = 0
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

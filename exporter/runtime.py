@@ -22,12 +22,14 @@ from exporter.errors import ConfigError
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.ledger.protocol import CountingRules, Ledger
-from exporter.model import PollStatus, Target, TargetKey, TargetSnapshot
+from exporter.model import PollStatus, Progress, Target, TargetKey, TargetSnapshot
+from exporter.sync.planner import Schedule
 from exporter.sync.poll import PollRules
-from exporter.sync.poller import Poller, Rhythm
+from exporter.sync.poller import Poller, Rhythm, Watcher
 
 # A poll that is under way at the end has this long to be recorded; it is lost otherwise, and nothing with it.
 _GRACE_SECONDS = 3.0
+_LAG_INTERVAL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Runtime:
         access: Access,
         publisher: Publisher,
         instruments: Instruments,
+        watcher: Watcher | None = None,
     ) -> None:
         self._config = config
         self._load = load
@@ -60,6 +63,7 @@ class Runtime:
         self._access = access
         self._publisher = publisher
         self._instruments = instruments
+        self._watcher = watcher
         self._running: dict[TargetKey, _Running] = {}
         self._reloading = asyncio.Lock()
         self._group = asyncio.TaskGroup()
@@ -77,6 +81,10 @@ class Runtime:
     def snapshots(self) -> Iterable[TargetSnapshot]:
         return self._publisher.snapshots
 
+    def progress(self) -> Mapping[TargetKey, Progress]:
+        pollers = {key: running.poller.progress for key, running in self._running.items()}
+        return {key: progress for key, progress in pollers.items() if progress is not None}
+
     def ready(self) -> list[str]:
         published = {shown.target.key for shown in self._publisher.snapshots if shown.totals is not None}
         return [
@@ -90,11 +98,13 @@ class Runtime:
         self._instruments.reload_result(ok=True, timestamp_seconds=time.time())
         async with self._group as group:
             rendering = group.create_task(self._publisher.run(), name="publisher")
+            measuring = group.create_task(self._measure_loop_lag(), name="loop lag")
             reloading = group.create_task(self._reload_when_wanted(), name="reload")
             await self._apply(self._config)
             self._started.set()
             await stop.wait()
             reloading.cancel()
+            measuring.cancel()
             await self._end(self._running.values(), _GRACE_SECONDS)
             await self._publisher.flush()
             rendering.cancel()
@@ -134,6 +144,13 @@ class Runtime:
             self._reload_wanted.clear()
             with suppress(ConfigError):
                 await self.reload()
+
+    async def _measure_loop_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LAG_INTERVAL_SECONDS
+            await asyncio.sleep(_LAG_INTERVAL_SECONDS)
+            self._instruments.loop_lag(max(loop.time() - due, 0.0))
 
     async def _apply(self, config: Config) -> None:
         """Move to a configuration, from the one before or, at the start, from nothing."""
@@ -185,6 +202,7 @@ class Runtime:
             poll_rules(config),
             Rhythm(config.poll.interval_seconds, config.metrics.max_age_seconds),
             status=status,
+            watcher=self._watcher,
         )
 
     def _follow_names(self, before: Config, now: Config) -> None:
@@ -200,9 +218,14 @@ class Runtime:
 
 def poll_rules(config: Config) -> PollRules:
     """Give what the configuration says of reading and counting, in the poll's own units."""
-    lookback_seconds = config.poll.lookback_seconds
+    poll = config.poll
     return PollRules(
-        lookback_ms=None if lookback_seconds is None else round(lookback_seconds * 1000),
+        schedule=Schedule(
+            lookback_ms=None if poll.lookback_seconds is None else round(poll.lookback_seconds * 1000),
+            overlap_ms=round(poll.overlap_seconds * 1000),
+            full_sync_interval_ms=round(poll.full_sync_interval_seconds * 1000),
+            audit_interval_ms=round(poll.audit_interval_seconds * 1000),
+        ),
         page_size=config.poll.page_size,
         concurrency=config.poll.concurrency,
         counting=CountingRules(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry
+from rich.console import Console
 
 from exporter import __version__, log
 from exporter.access import Access
@@ -20,6 +21,7 @@ from exporter.exposition.publication import Publisher
 from exporter.ledger.opening import open_ledger
 from exporter.octopus.transport import open_session
 from exporter.runtime import Runtime
+from exporter.watching import watching
 from exporter.web.app import create_app
 from exporter.web.server import serve
 
@@ -49,18 +51,20 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
     ledger = await open_ledger(config.ledger.url)
     try:
         async with open_session() as session:
-            registry = CollectorRegistry(auto_describe=True)
-            instruments = Instruments(registry, __version__)
-            publisher = Publisher(instruments)
-            runtime = Runtime(
-                config,
-                load=load,
-                ledger=ledger,
-                access=Access(config, session, instruments),
-                publisher=publisher,
-                instruments=instruments,
-            )
-            yield Assembly(runtime, publisher)
+            with watching(Console(stderr=True)) as watcher:
+                registry = CollectorRegistry(auto_describe=True)
+                instruments = Instruments(registry, __version__)
+                publisher = Publisher(instruments)
+                runtime = Runtime(
+                    config,
+                    load=load,
+                    ledger=ledger,
+                    access=Access(config, session, instruments),
+                    publisher=publisher,
+                    instruments=instruments,
+                    watcher=watcher,
+                )
+                yield Assembly(runtime, publisher)
     finally:
         await ledger.close()
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from exporter.errors import PollError
+from exporter.errors import ContractError, PollError
 from exporter.ledger.protocol import CountingRules
 from exporter.model import Job, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
+from exporter.sync.planner import Schedule
 from exporter.sync.poll import PollRules
 
 COUNTING = CountingRules(submitting_bounds=(1.0, 10.0), running_bounds=(10.0, 60.0))
+
+
+OVERLAP_MS = 5_000
+FULL_SYNC_MS = 3_600_000
+AUDIT_MS = 600_000
 
 
 def a_target(**fields: object) -> Target:
@@ -30,9 +36,15 @@ def a_target(**fields: object) -> Target:
     return Target(**(given | fields))  # type: ignore[arg-type]  # spelled by the tests
 
 
-def poll_rules(page_size: int = 5, lookback_ms: int | None = None, **counting: object) -> PollRules:
+def poll_rules(
+    page_size: int = 5,
+    lookback_ms: int | None = None,
+    full_sync_ms: int = FULL_SYNC_MS,
+    **counting: object,
+) -> PollRules:
     rules = {name: getattr(COUNTING, name) for name in CountingRules.__dataclass_fields__}
-    return PollRules(lookback_ms, page_size, 2, CountingRules(**(rules | counting)))  # type: ignore[arg-type]
+    schedule = Schedule(lookback_ms, OVERLAP_MS, full_sync_ms, AUDIT_MS)
+    return PollRules(schedule, page_size, 2, CountingRules(**(rules | counting)))  # type: ignore[arg-type]
 
 
 def a_job(job_id: int, status: str = "QUEUING", **fields: object) -> Job:
@@ -52,7 +64,8 @@ class FakeApi:
     Implements poll.PageSource.
 
     Shape: `before_page` runs before each answer and may change `jobs`; `key` orders the rows; `ignored` names
-    the filters the server does not know.
+    the filters the server does not know; `arrays` is how it reads them: as documented ("array"), "comma"
+    separated, only the "first" value, or it "refuses" more than one.
     """
 
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -62,6 +75,7 @@ class FakeApi:
     gives_total: bool = True
     gives_time: bool = True
     ignored: frozenset[str] = frozenset()
+    arrays: str = "array"
     before_page: Callable[[ListQuery], None] | None = None
     error: PollError | None = None
     asked: list[ListQuery] = field(default_factory=list)
@@ -84,11 +98,20 @@ class FakeApi:
             server_time_ms=self.now_ms // 1000 * 1000 if self.gives_time else None,
         )
 
+    def _values(self, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Understand an array as this server does."""
+        if self.arrays == "comma":
+            return tuple(given[-1].split(",")) if given else ()
+        if self.arrays == "refuses" and (len(given) > 1 or any("," in value for value in given)):
+            raise ContractError("bad parameter", status=400)
+        return given[:1] if self.arrays == "first" else given
+
     def _matches(self, job: Job, query: ListQuery) -> bool:
+        statuses, job_types = self._values(query.statuses), self._values(query.job_types)
         wanted = {
             "id": query.job_id in (None, job.id),
-            "statuses": not query.statuses or job.status in query.statuses,
-            "job_types": not query.job_types or job.job_type in query.job_types,
+            "statuses": not statuses or job.status in statuses,
+            "job_types": not job_types or job.job_type in job_types,
             "start_time": query.start_time_ms is None or job.created_ms >= query.start_time_ms,
         }
         return all(fits for name, fits in wanted.items() if name not in self.ignored)

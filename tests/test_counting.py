@@ -20,7 +20,7 @@ from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import TERMINAL_STATUSES, Job, Totals, is_failed, is_terminal
 from exporter.octopus.wire import ListQuery
 from exporter.sync.poll import Poll
-from tests.fake_api import FakeApi, a_target, poll_rules
+from tests.fake_api import FULL_SYNC_MS, FakeApi, a_target, poll_rules
 
 TYPES = ("FRAME_EXTRACT", "SCENARIO_TO_SIM", "INVENTED_LATER")
 MINUTE_MS = 60_000
@@ -48,6 +48,7 @@ class Counting(RuleBasedStateMachine):
         self.running_ms = 0
         self.seen_ended: set[int] = set()
         self.seen_in_flight: set[int] = set()
+        self.reruns: set[int] = set()
         self.next_id = 1
         self.moves: list[str] = []
         self.open()
@@ -125,6 +126,7 @@ class Counting(RuleBasedStateMachine):
             start, end = self.tick(), self.tick(3)
             self.change(job, status=status, started_ms=start, ended_ms=end, running_ms=3)
             self.seen_ended.discard(job.id)
+            self.reruns.add(job.id)
             if self.in_lookback(job):
                 self.started[job.job_type] += self.counts
                 self.ended[job.job_type, status] += self.counts
@@ -144,22 +146,31 @@ class Counting(RuleBasedStateMachine):
 
     @rule(minutes=st.integers(1, 15))
     def time_passes(self, minutes: int) -> None:
+        if self.reruns:
+            self.poll_once(full=True)
         self.tick(minutes * MINUTE_MS)
 
     # -- the exporter ------------------------------------------------------------------------------------
 
-    def poll_once(self) -> None:
+    def poll_once(self, *, full: bool = False) -> None:
         self.tick()
-        rules = poll_rules(page_size=4, lookback_ms=LOOKBACK_MS)
+        rules = poll_rules(2, LOOKBACK_MS, full_sync_ms=0 if full else FULL_SYNC_MS)
         poll = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms)
         self.totals = self.runner.run(poll.run())
-        self.seen_ended |= {job.id for job in self.api.jobs.values() if is_terminal(job.status)}
+        if full:
+            self.reruns.clear()
+        ended = {job.id for job in self.api.jobs.values() if is_terminal(job.status)}
+        self.seen_ended |= ended - self.reruns
         self.seen_in_flight = {job.id for job in self.api.jobs.values() if not is_terminal(job.status)}
 
     @rule()
     def poll(self) -> None:
         self.poll_once()
-        self.poll_once()  # what was born at 0 takes its value
+
+    @rule()
+    def full_sync(self) -> None:
+        self.poll_once(full=True)
+        self.poll_once(full=True)  # what was born at 0 takes its value
         self.agree()
 
     @rule(after=st.integers(0, 3))

@@ -20,7 +20,7 @@ from exporter.config import ListenAddress
 from exporter.errors import ConfigError, StartError
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
-from exporter.model import Fault, PollStatus, TargetSnapshot
+from exporter.model import Fault, PollStatus, Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
 from exporter.web.page import age
 from exporter.web.server import Server, serve
@@ -38,6 +38,7 @@ class FakeExporter:
         self.lifecycle_enabled = False
         self.config: Mapping[str, object] = {"credentials": {"default": {"password": "<secret>"}}}
         self.shown = [SNAPSHOT]
+        self.reading: dict[TargetKey, Progress] = {}
         self.missing: list[str] = []
         self.problems: list[str] = []
         self.reloads = 0
@@ -47,6 +48,9 @@ class FakeExporter:
 
     def ready(self) -> list[str]:
         return self.missing
+
+    def progress(self) -> dict[TargetKey, Progress]:
+        return self.reading
 
     async def reload(self) -> None:
         self.reloads += 1
@@ -380,3 +384,10 @@ async def test_nonsense_gets_a_400_and_leaves_no_traceback(
     await server.close()
     assert answer.startswith(b"HTTP/1.0 400 ")
     assert "Traceback" not in caplog.text
+
+
+async def test_a_long_listing_shows_how_far_it_is(client: Client, exporter: FakeExporter) -> None:
+    exporter.reading = {TARGET.key: Progress(rows=400, total=1_000)}
+    answer = await (await client.get("/api/v1/status")).json()
+    assert answer["targets"][0]["progress"] == {"rows": 400, "total": 1_000}
+    assert "listing everything: 400 of 1000 jobs" in await (await client.get("/")).text()

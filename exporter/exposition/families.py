@@ -60,6 +60,7 @@ LABELS = {
     "region": "region of the project",
     "endpoint": "base URL of the API",
     "code": 'HTTP status, or "error" where no answer came',
+    "filter": "filter of the job list: statuses, job_types, start_time or id; or totals",
     "credentials": "name of the credentials in the configuration",
     "version": "version of the exporter",
     "python_version": "version of Python",
@@ -241,6 +242,22 @@ POLL_FAILURES = Family(
         ),
     ),
 )
+POLLS_SKIPPED = Family(
+    "octopus_polls_skipped_total",
+    "counter",
+    _TARGET,
+    "Polls that were due while the one before was still under way.",
+    "Counted when a poll ends after its interval; skipped polls are not made up for.",
+    (Query("Polls that take too long", "increase(octopus_polls_skipped_total[1h]) > 0"),),
+)
+API_FILTER_WORKS = Family(
+    "octopus_api_filter_works",
+    "gauge",
+    (*_TARGET, "filter"),
+    "1 if the server honours this filter of the job list as documented, else 0 and polls cost more.",
+    "Set by every complete poll; a filter that was given up is tried again after a day.",
+    (Query("Filters that were given up", "octopus_api_filter_works == 0"),),
+)
 LEDGER_DRIFT = Family(
     "octopus_ledger_drift_jobs",
     "gauge",
@@ -334,6 +351,20 @@ CREDENTIALS_EXPIRY = Family(
         ),
     ),
 )
+EVENT_LOOP_LAG = Family(
+    "octopus_exporter_event_loop_lag_seconds",
+    "histogram",
+    (),
+    "How much later than it was due a timer of the event loop ran.",
+    "Observed ten times a second.",
+    (
+        Query(
+            "The 99th percentile of the lag",
+            "histogram_quantile(0.99,"
+            " sum by (le) (rate(octopus_exporter_event_loop_lag_seconds_bucket[5m])))",
+        ),
+    ),
+)
 BUILD_INFO = Family(
     "octopus_exporter_build_info",
     "gauge",
@@ -379,6 +410,8 @@ TARGET_FAMILIES = (
     POLL_REQUESTS,
     POLLS,
     POLL_FAILURES,
+    POLLS_SKIPPED,
+    API_FILTER_WORKS,
     LEDGER_DRIFT,
     AUDIT_LAST,
     LEDGER_FULL_SYNCS,
@@ -390,6 +423,7 @@ INSTRUMENT_FAMILIES = (
     API_RETRIES,
     API_CLOCK_SKEW,
     CREDENTIALS_EXPIRY,
+    EVENT_LOOP_LAG,
     BUILD_INFO,
     CONFIG_RELOAD_OK,
     CONFIG_RELOAD_TIME,

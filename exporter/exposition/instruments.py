@@ -26,6 +26,7 @@ from exporter.exposition.families import Family
 from exporter.exposition.render import EOF, Format, Part
 
 _REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 _M = TypeVar("_M", Counter, Gauge, Histogram)
 
 
@@ -46,6 +47,13 @@ class Instruments:
         self._retries = self._make(Counter, f.API_RETRIES)
         self._clock_skew = self._make(Gauge, f.API_CLOCK_SKEW)
         self._credentials_expiry = self._make(Gauge, f.CREDENTIALS_EXPIRY)
+        self._loop_lag = Histogram(
+            f.EVENT_LOOP_LAG.name,
+            f.EVENT_LOOP_LAG.help,
+            unit=f.EVENT_LOOP_LAG.unit,
+            buckets=_LAG_BUCKETS,
+            registry=registry,
+        )
         self._make(Gauge, f.BUILD_INFO).labels(version, platform.python_version()).set(1)
         self._reload_ok = self._make(Gauge, f.CONFIG_RELOAD_OK)
         self._reload_time = self._make(Gauge, f.CONFIG_RELOAD_TIME)
@@ -65,6 +73,10 @@ class Instruments:
 
     def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
         self._credentials_expiry.labels(credentials).set(timestamp_seconds)
+
+    def loop_lag(self, seconds: float) -> None:
+        """A timer of the event loop ran this much late."""
+        self._loop_lag.observe(seconds)
 
     def add_project(self, project: str) -> None:
         """Let the project's known series begin at 0."""

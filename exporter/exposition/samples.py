@@ -70,6 +70,7 @@ def _counted(totals: Totals, at: tuple[str, str]) -> dict[Family, list[Sample]]:
         f.JOB_FAILURES: _failures(totals.failures, at),
         f.JOB_SUBMITTING_DURATION: _histograms(totals.submitting, at),
         f.JOB_RUNNING_DURATION: _histograms(totals.running, at),
+        f.API_FILTER_WORKS: _values({name: int(works) for name, works in totals.filters.items()}, at),
         f.AUDIT_LAST: _one(_seconds(totals.last_audit_ms), at),
     }
 
@@ -82,6 +83,7 @@ def _poll(poll: PollStatus, at: tuple[str, str]) -> dict[Family, list[Sample]]:
         f.POLL_REQUESTS: _one(poll.requests, at),
         f.POLLS: _one(poll.polls, at),
         f.POLL_FAILURES: _values(poll.failures, at),
+        f.POLLS_SKIPPED: _one(poll.skipped, at),
         f.LEDGER_FULL_SYNCS: _values(poll.full_syncs, at),
     }
 

@@ -8,11 +8,13 @@ truth and is gone with the process.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.model import Job, Target, Totals
+from exporter.sync.filters import Filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,60 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A job the ledger lists, and when it was created."""
+
+    id: int
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """Jobs listed in the ledger that no staged row shows; `terminal` holds no more than was asked for."""
 
-    in_flight: tuple[int, ...]
+    in_flight: tuple[Known, ...]
     terminal: tuple[int, ...]
     terminal_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """
+    The API's own totals less the ledger's, by status.
+
+    Shape: `persists` if the audit before showed the same. Units: `at_ms` by our clock.
+    """
+
+    at_ms: int
+    drift: dict[str, int]
+    persists: bool = False
+
+    @property
+    def differs(self) -> bool:
+        return any(self.drift.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """
+    What the ledger knows of a target before a poll.
+
+    Shape: `scope` holds the job types that have a baseline, or "*", or nothing before the first poll;
+    `listed` is how many jobs are; `invented` the statuses in flight that nobody documents.
+    Units: `watermark_ms` (when the last poll began), `covered_from_ms` (since when all that was created was
+    listed) and `horizon_ms` (before which finished jobs were pruned, None for none) by the server's clock,
+    `full_sync_ms` by ours.
+    """
+
+    watermark_ms: int
+    covered_from_ms: int
+    full_sync_ms: int
+    horizon_ms: int | None
+    scope: frozenset[str]
+    listed: int
+    invented: tuple[str, ...]
+    filters: Filters
+    audit: Audit | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +108,10 @@ class Observation:
     """
     One complete poll of a target.
 
-    Units: `began_ms` and `server_now_ms` by the server's clock, `now_ms` by ours; `horizon_ms` is the start
-    of the lookback by the server's clock, None for no limit.
+    Shape: `full` if everything in the window was listed; else what was not staged is as it was, but for what
+    was in flight; `followed_up` if the same poll has recorded before, and nothing was published since.
+    Units: `began_ms` and `server_now_ms` by the server's clock, `now_ms` by ours; `horizon_ms`
+    is the start of the lookback by the server's clock, None for no limit.
     """
 
     target: Target
@@ -67,6 +119,25 @@ class Observation:
     server_now_ms: int
     now_ms: int
     horizon_ms: int | None
+    full: bool
+    filters: Filters
+    followed_up: bool = False
+
+
+class Listed(enum.IntFlag):
+    """By which question a row was found."""
+
+    IN_FLIGHT = 1
+    WINDOW = 2
+    BY_ID = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a page came from."""
+
+    question: Listed
+    pass_no: int = 0
 
 
 class Ledger(Protocol):
@@ -75,10 +146,15 @@ class Ledger(Protocol):
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
         """Give what was last committed of a target, None where nothing ever was."""
 
+    async def summary(self, target: Target) -> Summary:
+        """Give what the next poll can build on."""
+
     async def begin(self, target: Target) -> None:
         """Forget what is staged of a target."""
 
-    async def stage(self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], pass_no: int) -> None:
+    async def stage(
+        self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
+    ) -> None:
         """Stage the rows of a page; of two copies of a row the one updated later stays, else the newer."""
 
     async def staged(self, target: Target, first_pass: int, pass_no: int) -> Staged:
@@ -86,6 +162,21 @@ class Ledger(Protocol):
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
         """Name the jobs that should have been listed and were not; `most` terminal ones by id."""
+
+    async def listed_since(self, target: Target, horizon_ms: int | None) -> int:
+        """Count the jobs listed that were created since, or ever."""
+
+    async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
+        """Count the jobs listed that were created from each of these times on, up to `most`."""
+
+    async def unlisted_statuses(self, target: Target, before_ms: int) -> int:
+        """
+        Count the documented statuses in flight that only other questions than the one for them have shown,
+        in jobs created before.
+        """
+
+    async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
+        """Record an audit and give what is to be published."""
 
     async def record(self, observation: Observation, rules: CountingRules) -> Totals:
         """Fold what is staged into the record, in one transaction, and give what is to be published."""

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from exporter.ledger.baselines import Baselines, rescope
-from exporter.ledger.protocol import CountingRules, Observation
+from exporter.ledger.baselines import ALL_TYPES, Baselines, rescope
+from exporter.ledger.protocol import Audit, CountingRules, Observation
 from exporter.ledger.series import add_to_series, drop_changed_histograms, keep_failures, known_codes
 from exporter.ledger.staging import MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
 from exporter.ledger.tally import Tally
@@ -43,6 +43,21 @@ _CHANGED = f"""
                 OR known.ended_ms IS NOT staged.ended_ms)
     ORDER BY staged.id
 """  # noqa: S608 - constants only
+# What transitions.is_history says of a job that is new; `baseline` and `forgotten` are 0 where all counts.
+_HISTORY = f"""
+    staged.target = :target AND staged.wanted = 1
+    AND (staged.job_type = :scope
+        OR (:scope = '{ALL_TYPES}' AND staged.job_type NOT IN (SELECT value FROM json_each(:named))))
+    AND staged.status IN {TERMINAL_STATUSES} AND staged.created_ms >= :horizon
+    AND (ifnull(staged.ended_ms, staged.updated_ms) < :baseline OR staged.created_ms < :forgotten)
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.target = staged.target AND jobs.id = staged.id)
+"""  # noqa: S608 - constants only
+_COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
+_KEEP_HISTORY = f"""
+    INSERT INTO jobs
+    SELECT target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms, started_ms, 1, 0
+    FROM staged WHERE {_HISTORY}
+"""  # noqa: S608 - constants only
 _KEEP = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MOVE = """
     INSERT INTO listing VALUES (?, ?, ?, ?)
@@ -59,11 +74,11 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     _leave_scope(db, target, observation.target)
     drop_changed_histograms(db, target, rules)
     tally = _fold(db, target, observation, rules, baselines)
-    _unlist_missing(db, target, observation.horizon_ms)
+    _unlist_missing(db, target, observation)
     _prune(db, target, observation.horizon_ms)
-    add_to_series(db, target, tally, row.shown_types, row.commits + 1)
+    add_to_series(db, target, tally, row.shown_types, row.commits + _step(observation))
     keep_failures(db, target, tally.failures)
-    _close(db, target, observation, baselines)
+    _close(db, target, observation, baselines, row.audit)
     db.execute("COMMIT")
     clear(db, target)
     return read_totals(db, read_target(db, target), observation.target, rules)
@@ -101,6 +116,7 @@ def _fold(
     rules: CountingRules,
     baselines: Baselines,
 ) -> Tally:
+    _keep_history(db, target, observation.horizon_ms, baselines)
     tally = Tally(rules, known_codes(db, target))
     moves = _Moves(db, target)
     for job, known in _changed(db, target, observation.horizon_ms):
@@ -119,6 +135,27 @@ def _changed(
     while rows := cursor.fetchmany(_CHUNK):
         for row in rows:
             yield Job(*row[:11]), None if row[11] is None else KnownJob(*row[12:])
+
+
+def _keep_history(db: sqlite3.Connection, target: int, horizon_ms: int | None, baselines: Baselines) -> None:
+    """
+    Keep the rows that are new and count nothing, without a look at each: a first sync is made of them.
+
+    The condition is that of transitions.is_history.
+    """
+    for scope, at_ms in baselines.at_ms.items():
+        given = {
+            "target": target,
+            "horizon": horizon_ms or 0,
+            "scope": scope,
+            "named": _encoded([name for name in baselines.at_ms if name != ALL_TYPES]),
+            "baseline": at_ms or 0,
+            "forgotten": baselines.forgotten_before_ms or 0,
+        }
+        arriving = db.execute(_COUNT_HISTORY, given)
+        moves = Counter({(kind, status): jobs for kind, status, jobs in arriving})
+        db.execute(_KEEP_HISTORY, given)
+        _move_listing(db, target, moves)
 
 
 class _Moves:
@@ -152,14 +189,14 @@ def _move_listing(db: sqlite3.Connection, target: int, moves: Counter[tuple[str,
     db.executemany(_MOVE, [(target, kind, status, jobs) for (kind, status), jobs in moves.items()])
 
 
-def _unlist_missing(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
+def _unlist_missing(db: sqlite3.Connection, target: int, observation: Observation) -> None:
     """
-    Take what a complete listing did not show out of the listing.
+    Take what a complete listing did not show out of the listing: of all jobs, or of those in flight.
 
     The rows stay until they leave the lookback: a job that shows up again is compared with what was counted.
     """
-    given = {"target": target, "horizon": horizon_ms or 0}
-    for missing in (MISSING_IN_FLIGHT, MISSING_TERMINAL):
+    given = {"target": target, "horizon": observation.horizon_ms or 0}
+    for missing in (MISSING_IN_FLIGHT, MISSING_TERMINAL) if observation.full else (MISSING_IN_FLIGHT,):
         _subtract(db, target, missing, given)
         db.execute(f"UPDATE jobs AS known SET listed = 0, in_flight = 0 WHERE {missing}", given)  # noqa: S608
 
@@ -189,17 +226,51 @@ def _subtract(db: sqlite3.Connection, target: int, which: str, given: dict[str, 
     _move_listing(db, target, Counter({(kind, status): -jobs for kind, status, jobs in leaving}))
 
 
-def _close(db: sqlite3.Connection, target: int, observation: Observation, baselines: Baselines) -> None:
+def _step(observation: Observation) -> int:
+    """Count a poll as one commit, however often it records: what it brought to the world is shown at 0."""
+    return 0 if observation.followed_up else 1
+
+
+def _close(
+    db: sqlite3.Connection,
+    target: int,
+    observation: Observation,
+    baselines: Baselines,
+    audit: Audit | None,
+) -> None:
     types = types_to_show(db, target, observation.target)
+    if audit is not None and observation.full:
+        audit = Audit(audit.at_ms, {})  # whatever differed was read anew
     db.execute(
         """
-        UPDATE targets SET commits = commits + 1, committed_ms = ?, baselines = ?, shown_types = ?
-        WHERE id = ?
+        UPDATE targets SET commits = commits + :step, committed_ms = :now, baselines = :baselines,
+            shown_types = :types, watermark_ms = :began, filters = :filters,
+            covered_from_ms = iif(:full, :horizon, covered_from_ms),
+            full_sync_ms = iif(:full, :now, full_sync_ms),
+            audit = :audit
+        WHERE id = :target
         """,
-        (
-            observation.now_ms,
-            msgspec.json.encode(baselines.at_ms).decode(),
-            msgspec.json.encode(types).decode(),
-            target,
-        ),
+        {
+            "target": target,
+            "step": _step(observation),
+            "now": observation.now_ms,
+            "began": observation.began_ms,
+            "full": observation.full,
+            "horizon": observation.horizon_ms or 0,
+            "baselines": _encoded(baselines.at_ms),
+            "types": _encoded(types),
+            "filters": _encoded(observation.filters),
+            "audit": None if audit is None else _encoded(audit),
+        },
     )
+
+
+def _encoded(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def record_audit(db: sqlite3.Connection, target: Target, audit: Audit, rules: CountingRules) -> Totals:
+    """Keep what an audit found; see protocol.Ledger.audited."""
+    row = target_id(db, target)
+    db.execute("UPDATE targets SET audit = ? WHERE id = ?", (_encoded(audit), row))
+    return read_totals(db, read_target(db, row), target, rules)

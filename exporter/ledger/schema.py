@@ -20,6 +20,11 @@ MIGRATIONS: tuple[str, ...] = (
         committed_ms INTEGER NOT NULL DEFAULT 0,
         baselines TEXT NOT NULL DEFAULT '{}',
         forgotten_before_ms INTEGER,
+        watermark_ms INTEGER NOT NULL DEFAULT 0,
+        covered_from_ms INTEGER NOT NULL DEFAULT 0,
+        full_sync_ms INTEGER NOT NULL DEFAULT 0,
+        filters TEXT NOT NULL DEFAULT '{}',
+        audit TEXT,
         shown_types TEXT NOT NULL DEFAULT '[]',
         UNIQUE (project, project_id, workspace)
     ) STRICT;
@@ -97,6 +102,7 @@ STAGING = """
         msg_code TEXT NOT NULL,
         msg_error TEXT NOT NULL,
         wanted INTEGER NOT NULL,
+        found_by INTEGER NOT NULL,
         first_pass INTEGER NOT NULL,
         last_pass INTEGER NOT NULL,
         repeated INTEGER NOT NULL,

@@ -19,10 +19,10 @@ from typing import TypeVar
 
 from exporter.errors import LedgerError, StartError
 from exporter.ledger import staging
-from exporter.ledger.protocol import CountingRules, Missing, Observation, Staged
-from exporter.ledger.record import record
+from exporter.ledger.protocol import Audit, CountingRules, Missing, Observation, Origin, Staged, Summary
+from exporter.ledger.record import record, record_audit
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
-from exporter.ledger.totals import restore, target_id
+from exporter.ledger.totals import listed_since, read_summary, restore, target_id
 from exporter.model import Job, Target, Totals
 
 R = TypeVar("R")
@@ -58,20 +58,48 @@ class SqliteLedger:
             raise
         return cls(connection, thread, lock)
 
+    @classmethod
+    async def open_to_read(cls, path: Path) -> SqliteLedger:
+        """Open a ledger for looking at, in use or not. Raises: StartError."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        try:
+            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect_to_read, path)
+        except BaseException:
+            thread.shutdown()
+            raise
+        return cls(connection, thread, None)
+
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
         return await self._run(lambda db: restore(db, target, rules))
+
+    async def summary(self, target: Target) -> Summary:
+        return await self._run(lambda db: read_summary(db, target_id(db, target)))
 
     async def begin(self, target: Target) -> None:
         await self._run(lambda db: staging.clear(db, target_id(db, target)))
 
-    async def stage(self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], pass_no: int) -> None:
-        await self._run(lambda db: staging.stage(db, target_id(db, target), jobs, wanted, pass_no))
+    async def stage(
+        self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
+    ) -> None:
+        await self._run(lambda db: staging.stage(db, target_id(db, target), jobs, wanted, origin))
 
     async def staged(self, target: Target, first_pass: int, pass_no: int) -> Staged:
         return await self._run(lambda db: staging.count(db, target_id(db, target), first_pass, pass_no))
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
         return await self._run(lambda db: staging.missing(db, target_id(db, target), horizon_ms, most))
+
+    async def listed_since(self, target: Target, horizon_ms: int | None) -> int:
+        return await self._run(lambda db: listed_since(db, target_id(db, target), horizon_ms))
+
+    async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
+        return await self._run(lambda db: staging.rows_since(db, target_id(db, target), cuts, most))
+
+    async def unlisted_statuses(self, target: Target, before_ms: int) -> int:
+        return await self._run(lambda db: staging.unlisted_statuses(db, target_id(db, target), before_ms))
+
+    async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
+        return await self._run(lambda db: record_audit(db, target, audit, rules))
 
     async def record(self, observation: Observation, rules: CountingRules) -> Totals:
         return await self._run(lambda db: record(db, observation, rules))
@@ -125,21 +153,41 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     return connection
 
 
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    try:
+        db = _read_only(path)
+        try:
+            _identify(db, path)
+        except BaseException:
+            db.close()
+            raise
+    except sqlite3.Error as exc:
+        raise StartError(f"ledger {path}: {_reason(exc)}") from exc
+    return db
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+
+
+def _identify(db: sqlite3.Connection, path: Path) -> None:
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise StartError(f"ledger {path}: not a ledger of octopus-exporter")
+    if version > VERSION:
+        raise StartError(
+            f"ledger {path}: written by a newer version (schema {version}; this one knows {VERSION})"
+        )
+
+
 def _inspect(path: Path) -> None:
     """Look at the file before anything may write to it."""
     if path.stat().st_size == 0:
         return
-    with closing(
-        sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-    ) as db:
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            raise StartError(f"ledger {path}: not a ledger of octopus-exporter")
-        if version > VERSION:
-            raise StartError(
-                f"ledger {path}: written by a newer version (schema {version}; this one knows {VERSION})"
-            )
+    with closing(_read_only(path)) as db:
+        _identify(db, path)
         problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
             raise StartError(f"ledger {path}: damaged: {' '.join(problem.split())}")

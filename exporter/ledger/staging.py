@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 
-from exporter.ledger.protocol import Missing, Staged
-from exporter.model import Job
+from exporter.ledger.protocol import Known, Listed, Missing, Origin, Staged
+from exporter.model import IN_FLIGHT_STATUSES, Job
 
 # Of two copies of a row the one updated later stays; of two equally old ones the one read later.
 _STAGE = """
-    INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
+    INSERT INTO staged VALUES {rows}
     ON CONFLICT (target, id) DO UPDATE SET
         job_type = iif(excluded.updated_ms >= updated_ms, excluded.job_type, job_type),
         status = iif(excluded.updated_ms >= updated_ms, excluded.status, status),
@@ -23,9 +24,12 @@ _STAGE = """
         msg_error = iif(excluded.updated_ms >= updated_ms, excluded.msg_error, msg_error),
         wanted = iif(excluded.updated_ms >= updated_ms, excluded.wanted, wanted),
         updated_ms = max(excluded.updated_ms, updated_ms),
+        found_by = found_by | excluded.found_by,
         repeated = iif(last_pass = excluded.last_pass, repeated, last_pass = excluded.last_pass - 1),
         last_pass = excluded.last_pass
 """
+
+_ROW = f"({', '.join('?' * 16)}, 0)"
 
 _MISSING = """
     known.target = :target AND known.listed = 1 AND {which}
@@ -36,7 +40,7 @@ _MISSING = """
 """
 MISSING_IN_FLIGHT = _MISSING.format(which="known.in_flight = 1")
 MISSING_TERMINAL = _MISSING.format(which="known.in_flight = 0 AND known.created_ms >= :horizon")
-_LISTED_IN_FLIGHT = f"SELECT known.id FROM jobs AS known WHERE {MISSING_IN_FLIGHT}"  # noqa: S608 - constants
+_LISTED_IN_FLIGHT = f"SELECT known.id, known.created_ms FROM jobs AS known WHERE {MISSING_IN_FLIGHT}"  # noqa: S608 - constants
 _LISTED_TERMINAL = f"SELECT known.id FROM jobs AS known WHERE {MISSING_TERMINAL} LIMIT :most"  # noqa: S608
 _COUNT_TERMINAL = f"SELECT count(*) FROM jobs AS known WHERE {MISSING_TERMINAL}"  # noqa: S608
 
@@ -46,17 +50,20 @@ def clear(db: sqlite3.Connection, target: int) -> None:
 
 
 def stage(
-    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], pass_no: int
+    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
 ) -> None:
-    db.execute("BEGIN")
-    db.executemany(
-        _STAGE,
-        [_row(target, job, want, pass_no) for job, want in zip(jobs, wanted, strict=True)],
+    if not jobs:
+        return
+    # One statement for the page: each step of SQLite lets go of the interpreter, and a step for every row
+    # would have to win it back from the event loop as often.
+    rows = ", ".join([_ROW] * len(jobs))
+    values = chain.from_iterable(
+        _row(target, job, want, origin) for job, want in zip(jobs, wanted, strict=True)
     )
-    db.execute("COMMIT")
+    db.execute(_STAGE.format(rows=rows), list(values))
 
 
-def _row(target: int, job: Job, wanted: bool, pass_no: int) -> tuple[object, ...]:
+def _row(target: int, job: Job, wanted: bool, origin: Origin) -> tuple[object, ...]:
     return (
         target,
         job.id,
@@ -71,8 +78,9 @@ def _row(target: int, job: Job, wanted: bool, pass_no: int) -> tuple[object, ...
         job.msg_code,
         job.msg_error,
         wanted,
-        pass_no,
-        pass_no,
+        origin.question,
+        origin.pass_no,
+        origin.pass_no,
     )
 
 
@@ -92,4 +100,38 @@ def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: i
     in_flight = db.execute(_LISTED_IN_FLIGHT, given)
     (total,) = db.execute(_COUNT_TERMINAL, given).fetchone()
     terminal = db.execute(_LISTED_TERMINAL, given | {"most": most})
-    return Missing(tuple(row[0] for row in in_flight), tuple(row[0] for row in terminal), total)
+    return Missing(tuple(Known(*row) for row in in_flight), tuple(row[0] for row in terminal), total)
+
+
+def unlisted_statuses(db: sqlite3.Connection, target: int, before_ms: int) -> int:
+    (jobs,) = db.execute(
+        f"""
+        SELECT count(*) FROM (
+            SELECT 1 FROM staged
+            WHERE target = :target AND wanted = 1 AND status IN {IN_FLIGHT_STATUSES}
+            GROUP BY status HAVING max(found_by & :in_flight) = 0 AND min(created_ms) < :before
+        )
+        """,  # noqa: S608 - constants only
+        {"target": target, "before": before_ms, "in_flight": Listed.IN_FLIGHT},
+    ).fetchone()
+    return int(jobs)
+
+
+def rows_since(db: sqlite3.Connection, target: int, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
+    return [(cut, _rows_since(db, target, cut, most)) for cut in cuts]
+
+
+def _rows_since(db: sqlite3.Connection, target: int, cut_ms: int, most: int) -> int:
+    """Count along the index of creation times, and no further than it matters."""
+    (finished,) = db.execute(
+        """
+        SELECT count(*) FROM (
+            SELECT 1 FROM jobs WHERE target = ? AND in_flight = 0 AND created_ms >= ? LIMIT ?
+        )
+        """,
+        (target, cut_ms, most),
+    ).fetchone()
+    (in_flight,) = db.execute(
+        "SELECT count(*) FROM jobs WHERE target = ? AND in_flight = 1 AND created_ms >= ?", (target, cut_ms)
+    ).fetchone()
+    return int(finished) + int(in_flight)

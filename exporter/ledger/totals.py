@@ -10,7 +10,7 @@ from typing import TypedDict
 import msgspec
 
 from exporter.ledger.baselines import latest
-from exporter.ledger.protocol import CountingRules
+from exporter.ledger.protocol import Audit, CountingRules, Summary
 from exporter.ledger.series import read_counters, read_failures, read_histograms
 from exporter.ledger.tally import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING, SeriesKey
 from exporter.model import (
@@ -23,6 +23,7 @@ from exporter.model import (
     Target,
     Totals,
 )
+from exporter.sync.filters import FILTERS, Filters
 
 _ZERO = CounterValue()
 
@@ -46,9 +47,16 @@ class TargetRow:
     baselines: dict[str, int | None]
     forgotten_before_ms: int | None
     shown_types: frozenset[str]
+    watermark_ms: int
+    covered_from_ms: int
+    full_sync_ms: int
+    filters: Filters
+    audit: Audit | None
 
 
 _baselines = msgspec.json.Decoder(dict[str, int | None]).decode
+_filters = msgspec.json.Decoder(Filters).decode
+_audit = msgspec.json.Decoder(Audit).decode
 _types = msgspec.json.Decoder(frozenset[str]).decode
 
 
@@ -73,11 +81,56 @@ def _find(db: sqlite3.Connection, target: Target) -> int | None:
 
 
 def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
-    commits, committed_ms, baselines, forgotten, types = db.execute(
-        "SELECT commits, committed_ms, baselines, forgotten_before_ms, shown_types FROM targets WHERE id = ?",
+    commits, committed_ms, baselines, forgotten, types, watermark, covered, full, filters, audit = db.execute(
+        """
+        SELECT commits, committed_ms, baselines, forgotten_before_ms, shown_types,
+            watermark_ms, covered_from_ms, full_sync_ms, filters, audit
+        FROM targets WHERE id = ?
+        """,
         (target,),
     ).fetchone()
-    return TargetRow(target, commits, committed_ms, _baselines(baselines), forgotten, _types(types))
+    return TargetRow(
+        id=target,
+        commits=commits,
+        committed_ms=committed_ms,
+        baselines=_baselines(baselines),
+        forgotten_before_ms=forgotten,
+        shown_types=_types(types),
+        watermark_ms=watermark,
+        covered_from_ms=covered,
+        full_sync_ms=full,
+        filters=_filters(filters),
+        audit=None if audit is None else _audit(audit),
+    )
+
+
+def read_summary(db: sqlite3.Connection, target: int) -> Summary:
+    """Give what the next poll can build on."""
+    row = read_target(db, target)
+    listed = db.execute(
+        "SELECT status, sum(jobs) FROM listing WHERE target = ? AND jobs > 0 GROUP BY status", (target,)
+    ).fetchall()
+    return Summary(
+        watermark_ms=row.watermark_ms,
+        covered_from_ms=row.covered_from_ms,
+        full_sync_ms=row.full_sync_ms,
+        horizon_ms=row.forgotten_before_ms,
+        scope=frozenset(row.baselines),
+        listed=sum(jobs for _, jobs in listed),
+        invented=tuple(sorted({status for status, _ in listed} - set(STATUSES))),
+        filters=row.filters,
+        audit=row.audit,
+    )
+
+
+def listed_since(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> int:
+    """Count what is listed, less what is in flight since before the horizon: nothing else is older."""
+    (listed,) = db.execute("SELECT total(jobs) FROM listing WHERE target = ?", (target,)).fetchone()
+    (older,) = db.execute(
+        "SELECT count(*) FROM jobs WHERE target = ? AND in_flight = 1 AND created_ms < ?",
+        (target, horizon_ms or 0),
+    ).fetchone()
+    return int(listed) - int(older)
 
 
 def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tuple[str, ...]:
@@ -125,8 +178,9 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
             for kind in types
             for status in TERMINAL_STATUSES
         },
-        drift=dict.fromkeys(STATUSES, 0),
-        last_audit_ms=None,
+        drift=dict.fromkeys(STATUSES, 0) | ({} if row.audit is None else row.audit.drift),
+        last_audit_ms=None if row.audit is None else row.audit.at_ms,
+        filters={name: row.filters.works(name) for name in FILTERS},
         recent_failures=read_failures(db, row.id),
         baseline_ms=latest(row.baselines),
         committed_ms=row.committed_ms,

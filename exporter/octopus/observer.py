@@ -17,3 +17,19 @@ class ApiObserver(Protocol):
 
     def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
         """The token or temporary key in use ends then (Unix seconds)."""
+
+
+class Silence:
+    """An ApiObserver for programs that measure nothing."""
+
+    def request(self, project: str, code: str, seconds: float) -> None:
+        pass
+
+    def retry(self, project: str, reason: str) -> None:
+        pass
+
+    def clock_skew(self, project: str, seconds: float) -> None:
+        pass
+
+    def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
+        pass

@@ -1,22 +1,47 @@
 """
 What a poll asks: pure.
 
-A poll reads *listings*, each to its end, and then asks for the jobs that should have been listed and were
-not. With a lookback there are two listings: what is in flight, however old, and what was created within the
-lookback, whatever its status. Without one, the second alone is everything.
+The API filters by creation time, status and id, but does not tell what was updated since. So a poll that
+knows the past asks for what may have changed:
 
-Cost in requests: pages(in flight) + pages(created within the lookback) + one for each job that is missing.
+1. all that is in flight, however old (a job that was reopened is among it);
+2. all that was created since the watermark, less an overlap;
+3. what was in flight and is in neither answer: it ended or was deleted. The window of (2) is drawn back over
+   the creation times of those that are many and young; the rest is asked for by id.
+
+A full sync asks for everything within the lookback, and for what is in flight. So does a poll of a target
+that lists no more than a few pages.
+
+Cost in requests, with pages(n) = 1 + (n - 1) // (page size less the overlap of pages):
+
+    poll       pages(in flight) + pages(created since the window's start) + vanished jobs older than it
+    full sync  pages(in flight) + pages(created within the lookback) + a few jobs that slipped
+    audit      one for each status
+
+    proof      one, which gives the total of the lookback
+
+So a poll costs what is in flight and what has changed, whatever is stored. `window_start` picks the window
+for which the sum is least.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
-from exporter.model import IN_FLIGHT_STATUSES, Job, Target
-from exporter.octopus.wire import MAX_ARRAY_VALUES, ListQuery
+from exporter.ledger.protocol import Audit, Known, Summary
+from exporter.model import IN_FLIGHT_STATUSES, STATUSES, Job, Target, is_terminal
+from exporter.octopus.wire import ListQuery
+from exporter.sync.filters import Filters, values
 
-# Of the finished jobs that are missing, as many are asked for one by one; more are looked for by reading the
-# listing once more.
+# So few pages are read whole at every poll: it costs no more than asking what has changed, and shows at once
+# what nothing else would, such as a finished job that was deleted.
+_FEW_PAGES = 2
+# A target with more pages than this is not listed whole at once whenever a job was deleted.
+_MANY_PAGES = 100
+# Of the finished jobs that a full sync misses, as many are asked for one by one; more are looked for by
+# reading the window once more.
 MOST_SINGLE_QUESTIONS = 20
 
 
@@ -39,28 +64,138 @@ class Listing:
         )
 
 
-def in_flight_listings(target: Target) -> tuple[Listing, ...]:
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When everything is read again. Units: milliseconds; no `lookback_ms` means no limit."""
+
+    lookback_ms: int | None
+    overlap_ms: int
+    full_sync_interval_ms: int
+    audit_interval_ms: int
+
+
+def full_sync_reason(
+    summary: Summary,
+    target: Target,
+    filters: Filters,
+    schedule: Schedule,
+    now_ms: int,
+    server_now_ms: int,
+) -> str | None:
+    """
+    Tell why this poll has to list everything; None where it need not.
+
+    Shape: one of model.FULL_SYNC_REASONS. Units: `now_ms` by our clock, `server_now_ms` by the server's.
+    """
+    scope = set(target.job_types or ("*",))
+    lookback_from_ms = 0 if schedule.lookback_ms is None else server_now_ms - schedule.lookback_ms
+    in_scope = "*" in summary.scope or scope <= summary.scope
+    if not summary.scope or not in_scope or lookback_from_ms + schedule.overlap_ms < summary.covered_from_ms:
+        return "first"
+    if not filters.can_tell_changes:
+        return "filters"
+    if summary.audit is not None and summary.audit.persists:
+        return "drift"
+    if now_ms - summary.full_sync_ms >= schedule.full_sync_interval_ms:
+        return "scheduled"
+    return None
+
+
+def may_sync_again(summary: Summary, schedule: Schedule, page_size: int, now_ms: int) -> bool:
+    """Tell whether to list everything over a difference just found: a large target, not too often."""
+    long_ago = now_ms - summary.full_sync_ms >= schedule.audit_interval_ms
+    return long_ago or summary.listed <= _MANY_PAGES * page_size
+
+
+def is_small(summary: Summary, page_size: int) -> bool:
+    """Tell whether everything is read at every poll, though nothing calls for a full sync."""
+    return summary.listed <= _FEW_PAGES * page_size
+
+
+def in_flight_listings(target: Target, filters: Filters, invented: Sequence[str]) -> tuple[Listing, ...]:
     """Plan the listing of all that is in flight, without a bound in time."""
-    return tuple(Listing(types, IN_FLIGHT_STATUSES) for types in _type_filters(target))
+    kinds = values(filters.job_types, target.job_types)
+    statuses = values(filters.statuses, (*IN_FLIGHT_STATUSES, *invented))
+    return tuple(Listing(*both) for both in product(kinds, statuses))
 
 
-def window_listings(target: Target, horizon_ms: int | None) -> tuple[Listing, ...]:
-    """Plan the listing of all that was created since `horizon_ms`, or ever."""
-    return tuple(Listing(types, start_time_ms=horizon_ms) for types in _type_filters(target))
+def window_listings(target: Target, filters: Filters, start_ms: int | None) -> tuple[Listing, ...]:
+    """Plan the listing of all that was created since `start_ms`, or ever."""
+    start_time_ms = start_ms if filters.start_time else None
+    kinds = values(filters.job_types, target.job_types)
+    return tuple(Listing(types, start_time_ms=start_time_ms) for types in kinds)
 
 
-def single_question(target: Target, job_id: int) -> ListQuery:
+def status_listings(
+    target: Target, filters: Filters, status: str, horizon_ms: int | None
+) -> tuple[Listing, ...]:
+    """Plan the listings whose totals add up to the jobs in one status."""
+    start_time_ms = horizon_ms if is_terminal(status) else None
+    kinds = values(filters.job_types, target.job_types)
+    return tuple(Listing(types, (status,), start_time_ms) for types in kinds)
+
+
+def audited_statuses(invented: Sequence[str]) -> tuple[str, ...]:
+    return (*STATUSES, *invented)
+
+
+def single_question(job_id: int) -> ListQuery:
     """Plan the question whether one job is still listed."""
     return ListQuery(job_id=job_id, offset=0, limit=1)
+
+
+def cuts(vanished: Sequence[Known]) -> tuple[int, ...]:
+    """Give the creation times worth starting the window at: those of some vanished jobs, newest first."""
+    newest_first = sorted({known.created_ms for known in vanished}, reverse=True)
+    step = max(len(newest_first) // 8, 1)
+    return tuple(sorted({*newest_first[step - 1 :: step], *newest_first[-1:]}, reverse=True))
+
+
+def window_start(
+    base_ms: int,
+    vanished: Sequence[Known],
+    rows_since: Sequence[tuple[int, int]],
+    page_size: int,
+    *,
+    ids_work: bool,
+) -> int:
+    """
+    Give where the window starts: at `base_ms` or earlier, wherever it costs the fewest requests.
+
+    Shape: `rows_since` has (creation time, how many rows the ledger has from then on) for each of `cuts`.
+    Where jobs cannot be asked for by id, the window goes back to the oldest of them.
+    """
+    if not vanished:
+        return base_ms
+    if not ids_work:
+        return min(base_ms, *(known.created_ms for known in vanished))
+    best_ms, best = base_ms, sum(known.created_ms < base_ms for known in vanished)
+    for start_ms, rows in rows_since:
+        cost = rows // page_size + sum(known.created_ms < start_ms for known in vanished)
+        if start_ms < base_ms and cost < best:
+            best_ms, best = start_ms, cost
+    return best_ms
+
+
+def audit_is_due(summary: Summary, schedule: Schedule, now_ms: int) -> bool:
+    """Tell whether to audit after this poll: at the interval, or at once where the last audit differed."""
+    audit = summary.audit
+    return audit is None or audit.differs or now_ms - audit.at_ms >= schedule.audit_interval_ms
+
+
+def judge(before: Audit | None, drift: dict[str, int], now_ms: int) -> Audit:
+    """
+    Put an audit's differences beside those of the one before.
+
+    A job that changes while it is audited makes a difference too, so only one that two audits in a row show
+    alike is one that stays.
+    """
+    last = before.drift if before is not None else {}
+    persists = any(jobs and last.get(status) == jobs for status, jobs in drift.items())
+    return Audit(now_ms, drift, persists)
 
 
 def belongs(target: Target, job: Job) -> bool:
     """Tell whether a row is the target's, should the server have ignored a filter."""
     workspace_fits = target.workspace_id is None or job.workspace_id in (None, target.workspace_id)
     return workspace_fits and (not target.job_types or job.job_type in target.job_types)
-
-
-def _type_filters(target: Target) -> list[tuple[str, ...]]:
-    """Split the job types into filters that the API takes (at most 20 values each)."""
-    types = target.job_types
-    return [types[at : at + MAX_ARRAY_VALUES] for at in range(0, len(types), MAX_ARRAY_VALUES)] or [()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,8 @@ import structlog
 
 from exporter.errors import PollError
 from exporter.ledger.protocol import Ledger
-from exporter.model import Fault, PollStatus, Target, TargetSnapshot, Totals
+from exporter.model import Fault, PollStatus, Progress, Target, TargetSnapshot, Totals
+from exporter.sync.filters import FilterFailed
 from exporter.sync.poll import PageSource, Poll, PollRules
 
 
@@ -28,6 +30,16 @@ class Publications(Protocol):
 
     def publish(self, snapshot: TargetSnapshot) -> None:
         """Show this snapshot in place of the target's last one."""
+
+
+class Watcher(Protocol):
+    """Who is shown how a long listing goes."""
+
+    def reading(self, target: Target, progress: Progress) -> None:
+        """Some more rows were read."""
+
+    def has_read(self, target: Target) -> None:
+        """The listing has ended, well or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,7 @@ class Poller:
         status: PollStatus | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
+        watcher: Watcher | None = None,
     ) -> None:
         self.target = target
         self.status = status or PollStatus()
@@ -68,7 +81,9 @@ class Poller:
         self._rhythm = rhythm
         self._clock = clock
         self._timer = timer
+        self._watcher = watcher
         self._totals: Totals | None = None
+        self.progress: Progress | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._log = structlog.get_logger().bind(project=target.project, workspace=target.workspace)
 
@@ -81,35 +96,76 @@ class Poller:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll at every interval until told to stop; a poll that overruns it skips the next ones."""
-        due = self._timer()
         try:
-            while not stop.is_set():
+            await self.poll()
+            # The others come at a time of this target's own, so that targets do not poll in step.
+            due = self._timer() + random.random() * self._rhythm.interval_seconds
+            while not await _told(stop, due - self._timer()):
                 await self.poll()
-                due = next_due(due, self._timer(), self._rhythm.interval_seconds)
-                await _wait(stop, due - self._timer())
+                due = self._next(due)
         finally:
             self._disarm()
+
+    def _next(self, due: float) -> float:
+        """Give when to poll next, and tell of the polls that this one has outlasted."""
+        interval = self._rhythm.interval_seconds
+        following = next_due(due, self._timer(), interval)
+        skipped = round((following - due) / interval) - 1
+        if skipped > 0:
+            self.status = replace(self.status, skipped=self.status.skipped + skipped)
+            self._log.warning("poll took longer than its interval", polls_skipped=skipped)
+            self._publish()
+        return following
 
     async def poll(self) -> bool:
         """Poll once and publish the outcome; tell whether it succeeded."""
         began = self._timer()
-        poll = Poll(self.target, self._source, self._ledger, self._rules, self._now_ms)
+        poll = Poll(
+            self.target, self._source, self._ledger, self._rules, self._now_ms, on_progress=self._reading
+        )
         try:
             self._totals = await poll.run()
         except PollError as exc:
             self._failed(exc)
         else:
-            self._succeeded(self._totals)
+            self._succeeded(self._totals, poll.full_sync)
+        finally:
+            self._has_read()
+        seconds = self._timer() - began
         self.status = replace(
-            self.status,
-            polls=self.status.polls + 1,
-            duration_seconds=self._timer() - began,
-            requests=poll.counter.sent,
+            self.status, polls=self.status.polls + 1, duration_seconds=seconds, requests=poll.counter.sent
         )
         self._publish()
+        if self.status.up:
+            await self._audit(poll)
         return bool(self.status.up)
 
-    def _succeeded(self, totals: Totals) -> None:
+    def _reading(self, progress: Progress) -> None:
+        self.progress = progress
+        if self._watcher is not None:
+            self._watcher.reading(self.target, progress)
+
+    def _has_read(self) -> None:
+        if self.progress is not None and self._watcher is not None:
+            self._watcher.has_read(self.target)
+        self.progress = None
+
+    async def _audit(self, poll: Poll) -> None:
+        """Audit where that is due. The poll stands whatever comes of it; the next one tries again."""
+        try:
+            audited = await poll.audit()
+        except (PollError, FilterFailed) as exc:
+            self._log.warning("audit failed", error=str(exc))
+            return
+        if audited is not None:
+            self._totals = audited
+            self.status = replace(self.status, requests=poll.counter.sent)
+            self._publish()
+
+    def _succeeded(self, totals: Totals, full_sync: str | None) -> None:
+        if full_sync is not None:
+            full_syncs = {**self.status.full_syncs, full_sync: self.status.full_syncs[full_sync] + 1}
+            self.status = replace(self.status, full_syncs=full_syncs)
         if self.status.error is not None:
             self._log.info("polling works again")
         self.status = replace(self.status, up=True, last_success_ms=totals.committed_ms, error=None)
@@ -152,7 +208,9 @@ def next_due(due: float, now: float, interval: float) -> float:
     return due + interval * max(math.ceil((now - due) / interval), 1)
 
 
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
+async def _told(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait to be told to stop, but no longer than this."""
     with suppress(TimeoutError):
         async with asyncio.timeout(max(seconds, 0)):
             await stop.wait()
+    return stop.is_set()

@@ -93,13 +93,18 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
 
 
 def _first_sight(seen: Job, baseline: Baseline) -> Transition:
-    terminal = is_terminal(seen.status)
-    history = terminal and (baseline.ended_before(end_of(seen)) or baseline.forgot(seen))
-    if history:
+    if is_history(seen, baseline):
         return _transition(seen, seen.started_ms, created=False, started=False, ended=False)
     created = not baseline.forgot(seen) and baseline.is_news(seen.created_ms)
     started = seen.started_ms is not None and baseline.is_news(seen.started_ms)
-    return _transition(seen, seen.started_ms, created=created, started=started, ended=terminal)
+    return _transition(
+        seen, seen.started_ms, created=created, started=started, ended=is_terminal(seen.status)
+    )
+
+
+def is_history(seen: Job, baseline: Baseline) -> bool:
+    """Tell whether a job never seen before had ended before anything counts."""
+    return is_terminal(seen.status) and (baseline.ended_before(end_of(seen)) or baseline.forgot(seen))
 
 
 def _is_another_run(known: KnownJob, seen: Job) -> bool:

@@ -19,7 +19,7 @@ from exporter import __version__
 from exporter.errors import ConfigError
 from exporter.exposition.instruments import ProcessMetrics
 from exporter.exposition.publication import Publisher
-from exporter.model import TargetSnapshot
+from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.page import Page
 from exporter.web.status import Status, status
@@ -51,6 +51,9 @@ class Exporter(Protocol):
 
     def snapshots(self) -> Iterable[TargetSnapshot]:
         """Every configured target, published or not."""
+
+    def progress(self) -> Mapping[TargetKey, Progress]:
+        """How far the targets are whose every job is being listed."""
 
     def ready(self) -> list[str]:
         """What is still missing, a line each; nothing when ready."""
@@ -120,6 +123,7 @@ class _Surface:
             version=__version__,
             now_ms=int(self._clock() * 1000),
             missing=self._exporter.ready(),
+            progress=self._exporter.progress(),
             config=self._exporter.config,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from exporter.model import STATUSES, Failure, Fault, TargetSnapshot, Totals
+from exporter.model import STATUSES, Failure, Fault, Progress, TargetKey, TargetSnapshot, Totals
 
 JobCounts = Mapping[str, Mapping[str, int]]
 
@@ -19,7 +19,8 @@ class TargetStatus:
     """
     One target.
 
-    Shape: `jobs` by job type and status; `drift` by status; what is not known yet is None or empty.
+    Shape: `progress` while everything is being listed; `jobs` by job type and status; `drift` by status; what
+    is not known yet is None or empty.
     """
 
     project: str
@@ -36,6 +37,7 @@ class TargetStatus:
     failures: Mapping[str, int]
     full_syncs: Mapping[str, int]
     error: Fault | None
+    progress: Progress | None
     baseline_ms: int | None
     last_audit_ms: int | None
     drift: Mapping[str, int]
@@ -61,7 +63,7 @@ class Status:
     config: Mapping[str, object]
 
 
-def target_status(snapshot: TargetSnapshot) -> TargetStatus:
+def target_status(snapshot: TargetSnapshot, progress: Progress | None) -> TargetStatus:
     """Lay one target out."""
     target, poll, totals = snapshot.target, snapshot.poll, snapshot.totals
     return TargetStatus(
@@ -79,6 +81,7 @@ def target_status(snapshot: TargetSnapshot) -> TargetStatus:
         failures={str(reason): count for reason, count in poll.failures.items()},
         full_syncs=poll.full_syncs,
         error=poll.error,
+        progress=progress,
         baseline_ms=totals.baseline_ms if totals else None,
         last_audit_ms=totals.last_audit_ms if totals else None,
         drift=totals.drift if totals else {},
@@ -100,6 +103,7 @@ def status(
     version: str,
     now_ms: int,
     missing: list[str],
+    progress: Mapping[TargetKey, Progress],
     config: Mapping[str, object],
 ) -> Status:
     """Lay all targets out, in the order they come."""
@@ -108,6 +112,6 @@ def status(
         now_ms=now_ms,
         ready=not missing,
         missing=missing,
-        targets=[target_status(snapshot) for snapshot in snapshots],
+        targets=[target_status(shown, progress.get(shown.target.key)) for shown in snapshots],
         config=config,
     )

@@ -1,0 +1,123 @@
+"""
+Which filters of the list the server honours: pure.
+
+Nothing documents how arrays are sent, nor promises that a filter is honoured at all. So answers are compared
+with what was asked, before anything is counted; a filter that does not do as it says is given up for a way
+that does, down to listing everything, and tried again after a day.
+
+    statuses     array: repeated keys -> comma: one key, values joined -> single: a listing each -> none
+    job_types    the same; `none` is harmless, since rows of other types are dropped here
+    start_time   works or not
+    id           works or not
+    totals       no filter, but given up likewise where page_info.total does not come
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from exporter.model import Job
+from exporter.octopus.wire import MAX_ARRAY_VALUES, ListQuery
+
+ArrayStyle = Literal["array", "comma", "single", "none"]
+FilterName = Literal["statuses", "job_types", "start_time", "id", "totals"]
+FILTERS: tuple[FilterName, ...] = get_args(FilterName)
+_STYLES: tuple[ArrayStyle, ...] = get_args(ArrayStyle)
+
+TRY_AGAIN_AFTER_MS = 86_400_000
+
+
+class FilterFailed(Exception):
+    """An answer shows that a filter is not honoured as it was sent."""
+
+    def __init__(self, name: FilterName) -> None:
+        super().__init__(name)
+        self.name: FilterName = name
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """How each filter is sent. Units: `since_ms`, by our clock, is when the first was given up."""
+
+    statuses: ArrayStyle = "array"
+    job_types: ArrayStyle = "array"
+    start_time: bool = True
+    id: bool = True
+    totals: bool = True
+    since_ms: int | None = None
+
+    def without(self, name: FilterName, now_ms: int) -> Filters:
+        """Give up a filter the way it is sent now, for the next one that may work."""
+        since_ms = now_ms if self.since_ms is None else self.since_ms
+        if name == "statuses":
+            return replace(self, statuses=_next(self.statuses), since_ms=since_ms)
+        if name == "job_types":
+            return replace(self, job_types=_next(self.job_types), since_ms=since_ms)
+        if name == "start_time":
+            return replace(self, start_time=False, since_ms=since_ms)
+        if name == "totals":
+            return replace(self, totals=False, since_ms=since_ms)
+        return replace(self, id=False, since_ms=since_ms)
+
+    @property
+    def can_tell_changes(self) -> bool:
+        """Tell whether a poll that asks for changes only can be complete, and can be seen to be."""
+        return self.totals and self.start_time and "none" not in (self.statuses, self.job_types)
+
+    def tried_again(self, now_ms: int) -> Filters:
+        """Forget what did not work once that is long ago: servers are mended."""
+        stale = self.since_ms is not None and now_ms - self.since_ms >= TRY_AGAIN_AFTER_MS
+        return Filters() if stale else self
+
+    def works(self, name: FilterName) -> bool:
+        """Tell whether a filter is honoured as documented."""
+        return getattr(self, name) in ("array", True)
+
+
+def _next(style: ArrayStyle) -> ArrayStyle:
+    return _STYLES[min(_STYLES.index(style) + 1, len(_STYLES) - 1)]
+
+
+def values(style: ArrayStyle, wanted: Sequence[str]) -> list[tuple[str, ...]]:
+    """Give the values of an array filter for each listing that it takes to cover `wanted`."""
+    if style == "none" or not wanted:
+        return [()]
+    if style == "single":
+        return [(value,) for value in wanted]
+    batches = [tuple(wanted[at : at + MAX_ARRAY_VALUES]) for at in range(0, len(wanted), MAX_ARRAY_VALUES)]
+    return [(",".join(batch),) for batch in batches] if style == "comma" else batches
+
+
+def ignored(query: ListQuery, jobs: Sequence[Job]) -> FilterName | None:
+    """
+    Name a filter that most rows of an answer do not match.
+
+    A few rows that do not match are jobs that changed while they were listed; they do no harm, and neither
+    does a filter that is ignored where nearly everything matches it anyway.
+    """
+    statuses = {status for value in query.statuses for status in value.split(",")}
+    if statuses and _most(job.status not in statuses for job in jobs):
+        return "statuses"
+    start_ms = query.start_time_ms
+    if start_ms is not None and _most(job.created_ms < start_ms for job in jobs):
+        return "start_time"
+    types = {kind for value in query.job_types for kind in value.split(",")}
+    if types and _most(job.job_type not in types for job in jobs):
+        return "job_types"
+    if query.job_id is not None and _most(job.id != query.job_id for job in jobs):
+        return "id"
+    return None
+
+
+def blamed(query: ListQuery) -> FilterName | None:
+    """Name the filter to give up where the server calls a request malformed; None if it has no arrays."""
+    if query.statuses:
+        return "statuses"
+    return "job_types" if query.job_types else None
+
+
+def _most(mismatches: Iterable[bool]) -> bool:
+    found = list(mismatches)
+    return 2 * sum(found) > len(found)

@@ -1,0 +1,200 @@
+"""A server whose filters are not what they seem is found out before a wrong count is published."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.model import Totals, is_terminal
+from exporter.sync.filters import TRY_AGAIN_AFTER_MS, Filters
+from exporter.sync.poll import Poll
+from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+
+PAGE = 5
+LOOKBACK_MS = 1_000_000
+START_MS = 100_000_000
+
+
+class Scene:
+    """A target with more jobs than are read whole at every poll, some of them in flight since long ago."""
+
+    def __init__(self, ledger: SqliteLedger) -> None:
+        self.ledger = ledger
+        self.api = FakeApi(now_ms=START_MS)
+        self.target = a_target()
+        self.last: Poll | None = None
+        for job_id in range(1, 41):
+            self.finish(job_id)
+        for job_id, status in enumerate(
+            ("QUEUING", "LAUNCHING", "RUNNING", "RUNNING", "UPLOADING"), start=50
+        ):
+            self.put(job_id, status, age_ms=600_000)
+        self.put(60, "RUNNING", age_ms=10 * LOOKBACK_MS)
+        self.put(61, "QUEUING", age_ms=10 * LOOKBACK_MS)
+
+    def put(self, job_id: int, status: str, age_ms: int = 0, job_type: str = "FRAME_EXTRACT") -> None:
+        created = self.api.now_ms - age_ms
+        times = {"created_ms": created, "updated_ms": self.api.now_ms, "started_ms": created + 1}
+        self.api.put(a_job(job_id, status, job_type=job_type, **times))
+
+    def finish(self, job_id: int) -> None:
+        created = START_MS - LOOKBACK_MS // 2 + job_id
+        if job_id in self.api.jobs:
+            created = self.api.jobs[job_id].created_ms
+        now = self.api.now_ms
+        self.api.put(
+            a_job(
+                job_id, "FINISHED", created_ms=created, updated_ms=now, started_ms=created + 1, ended_ms=now
+            )
+        )
+
+    async def poll(self) -> Totals:
+        self.api.now_ms += 30_000
+        self.api.asked.clear()
+        rules = poll_rules(PAGE, LOOKBACK_MS)
+        self.last = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms)
+        return await self.last.run()
+
+    @property
+    def filters(self) -> Filters:
+        assert self.last is not None
+        return self.last.filters
+
+    def agrees(self, totals: Totals) -> bool:
+        """Tell whether what is published is what the server has."""
+        horizon_ms = self.api.now_ms - LOOKBACK_MS
+        types = self.target.job_types
+        listed: dict[tuple[str, str], int] = {}
+        for job in self.api.jobs.values():
+            in_window = not is_terminal(job.status) or job.created_ms >= horizon_ms
+            if in_window and (not types or job.job_type in types):
+                key = (job.job_type, job.status)
+                listed[key] = listed.get(key, 0) + 1
+        return {key: jobs for key, jobs in totals.jobs.items() if jobs} == listed
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    ledger = await SqliteLedger.open(None)
+    yield Scene(ledger)
+    await ledger.close()
+
+
+async def live(scene: Scene) -> None:
+    """Poll over some life: arrivals, endings, an ending outside the lookback, a deletion in flight."""
+    assert scene.agrees(await scene.poll())
+    scene.put(70, "QUEUING")
+    scene.finish(50)
+    scene.finish(60)
+    assert scene.agrees(await scene.poll())
+    scene.put(70, "RUNNING", age_ms=30_000)
+    del scene.api.jobs[61]
+    scene.put(71, "UPLOADING")
+    assert scene.agrees(await scene.poll())
+    totals = await scene.poll()
+    assert scene.agrees(totals)
+    assert totals.completed["FRAME_EXTRACT", "FINISHED"].value == 2
+
+
+async def test_a_server_that_keeps_its_word_is_asked_for_changes_only(scene: Scene) -> None:
+    await live(scene)
+    assert scene.filters == Filters()
+    assert len(scene.api.asked) <= 4  # two pages in flight, one or two of what is new
+
+
+@pytest.mark.parametrize(
+    ("quirk", "expected"),
+    [
+        ({"ignored": frozenset({"statuses"})}, {"statuses": "none"}),
+        ({"ignored": frozenset({"start_time"})}, {"start_time": False}),
+        ({"ignored": frozenset({"id"})}, {"id": False}),
+        ({"ignored": frozenset({"id", "start_time", "statuses"})}, {"statuses": "none"}),
+        ({"arrays": "comma"}, {"statuses": "comma"}),
+        ({"arrays": "first"}, {"statuses": "single"}),
+        ({"arrays": "refuses"}, {"statuses": "single"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("gives_total", [True, False])
+async def test_a_quirk_is_found_out_and_lived_with(
+    scene: Scene, quirk: dict[str, object], expected: dict[str, object], gives_total: bool
+) -> None:
+    scene.api.gives_total = gives_total
+    for name, value in quirk.items():
+        setattr(scene.api, name, value)
+    await live(scene)
+    assert {name: getattr(scene.filters, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("arrays", ["comma", "first", "refuses"])
+@pytest.mark.parametrize("gives_total", [True, False])
+async def test_several_job_types_are_all_listed(scene: Scene, arrays: str, gives_total: bool) -> None:
+    scene.api.arrays, scene.api.gives_total = arrays, gives_total
+    scene.target = a_target(job_types=("SCENARIO_TO_SIM", "FRAME_EXTRACT"))
+    for job_id in range(100, 120):
+        scene.put(job_id, "RUNNING", job_type="SCENARIO_TO_SIM")
+        scene.put(job_id + 100, "RUNNING", job_type="PACKAGE_IMPORT")
+    await live(scene)
+
+
+async def test_job_types_that_are_ignored_are_sorted_out_here(scene: Scene) -> None:
+    scene.api.ignored = frozenset({"job_types"})
+    scene.target = a_target(job_types=("SCENARIO_TO_SIM",))
+    scene.put(100, "RUNNING", job_type="SCENARIO_TO_SIM")
+    assert scene.agrees(await scene.poll())
+    assert scene.agrees(await scene.poll())
+
+
+async def test_what_was_found_out_is_remembered_and_tried_again_after_a_day(scene: Scene) -> None:
+    scene.api.arrays = "first"
+    await scene.poll()
+    await scene.poll()
+    assert {query.statuses for query in scene.api.asked if query.statuses} == {
+        ("QUEUING",),
+        ("LAUNCHING",),
+        ("RUNNING",),
+        ("UPLOADING",),
+    }
+    scene.api.arrays = "array"
+    scene.api.now_ms += TRY_AGAIN_AFTER_MS
+    await scene.poll()
+    assert scene.filters == Filters()
+
+
+async def test_publishing_tells_which_filters_work(scene: Scene) -> None:
+    scene.api.ignored = frozenset({"id"})
+    await live(scene)
+    totals = await scene.poll()
+    assert {name for name, works in totals.filters.items() if not works} == {"id"}
+
+
+async def test_a_deleted_job_is_seen_by_the_very_next_poll(scene: Scene) -> None:
+    await scene.poll()
+    del scene.api.jobs[7]
+    totals = await scene.poll()
+    assert scene.agrees(totals)
+    assert scene.last is not None
+    assert scene.last.full_sync == "drift"
+
+
+async def test_jobs_that_come_while_they_are_read_call_for_no_full_sync(scene: Scene) -> None:
+    await scene.poll()
+    number = iter(range(1_000, 2_000))
+    scene.api.before_page = lambda query: scene.put(next(number), "QUEUING")
+    await scene.poll()
+    assert scene.last is not None
+    assert scene.last.full_sync is None
+    scene.api.before_page = None
+    assert scene.agrees(await scene.poll())
+
+
+async def test_a_series_born_in_a_poll_that_reads_twice_is_shown_at_zero_first(scene: Scene) -> None:
+    await scene.poll()
+    now = scene.api.now_ms
+    scene.api.put(a_job(80, "RUN_FAILED", msg_code="9", created_ms=now, updated_ms=now))
+    del scene.api.jobs[7]
+    key = ("FRAME_EXTRACT", "RUN_FAILED", "9")
+    first, second = await scene.poll(), await scene.poll()
+    assert (first.failures[key].value, second.failures[key].value) == (0, 1)

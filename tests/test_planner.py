@@ -1,0 +1,171 @@
+"""What a poll asks, and what that costs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.ledger.protocol import Audit, Known, Summary
+from exporter.sync.filters import Filters, values
+from exporter.sync.planner import (
+    Schedule,
+    audit_is_due,
+    cuts,
+    full_sync_reason,
+    in_flight_listings,
+    judge,
+    window_start,
+)
+from tests.fake_api import a_target
+
+HOUR_MS = 3_600_000
+SCHEDULE = Schedule(
+    lookback_ms=24 * HOUR_MS,
+    overlap_ms=600_000,
+    full_sync_interval_ms=24 * HOUR_MS,
+    audit_interval_ms=600_000,
+)
+NOW_MS = 100 * HOUR_MS
+
+
+def summary(**fields: object) -> Summary:
+    given_: dict[str, object] = {
+        "watermark_ms": NOW_MS - 30_000,
+        "covered_from_ms": NOW_MS - 25 * HOUR_MS,
+        "full_sync_ms": NOW_MS - HOUR_MS,
+        "horizon_ms": None,
+        "scope": frozenset({"*"}),
+        "listed": 1_000_000,
+        "invented": (),
+        "filters": Filters(),
+        "audit": None,
+    }
+    return Summary(**(given_ | fields))  # type: ignore[arg-type]  # spelled by the tests
+
+
+@pytest.mark.parametrize(
+    ("past", "target", "filters", "reason"),
+    [
+        pytest.param({}, {}, Filters(), None, id="nothing calls for one"),
+        pytest.param({"scope": frozenset()}, {}, Filters(), "first", id="nothing is known"),
+        pytest.param({"scope": frozenset({"A"})}, {}, Filters(), "first", id="more job types"),
+        pytest.param(
+            {"scope": frozenset({"A", "B"})}, {"job_types": ("A",)}, Filters(), None, id="fewer job types"
+        ),
+        pytest.param({"scope": frozenset({"A"})}, {"job_types": ("B",)}, Filters(), "first", id="others"),
+        pytest.param({}, {"job_types": ("A",)}, Filters(), None, id="one instead of all"),
+        pytest.param({"covered_from_ms": NOW_MS - HOUR_MS}, {}, Filters(), "first", id="a longer lookback"),
+        pytest.param({"full_sync_ms": NOW_MS - 24 * HOUR_MS}, {}, Filters(), "scheduled", id="its time"),
+        pytest.param({}, {}, Filters(statuses="none"), "filters", id="no filter by status"),
+        pytest.param({}, {}, Filters(statuses="single"), None, id="a filter that takes one status"),
+        pytest.param({}, {}, Filters(start_time=False), "filters", id="no filter by time"),
+        pytest.param({"audit": Audit(0, {"STOPPED": 1})}, {}, Filters(), None, id="one audit differs"),
+        pytest.param({"audit": Audit(0, {"STOPPED": 1}, True)}, {}, Filters(), "drift", id="two audits do"),
+    ],
+)
+def test_when_everything_is_read(
+    past: dict[str, object], target: dict[str, object], filters: Filters, reason: str | None
+) -> None:
+    told = full_sync_reason(summary(**past), a_target(**target), filters, SCHEDULE, NOW_MS, NOW_MS)
+    assert told == reason
+
+
+def vanished(*created_ms: int) -> list[Known]:
+    return [Known(number, at) for number, at in enumerate(created_ms)]
+
+
+def start(
+    base_ms: int, jobs: list[Known], density: float, page_size: int = 200, ids_work: bool = True
+) -> int:
+    """Plan with `density` jobs a millisecond in the ledger, up to 10,000 ms."""
+    rows = [(cut, int((10_000 - cut) * density)) for cut in cuts(jobs)]
+    return window_start(base_ms, jobs, rows, 200, ids_work=ids_work)
+
+
+def test_a_window_goes_back_to_its_base_where_nothing_vanished() -> None:
+    assert start(9_000, [], density=1) == 9_000
+
+
+def test_one_job_stuck_for_a_year_is_asked_for_by_id() -> None:
+    assert start(9_000, vanished(1), density=1) == 9_000
+
+
+def test_many_young_ones_that_end_at_once_are_listed_by_the_window() -> None:
+    assert start(9_000, vanished(*range(8_000, 9_000)), density=1) == 8_000
+
+
+def test_a_stuck_one_among_many_young_does_not_draw_the_window_back() -> None:
+    assert start(9_000, vanished(1, *range(8_000, 9_000)), density=10) > 7_999
+
+
+def test_where_no_id_can_be_asked_for_the_window_covers_all() -> None:
+    assert start(9_000, vanished(1, 8_500), density=1, ids_work=False) == 1
+
+
+@given(
+    st.lists(st.integers(0, 10_000), max_size=300),
+    st.integers(0, 10_000),
+    st.sampled_from([0.01, 0.1, 1.0, 10.0]),
+)
+def test_a_plan_costs_no_more_than_asking_for_each_by_id(
+    created_ms: list[int], base_ms: int, density: float
+) -> None:
+    jobs = vanished(*created_ms)
+    start_ms = start(base_ms, jobs, density)
+    assert start_ms <= base_ms
+    window = int((10_000 - start_ms) * density) // 200 if start_ms < base_ms else 0
+    by_id = sum(job.created_ms < start_ms for job in jobs)
+    assert window + by_id <= sum(job.created_ms < base_ms for job in jobs)
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=300))
+def test_few_cuts_are_weighed_and_the_oldest_is_among_them(created_ms: list[int]) -> None:
+    found = cuts(vanished(*created_ms))
+    assert len(found) <= 17
+    assert min(created_ms) in found
+    assert set(found) <= set(created_ms)
+
+
+@pytest.mark.parametrize(
+    ("style", "expected"),
+    [
+        ("array", [("A", "B")]),
+        ("comma", [("A,B",)]),
+        ("single", [("A",), ("B",)]),
+        ("none", [()]),
+    ],
+)
+def test_an_array_is_sent_as_the_server_takes_it(style: str, expected: list[tuple[str, ...]]) -> None:
+    assert values(style, ("A", "B")) == expected  # type: ignore[arg-type]  # one of the styles
+
+
+def test_no_request_has_more_values_than_the_api_takes() -> None:
+    target = a_target(job_types=tuple(f"T{number}" for number in range(45)))
+    listings = in_flight_listings(target, Filters(), ())
+    assert [len(listing.job_types) for listing in listings] == [20, 20, 5]
+
+
+def test_an_audit_is_due_at_its_interval_and_at_once_after_a_difference() -> None:
+    agreed, differed = Audit(NOW_MS - 1_000, {"STOPPED": 0}), Audit(NOW_MS - 1_000, {"STOPPED": 2})
+    assert audit_is_due(summary(audit=None), SCHEDULE, NOW_MS)
+    assert not audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS)
+    assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS + 600_000)
+    assert audit_is_due(summary(audit=differed), SCHEDULE, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "persists"),
+    [
+        (None, {"STOPPED": 1}, False),
+        ({"STOPPED": 1}, {"STOPPED": 1}, True),
+        ({"STOPPED": 1}, {"STOPPED": 2}, False),
+        ({"STOPPED": 0}, {"STOPPED": 0}, False),
+        ({"RUNNING": 1, "STOPPED": -1}, {"RUNNING": 0, "STOPPED": -1}, True),
+    ],
+)
+def test_only_a_difference_that_stays_is_one(
+    before: dict[str, int] | None, now: dict[str, int], persists: bool
+) -> None:
+    last = None if before is None else Audit(0, before)
+    assert judge(last, now, NOW_MS).persists is persists
