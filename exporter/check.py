@@ -12,27 +12,19 @@ from exporter.config import Config
 from exporter.errors import ApiError
 from exporter.model import Target
 from exporter.octopus.client import RequestCounter
+from exporter.octopus.observer import Silence
 from exporter.octopus.transport import open_session
 from exporter.octopus.wire import ListQuery
 
 
-class _Skew:
-    """An ApiObserver that remembers nothing but the clock."""
+class _Skew(Silence):
+    """Remembers nothing but the clock."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    def request(self, project: str, code: str, seconds: float) -> None:
-        pass
-
-    def retry(self, project: str, reason: str) -> None:
-        pass
-
     def clock_skew(self, project: str, seconds: float) -> None:
         self.seconds[project] = seconds
-
-    def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
-        pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import structlog
 import typer
 from rich.console import Console
 
-from exporter import __version__, check, demo, service
+from exporter import __version__, audit, check, demo, service
 from exporter.config import Config, load
 from exporter.errors import ConfigError, ExporterError, StartError
 from exporter.simulator import SimulatorSettings
@@ -152,6 +152,15 @@ def once(config: ConfigFile) -> None:
     exposition, succeeded = _finish(service.poll_once(_load(config)))
     typer.echo(exposition, nl=False)
     if not succeeded:
+        raise typer.Exit(1)
+
+
+@app.command(name="audit")
+def audit_command(config: ConfigFile) -> None:
+    """Compare the ledger with the API's own totals; exit 1 if they differ. The exporter may be running."""
+    lines = _finish(audit.audit(_load(config)))
+    Console().print(audit.table(lines))
+    if any(line.differs for line in lines):
         raise typer.Exit(1)
 
 

@@ -1,0 +1,107 @@
+"""`audit`: does the ledger hold as many jobs in each status as the API says there are?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from exporter.access import Access
+from exporter.config import Config
+from exporter.errors import ApiError, StartError
+from exporter.ledger.protocol import Ledger
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.model import Target
+from exporter.octopus.client import OctopusClient, RequestCounter
+from exporter.octopus.observer import Silence
+from exporter.octopus.transport import open_session
+from exporter.runtime import poll_rules
+from exporter.sync.planner import audited_statuses, status_listings
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """
+    One target and status.
+
+    Shape: `api` is None where the API gives no totals, `ledger` None where the target was never polled;
+    `error` says why nothing could be asked.
+    """
+
+    target: Target
+    status: str
+    api: int | None = None
+    ledger: int | None = None
+    error: ApiError | None = None
+
+    @property
+    def differs(self) -> bool:
+        return self.error is not None or self.api != self.ledger
+
+
+async def audit(config: Config) -> list[Line]:
+    """
+    Compare every target, all at once. The exporter may be running meanwhile.
+
+    Raises: StartError (no ledger to read).
+    """
+    path = config.ledger.url.path
+    if path is None:
+        raise StartError(f"ledger {config.ledger.url}: not a file, so there is nothing to compare")
+    ledger = await SqliteLedger.open_to_read(path)
+    try:
+        async with open_session() as session:
+            access = Access(config, session, Silence())
+            lines = await asyncio.gather(
+                *(_audit(config, ledger, access.client(target), target) for target in config.targets())
+            )
+    finally:
+        await ledger.close()
+    return [line for some in lines for line in some]
+
+
+async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: Target) -> list[Line]:
+    totals = await ledger.restore(target, poll_rules(config).counting)
+    if totals is None:
+        return [Line(target, "")]
+    summary = await ledger.summary(target)
+    lines: list[Line] = []
+    for status in audited_statuses(summary.invented):
+        listings = status_listings(target, summary.filters, status, summary.horizon_ms)
+        try:
+            pages = [
+                await client.list_page(target, listing.page(0, 1), RequestCounter()) for listing in listings
+            ]
+        except ApiError as error:
+            return [*lines, Line(target, status, error=error)]
+        counts = [page.total for page in pages]
+        api = None if None in counts else sum(count or 0 for count in counts)
+        lines.append(Line(target, status, api, totals.in_status(status)))
+    return lines
+
+
+def table(lines: Sequence[Line]) -> Table:
+    """Lay the comparison out for people."""
+    shown = Table(
+        "project", "workspace", "status", "API", "ledger", "difference", title="The ledger, audited"
+    )
+    for line in lines:
+        shown.add_row(
+            line.target.project,
+            line.target.workspace,
+            line.status,
+            "?" if line.api is None else str(line.api),
+            "never polled" if line.ledger is None else str(line.ledger),
+            _difference(line),
+        )
+    return shown
+
+
+def _difference(line: Line) -> str:
+    if line.error is not None:
+        return f"{line.error.reason}: {line.error}"
+    if line.api is None or line.ledger is None:
+        return "unknown"
+    return f"{line.api - line.ledger:+d}" if line.differs else ""
