@@ -1,0 +1,194 @@
+"""
+A long life against the simulator, polled at high speed: at the end everything has to agree exactly.
+
+The poller, the client and the ledger are the real ones, over real HTTP; time is the simulator's, which moves
+only between polls, so that a run of weeks takes seconds and depends on its seed alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.model import TargetSnapshot, Totals
+from exporter.octopus.client import OctopusClient
+from exporter.octopus.limiter import EndpointLimiter
+from exporter.octopus.observer import Silence
+from exporter.octopus.password import PasswordCredentials
+from exporter.octopus.retrier import Retrier
+from exporter.octopus.transport import Transport, open_session
+from exporter.simulator import DEMO_PROJECT, SimulatorSettings, serve
+from exporter.sync.planner import Schedule
+from exporter.sync.poll import PollRules
+from exporter.sync.poller import Poller, Rhythm
+from tests.e2e.agreement import lived
+from tests.fake_api import COUNTING, a_target
+
+START_MS = 1_750_000_000_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+# Long enough for a scheduled full sync to see what no other poll does: a finished job that ran again between
+# two polls. The simulator reopens no job within two hours of its end.
+SCHEDULE = Schedule(40 * 24 * HOUR_MS, 10 * MINUTE_MS, 90 * MINUTE_MS, 20 * MINUTE_MS)
+# Throttling is left out: the pace it asks for is kept in real time.
+FAULTS = "errors=0.03,expiry=0.01,broken=0.01"
+
+Figures = Mapping[tuple[str, ...], int]
+
+
+@dataclass
+class Outcome:
+    """What a long run came to: the two accounts, and how it went."""
+
+    polls: int = 0
+    failed_polls: int = 0
+    requests: int = 0
+    full_syncs: Mapping[str, int] = field(default_factory=dict)
+    exporter: dict[str, Figures] = field(default_factory=dict)
+    simulator: dict[str, Figures] = field(default_factory=dict)
+
+    @property
+    def agrees(self) -> bool:
+        return self.exporter == self.simulator
+
+
+class _Password:
+    def get(self) -> str:
+        return "demo-password"
+
+
+class _Life:
+    """One simulator, one target and their common clock; implements poller.Publications."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, chance: random.Random) -> None:
+        self.url = url
+        self.session = session
+        self.chance = chance
+        self.now_ms = START_MS
+        self.target = a_target(project_id=DEMO_PROJECT, endpoint=url)
+        self.shown: TargetSnapshot | None = None
+        self.rested = 0.0
+
+    async def rest(self, seconds: float) -> None:
+        """Sleep without waiting: nothing happens meanwhile in a world whose clock stands still."""
+        self.rested += seconds
+        await asyncio.sleep(0)
+
+    def publish(self, snapshot: TargetSnapshot) -> None:
+        self.shown = snapshot
+
+    async def tell(self, what: str, **order: Any) -> Any:
+        async with self.session.post(f"{self.url}/simulator/{what}", json=order) as answer:
+            return await answer.json()
+
+    async def pass_time(self, minutes: float) -> None:
+        self.now_ms = (await self.tell("clock", advance_seconds=minutes * 60))["now_ms"]
+
+    async def account(self, since_ms: int) -> Any:
+        async with self.session.get(f"{self.url}/simulator/account?since_ms={since_ms}") as answer:
+            return (await answer.json())["targets"][0]
+
+    def poller(self, ledger: SqliteLedger) -> Poller:
+        retrier = Retrier(Silence(), sleep=self.rest, random=self.chance.random)
+        transport = Transport(self.session, observer=Silence(), timeout_seconds=5)
+        credentials = PasswordCredentials(
+            name="default",
+            domain="octopus-demo",
+            user="exporter",
+            password=_Password(),
+            iam_endpoint=self.url,
+            transport=transport,
+            retrier=retrier,
+            observer=Silence(),
+        )
+        client = OctopusClient(
+            transport=transport,
+            credentials=credentials,
+            limiter=EndpointLimiter(1e6, clock=lambda: self.rested, sleep=self.rest),
+            retrier=retrier,
+            observer=Silence(),
+        )
+        return Poller(
+            self.target,
+            client,
+            ledger,
+            self,
+            PollRules(SCHEDULE, 50, 4, COUNTING),
+            Rhythm(30, 300),
+            clock=lambda: self.now_ms / 1000,
+        )
+
+
+async def long_run(seed: int, polls: int, folder: Path, jobs: int = 400) -> Outcome:
+    """Live and poll `polls` times with faults, quirks and restarts, then once more in peace, and compare."""
+    chance = random.Random(seed)
+    order = chance.choice(("created-desc", "created-asc", "update-desc"))
+    settings = SimulatorSettings(
+        jobs=jobs, seed=seed, speed=0, start_ms=START_MS, faults=FAULTS, order=order, jobs_per_day=1_500
+    )
+    simulator = await serve(settings)
+    outcome = Outcome()
+    async with open_session() as session:
+        life = _Life(simulator.url, session, chance)
+        ledger = await SqliteLedger.open(folder / f"{seed}.db")
+        poller = life.poller(ledger)
+        await life.pass_time(0)
+        while poller.status.last_success_ms is None:  # life begins once there is a baseline
+            await poller.poll()
+        for _ in range(polls):
+            await life.pass_time(chance.choice((0.5, 1, 5)))
+            if chance.random() < 0.02:
+                await life.tell("quirks", shift="both", shift_every=chance.randint(2, 5), clamp_limit=20)
+            if chance.random() < 0.02:
+                await life.tell("quirks", omit_total=chance.random() < 0.5)
+            if chance.random() < 0.02:
+                await ledger.close()
+                ledger = await SqliteLedger.open(folder / f"{seed}.db")
+                status, poller = poller.status, life.poller(ledger)
+                poller.status = status
+            _count(outcome, poller, await poller.poll())
+        await life.tell("faults", faults="")
+        await life.tell("quirks")
+        life.now_ms += SCHEDULE.full_sync_interval_ms
+        for _ in range(3):  # the second gives what was born at 0 its value
+            _count(outcome, poller, await poller.poll())
+        assert life.shown is not None
+        assert life.shown.totals is not None
+        totals = life.shown.totals
+        outcome.exporter = figures_of(totals)
+        outcome.simulator = lived(await life.account(totals.baseline_ms or 0))
+        outcome.full_syncs = poller.status.full_syncs
+        await ledger.close()
+    await simulator.close()
+    return outcome
+
+
+def _count(outcome: Outcome, poller: Poller, succeeded: bool) -> None:
+    outcome.polls += 1
+    outcome.failed_polls += not succeeded
+    outcome.requests += poller.status.requests or 0
+
+
+def figures_of(totals: Totals) -> dict[str, Figures]:
+    """Give what is published under the names and in the units of the simulator's account."""
+    return {
+        "created": _whole({(kind,): value.value for kind, value in totals.created.items()}),
+        "started": _whole({(kind,): sum(value.counts) for kind, value in totals.submitting.items()}),
+        "submitting_ms": _whole({(kind,): value.sum_ms for kind, value in totals.submitting.items()}),
+        "ended": _whole({key: value.value for key, value in totals.completed.items()}),
+        "failures": _whole({key: value.value for key, value in totals.failures.items()}),
+        "ran": _whole({key: sum(value.counts) for key, value in totals.running.items()}),
+        "running_ms": _whole({key: value.sum_ms for key, value in totals.running.items()}),
+        "listed": _whole(totals.jobs),
+    }
+
+
+def _whole(values: Mapping[tuple[str, ...], int]) -> Figures:
+    return {key: value for key, value in values.items() if value}
