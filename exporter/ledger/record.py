@@ -74,7 +74,8 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     _leave_scope(db, target, observation.target)
     drop_changed_histograms(db, target, rules)
     tally = _fold(db, target, observation, rules, baselines)
-    _unlist_missing(db, target, observation)
+    if row.commits:
+        _unlist_missing(db, target, observation)
     _prune(db, target, observation.horizon_ms)
     add_to_series(db, target, tally, row.shown_types, row.commits + _step(observation))
     keep_failures(db, target, tally.failures)

@@ -246,8 +246,11 @@ class Poll:
         Make sure that jobs which are known and were not listed are not there any more.
 
         One that was in flight may have ended outside the lookback; one that had ended may have slipped
-        between two pages. Few are asked for by id; for many the window is read once more.
+        between two pages. Few are asked for by id; for many the window is read once more. The first poll
+        knows of none.
         """
+        if not self.summary.scope:
+            return
         missing = await self._missing()
         many = missing.terminal_total > MOST_SINGLE_QUESTIONS
         await self._ask_for([known.id for known in missing.in_flight])
