@@ -86,7 +86,7 @@ class Walk:
 
 class Reader:
     """
-    Reads the listings of one poll, `concurrency` pages at a time.
+    Reads the listings of one poll, with `concurrency` requests under way.
 
     Raises: ContractError where a listing never comes to agree with itself; what `Rows` raises.
     """
@@ -95,6 +95,7 @@ class Reader:
         self._rows = rows
         self._page_size = page_size
         self._concurrency = concurrency
+        self._requests = asyncio.Semaphore(concurrency)
         self._pass = 0
 
     async def read(self, listing: Listing) -> None:
@@ -122,7 +123,8 @@ class Reader:
         walk = Walk(left.total, left.total, contradicted=left.contradicted)
         if not left.rows:
             return walk
-        pages = _Ahead(lambda offset: self._take(listing, offset), left, self._concurrency)
+        # More pages than requests: while some are staged, the others are asked for.
+        pages = _Ahead(lambda offset: self._take(listing, offset), left, 2 * self._concurrency)
         try:
             while (right := await pages.next(walk.last_total)) is not None and not walk.contradicted:
                 walk.last_total = right.total
@@ -149,13 +151,14 @@ class Reader:
         return False
 
     async def _take(self, listing: Listing, offset: int) -> _Stretch:
-        page = await self._rows.fetch(listing.page(offset, self._page_size))
+        async with self._requests:
+            page = await self._rows.fetch(listing.page(offset, self._page_size))
         await self._rows.stage(page.jobs, self._pass)
         return _Stretch(offset, len(page.jobs), frozenset(job.id for job in page.jobs), page.total)
 
 
 class _Ahead:
-    """The pages after the first, in their order, `most` of them asked for ahead."""
+    """The pages after the first, in their order, `most` of them being read ahead."""
 
     def __init__(
         self, take: Callable[[int], Coroutine[None, None, _Stretch]], first: _Stretch, most: int
