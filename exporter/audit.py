@@ -38,7 +38,7 @@ class Line:
 
     @property
     def differs(self) -> bool:
-        return self.error is not None or self.api != self.ledger
+        return self.error is not None or self.ledger is None or self.api not in (None, self.ledger)
 
 
 async def audit(config: Config) -> list[Line]:
@@ -67,6 +67,8 @@ async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: 
     if totals is None:
         return [Line(target, "")]
     summary = await ledger.summary(target)
+    if not summary.filters.can_tell_changes:
+        return [Line(target, status, None, totals.in_status(status)) for status in audited_statuses(())]
     lines: list[Line] = []
     for status in audited_statuses(summary.invented):
         listings = status_listings(target, summary.filters, status, summary.horizon_ms)

@@ -92,11 +92,6 @@ class Target:
     def key(self) -> TargetKey:
         return TargetKey(self.project, self.project_id, self.workspace)
 
-    @property
-    def exported_job_types(self) -> tuple[str, ...]:
-        """The types whose series exist from the first publication on."""
-        return self.job_types or JOB_TYPES
-
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:

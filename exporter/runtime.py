@@ -18,7 +18,7 @@ import structlog
 from exporter import log
 from exporter.access import Access
 from exporter.config import Config
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, LedgerError
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.ledger.protocol import CountingRules, Ledger
@@ -66,6 +66,7 @@ class Runtime:
         self._watcher = watcher
         self._running: dict[TargetKey, _Running] = {}
         self._reloading = asyncio.Lock()
+        self._stopping = False
         self._group = asyncio.TaskGroup()
         self._started = asyncio.Event()
         self._reload_wanted = asyncio.Event()
@@ -103,9 +104,11 @@ class Runtime:
             await self._apply(self._config)
             self._started.set()
             await stop.wait()
+            self._stopping = True
             reloading.cancel()
             measuring.cancel()
-            await self._end(self._running.values(), _GRACE_SECONDS)
+            async with self._reloading:
+                await self._end(self._running.values(), _GRACE_SECONDS)
             await self._publisher.flush()
             rendering.cancel()
 
@@ -121,6 +124,8 @@ class Runtime:
         """Read the configuration again and take it up. Raises: ConfigError, and the old one stays."""
         await self._started.wait()
         async with self._reloading:
+            if self._stopping:
+                raise ConfigError(["the exporter is stopping"])
             try:
                 config = await asyncio.to_thread(self._load)
                 _check_fixed(self._config, config)
@@ -171,12 +176,19 @@ class Runtime:
             self._publisher.withdraw(key)
         self._follow_names(before, config)
         for key, target in wanted.items():
-            if key not in self._running:
+            if key in self._running:
+                access.client(target)  # so that what it shares is not built a second time for others
+            else:
                 await self._start(target, status.get(key))
 
     async def _start(self, target: Target, status: PollStatus | None) -> None:
         poller = self._poller(self._config, self._access, target, status)
-        await poller.restore()
+        try:
+            await poller.restore()
+        except LedgerError as exc:
+            if not self._started.is_set():
+                raise
+            structlog.get_logger().error("target not restored", project=target.project, error=str(exc))
         stop = asyncio.Event()
         task = self._group.create_task(poller.run(stop), name=f"poll {target.project}/{target.workspace}")
         self._running[target.key] = _Running(poller, stop, task)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec import structs
 
+from exporter.errors import ApiTimeout
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Totals, is_terminal
+from exporter.octopus.wire import ListQuery
 from exporter.sync.filters import TRY_AGAIN_AFTER_MS, Filters
 from exporter.sync.poll import Poll
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
@@ -198,3 +201,45 @@ async def test_a_series_born_in_a_poll_that_reads_twice_is_shown_at_zero_first(s
     key = ("FRAME_EXTRACT", "RUN_FAILED", "9")
     first, second = await scene.poll(), await scene.poll()
     assert (first.failures[key].value, second.failures[key].value) == (0, 1)
+
+
+async def test_a_total_that_is_gone_for_once_does_no_harm(scene: Scene) -> None:
+    """The proof of a poll is an answer like any other: it may be the one that shows a quirk."""
+    await scene.poll()
+
+    def forget(query: ListQuery) -> None:
+        scene.api.gives_total = query.limit > 1
+
+    scene.api.before_page = forget
+    assert scene.agrees(await scene.poll())
+    assert not scene.filters.totals
+
+
+async def test_a_proof_that_fails_leaves_the_poll_as_it_is(scene: Scene) -> None:
+    await scene.poll()
+    now = scene.api.now_ms
+    scene.api.put(a_job(80, "RUN_FAILED", msg_code="9", created_ms=now, updated_ms=now))
+    key = ("FRAME_EXTRACT", "RUN_FAILED", "9")
+
+    def fail(query: ListQuery) -> None:
+        if query.limit == 1:
+            raise ApiTimeout("no answer")
+
+    scene.api.before_page = fail
+    first = await scene.poll()
+    scene.api.before_page = None
+    second = await scene.poll()
+    assert (first.failures[key].value, second.failures[key].value) == (0, 1)
+
+
+async def test_a_workspace_that_is_ignored_is_sorted_out_here(scene: Scene) -> None:
+    scene.target = a_target(workspace="7", workspace_id="7")
+    for job_id in range(200, 230):
+        scene.put(job_id, "RUNNING")
+        scene.api.put(structs.replace(scene.api.jobs.pop(job_id), workspace_id="8"))
+    totals = await scene.poll()
+    assert totals.jobs["FRAME_EXTRACT", "RUNNING"] == 3
+    await scene.poll()
+    assert not scene.filters.workspace
+    assert scene.last is not None
+    assert scene.last.full_sync == "filters"

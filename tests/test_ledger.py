@@ -11,7 +11,10 @@ import pytest
 from exporter.config import LedgerUrl
 from exporter.errors import LedgerError, StartError
 from exporter.ledger.opening import open_ledger
+from exporter.ledger.protocol import Listed, Origin
+from exporter.ledger.schema import STAGING
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.staging import _COUNT_TERMINAL, _LISTED_IN_FLIGHT, _LISTED_TERMINAL
 from exporter.model import JOB_TYPES, STATUSES, TERMINAL_STATUSES, Target, Totals
 from exporter.sync.poll import Poll, PollRules
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
@@ -249,6 +252,53 @@ async def test_a_poll_that_cannot_be_recorded_changes_nothing(scene: Scene, tmp_
         await scene.poll()
     other.close()
     assert (await scene.poll()).completed[FAILED].value == 1
+
+
+async def test_one_wrong_clock_does_not_end_the_counting(scene: Scene) -> None:
+    rules = poll_rules(lookback_ms=1_000_000)
+    await scene.poll(rules=rules)
+    scene.run_job(1)
+    await scene.poll(rules=rules)
+    right_ms = scene.api.now_ms
+    scene.api.now_ms = 40_000_000_000
+    await scene.poll(rules=rules)
+    scene.api.now_ms = right_ms + 60_000
+    scene.run_job(2)
+    await scene.poll(rules=rules)
+    totals = await scene.poll(rules=rules)
+    assert (totals.jobs[FAILED], totals.completed[FAILED].value) == (2, 2)
+
+
+async def test_history_that_comes_back_into_scope_is_not_counted_again(scene: Scene) -> None:
+    rules = poll_rules(count_history=True)
+    scene.run_job(1)
+    for job_types in ((), ("SCENARIO_TO_SIM",), (), ()):
+        totals = await scene.poll(a_target(job_types=job_types), rules)
+    assert totals.completed[FAILED].value == 1
+
+
+async def test_more_rows_than_were_asked_for_are_kept_too(scene: Scene) -> None:
+    jobs = [a_job(job_id) for job_id in range(1, 5_001)]
+    await scene.ledger.begin(scene.target)
+    await scene.ledger.stage(scene.target, jobs, [True] * len(jobs), Origin(Listed.WINDOW, 1))
+    assert (await scene.ledger.staged(scene.target, 1, 1)).in_pass == 5_000
+
+
+async def test_a_number_beyond_64_bits_fails_the_poll_and_not_the_process(scene: Scene) -> None:
+    scene.api.put(a_job(1, running_ms=2**70))
+    with pytest.raises(LedgerError):
+        await scene.poll()
+
+
+@pytest.mark.parametrize("statement", [_LISTED_IN_FLIGHT, _COUNT_TERMINAL, _LISTED_TERMINAL])
+async def test_a_poll_walks_an_index_and_not_all_that_is_stored(tmp_path: Path, statement: str) -> None:
+    await (await SqliteLedger.open(tmp_path / "plan.db")).close()
+    db = sqlite3.connect(tmp_path / "plan.db")
+    db.execute(STAGING)
+    given = {"target": 1, "horizon": 0, "most": 1}
+    plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", given))
+    db.close()
+    assert "USING COVERING INDEX jobs_" in plan or "USING INDEX jobs_" in plan
 
 
 # -- files ---------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ LABELS = {
     "region": "region of the project",
     "endpoint": "base URL of the API",
     "code": 'HTTP status, or "error" where no answer came',
-    "filter": "filter of the job list: statuses, job_types, start_time or id; or totals",
+    "filter": "filter of the job list: statuses, job_types, start_time, id or workspace; or totals",
     "credentials": "name of the credentials in the configuration",
     "version": "version of the exporter",
     "python_version": "version of Python",

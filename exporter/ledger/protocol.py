@@ -56,11 +56,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Jobs listed in the ledger that no staged row shows; `terminal` holds no more than was asked for."""
+    """Finished jobs listed in the ledger that no staged row shows: some of them, and how many they are."""
 
-    in_flight: tuple[Known, ...]
-    terminal: tuple[int, ...]
-    terminal_total: int
+    some: tuple[int, ...]
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +159,11 @@ class Ledger(Protocol):
     async def staged(self, target: Target, first_pass: int, pass_no: int) -> Staged:
         """Count what the passes from `first_pass` to `pass_no` have brought."""
 
+    async def vanished(self, target: Target) -> tuple[Known, ...]:
+        """Name the jobs in flight that should have been listed and were not."""
+
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
-        """Name the jobs that should have been listed and were not; `most` terminal ones by id."""
+        """Name finished jobs that a full sync should have listed and did not; `most` of them at most."""
 
     async def listed_since(self, target: Target, horizon_ms: int | None) -> int:
         """Count the jobs listed that were created since, or ever."""

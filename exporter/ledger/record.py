@@ -16,7 +16,7 @@ import msgspec
 from exporter.ledger.baselines import ALL_TYPES, Baselines, rescope
 from exporter.ledger.protocol import Audit, CountingRules, Observation
 from exporter.ledger.series import add_to_series, drop_changed_histograms, keep_failures, known_codes
-from exporter.ledger.staging import MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
+from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
 from exporter.ledger.tally import Tally
 from exporter.ledger.totals import TargetRow, read_target, read_totals, target_id, types_to_show
 from exporter.model import TERMINAL_STATUSES, Job, Target, Totals, is_terminal
@@ -58,6 +58,12 @@ _KEEP_HISTORY = f"""
     SELECT target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms, started_ms, 1, 0
     FROM staged WHERE {_HISTORY}
 """  # noqa: S608 - constants only
+_NEWEST = f"""
+    SELECT max(
+        (SELECT ifnull(max(created_ms), 0) FROM {IN_FLIGHT_JOBS} WHERE target = :target AND in_flight = 1),
+        (SELECT ifnull(max(created_ms), 0) FROM {FINISHED_JOBS} WHERE target = :target AND in_flight = 0)
+    )
+"""  # noqa: S608 - constants only
 _KEEP = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MOVE = """
     INSERT INTO listing VALUES (?, ?, ?, ?)
@@ -95,7 +101,7 @@ def _baselines(
     return rescope(
         row.baselines,
         observation.target.job_types,
-        None if rules.count_history else began_ms,
+        None if rules.count_history and row.commits == 0 else began_ms,
         row.forgotten_before_ms,
     )
 
@@ -197,9 +203,14 @@ def _unlist_missing(db: sqlite3.Connection, target: int, observation: Observatio
     The rows stay until they leave the lookback: a job that shows up again is compared with what was counted.
     """
     given = {"target": target, "horizon": observation.horizon_ms or 0}
-    for missing in (MISSING_IN_FLIGHT, MISSING_TERMINAL) if observation.full else (MISSING_IN_FLIGHT,):
-        _subtract(db, target, missing, given)
-        db.execute(f"UPDATE jobs AS known SET listed = 0, in_flight = 0 WHERE {missing}", given)  # noqa: S608
+    _unlist(db, target, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, given)
+    if observation.full:
+        _unlist(db, target, FINISHED_JOBS, MISSING_TERMINAL, given)
+
+
+def _unlist(db: sqlite3.Connection, target: int, table: str, missing: str, given: dict[str, int]) -> None:
+    _subtract(db, target, table, missing, given)
+    db.execute(f"UPDATE {table} SET listed = 0, in_flight = 0 WHERE {missing}", given)  # noqa: S608
 
 
 def _prune(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
@@ -207,21 +218,23 @@ def _prune(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
     if horizon_ms is None:
         return
     given = {"target": target, "horizon": horizon_ms}
+    # A clock that is wrong for once must not make us forget jobs that are yet to come.
+    (newest_ms,) = db.execute(_NEWEST, given).fetchone()
     outside = "known.target = :target AND known.in_flight = 0 AND known.created_ms < :horizon"
-    _subtract(db, target, f"{outside} AND known.listed = 1", given)
-    db.execute(f"DELETE FROM jobs AS known WHERE {outside}", given)  # noqa: S608 - constants only
+    _subtract(db, target, FINISHED_JOBS, f"{outside} AND known.listed = 1", given)
+    db.execute(f"DELETE FROM {FINISHED_JOBS} WHERE {outside}", given)  # noqa: S608 - constants only
     db.execute(
         """
-        UPDATE targets SET forgotten_before_ms = max(coalesce(forgotten_before_ms, 0), :horizon)
+        UPDATE targets SET forgotten_before_ms = max(coalesce(forgotten_before_ms, 0), :forgotten)
         WHERE id = :target
         """,
-        given,
+        given | {"forgotten": min(horizon_ms, newest_ms + 1)},
     )
 
 
-def _subtract(db: sqlite3.Connection, target: int, which: str, given: dict[str, int]) -> None:
+def _subtract(db: sqlite3.Connection, target: int, table: str, which: str, given: dict[str, int]) -> None:
     leaving = db.execute(
-        f"SELECT job_type, status, count(*) FROM jobs AS known WHERE {which} GROUP BY job_type, status",  # noqa: S608
+        f"SELECT job_type, status, count(*) FROM {table} WHERE {which} GROUP BY job_type, status",  # noqa: S608
         given,
     )
     _move_listing(db, target, Counter({(kind, status): -jobs for kind, status, jobs in leaving}))
@@ -246,7 +259,7 @@ def _close(
         """
         UPDATE targets SET commits = commits + :step, committed_ms = :now, baselines = :baselines,
             shown_types = :types, watermark_ms = :began, filters = :filters,
-            covered_from_ms = iif(:full, :horizon, covered_from_ms),
+            horizon_ms = :given_horizon, covered_from_ms = iif(:full, :horizon, covered_from_ms),
             full_sync_ms = iif(:full, :now, full_sync_ms),
             audit = :audit
         WHERE id = :target
@@ -258,6 +271,7 @@ def _close(
             "began": observation.began_ms,
             "full": observation.full,
             "horizon": observation.horizon_ms or 0,
+            "given_horizon": observation.horizon_ms,
             "baselines": _encoded(baselines.at_ms),
             "types": _encoded(types),
             "filters": _encoded(observation.filters),

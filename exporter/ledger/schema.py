@@ -20,6 +20,7 @@ MIGRATIONS: tuple[str, ...] = (
         committed_ms INTEGER NOT NULL DEFAULT 0,
         baselines TEXT NOT NULL DEFAULT '{}',
         forgotten_before_ms INTEGER,
+        horizon_ms INTEGER,
         watermark_ms INTEGER NOT NULL DEFAULT 0,
         covered_from_ms INTEGER NOT NULL DEFAULT 0,
         full_sync_ms INTEGER NOT NULL DEFAULT 0,

@@ -19,7 +19,16 @@ from typing import TypeVar
 
 from exporter.errors import LedgerError, StartError
 from exporter.ledger import staging
-from exporter.ledger.protocol import Audit, CountingRules, Missing, Observation, Origin, Staged, Summary
+from exporter.ledger.protocol import (
+    Audit,
+    CountingRules,
+    Known,
+    Missing,
+    Observation,
+    Origin,
+    Staged,
+    Summary,
+)
 from exporter.ledger.record import record, record_audit
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
 from exporter.ledger.totals import listed_since, read_summary, restore, target_id
@@ -86,6 +95,9 @@ class SqliteLedger:
     async def staged(self, target: Target, first_pass: int, pass_no: int) -> Staged:
         return await self._run(lambda db: staging.count(db, target_id(db, target), first_pass, pass_no))
 
+    async def vanished(self, target: Target) -> tuple[Known, ...]:
+        return await self._run(lambda db: staging.vanished(db, target_id(db, target)))
+
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
         return await self._run(lambda db: staging.missing(db, target_id(db, target), horizon_ms, most))
 
@@ -116,7 +128,7 @@ class SqliteLedger:
     def _transaction(self, work: Callable[[sqlite3.Connection], R]) -> R:
         try:
             return work(self._connection)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OverflowError) as exc:  # the latter for a number of more than 64 bits
             raise LedgerError(f"the ledger cannot be used: {exc}") from exc
         finally:
             with suppress(sqlite3.Error):

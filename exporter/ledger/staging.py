@@ -40,9 +40,13 @@ _MISSING = """
 """
 MISSING_IN_FLIGHT = _MISSING.format(which="known.in_flight = 1")
 MISSING_TERMINAL = _MISSING.format(which="known.in_flight = 0 AND known.created_ms >= :horizon")
-_LISTED_IN_FLIGHT = f"SELECT known.id, known.created_ms FROM jobs AS known WHERE {MISSING_IN_FLIGHT}"  # noqa: S608 - constants
-_LISTED_TERMINAL = f"SELECT known.id FROM jobs AS known WHERE {MISSING_TERMINAL} LIMIT :most"  # noqa: S608
-_COUNT_TERMINAL = f"SELECT count(*) FROM jobs AS known WHERE {MISSING_TERMINAL}"  # noqa: S608
+# Named, because without statistics SQLite takes the primary key, and walks all that is stored.
+IN_FLIGHT_JOBS = "jobs AS known INDEXED BY jobs_in_flight"
+FINISHED_JOBS = "jobs AS known INDEXED BY jobs_by_creation"
+_LISTED_IN_FLIGHT = f"SELECT known.id, known.created_ms FROM {IN_FLIGHT_JOBS} WHERE {MISSING_IN_FLIGHT}"  # noqa: S608
+_LISTED_TERMINAL = f"SELECT known.id FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL} LIMIT :most"  # noqa: S608
+_COUNT_TERMINAL = f"SELECT count(*) FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL}"  # noqa: S608
+_ROWS_AT_ONCE = 1000
 
 
 def clear(db: sqlite3.Connection, target: int) -> None:
@@ -52,15 +56,12 @@ def clear(db: sqlite3.Connection, target: int) -> None:
 def stage(
     db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
 ) -> None:
-    if not jobs:
-        return
+    rows = [_row(target, job, want, origin) for job, want in zip(jobs, wanted, strict=True)]
     # One statement for the page: each step of SQLite lets go of the interpreter, and a step for every row
     # would have to win it back from the event loop as often.
-    rows = ", ".join([_ROW] * len(jobs))
-    values = chain.from_iterable(
-        _row(target, job, want, origin) for job, want in zip(jobs, wanted, strict=True)
-    )
-    db.execute(_STAGE.format(rows=rows), list(values))
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[at : at + _ROWS_AT_ONCE]
+        db.execute(_STAGE.format(rows=", ".join([_ROW] * len(some))), list(chain.from_iterable(some)))
 
 
 def _row(target: int, job: Job, wanted: bool, origin: Origin) -> tuple[object, ...]:
@@ -95,12 +96,15 @@ def count(db: sqlite3.Connection, target: int, first_pass: int, pass_no: int) ->
     return Staged(*map(int, row))
 
 
+def vanished(db: sqlite3.Connection, target: int) -> tuple[Known, ...]:
+    return tuple(Known(*row) for row in db.execute(_LISTED_IN_FLIGHT, {"target": target}))
+
+
 def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: int) -> Missing:
     given = {"target": target, "horizon": horizon_ms or 0}
-    in_flight = db.execute(_LISTED_IN_FLIGHT, given)
     (total,) = db.execute(_COUNT_TERMINAL, given).fetchone()
-    terminal = db.execute(_LISTED_TERMINAL, given | {"most": most})
-    return Missing(tuple(Known(*row) for row in in_flight), tuple(row[0] for row in terminal), total)
+    some = db.execute(_LISTED_TERMINAL, given | {"most": most})
+    return Missing(tuple(row[0] for row in some), total)
 
 
 def unlisted_statuses(db: sqlite3.Connection, target: int, before_ms: int) -> int:
@@ -126,12 +130,17 @@ def _rows_since(db: sqlite3.Connection, target: int, cut_ms: int, most: int) -> 
     (finished,) = db.execute(
         """
         SELECT count(*) FROM (
-            SELECT 1 FROM jobs WHERE target = ? AND in_flight = 0 AND created_ms >= ? LIMIT ?
+            SELECT 1 FROM jobs INDEXED BY jobs_by_creation
+            WHERE target = ? AND in_flight = 0 AND created_ms >= ? LIMIT ?
         )
         """,
         (target, cut_ms, most),
     ).fetchone()
     (in_flight,) = db.execute(
-        "SELECT count(*) FROM jobs WHERE target = ? AND in_flight = 1 AND created_ms >= ?", (target, cut_ms)
+        """
+        SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
+        WHERE target = ? AND in_flight = 1 AND created_ms >= ?
+        """,
+        (target, cut_ms),
     ).fetchone()
     return int(finished) + int(in_flight)

@@ -62,6 +62,8 @@ class Tally:
         if is_failed(job.status):
             key = SeriesKey(FAILURES, job.job_type, job.status, self._code(job.msg_code))
             self._count(key, Exemplar(job.id, 1.0, at_ms))
+            if len(self.failures) >= 2 * RECENT_FAILURES:
+                del self.failures[:RECENT_FAILURES]
             self.failures.append(
                 Failure(job.id, job.job_type, job.status, job.msg_code, job.msg_error, at_ms)
             )

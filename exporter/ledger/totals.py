@@ -47,6 +47,7 @@ class TargetRow:
     baselines: dict[str, int | None]
     forgotten_before_ms: int | None
     shown_types: frozenset[str]
+    horizon_ms: int | None
     watermark_ms: int
     covered_from_ms: int
     full_sync_ms: int
@@ -81,10 +82,10 @@ def _find(db: sqlite3.Connection, target: Target) -> int | None:
 
 
 def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
-    commits, committed_ms, baselines, forgotten, types, watermark, covered, full, filters, audit = db.execute(
+    commits, committed_ms, baselines, forgotten, types, horizon, *marks, filters, audit = db.execute(
         """
         SELECT commits, committed_ms, baselines, forgotten_before_ms, shown_types,
-            watermark_ms, covered_from_ms, full_sync_ms, filters, audit
+            horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit
         FROM targets WHERE id = ?
         """,
         (target,),
@@ -96,9 +97,10 @@ def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
         baselines=_baselines(baselines),
         forgotten_before_ms=forgotten,
         shown_types=_types(types),
-        watermark_ms=watermark,
-        covered_from_ms=covered,
-        full_sync_ms=full,
+        horizon_ms=horizon,
+        watermark_ms=marks[0],
+        covered_from_ms=marks[1],
+        full_sync_ms=marks[2],
         filters=_filters(filters),
         audit=None if audit is None else _audit(audit),
     )
@@ -114,7 +116,7 @@ def read_summary(db: sqlite3.Connection, target: int) -> Summary:
         watermark_ms=row.watermark_ms,
         covered_from_ms=row.covered_from_ms,
         full_sync_ms=row.full_sync_ms,
-        horizon_ms=row.forgotten_before_ms,
+        horizon_ms=row.horizon_ms,
         scope=frozenset(row.baselines),
         listed=sum(jobs for _, jobs in listed),
         invented=tuple(sorted({status for status, _ in listed} - set(STATUSES))),
@@ -127,7 +129,10 @@ def listed_since(db: sqlite3.Connection, target: int, horizon_ms: int | None) ->
     """Count what is listed, less what is in flight since before the horizon: nothing else is older."""
     (listed,) = db.execute("SELECT total(jobs) FROM listing WHERE target = ?", (target,)).fetchone()
     (older,) = db.execute(
-        "SELECT count(*) FROM jobs WHERE target = ? AND in_flight = 1 AND created_ms < ?",
+        """
+        SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
+        WHERE target = ? AND in_flight = 1 AND created_ms < ?
+        """,
         (target, horizon_ms or 0),
     ).fetchone()
     return int(listed) - int(older)
@@ -155,7 +160,7 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
     histograms = _histograms(db, row, rules)
     return Totals(
         jobs=_jobs(db, row.id, types),
-        **_oldest(db, row.id),
+        **_oldest(db, row.id, types),
         created={kind: counters.get(SeriesKey(CREATED, kind), _ZERO) for kind in types},
         completed={
             (kind, status): counters.get(SeriesKey(COMPLETED, kind, status), _ZERO)
@@ -207,21 +212,22 @@ def _histograms(
     }
 
 
-def _jobs(db: sqlite3.Connection, target: int, types: Iterable[str]) -> dict[tuple[str, str], int]:
+def _jobs(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> dict[tuple[str, str], int]:
     rows = db.execute("SELECT job_type, status, jobs FROM listing WHERE target = ?", (target,))
-    listed = {(kind, status): jobs for kind, status, jobs in rows}
+    listed = {(kind, status): jobs for kind, status, jobs in rows if kind in types}
     return {(kind, status): 0 for kind in types for status in STATUSES} | listed
 
 
-def _oldest(db: sqlite3.Connection, target: int) -> _Oldest:
+def _oldest(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> _Oldest:
     rows = db.execute(
         """
-        SELECT job_type, status, min(created_ms), min(started_ms) FROM jobs
+        SELECT job_type, status, min(created_ms), min(started_ms) FROM jobs INDEXED BY jobs_in_flight
         WHERE target = ? AND in_flight = 1 GROUP BY job_type, status
         """,
         (target,),
-    ).fetchall()
+    )
+    shown = [row for row in rows if row[0] in types]
     return {
-        "oldest_created_ms": {(kind, status): created for kind, status, created, _ in rows},
-        "oldest_started_ms": {(kind, status): start for kind, status, _, start in rows if start is not None},
+        "oldest_created_ms": {(kind, status): created for kind, status, created, _ in shown},
+        "oldest_started_ms": {(kind, status): start for kind, status, _, start in shown if start is not None},
     }

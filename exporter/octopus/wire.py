@@ -21,6 +21,9 @@ from exporter.octopus.refusal import contract_error, error_of
 MAX_ARRAY_VALUES = 20
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+# Milliseconds that are a time, some two hundred thousand years from now at the most.
+_Time = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_LONGEST_MS = 2**53
 _Word = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -56,10 +59,10 @@ class _Row(msgspec.Struct, gc=False):
     id: _Count
     job_type: _Word
     status: _Word
-    create_at: _Count
-    update_at: _Count | None = None
-    start_at: _Count | None = None
-    end_at: _Count | None = None
+    create_at: _Time
+    update_at: _Time | None = None
+    start_at: _Time | None = None
+    end_at: _Time | None = None
     submitting_duration: int | None = None
     running_duration: int | None = None
     msg_code: int | str | None = None
@@ -175,8 +178,8 @@ def _latest_ms(row: _Row) -> int:
 
 
 def _duration_ms(value: int | None) -> int | None:
-    """Take a negative duration for none: two clocks disagreed, or -1 says "does not apply"."""
-    return None if value is None or value < 0 else value
+    """Take an impossible duration for none: two clocks disagreed, or -1 says "does not apply"."""
+    return value if value is not None and 0 <= value <= _LONGEST_MS else None
 
 
 def _server_time_ms(meta_info: object) -> int | None:

@@ -9,6 +9,7 @@ that does, down to listing everything, and tried again after a day.
     job_types    the same; `none` is harmless, since rows of other types are dropped here
     start_time   works or not
     id           works or not
+    workspace    works or not; rows of other workspaces are dropped here
     totals       no filter, but given up likewise where page_info.total does not come
 """
 
@@ -22,7 +23,7 @@ from exporter.model import Job
 from exporter.octopus.wire import MAX_ARRAY_VALUES, ListQuery
 
 ArrayStyle = Literal["array", "comma", "single", "none"]
-FilterName = Literal["statuses", "job_types", "start_time", "id", "totals"]
+FilterName = Literal["statuses", "job_types", "start_time", "id", "workspace", "totals"]
 FILTERS: tuple[FilterName, ...] = get_args(FilterName)
 _STYLES: tuple[ArrayStyle, ...] = get_args(ArrayStyle)
 
@@ -45,6 +46,7 @@ class Filters:
     job_types: ArrayStyle = "array"
     start_time: bool = True
     id: bool = True
+    workspace: bool = True
     totals: bool = True
     since_ms: int | None = None
 
@@ -55,16 +57,17 @@ class Filters:
             return replace(self, statuses=_next(self.statuses), since_ms=since_ms)
         if name == "job_types":
             return replace(self, job_types=_next(self.job_types), since_ms=since_ms)
-        if name == "start_time":
-            return replace(self, start_time=False, since_ms=since_ms)
-        if name == "totals":
-            return replace(self, totals=False, since_ms=since_ms)
-        return replace(self, id=False, since_ms=since_ms)
+        return replace(self, since_ms=since_ms, **{name: False})  # type: ignore[arg-type]  # the others are flags
 
     @property
     def can_tell_changes(self) -> bool:
         """Tell whether a poll that asks for changes only can be complete, and can be seen to be."""
-        return self.totals and self.start_time and "none" not in (self.statuses, self.job_types)
+        return (
+            self.totals
+            and self.start_time
+            and self.workspace
+            and "none" not in (self.statuses, self.job_types)
+        )
 
     def tried_again(self, now_ms: int) -> Filters:
         """Forget what did not work once that is long ago: servers are mended."""

@@ -95,7 +95,7 @@ def full_sync_reason(
     if not filters.can_tell_changes:
         return "filters"
     if summary.audit is not None and summary.audit.persists:
-        return "drift"
+        return "drift"  # an audit is rare enough
     if now_ms - summary.full_sync_ms >= schedule.full_sync_interval_ms:
         return "scheduled"
     return None
@@ -197,5 +197,9 @@ def judge(before: Audit | None, drift: dict[str, int], now_ms: int) -> Audit:
 
 def belongs(target: Target, job: Job) -> bool:
     """Tell whether a row is the target's, should the server have ignored a filter."""
-    workspace_fits = target.workspace_id is None or job.workspace_id in (None, target.workspace_id)
-    return workspace_fits and (not target.job_types or job.job_type in target.job_types)
+    return not is_foreign(target, job) and (not target.job_types or job.job_type in target.job_types)
+
+
+def is_foreign(target: Target, job: Job) -> bool:
+    """Tell whether a row says that it is of another workspace than the one that was asked for."""
+    return target.workspace_id is not None and job.workspace_id not in (None, target.workspace_id)

@@ -9,12 +9,11 @@ from typing import Protocol
 
 import structlog
 
-from exporter.errors import ContractError
+from exporter.errors import ContractError, PollError
 from exporter.ledger.protocol import (
     CountingRules,
     Ledger,
     Listed,
-    Missing,
     Observation,
     Origin,
     Staged,
@@ -35,6 +34,7 @@ from exporter.sync.planner import (
     cuts,
     full_sync_reason,
     in_flight_listings,
+    is_foreign,
     is_small,
     judge,
     may_sync_again,
@@ -44,6 +44,9 @@ from exporter.sync.planner import (
     window_start,
 )
 from exporter.sync.serverclock import ServerClock
+
+# How often a difference has to come out the same before it is one that stays.
+_PROOFS = 2
 
 
 class PageSource(Protocol):
@@ -98,9 +101,26 @@ class Poll:
         self.filters = before.tried_again(self.now_ms())
         await self._read_and_record()
         if not self.everything:
-            await self._prove()
+            await self._prove_if_possible()
         self._say_what_is_given_up(before)
         return self.totals
+
+    async def _prove_if_possible(self) -> None:
+        """Prove the poll. It is complete and recorded, so it stands where the API will not help with that."""
+        try:
+            try:
+                await self._prove()
+            except FilterFailed as failed:
+                self.filters = self.filters.without(failed.name, self.now_ms())
+                await self._read_again()
+        except PollError as exc:
+            structlog.get_logger().warning(
+                "poll not proved",
+                project=self.target.project,
+                workspace=self.target.workspace,
+                reason=exc.reason,
+                error=str(exc),
+            )
 
     async def _prove(self) -> None:
         """
@@ -111,11 +131,12 @@ class Poll:
         job that was deleted: then everything is read.
         """
         difference = await self._difference()
-        if difference == 0:
-            return
-        await self._read_again()
-        if await self._difference() != difference:
-            return
+        for _ in range(_PROOFS):
+            if difference == 0:
+                return
+            await self._read_again()
+            if await self._difference() != difference:
+                return
         schedule, page_size = self.rules.schedule, self.rules.page_size
         if may_sync_again(self.summary, schedule, page_size, self.now_ms()):
             await self._read_again("drift")
@@ -143,7 +164,7 @@ class Poll:
     async def audit(self) -> Totals | None:
         """Compare the API's own totals with what was just recorded, where that is due; else None."""
         summary, now_ms = await self.ledger.summary(self.target), self.now_ms()
-        if not audit_is_due(summary, self.rules.schedule, now_ms) or self.filters.statuses == "none":
+        if not audit_is_due(summary, self.rules.schedule, now_ms) or not self.filters.can_tell_changes:
             return None
         drift = {}
         for status in audited_statuses(summary.invented):
@@ -179,7 +200,7 @@ class Poll:
             await self._look_for_missing(reader)
         else:
             await self._read_window(reader, await self._window_start())
-            await self._ask_for_vanished()
+            await self._ask_for_vanished(reader)
 
     async def _read_in_flight(self, reader: Reader) -> None:
         if self.filters.statuses == "none":
@@ -196,9 +217,9 @@ class Poll:
         self._question = Listed.WINDOW
         everything = self.filters.statuses == "none"
         await _read_all(reader, window_listings(self.target, self.filters, None if everything else start_ms))
-        await self._check_in_flight()
+        await self._check_in_flight(reader)
 
-    async def _check_in_flight(self) -> None:
+    async def _check_in_flight(self, reader: Reader) -> None:
         """
         Make sure that the listing of what is in flight was one.
 
@@ -208,7 +229,7 @@ class Poll:
         """
         if self.filters.statuses == "none" or not await self._lacks_a_status():
             return
-        await self._read_in_flight(Reader(self, self.rules.page_size, self.rules.concurrency))
+        await self._read_in_flight(reader)
         if await self._lacks_a_status():
             raise FilterFailed("statuses")
 
@@ -231,15 +252,15 @@ class Poll:
 
     async def _window_start(self) -> int:
         base_ms = max(self.summary.watermark_ms - self.rules.schedule.overlap_ms, self.horizon_ms or 0)
-        vanished = (await self._missing()).in_flight
+        vanished = await self.ledger.vanished(self.target)
         most = (len(vanished) + 1) * self.rules.page_size
         rows = await self.ledger.rows_since(self.target, cuts(vanished), most)
         return window_start(base_ms, vanished, rows, self.rules.page_size, ids_work=self.filters.id)
 
-    async def _ask_for_vanished(self) -> None:
+    async def _ask_for_vanished(self, reader: Reader) -> None:
         """Ask for what was in flight and is in no answer: it ended outside the window, or it was deleted."""
-        await self._ask_for([known.id for known in (await self._missing()).in_flight])
-        await self._check_in_flight()
+        await self._ask_for([known.id for known in await self.ledger.vanished(self.target)])
+        await self._check_in_flight(reader)
 
     async def _look_for_missing(self, reader: Reader) -> None:
         """
@@ -251,18 +272,16 @@ class Poll:
         """
         if not self.summary.scope:
             return
-        missing = await self._missing()
-        many = missing.terminal_total > MOST_SINGLE_QUESTIONS
-        await self._ask_for([known.id for known in missing.in_flight])
+        vanished = await self.ledger.vanished(self.target)
+        missing = await self.ledger.missing(self.target, self.horizon_ms, MOST_SINGLE_QUESTIONS)
+        many = missing.total > MOST_SINGLE_QUESTIONS
+        await self._ask_for([known.id for known in vanished])
         if not many:
-            await self._ask_for(missing.terminal)
-        if many or (missing.terminal and not self.filters.id):
+            await self._ask_for(missing.some)
+        if many or (missing.some and not self.filters.id):
             await self._read_window(reader, self.horizon_ms)
-        if missing.in_flight and not self.filters.id:
-            await self._read_window(reader, min(known.created_ms for known in missing.in_flight))
-
-    async def _missing(self) -> Missing:
-        return await self.ledger.missing(self.target, self.horizon_ms, MOST_SINGLE_QUESTIONS)
+        if vanished and not self.filters.id:
+            await self._read_window(reader, min(known.created_ms for known in vanished))
 
     async def _ask_for(self, job_ids: Sequence[int]) -> None:
         """Stage each of these jobs that is still there, where the server can be asked for one."""
@@ -289,11 +308,13 @@ class Poll:
             if refused.status == 400 and (name := blamed(query)):
                 raise FilterFailed(name) from refused
             raise
-        self.server.answered(page.server_time_ms, sent_ms)
+        self.server.answered(page.server_time_ms, sent_ms, self.now_ms())
         if self._question is Listed.WINDOW:
             self.progress.total = page.total
         if page.total is None and self.filters.totals:
             raise FilterFailed("totals")
+        if self.filters.workspace and any(is_foreign(self.target, job) for job in page.jobs):
+            raise FilterFailed("workspace")
         if name := ignored(query, page.jobs):
             raise FilterFailed(name)
         return page

@@ -23,17 +23,21 @@ class ServerClock:
         self._began_ms: int | None = None
         self._skew_ms = 0
 
-    def answered(self, server_time_ms: int | None, sent_ms: int) -> None:
-        """Learn from an answer to a request that was sent at `sent_ms` by our clock."""
-        at_ms = sent_ms
-        if server_time_ms is not None:
-            at_ms = min(max(sent_ms, server_time_ms), server_time_ms + _RESOLUTION_MS - 1)
-        self._skew_ms = at_ms - sent_ms
+    def answered(self, server_time_ms: int | None, asked_ms: int, answered_ms: int) -> None:
+        """Learn from an answer; a request may have waited long between being asked for and answered."""
+        self._skew_ms = _nearest(answered_ms, server_time_ms) - answered_ms
         if self._began_ms is None:
-            self._began_ms = at_ms
+            self._began_ms = _nearest(asked_ms, server_time_ms)
 
     def began_ms(self, now_ms: int) -> int:
         return now_ms if self._began_ms is None else self._began_ms
 
     def now_ms(self, now_ms: int) -> int:
         return now_ms + self._skew_ms
+
+
+def _nearest(our_ms: int, server_time_ms: int | None) -> int:
+    """Give the moment within the server's second that is nearest to ours."""
+    if server_time_ms is None:
+        return our_ms
+    return min(max(our_ms, server_time_ms), server_time_ms + _RESOLUTION_MS - 1)
