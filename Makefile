@@ -17,7 +17,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 RUN_LOCKS := requirements/run.txt requirements/build.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check-lock lock image clean
+.PHONY: help demo test lint check-lock benchmark lock image clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 /p' Makefile | awk '{ printf "  make %-11s", $$2; $$1 = $$2 = ""; print }'
@@ -33,9 +33,15 @@ lint: $(VENV)/.dev ## check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-check-lock: $(VENV)/.dev ## check that what the lock installs is what pyproject.toml asks for
+check-benchmark: $(VENV)/.dev ## measure at small sizes, in some minutes
+	@$(BIN)/python -m benchmarks --quick
+
+lock: $(VENV)/.dev ## check that what the lock installs is what pyproject.toml asks for
 	$(BIN)/python -m pip check
 	$(BIN)/python -m pytest --quiet tests/test_lock.py
+
+benchmark: $(VENV)/.dev ## measure at small sizes, in some minutes
+	@$(BIN)/python -m benchmarks --quick
 
 lock: $(VENV)/.dev ## pin what pyproject.toml asks for anew [LOCKFLAGS=--upgrade]
 	$(LOCK) $(LOCKFLAGS) pyproject.toml --output-file requirements/run.txt

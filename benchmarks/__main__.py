@@ -1,0 +1,33 @@
+"""
+Run all benchmarks.
+
+Usage: python -m benchmarks [--quick]. In full they take about an hour, with --quick some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import busy_poll, cold_sync, many_targets, quiet_poll, restart
+
+
+def _quick() -> None:
+    cold_sync.main([20_000], [0.0, 0.05], rounds=1)
+    quiet_poll.main([2_000, 20_000], seconds=20, naive_polls=2)
+    busy_poll.main(20_000, changes=1_000, spreads=[1, 3])
+    restart.main([2_000, 20_000], rounds=3)
+    many_targets.main(targets=50, jobs=1_000, interval=5, seconds=20)
+
+
+def _full() -> None:
+    cold_sync.main([200_000, 1_000_000], [0.0, 0.05], rounds=3)
+    quiet_poll.main([2_000, 200_000, 1_000_000], seconds=60, naive_polls=2)
+    busy_poll.main(1_000_000, changes=1_000, spreads=[1, 3])
+    restart.main([2_000, 1_000_000], rounds=5)
+    many_targets.main(targets=200, jobs=1_000, interval=10, seconds=120)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="smaller sizes")
+    (_quick if parser.parse_args().quick else _full)()

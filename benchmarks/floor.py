@@ -1,0 +1,78 @@
+"""
+The floor: what reading the list costs whoever reads it in this language with these libraries.
+
+A bare aiohttp client asks for the pages the exporter's first sync asks for, as many at a time, decodes them
+into the exporter's own rows and throws them away. Nothing is paced, retried, checked, kept or counted.
+
+Usage: python -m benchmarks.floor URL [--concurrency N] [--stay]. Prints one line of JSON: rows and seconds.
+With --stay it then waits for the end of its standard input, so that its cost can be read from outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+import aiohttp
+
+from exporter.octopus.exchange import Request, Response
+from exporter.octopus.wire import Page, decode_page
+from exporter.sync.listing import overlap
+
+PAGE_SIZE = 200
+_PATH = "/v1.0/floor/data/system-jobs"
+
+
+class Floor:
+    """Reads everything once; `rows` counts what was decoded, overlaps included."""
+
+    def __init__(self, session: aiohttp.ClientSession, origin: str) -> None:
+        self._session = session
+        self._origin = origin
+        self._asked = Request("GET", origin, _PATH)
+        self.rows = 0
+
+    async def read(self, concurrency: int) -> None:
+        first = await self._page(0)
+        offsets = _offsets(len(first.jobs), first.total or 0)
+        await asyncio.gather(*(self._follow(offsets) for _ in range(concurrency)))
+
+    async def _follow(self, offsets: Iterator[int]) -> None:
+        for offset in offsets:
+            await self._page(offset)
+
+    async def _page(self, offset: int) -> Page:
+        url = f"{self._origin}{_PATH}?limit={PAGE_SIZE}&offset={offset}&workspace_id=0"
+        async with self._session.get(url) as answer:
+            page = decode_page(Response(answer.status, {}, await answer.read()), self._asked)
+        self.rows += len(page.jobs)
+        return page
+
+
+def _offsets(rows: int, total: int) -> Iterator[int]:
+    """Give where the exporter's pages after the first begin."""
+    step = rows - overlap(rows)
+    return iter(range(step, total - overlap(rows), step)) if rows < total else iter(())
+
+
+async def _run(origin: str, concurrency: int) -> None:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        began = time.perf_counter()
+        floor = Floor(session, origin)
+        await floor.read(concurrency)
+        print(json.dumps({"rows": floor.rows, "seconds": time.perf_counter() - began}), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--concurrency", type=int, default=4)
+    parser.add_argument("--stay", action="store_true")
+    chosen = parser.parse_args()
+    asyncio.run(_run(chosen.url, chosen.concurrency))
+    if chosen.stay:
+        sys.stdin.read()

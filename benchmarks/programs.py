@@ -1,0 +1,273 @@
+"""
+The processes that are measured: the page server, the exporter, the floor and the naive exporter.
+
+Their modules are compiled beforehand, as those of an installed package are, whatever the environment says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.error import URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from benchmarks.measure import Cost, cpu_seconds
+
+PROJECT = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+CONCURRENCY = 4
+_ROOT = Path(__file__).parents[1]
+_COMPILED = _ROOT / "benchmarks" / "__pycache__"
+_PROGRAMS = "exporter.cli, benchmarks.floor, benchmarks.naive, benchmarks.server"
+_PATIENCE_SECONDS = 3600.0
+_QUIET_SECONDS = 0.25
+
+_opener = build_opener(ProxyHandler({}))
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A page server that runs."""
+
+    url: str
+    pid: int
+
+    def served(self) -> tuple[int, int]:
+        """Give how many pages it has answered with, and their bytes."""
+        told = json.loads(_get(f"{self.url}/served"))
+        return told["requests"], told["bytes"]
+
+    def delay(self, seconds: float) -> None:
+        """Keep every answer back from now on."""
+        _get(f"{self.url}/latency?seconds={seconds}", "POST")
+
+    def change(self, endings: int, arrivals: int) -> None:
+        _get(f"{self.url}/world?endings={endings}&arrivals={arrivals}", "POST")
+
+    def wait_for_requests(self) -> None:
+        """Wait until somebody has asked, and then asks no more: until a poll has just ended."""
+        before = self.served()[0]
+        _until(lambda: self.served()[0] > before)
+        self.wait_for_quiet()
+
+    def wait_for_quiet(self) -> None:
+        asked, since = self.served()[0], time.monotonic()
+        while time.monotonic() - since < _QUIET_SECONDS:
+            time.sleep(0.02)
+            now = self.served()[0]
+            if now != asked:
+                asked, since = now, time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A process that reads from a server and shows what it found on /metrics."""
+
+    process: subprocess.Popen[bytes]
+    server: Server
+    port: int
+    began: float
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def cost(self) -> Cost:
+        """Give what it has cost since it was started."""
+        cpu, wall = cpu_seconds(self.pid), time.monotonic() - self.began
+        requests, size = self.server.served()
+        return Cost(wall, cpu, cpu_seconds(self.server.pid), requests, size)
+
+    def scrape(self, *names: str) -> list[Sample]:
+        """Scrape as Prometheus does; give the samples whose names begin so."""
+        shown = _get(f"http://127.0.0.1:{self.port}/metrics", zipped=True).decode()
+        # Most of some megabytes is not asked for, and reading it would take the exporter's turn on the CPU.
+        wanted = "".join(line for line in shown.splitlines(keepends=True) if line.startswith(names))
+        return [sample for family in text_string_to_metric_families(wanted) for sample in family.samples]
+
+    def total(self, name: str) -> float:
+        return sum(sample.value for sample in self.scrape(name) if sample.name == name)
+
+    def wait_until_ready(self) -> None:
+        """Wait until every target is published, asking for nothing that costs much."""
+        _until(lambda: self._page("-/ready") is not None)
+
+    def wait_until_shown(self, name: str) -> None:
+        """Wait until a scrape shows such a sample."""
+        _until(lambda: name.encode() in (self._page("metrics") or b""))
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+    def _page(self, path: str) -> bytes | None:
+        assert self.process.poll() is None, f"ended with {self.process.returncode}"
+        try:
+            return _get(f"http://127.0.0.1:{self.port}/{path}")
+        except (URLError, OSError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """
+    An exporter's folder: its configuration and its ledger, which outlive its process.
+
+    Shape: `projects` targets that all read the same server.
+    """
+
+    folder: Path
+    server: Server
+    port: int
+    interval_seconds: float = 1.0
+    projects: int = 1
+
+    @contextmanager
+    def running(self) -> Iterator[Client]:
+        file = self.folder / "config.yaml"
+        file.write_text(yaml.safe_dump(self._config()))
+        with _started("exporter", "run", "--config", str(file), log=self.folder / "log") as process:
+            yield Client(process, self.server, self.port, time.monotonic())
+
+    def lose_ledger(self) -> None:
+        for file in self.folder.glob("ledger.db*"):
+            file.unlink()
+
+    def sync(self) -> None:
+        """Fill the ledger: run until everything is published and audited, and stop."""
+        with self.running() as client:
+            client.wait_until_ready()
+            self.server.wait_for_quiet()
+            client.stop()
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "projects": [self._project(number) for number in range(self.projects)],
+            "credentials": {"default": {"type": "token", "token": "any"}},
+            # Neither the pace nor an audit in the middle is what is measured.
+            "poll": {
+                "interval": f"{self.interval_seconds:g}s",
+                "concurrency": CONCURRENCY,
+                "requests_per_second": 1_000_000,
+                "audit_interval": "24h",
+            },
+            "ledger": {"url": f"sqlite:///{self.folder / 'ledger.db'}"},
+            "web": {"listen": [f"127.0.0.1:{self.port}"]},
+        }
+
+    def _project(self, number: int) -> dict[str, Any]:
+        return {
+            "id": f"{number:04x}{PROJECT[4:]}",
+            "name": f"project-{number:03d}",
+            "endpoint": self.server.url,
+            "workspaces": ["0"],
+        }
+
+
+@contextmanager
+def page_server(jobs: int, *, in_flight: int = 200, spread: int = 3) -> Iterator[Server]:
+    """Run a page server of so many jobs."""
+    _compile()
+    options = ["--in-flight", str(in_flight), "--spread", str(spread)]
+    with _started("benchmarks.server", str(jobs), *options) as process:
+        yield Server(_first_line(process).removeprefix("server: "), process.pid)
+
+
+@contextmanager
+def exporter(server: Server, **settings: Any) -> Iterator[Exporter]:
+    """Give an exporter a folder for as long as it is needed."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Exporter(Path(folder), server, _free_port(), **settings)
+
+
+@contextmanager
+def naive(server: Server) -> Iterator[Client]:
+    """Run the naive exporter."""
+    port = _free_port()
+    with _started("benchmarks.naive", server.url, str(port)) as process:
+        yield Client(process, server, port, time.monotonic())
+
+
+@contextmanager
+def floor(server: Server) -> Iterator[tuple[Client, Callable[[], float]]]:
+    """Run the floor; the function waits for its end and gives the seconds that the reading took."""
+    with _started("benchmarks.floor", server.url, "--concurrency", str(CONCURRENCY), "--stay") as process:
+        client = Client(process, server, 0, time.monotonic())
+        yield client, lambda: float(json.loads(_first_line(process))["seconds"])
+
+
+@contextmanager
+def _started(module: str, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a module; it does not outlive the block."""
+    with (log or Path("/dev/null")).open("ab") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=_ROOT,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors if log else None,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@cache
+def _compile() -> None:
+    subprocess.run([sys.executable, "-c", f"import {_PROGRAMS}"], cwd=_ROOT, env=_environment(), check=True)
+
+
+def _environment() -> dict[str, str]:
+    """Give ours without proxies and without what would compile, trace or configure the programs otherwise."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "COVERAGE", "OCTOPUS")) and not name.lower().endswith("_proxy")
+    }
+    return kept | {"PYTHONPYCACHEPREFIX": str(_COMPILED)}
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline().decode().strip()
+    assert line, f"ended with {process.wait()} and said nothing"
+    return line
+
+
+def _get(url: str, method: str = "GET", *, zipped: bool = False) -> bytes:
+    headers = {"Accept-Encoding": "gzip"} if zipped else {}
+    with _opener.open(Request(url, method=method, headers=headers), timeout=60) as answer:
+        body: bytes = answer.read()
+    return gzip.decompress(body) if answer.headers["Content-Encoding"] == "gzip" else body
+
+
+def _until(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not look():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])

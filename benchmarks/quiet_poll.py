@@ -1,0 +1,112 @@
+"""
+A poll when nothing has happened: the same whatever is listed.
+
+Usage: python -m benchmarks.quiet_poll [--jobs N …] [--seconds N] [--naive-polls N]
+
+The exporter polls every second, in a process started on a full ledger, so that the first sync's memory does
+not count. What it costs at rest, between the polls, is part of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks import programs
+from benchmarks.measure import Cost, peak_mib, resident_mib
+from benchmarks.programs import Client, Server
+from benchmarks.report import ratio, say, show
+
+_COLUMNS = (
+    *("jobs", "program", "polls", "requests", "ratio", "kB", "ratio", "CPU ms", "ratio"),
+    *("RSS MiB", "ratio", "peak MiB"),
+)
+_WARM_POLLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """What so many polls cost together, and the memory after them."""
+
+    polls: int
+    cost: Cost
+    resident: float
+    peak: float
+
+
+def measure_exporter(server: Server, seconds: float) -> Quiet:
+    with programs.exporter(server) as exporter:
+        exporter.sync()
+        with exporter.running() as client:
+            client.wait_until_ready()
+            for _ in range(_WARM_POLLS):
+                server.wait_for_requests()
+            return _window(client, seconds)
+
+
+def _window(client: Client, seconds: float) -> Quiet:
+    """Measure from the end of a poll to the end of another."""
+    polls = client.total("octopus_polls_total")
+    client.server.wait_for_requests()
+    before = client.cost()
+    time.sleep(seconds)
+    client.server.wait_for_requests()
+    cost = client.cost().since(before)
+    resident, peak = resident_mib(client.pid), peak_mib(client.pid)
+    # The scrape before saw all but one of the polls that ended before the window.
+    return Quiet(round(client.total("octopus_polls_total") - polls) - 1, cost, resident, peak)
+
+
+def measure_naive(server: Server, polls: int) -> Quiet:
+    with programs.naive(server) as client:
+        _wait_for_polls(client, 1)
+        before = client.cost()
+        _wait_for_polls(client, 1 + polls)
+        cost = client.cost().since(before)
+        return Quiet(polls, cost, resident_mib(client.pid), peak_mib(client.pid))
+
+
+def _wait_for_polls(client: Client, polls: int) -> None:
+    client.wait_until_shown("octopus_polls_total")
+    while client.total("octopus_polls_total") < polls:
+        time.sleep(0.05)
+
+
+def _row(jobs: int, name: str, quiet: Quiet, least: Quiet) -> tuple[str, ...]:
+    def of(it: Quiet) -> tuple[float, float, float]:
+        return it.cost.requests / it.polls, it.cost.bytes / it.polls / 1e3, it.cost.cpu / it.polls * 1e3
+
+    (requests, size, cpu), base = of(quiet), of(least)
+    return (
+        *(f"{jobs:,}", name, f"{quiet.polls}"),
+        *(f"{requests:.1f}", ratio(requests, base[0]), f"{size:,.1f}", ratio(size, base[1])),
+        *(f"{cpu:,.1f}", ratio(cpu, base[2])),
+        *(f"{quiet.resident:.1f}", ratio(quiet.resident, least.resident), f"{quiet.peak:.1f}"),
+    )
+
+
+def main(jobs: Sequence[int], seconds: float, naive_polls: int) -> None:
+    """Run it and print the table: each poll's share, and its ratio to that at the fewest jobs."""
+    found: dict[str, dict[int, Quiet]] = {"exporter": {}, "naive": {}}
+    for many in sorted(jobs):
+        say(f"{many} jobs")
+        with programs.page_server(many) as server:
+            found["exporter"][many] = measure_exporter(server, seconds)
+            found["naive"][many] = measure_naive(server, naive_polls)
+    show(
+        "Quiet poll",
+        _COLUMNS,
+        [_row(many, name, by[many], by[min(by)]) for name, by in found.items() for many in by],
+        "Requests, kB and CPU of one poll; ratios to the fewest jobs.",
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--jobs", type=int, nargs="+", default=[2_000, 200_000, 1_000_000])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--naive-polls", type=int, default=2)
+    chosen = parser.parse_args()
+    main(chosen.jobs, chosen.seconds, chosen.naive_polls)
