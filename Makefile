@@ -33,10 +33,7 @@ lint: $(VENV)/.dev ## check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-check-benchmark: $(VENV)/.dev ## measure at small sizes, in some minutes
-	@$(BIN)/python -m benchmarks --quick
-
-lock: $(VENV)/.dev ## check that what the lock installs is what pyproject.toml asks for
+check-lock: $(VENV)/.dev ## check that what the lock installs is what pyproject.toml asks for
 	$(BIN)/python -m pip check
 	$(BIN)/python -m pytest --quiet tests/test_lock.py
 
