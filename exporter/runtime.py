@@ -87,7 +87,7 @@ class Runtime:
         return {key: progress for key, progress in pollers.items() if progress is not None}
 
     def ready(self) -> list[str]:
-        published = {shown.target.key for shown in self._publisher.snapshots if shown.totals is not None}
+        published = {shown.target.key for shown in self._publisher.shown if shown.totals is not None}
         return [
             f"project {target.project}, workspace {target.workspace}: not polled yet"
             for target in self._config.targets()
@@ -237,6 +237,7 @@ def poll_rules(config: Config) -> PollRules:
             overlap_ms=round(poll.overlap_seconds * 1000),
             full_sync_interval_ms=round(poll.full_sync_interval_seconds * 1000),
             audit_interval_ms=round(poll.audit_interval_seconds * 1000),
+            gap_ms=round(max(poll.overlap_seconds, 3 * poll.interval_seconds) * 1000),
         ),
         page_size=config.poll.page_size,
         concurrency=config.poll.concurrency,

@@ -19,6 +19,7 @@ COUNTING = CountingRules(submitting_bounds=(1.0, 10.0), running_bounds=(10.0, 60
 OVERLAP_MS = 5_000
 FULL_SYNC_MS = 3_600_000
 AUDIT_MS = 600_000
+GAP_MS = 3_600_000
 
 
 def a_target(**fields: object) -> Target:
@@ -43,7 +44,7 @@ def poll_rules(
     **counting: object,
 ) -> PollRules:
     rules = {name: getattr(COUNTING, name) for name in CountingRules.__dataclass_fields__}
-    schedule = Schedule(lookback_ms, OVERLAP_MS, full_sync_ms, AUDIT_MS)
+    schedule = Schedule(lookback_ms, OVERLAP_MS, full_sync_ms, AUDIT_MS, GAP_MS)
     return PollRules(schedule, page_size, 2, CountingRules(**(rules | counting)))  # type: ignore[arg-type]
 
 

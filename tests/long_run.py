@@ -36,7 +36,7 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 # Long enough for a scheduled full sync to see what no other poll does: a finished job that ran again between
 # two polls. The simulator reopens no job within two hours of its end.
-SCHEDULE = Schedule(40 * 24 * HOUR_MS, 10 * MINUTE_MS, 90 * MINUTE_MS, 20 * MINUTE_MS)
+SCHEDULE = Schedule(40 * 24 * HOUR_MS, 10 * MINUTE_MS, 90 * MINUTE_MS, 20 * MINUTE_MS, 10 * MINUTE_MS)
 # Throttling is left out: the pace it asks for is kept in real time.
 FAULTS = "errors=0.03,expiry=0.01,broken=0.01"
 

@@ -25,6 +25,7 @@ SCHEDULE = Schedule(
     overlap_ms=600_000,
     full_sync_interval_ms=24 * HOUR_MS,
     audit_interval_ms=600_000,
+    gap_ms=600_000,
 )
 NOW_MS = 100 * HOUR_MS
 
@@ -67,7 +68,29 @@ def summary(**fields: object) -> Summary:
 def test_when_everything_is_read(
     past: dict[str, object], target: dict[str, object], filters: Filters, reason: str | None
 ) -> None:
-    told = full_sync_reason(summary(**past), a_target(**target), filters, SCHEDULE, NOW_MS, NOW_MS)
+    known = summary(**past)
+    told = full_sync_reason(
+        known, a_target(**target), filters, SCHEDULE, NOW_MS, NOW_MS, catching_up=False, many=True
+    )
+    assert told == reason
+
+
+@pytest.mark.parametrize(
+    ("away_ms", "catching_up", "many", "reason"),
+    [
+        (30_000, False, False, None),
+        (30_000, True, False, "gap"),
+        (30_000, True, True, None),
+        (601_000, False, True, "gap"),
+    ],
+)
+def test_what_happened_while_nobody_looked_is_looked_for(
+    away_ms: int, catching_up: bool, many: bool, reason: str | None
+) -> None:
+    known = summary(watermark_ms=NOW_MS - away_ms)
+    told = full_sync_reason(
+        known, a_target(), Filters(), SCHEDULE, NOW_MS, NOW_MS, catching_up=catching_up, many=many
+    )
     assert told == reason
 
 

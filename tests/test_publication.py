@@ -162,3 +162,15 @@ def test_snapshots_are_sorted_by_target(idle: Publisher) -> None:
         idle.publish(snapshot)
     keys = [(snapshot.target.project, snapshot.target.workspace) for snapshot in idle.snapshots]
     assert keys == [("a", "0"), ("a", "1"), ("b", "0")]
+
+
+async def test_a_snapshot_is_shown_once_it_can_be_scraped(
+    publisher: Publisher, instrument: Instrument
+) -> None:
+    """Readiness goes by this: what is published is not yet what a scrape gets."""
+    instrument.gate.clear()
+    publisher.publish(named("early"))
+    assert publisher.shown == ()
+    instrument.gate.set()
+    await publisher.flush()
+    assert [snapshot.target.project for snapshot in publisher.shown] == ["early"]

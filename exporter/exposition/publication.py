@@ -57,6 +57,11 @@ class Publisher:
         return tuple(self._snapshots[key] for key in sorted(self._snapshots, key=astuple))
 
     @property
+    def shown(self) -> Snapshots:
+        """The snapshots that `bodies` were made of."""
+        return tuple(rendered.snapshot for rendered in self._round.targets.values())
+
+    @property
     def bodies(self) -> Bodies:
         return self._round.bodies
 

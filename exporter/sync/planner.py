@@ -66,12 +66,17 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When everything is read again. Units: milliseconds; no `lookback_ms` means no limit."""
+    """
+    When everything is read again.
+
+    Units: milliseconds; no `lookback_ms` means no limit; `gap_ms` without a poll is a gap.
+    """
 
     lookback_ms: int | None
     overlap_ms: int
     full_sync_interval_ms: int
     audit_interval_ms: int
+    gap_ms: int
 
 
 def full_sync_reason(
@@ -81,10 +86,15 @@ def full_sync_reason(
     schedule: Schedule,
     now_ms: int,
     server_now_ms: int,
+    *,
+    catching_up: bool,
+    many: bool,
 ) -> str | None:
     """
     Tell why this poll has to list everything; None where it need not.
 
+    A job that ran again and ended while nobody looked is seen by listing everything only: so that is done
+    after a gap, and where it is cheap (not `many` pages) after the least of them.
     Shape: one of model.FULL_SYNC_REASONS. Units: `now_ms` by our clock, `server_now_ms` by the server's.
     """
     scope = set(target.job_types or ("*",))
@@ -94,6 +104,8 @@ def full_sync_reason(
         return "first"
     if not filters.can_tell_changes:
         return "filters"
+    if server_now_ms - summary.watermark_ms > schedule.gap_ms or (catching_up and not many):
+        return "gap"
     if summary.audit is not None and summary.audit.persists:
         return "drift"  # an audit is rare enough
     if now_ms - summary.full_sync_ms >= schedule.full_sync_interval_ms:
@@ -104,7 +116,12 @@ def full_sync_reason(
 def may_sync_again(summary: Summary, schedule: Schedule, page_size: int, now_ms: int) -> bool:
     """Tell whether to list everything over a difference just found: a large target, not too often."""
     long_ago = now_ms - summary.full_sync_ms >= schedule.audit_interval_ms
-    return long_ago or summary.listed <= _MANY_PAGES * page_size
+    return long_ago or not is_large(summary, page_size)
+
+
+def is_large(summary: Summary, page_size: int) -> bool:
+    """Tell whether everything is so much that it is not read without need."""
+    return summary.listed > _MANY_PAGES * page_size
 
 
 def is_small(summary: Summary, page_size: int) -> bool:

@@ -35,6 +35,7 @@ from exporter.sync.planner import (
     full_sync_reason,
     in_flight_listings,
     is_foreign,
+    is_large,
     is_small,
     judge,
     may_sync_again,
@@ -71,8 +72,9 @@ class Poll:
     """
     The state of one poll; implements listing.Rows.
 
-    Shape: `now_ms` is our own clock; `full_sync` is the reason why everything is read, None where
-    nothing calls for it; `on_progress` is told while a full sync lists.
+    Shape: `now_ms` is our own clock; `catching_up` if no poll of this process came before, or the last one
+    failed; `full_sync` is the reason why everything is read, None where nothing calls for it; `on_progress` is
+    told while a full sync lists.
     Raises from `run` and `audit`: PollError, and then nothing has been recorded.
     """
 
@@ -91,6 +93,7 @@ class Poll:
     horizon_ms: int | None = None
     full_sync: str | None = None
     everything: bool = False
+    catching_up: bool = False
     followed_up: bool = False
     _question: Listed = Listed.WINDOW
 
@@ -189,7 +192,14 @@ class Poll:
         self._set_horizon()
         server_ms = self.server.now_ms(self.now_ms())
         self.full_sync = reason or full_sync_reason(
-            self.summary, self.target, self.filters, self.rules.schedule, self.now_ms(), server_ms
+            self.summary,
+            self.target,
+            self.filters,
+            self.rules.schedule,
+            self.now_ms(),
+            server_ms,
+            catching_up=self.catching_up and not self.followed_up,
+            many=is_large(self.summary, self.rules.page_size),
         )
         if self.full_sync is not None:
             await self._check_job_types()

@@ -121,7 +121,13 @@ class Poller:
         """Poll once and publish the outcome; tell whether it succeeded."""
         began = self._timer()
         poll = Poll(
-            self.target, self._source, self._ledger, self._rules, self._now_ms, on_progress=self._reading
+            self.target,
+            self._source,
+            self._ledger,
+            self._rules,
+            self._now_ms,
+            on_progress=self._reading,
+            catching_up=not self.status.up,
         )
         try:
             self._totals = await poll.run()
