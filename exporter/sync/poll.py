@@ -73,8 +73,8 @@ class Poll:
     The state of one poll; implements listing.Rows.
 
     Shape: `now_ms` is our own clock; `catching_up` if no poll of this process came before, or the last one
-    failed; `full_sync` is the reason why everything is read, None where nothing calls for it; `on_progress` is
-    told while a full sync lists.
+    failed; `full_sync` is the reason why everything is read, None where nothing calls for it; `on_progress`
+    is told while a full sync lists.
     Raises from `run` and `audit`: PollError, and then nothing has been recorded.
     """
 
