@@ -1,7 +1,7 @@
 """
 Run all benchmarks.
 
-Usage: python -m benchmarks [--quick]. In full they take about an hour, with --quick some minutes.
+Usage: python -m benchmarks [--quick]. In full they take most of an hour, with --quick some minutes.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def measure(jobs: int, changes: int, spread: int) -> Iterator[Busy]:
         exporter.sync()
         with exporter.running() as client:
             client.wait_until_ready()
-            server.wait_for_requests()
+            client.wait_for_polls(2)
             for name, changing in (("quiet", 0), ("busy", changes), ("after it", 0)):
                 server.change(changing, changing)
                 yield _next_poll(name, client)
@@ -55,8 +55,9 @@ def measure(jobs: int, changes: int, spread: int) -> Iterator[Busy]:
 
 def _next_poll(name: str, client: Client) -> Busy:
     before = client.cost()
-    client.server.wait_for_requests()
+    client.wait_for_polls(1)
     cost = client.cost().since(before)
+    client.wait_until_scraped()
     return Busy(name, cost, *(client.total(figure) for figure in _FIGURES))
 
 

@@ -36,7 +36,6 @@ _ROOT = Path(__file__).parents[1]
 _COMPILED = _ROOT / "benchmarks" / "__pycache__"
 _PROGRAMS = "exporter.cli, benchmarks.floor, benchmarks.naive, benchmarks.server"
 _PATIENCE_SECONDS = 3600.0
-_QUIET_SECONDS = 0.25
 
 _opener = build_opener(ProxyHandler({}))
 T = TypeVar("T")
@@ -60,20 +59,6 @@ class Server:
 
     def change(self, endings: int, arrivals: int) -> None:
         _get(f"{self.url}/world?endings={endings}&arrivals={arrivals}", "POST")
-
-    def wait_for_requests(self) -> None:
-        """Wait until somebody has asked, and then asks no more: until a poll has just ended."""
-        before = self.served()[0]
-        _until(lambda: self.served()[0] > before)
-        self.wait_for_quiet()
-
-    def wait_for_quiet(self) -> None:
-        asked, since = self.served()[0], time.monotonic()
-        while time.monotonic() - since < _QUIET_SECONDS:
-            time.sleep(0.02)
-            now = self.served()[0]
-            if now != asked:
-                asked, since = now, time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +97,21 @@ class Client:
     def wait_until_shown(self, name: str) -> None:
         """Wait until a scrape shows such a sample."""
         _until(lambda: name.encode() in (self._page("metrics") or b""))
+
+    def polls(self) -> int:
+        """Give how many polls have ended, by the page that costs the exporter least."""
+        page = self._page("api/v1/status")
+        return 0 if page is None else sum(target["polls"] for target in json.loads(page)["targets"])
+
+    def wait_for_polls(self, more: int) -> None:
+        """Wait until so many more polls have ended, of which the first may be under way."""
+        wanted = self.polls() + more
+        _until(lambda: self.polls() >= wanted, seconds=0.1)
+
+    def wait_until_scraped(self) -> None:
+        """Wait until a scrape shows every poll that has ended by now: a publication is rendered after it."""
+        polls = self.polls()
+        _until(lambda: self.total("octopus_polls_total") >= polls)
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -153,8 +153,7 @@ class Exporter:
     def sync(self) -> None:
         """Fill the ledger: run until everything is published and audited, and stop."""
         with self.running() as client:
-            client.wait_until_ready()
-            self.server.wait_for_quiet()
+            client.wait_until_shown("octopus_audit_last_timestamp_seconds{")
             client.stop()
 
     def _config(self) -> dict[str, Any]:
@@ -184,6 +183,8 @@ class Exporter:
 @contextmanager
 def page_server(jobs: int, *, in_flight: int = 200, spread: int = 3) -> Iterator[Server]:
     """Run a page server of so many jobs."""
+    # Told to stop, a benchmark ends as by Ctrl-C, and takes its processes with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _compile()
     options = ["--in-flight", str(in_flight), "--spread", str(spread)]
     with _started("benchmarks.server", str(jobs), *options) as process:
@@ -261,11 +262,11 @@ def _get(url: str, method: str = "GET", *, zipped: bool = False) -> bytes:
     return gzip.decompress(body) if answer.headers["Content-Encoding"] == "gzip" else body
 
 
-def _until(look: Callable[[], bool]) -> None:
+def _until(look: Callable[[], bool], seconds: float = 0.02) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not look():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(seconds)
 
 
 def _free_port() -> int:

@@ -41,22 +41,18 @@ def measure_exporter(server: Server, seconds: float) -> Quiet:
         exporter.sync()
         with exporter.running() as client:
             client.wait_until_ready()
-            for _ in range(_WARM_POLLS):
-                server.wait_for_requests()
+            client.wait_for_polls(_WARM_POLLS)
             return _window(client, seconds)
 
 
 def _window(client: Client, seconds: float) -> Quiet:
     """Measure from the end of a poll to the end of another."""
-    polls = client.total("octopus_polls_total")
-    client.server.wait_for_requests()
-    before = client.cost()
+    client.wait_for_polls(1)
+    polls, before = client.polls(), client.cost()
     time.sleep(seconds)
-    client.server.wait_for_requests()
+    client.wait_for_polls(1)
     cost = client.cost().since(before)
-    resident, peak = resident_mib(client.pid), peak_mib(client.pid)
-    # The scrape before saw all but one of the polls that ended before the window.
-    return Quiet(round(client.total("octopus_polls_total") - polls) - 1, cost, resident, peak)
+    return Quiet(client.polls() - polls, cost, resident_mib(client.pid), peak_mib(client.pid))
 
 
 def measure_naive(server: Server, polls: int) -> Quiet:
