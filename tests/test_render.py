@@ -67,6 +67,7 @@ class Oracle:
             (f.POLL_LAST_SUCCESS, _seconds(poll.last_success_ms)),
             (f.POLL_REQUESTS, poll.requests),
             (f.POLLS, poll.polls),
+            (f.POLLS_SKIPPED, poll.skipped),
             (f.AUDIT_LAST, _seconds(totals.last_audit_ms) if totals else None),
         ):
             if value is not None:
@@ -75,6 +76,7 @@ class Oracle:
         self._values(f.LEDGER_FULL_SYNCS, at, poll.full_syncs)
         if totals is None:
             return
+        self._values(f.API_FILTER_WORKS, at, {name: int(works) for name, works in totals.filters.items()})
         self._counters(f.JOBS_CREATED, at, totals.created)
         self._counters(f.JOBS_COMPLETED, at, totals.completed)
         self._counters(f.JOB_FAILURES, at, totals.failures)
@@ -219,6 +221,7 @@ def test_a_target_that_was_never_polled_has_only_what_is_known() -> None:
     families = {line.split("{")[0] for line in text.splitlines() if not line.startswith("#")}
     assert families == {
         "octopus_polls_total",
+        "octopus_polls_skipped_total",
         "octopus_poll_failures_total",
         "octopus_ledger_full_syncs_total",
         "octopus_project_info",
