@@ -18,7 +18,7 @@ from exporter.octopus.client import OctopusClient, RequestCounter
 from exporter.octopus.observer import Silence
 from exporter.octopus.transport import open_session
 from exporter.runtime import poll_rules
-from exporter.sync.planner import audited_statuses, status_listings
+from exporter.sync.planner import added_up, audited_statuses, status_listings
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,7 @@ async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: 
             ]
         except ApiError as error:
             return [*lines, Line(target, status, error=error)]
-        counts = [page.total for page in pages]
-        api = None if None in counts else sum(count or 0 for count in counts)
+        api = added_up([page.total for page in pages])
         lines.append(Line(target, status, api, totals.in_status(status)))
     return lines
 

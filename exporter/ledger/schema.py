@@ -104,7 +104,6 @@ STAGING = """
         msg_error TEXT NOT NULL,
         wanted INTEGER NOT NULL,
         found_by INTEGER NOT NULL,
-        first_pass INTEGER NOT NULL,
         last_pass INTEGER NOT NULL,
         repeated INTEGER NOT NULL,
         PRIMARY KEY (target, id)

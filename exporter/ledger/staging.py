@@ -29,7 +29,7 @@ _STAGE = """
         last_pass = excluded.last_pass
 """
 
-_ROW = f"({', '.join('?' * 16)}, 0)"
+_ROW = f"({', '.join('?' * 15)}, 0)"
 
 _MISSING = """
     known.target = :target AND known.listed = 1 AND {which}
@@ -80,7 +80,6 @@ def _row(target: int, job: Job, wanted: bool, origin: Origin) -> tuple[object, .
         job.msg_error,
         wanted,
         origin.question,
-        origin.pass_no,
         origin.pass_no,
     )
 

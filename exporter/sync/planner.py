@@ -17,7 +17,6 @@ Cost in requests, with pages(n) = 1 + (n - 1) // (page size less the overlap of 
     poll       pages(in flight) + pages(created since the window's start) + vanished jobs older than it
     full sync  pages(in flight) + pages(created within the lookback) + a few jobs that slipped
     audit      one for each status
-
     proof      one, which gives the total of the lookback
 
 So a poll costs what is in flight and what has changed, whatever is stored. `window_start` picks the window
@@ -107,7 +106,7 @@ def full_sync_reason(
     if server_now_ms - summary.watermark_ms > schedule.gap_ms or (catching_up and not many):
         return "gap"
     if summary.audit is not None and summary.audit.persists:
-        return "drift"  # an audit is rare enough
+        return "drift"
     if now_ms - summary.full_sync_ms >= schedule.full_sync_interval_ms:
         return "scheduled"
     return None
@@ -150,6 +149,11 @@ def status_listings(
     start_time_ms = horizon_ms if is_terminal(status) else None
     kinds = values(filters.job_types, target.job_types)
     return tuple(Listing(types, (status,), start_time_ms) for types in kinds)
+
+
+def added_up(totals: Sequence[int | None]) -> int | None:
+    """Add the totals of some listings; None where the API was silent about one."""
+    return None if None in totals else sum(total or 0 for total in totals)
 
 
 def audited_statuses(invented: Sequence[str]) -> tuple[str, ...]:

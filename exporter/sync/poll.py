@@ -28,6 +28,7 @@ from exporter.sync.planner import (
     MOST_SINGLE_QUESTIONS,
     Listing,
     Schedule,
+    added_up,
     audit_is_due,
     audited_statuses,
     belongs,
@@ -181,7 +182,7 @@ class Poll:
     async def _sum(self, listings: Iterable[Listing]) -> int | None:
         """Ask how many rows some listings have together; None where the API gives no totals."""
         totals = [(await self.fetch(listing.page(0, 1))).total for listing in listings]
-        return None if None in totals else sum(total or 0 for total in totals)
+        return added_up(totals)
 
     # -- reading -----------------------------------------------------------------------------------------
 
