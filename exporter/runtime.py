@@ -24,8 +24,8 @@ from exporter.exposition.publication import Publisher
 from exporter.ledger.protocol import CountingRules, Ledger
 from exporter.model import PollStatus, Progress, Target, TargetKey, TargetSnapshot
 from exporter.sync.planner import Schedule
-from exporter.sync.poll import PollRules
 from exporter.sync.poller import Poller, Rhythm, Watcher
+from exporter.sync.reading import PollRules
 
 # A poll that is under way at the end has this long to be recorded; it is lost otherwise, and nothing with it.
 _GRACE_SECONDS = 3.0

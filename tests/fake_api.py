@@ -11,7 +11,7 @@ from exporter.model import Job, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.planner import Schedule
-from exporter.sync.poll import PollRules
+from exporter.sync.reading import PollRules
 
 COUNTING = CountingRules(submitting_bounds=(1.0, 10.0), running_bounds=(10.0, 60.0))
 

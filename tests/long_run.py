@@ -26,8 +26,8 @@ from exporter.octopus.retrier import Retrier
 from exporter.octopus.transport import Transport, open_session
 from exporter.simulator import DEMO_PROJECT, SimulatorSettings, serve
 from exporter.sync.planner import Schedule
-from exporter.sync.poll import PollRules
 from exporter.sync.poller import Poller, Rhythm
+from exporter.sync.reading import PollRules
 from tests.e2e.agreement import lived
 from tests.fake_api import COUNTING, a_target
 
@@ -60,6 +60,8 @@ class Outcome:
 
 
 class _Password:
+    from_file = False
+
     def get(self) -> str:
         return "demo-password"
 

@@ -92,6 +92,7 @@ async def token(credentials: Credentials, scope: ProjectScope = SCOPE) -> str:
 @dataclass
 class Secret:
     value: str
+    from_file: bool = False
 
     def get(self) -> str:
         return self.value

@@ -13,6 +13,8 @@ from tests.octopus_fakes import SCOPE, Clock, Secret, grant, token
 class FileSecret:
     """A secret in a file, as the configuration has them."""
 
+    from_file = True
+
     def __init__(self, path: Path) -> None:
         self._path = path
 
@@ -21,6 +23,8 @@ class FileSecret:
 
 
 class Unconfigured:
+    from_file = False
+
     def get(self) -> str:
         raise ConfigError(["no such variable"])
 

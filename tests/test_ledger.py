@@ -16,7 +16,8 @@ from exporter.ledger.schema import STAGING
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.ledger.staging import _COUNT_TERMINAL, _LISTED_IN_FLIGHT, _LISTED_TERMINAL
 from exporter.model import JOB_TYPES, STATUSES, TERMINAL_STATUSES, Target, Totals
-from exporter.sync.poll import Poll, PollRules
+from exporter.sync.poll import Poll
+from exporter.sync.reading import PollRules
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 
 TYPE = "FRAME_EXTRACT"

@@ -22,6 +22,10 @@ class Secret:
         self._value = value
         self._file = file
 
+    @property
+    def from_file(self) -> bool:
+        return self._file is not None
+
     def get(self) -> str:
         """
         Tell the secret. A file is read anew, so that a rotated secret is taken up.

@@ -3,7 +3,8 @@ What the poller needs of a ledger, whatever keeps it.
 
 A poll first *stages* the rows it reads, page by page, then *records* them: one transaction that compares them
 with the rows known, counts what has happened since, and moves the listing on. What is staged is nobody's
-truth and is gone with the process.
+truth and is gone with the process. Neither is the history that a first sync brings: it is written where it
+will stay, once and page by page, but a target that was never recorded has no rows in anyone's eyes.
 """
 
 from __future__ import annotations
@@ -133,10 +134,17 @@ class Listed(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a page came from."""
+    """
+    Where a page came from, and what of it is history, which a first sync is made of.
+
+    Units: by the server's clock. Shape: jobs that had ended before `history_before_ms` and were created from
+    `horizon_ms` on are history (transitions.is_history); None where rows are to be compared first.
+    """
 
     question: Listed
     pass_no: int = 0
+    history_before_ms: int | None = None
+    horizon_ms: int = 0
 
 
 class Ledger(Protocol):
@@ -149,15 +157,17 @@ class Ledger(Protocol):
         """Give what the next poll can build on."""
 
     async def begin(self, target: Target) -> None:
-        """Forget what is staged of a target."""
+        """Forget what is staged of a target, and the history of a first sync that did not come to its end."""
 
     async def stage(
         self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
     ) -> None:
         """Stage the rows of a page; of two copies of a row the one updated later stays, else the newer."""
 
-    async def staged(self, target: Target, first_pass: int, pass_no: int) -> Staged:
-        """Count what the passes from `first_pass` to `pass_no` have brought."""
+    async def staged(
+        self, target: Target, first_pass: int, pass_no: int, *, with_history: bool = False
+    ) -> Staged:
+        """Count what the passes from `first_pass`, whose history may have been kept, to `pass_no` brought."""
 
     async def vanished(self, target: Target) -> tuple[Known, ...]:
         """Name the jobs in flight that should have been listed and were not."""

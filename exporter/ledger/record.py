@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from exporter.ledger import history
 from exporter.ledger.baselines import ALL_TYPES, Baselines, rescope
 from exporter.ledger.protocol import Audit, CountingRules, Observation
 from exporter.ledger.series import add_to_series, drop_changed_histograms, keep_failures, known_codes
@@ -76,9 +77,11 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     target = target_id(db, observation.target)
     db.execute("BEGIN IMMEDIATE")
     row = read_target(db, target)
-    baselines = _baselines(db, row, observation, rules)
+    kept = history.read(db, target) if row.commits == 0 else history.NONE
+    baselines = _baselines(db, row, observation, rules, kept.updated_ms)
     _leave_scope(db, target, observation.target)
     drop_changed_histograms(db, target, rules)
+    _move_listing(db, target, kept.jobs)
     tally = _fold(db, target, observation, rules, baselines)
     if row.commits:
         _unlist_missing(db, target, observation)
@@ -92,11 +95,16 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
 
 
 def _baselines(
-    db: sqlite3.Connection, row: TargetRow, observation: Observation, rules: CountingRules
+    db: sqlite3.Connection,
+    row: TargetRow,
+    observation: Observation,
+    rules: CountingRules,
+    history_updated_ms: int,
 ) -> Baselines:
     began_ms: int | None = observation.began_ms
-    (newest,) = db.execute("SELECT max(updated_ms) FROM staged WHERE target = ?", (row.id,)).fetchone()
-    if newest is not None and newest > observation.server_now_ms + _CLOCK_TOLERANCE_MS:
+    (staged,) = db.execute("SELECT max(updated_ms) FROM staged WHERE target = ?", (row.id,)).fetchone()
+    newest = max(staged or 0, history_updated_ms)
+    if newest > observation.server_now_ms + _CLOCK_TOLERANCE_MS:
         began_ms = newest + 1
     return rescope(
         row.baselines,

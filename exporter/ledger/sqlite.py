@@ -1,8 +1,9 @@
 """
 The ledger in one SQLite file: its thread, its file and what makes the file unusable.
 
-One connection lives in one thread of its own; the event loop hands it work and waits. WAL with
-synchronous=FULL: what was committed outlives kill -9 and a power cut alike.
+One connection lives in one thread of its own; the event loop hands it work and waits. What is recorded is
+written with WAL and synchronous=FULL: it outlives kill -9 and a power cut alike. What is yet to be recorded
+does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from exporter.errors import LedgerError, StartError
-from exporter.ledger import staging
+from exporter.ledger import history, staging
 from exporter.ledger.protocol import (
     Audit,
     CountingRules,
@@ -86,14 +87,20 @@ class SqliteLedger:
 
     async def begin(self, target: Target) -> None:
         await self._run(lambda db: staging.clear(db, target_id(db, target)))
+        # Piece by piece: others have work for this thread too.
+        while not await self._run(lambda db: history.clear_some(db, target_id(db, target))):
+            pass
 
     async def stage(
         self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
     ) -> None:
-        await self._run(lambda db: staging.stage(db, target_id(db, target), jobs, wanted, origin))
+        await self._run(lambda db: _stage(db, target_id(db, target), jobs, wanted, origin))
 
-    async def staged(self, target: Target, first_pass: int, pass_no: int) -> Staged:
-        return await self._run(lambda db: staging.count(db, target_id(db, target), first_pass, pass_no))
+    async def staged(
+        self, target: Target, first_pass: int, pass_no: int, *, with_history: bool = False
+    ) -> Staged:
+        count = history.count_with_history if with_history else staging.count
+        return await self._run(lambda db: count(db, target_id(db, target), first_pass, pass_no))
 
     async def vanished(self, target: Target) -> tuple[Known, ...]:
         return await self._run(lambda db: staging.vanished(db, target_id(db, target)))
@@ -111,10 +118,10 @@ class SqliteLedger:
         return await self._run(lambda db: staging.unlisted_statuses(db, target_id(db, target), before_ms))
 
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
-        return await self._run(lambda db: record_audit(db, target, audit, rules))
+        return await self._run(lambda db: _durably(db, lambda: record_audit(db, target, audit, rules)))
 
     async def record(self, observation: Observation, rules: CountingRules) -> Totals:
-        return await self._run(lambda db: record(db, observation, rules))
+        return await self._run(lambda db: _durably(db, lambda: record(db, observation, rules)))
 
     async def close(self) -> None:
         await self._run(lambda db: db.close())
@@ -134,6 +141,25 @@ class SqliteLedger:
             with suppress(sqlite3.Error):
                 if self._connection.in_transaction:
                     self._connection.rollback()
+
+
+def _durably(db: sqlite3.Connection, work: Callable[[], R]) -> R:
+    """Do what has to be on the disk when it is done."""
+    db.execute("PRAGMA synchronous = FULL")
+    try:
+        return work()
+    finally:
+        if db.in_transaction:
+            db.rollback()
+        db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _stage(
+    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
+) -> None:
+    if origin.history_before_ms is not None:
+        jobs, wanted = history.keep(db, target, jobs, wanted, origin)
+    staging.stage(db, target, jobs, wanted, origin)
 
 
 def _lock(path: Path) -> int:
@@ -218,7 +244,7 @@ def _reason(exc: sqlite3.Error) -> str:
 
 def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA synchronous = NORMAL")
     db.execute("BEGIN EXCLUSIVE")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     for migration in MIGRATIONS[version:]:

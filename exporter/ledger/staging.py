@@ -1,13 +1,21 @@
-"""The rows a poll has read so far, in a temporary table: on disk if they are many, gone with the process."""
+"""
+The rows a poll has read so far, in a temporary table: on disk if they are many, gone with the process.
+
+History is not staged: ledger.history.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
+from typing import TypeVar
 
 from exporter.ledger.protocol import Known, Listed, Missing, Origin, Staged
 from exporter.model import IN_FLIGHT_STATUSES, Job
+
+T = TypeVar("T")
 
 # Of two copies of a row the one updated later stays; of two equally old ones the one read later.
 _STAGE = """
@@ -56,12 +64,21 @@ def clear(db: sqlite3.Connection, target: int) -> None:
 def stage(
     db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
 ) -> None:
-    rows = [_row(target, job, want, origin) for job, want in zip(jobs, wanted, strict=True)]
     # One statement for the page: each step of SQLite lets go of the interpreter, and a step for every row
     # would have to win it back from the event loop as often.
-    for at in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[at : at + _ROWS_AT_ONCE]
-        db.execute(_STAGE.format(rows=", ".join([_ROW] * len(some))), list(chain.from_iterable(some)))
+    rows = [_row(target, job, want, origin) for job, want in zip(jobs, wanted, strict=True)]
+    for some in batches(rows):
+        db.execute(_STAGE.format(rows=placeholders(_ROW, len(some))), list(chain.from_iterable(some)))
+
+
+def batches(rows: list[T]) -> Iterator[list[T]]:
+    """Give the rows in batches that SQLite takes in one statement."""
+    return (rows[at : at + _ROWS_AT_ONCE] for at in range(0, len(rows), _ROWS_AT_ONCE))
+
+
+@lru_cache(maxsize=1024)
+def placeholders(row: str, rows: int) -> str:
+    return ", ".join([row] * rows)
 
 
 def _row(target: int, job: Job, wanted: bool, origin: Origin) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ Being allowed to ask: what all credentials are, and those that are given as they
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +20,10 @@ Authoriser = Callable[[Request], Grant]
 
 
 class SecretValue(Protocol):
+    @property
+    def from_file(self) -> bool:
+        """Whether `get` reads a file, which may take a while."""
+
     def get(self) -> str:
         """The secret as it is now: a file is read again."""
 
@@ -84,11 +88,17 @@ def check_secret(name: str, key: str, secret: str) -> None:
 
 async def read_secrets(name: str, **secrets: SecretValue) -> list[str]:
     """
-    Read secrets as they are now, in a thread: they may be files.
+    Read secrets as they are now, in a thread where that may take a while.
 
     Raises: AuthError (one cannot be read).
     """
-    return await asyncio.to_thread(lambda: [_read(name, key, secret) for key, secret in secrets.items()])
+    if any(secret.from_file for secret in secrets.values()):
+        return await asyncio.to_thread(_read_all, name, secrets)
+    return _read_all(name, secrets)
+
+
+def _read_all(name: str, secrets: Mapping[str, SecretValue]) -> list[str]:
+    return [_read(name, key, secret) for key, secret in secrets.items()]
 
 
 def _read(name: str, key: str, secret: SecretValue) -> str:

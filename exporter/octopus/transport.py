@@ -17,6 +17,7 @@ from exporter import __version__
 from exporter.errors import ApiError, ApiTimeout, ApiUnavailable, ContractError, RateLimited, StartError
 from exporter.octopus.exchange import Request, Response
 from exporter.octopus.observer import ApiObserver
+from exporter.octopus.proxies import Proxies
 from exporter.octopus.refusal import shown
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -50,8 +51,8 @@ def open_session(env: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
     """
     Open the HTTP session all endpoints share; to be called in the event loop, and closed there.
 
-    Proxies come from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, certificate authorities from SSL_CERT_FILE and
-    SSL_CERT_DIR (instead of the system's) and REQUESTS_CA_BUNDLE (besides them).
+    Certificate authorities come from SSL_CERT_FILE and SSL_CERT_DIR (instead of the system's) and
+    REQUESTS_CA_BUNDLE (besides them); proxies, at each request, from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
     Raises: StartError (REQUESTS_CA_BUNDLE cannot be read).
     """
     connector = aiohttp.TCPConnector(
@@ -63,7 +64,6 @@ def open_session(env: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
     )
     return aiohttp.ClientSession(
         connector=connector,
-        trust_env=True,
         headers={"User-Agent": f"octopus-exporter/{__version__}"},
         cookie_jar=aiohttp.DummyCookieJar(),
         max_line_size=_MAX_HEADER_BYTES,
@@ -95,6 +95,7 @@ class Transport:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._session = session
+        self._proxies = Proxies()
         self._observer = observer
         self._timeout_seconds = timeout_seconds
         self._max_body_bytes = max_body_bytes
@@ -132,6 +133,7 @@ class Transport:
             headers=request.headers,
             data=request.body or None,
             allow_redirects=False,
+            proxy=self._proxies.of(request.origin),
             timeout=aiohttp.ClientTimeout(total=self._timeout_seconds),
         ) as answer:
             body = await self._body(answer, request)

@@ -216,11 +216,17 @@ def judge(before: Audit | None, drift: dict[str, int], now_ms: int) -> Audit:
     return Audit(now_ms, drift, persists)
 
 
-def belongs(target: Target, job: Job) -> bool:
-    """Tell whether a row is the target's, should the server have ignored a filter."""
-    return not is_foreign(target, job) and (not target.job_types or job.job_type in target.job_types)
+def belonging(target: Target, jobs: Sequence[Job]) -> list[bool]:
+    """Tell of each row whether it is the target's, should the server have ignored a filter."""
+    workspaces, types = {None, target.workspace_id}, frozenset(target.job_types)
+    anywhere, any_type = target.workspace_id is None, not types
+    return [
+        (anywhere or job.workspace_id in workspaces) and (any_type or job.job_type in types) for job in jobs
+    ]
 
 
-def is_foreign(target: Target, job: Job) -> bool:
+def are_foreign(target: Target, jobs: Sequence[Job]) -> bool:
     """Tell whether a row says that it is of another workspace than the one that was asked for."""
-    return target.workspace_id is not None and job.workspace_id not in (None, target.workspace_id)
+    if target.workspace_id is None:
+        return False
+    return not {job.workspace_id for job in jobs} <= {None, target.workspace_id}

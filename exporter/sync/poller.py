@@ -22,7 +22,8 @@ from exporter.errors import PollError
 from exporter.ledger.protocol import Ledger
 from exporter.model import Fault, PollStatus, Progress, Target, TargetSnapshot, Totals
 from exporter.sync.filters import FilterFailed
-from exporter.sync.poll import PageSource, Poll, PollRules
+from exporter.sync.poll import Poll
+from exporter.sync.reading import PageSource, PollRules
 
 
 class Publications(Protocol):

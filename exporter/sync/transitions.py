@@ -15,11 +15,12 @@ ledger's row does. The rules, and the promise each one keeps (contract, "What mu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from exporter.model import Job, is_terminal
+from exporter.model import TERMINAL_STATUSES, Job, is_terminal
 
 
 class KnownJob(msgspec.Struct, frozen=True, gc=False):
@@ -105,6 +106,15 @@ def _first_sight(seen: Job, baseline: Baseline) -> Transition:
 def is_history(seen: Job, baseline: Baseline) -> bool:
     """Tell whether a job never seen before had ended before anything counts."""
     return is_terminal(seen.status) and (baseline.ended_before(end_of(seen)) or baseline.forgot(seen))
+
+
+def are_history(jobs: Sequence[Job], baseline_ms: int) -> list[bool]:
+    """Tell the same of many at once, where nothing was forgotten: a first sync is made of them."""
+    return [
+        job.status in TERMINAL_STATUSES
+        and (job.updated_ms if job.ended_ms is None else job.ended_ms) < baseline_ms
+        for job in jobs
+    ]
 
 
 def _is_another_run(known: KnownJob, seen: Job) -> bool:

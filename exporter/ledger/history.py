@@ -1,0 +1,110 @@
+"""
+The history that a first sync brings: the finished jobs that count nothing, all but a few of its rows.
+
+They are written once, into `jobs`, while the listing is still being read. Until the target is first committed
+they are nobody's: nothing lists, counts or compares them, and a sync that begins anew clears them away. The
+commit makes them durable and lists them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, compress
+from operator import attrgetter, itemgetter
+
+from exporter.ledger.protocol import Origin, Staged
+from exporter.ledger.staging import batches, count, placeholders
+from exporter.model import Job
+from exporter.sync.transitions import are_history
+
+_KEEP = """
+    INSERT INTO jobs VALUES {rows}
+    ON CONFLICT (target, id) DO UPDATE SET
+        job_type = excluded.job_type, status = excluded.status, created_ms = excluded.created_ms,
+        updated_ms = excluded.updated_ms, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,
+        counted_start_ms = excluded.counted_start_ms
+    WHERE excluded.updated_ms >= updated_ms
+"""
+_columns = attrgetter(
+    "id", "job_type", "status", "created_ms", "updated_ms", "started_ms", "ended_ms", "started_ms"
+)
+_CLEARED_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The history of a target: jobs by type and status, and the latest update of any."""
+
+    jobs: Counter[tuple[str, str]]
+    updated_ms: int
+
+
+NONE = Kept(Counter(), 0)
+
+
+def keep(
+    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
+) -> tuple[list[Job], list[bool]]:
+    """Write what is history of a page, and give what is not, which is to be staged."""
+    horizon_ms, before_ms = origin.horizon_ms, origin.history_before_ms or 0
+    kept = [
+        history and want and job.created_ms >= horizon_ms
+        for job, want, history in zip(jobs, wanted, are_history(jobs, before_ms), strict=True)
+    ]
+    row = f"({target}, {', '.join('?' * 8)}, 1, 0)"
+    # In the order of the key, which spares SQLite a search for most rows.
+    for some in batches(sorted(map(_columns, compress(jobs, kept)), key=itemgetter(0))):
+        db.execute(_KEEP.format(rows=placeholders(row, len(some))), list(chain.from_iterable(some)))
+    if all(kept):
+        return [], []
+    rest = [not history for history in kept]
+    return list(compress(jobs, rest)), list(compress(wanted, rest))
+
+
+def clear_some(db: sqlite3.Connection, target: int) -> bool:
+    """Take some of the rows of a target without a commit away; tell whether that was the last of them."""
+    cleared = db.execute(
+        """
+        DELETE FROM jobs WHERE target = :target AND id IN (
+            SELECT id FROM jobs WHERE target = :target
+                AND (SELECT commits FROM targets WHERE id = :target) = 0
+            LIMIT :some
+        )
+        """,
+        {"target": target, "some": _CLEARED_AT_ONCE},
+    ).rowcount
+    return cleared < _CLEARED_AT_ONCE
+
+
+def count_with_history(db: sqlite3.Connection, target: int, first_pass: int, pass_no: int) -> Staged:
+    """
+    Count a listing whose first pass kept its history; see protocol.Ledger.staged.
+
+    A row may stand in both places, where it changed while it was listed.
+    """
+    staged = count(db, target, first_pass, pass_no)
+    (kept,) = db.execute("SELECT count(*) FROM jobs WHERE target = ?", (target,)).fetchone()
+    in_both = """
+        SELECT total(last_pass = :pass), total(last_pass >= :first), total(last_pass = :pass AND NOT repeated)
+        FROM staged CROSS JOIN jobs ON jobs.target = staged.target AND jobs.id = staged.id
+        WHERE staged.target = :target
+    """
+    both = db.execute(in_both, {"target": target, "first": first_pass, "pass": pass_no}).fetchone()
+    in_pass, in_all, again = map(int, both)
+    if pass_no == first_pass:
+        return Staged(staged.in_pass + kept - in_pass, staged.in_all + kept - in_all, staged.repeated)
+    repeated = staged.repeated + (again if pass_no == first_pass + 1 else 0)
+    return Staged(staged.in_pass, staged.in_all + kept - in_all, repeated)
+
+
+def read(db: sqlite3.Connection, target: int) -> Kept:
+    """Give what is kept of a target without a commit."""
+    rows = db.execute(
+        "SELECT job_type, status, count(*), max(updated_ms) FROM jobs WHERE target = ? GROUP BY 1, 2",
+        (target,),
+    ).fetchall()
+    jobs = Counter({(kind, status): number for kind, status, number, _ in rows})
+    return Kept(jobs, max((updated_ms for *_, updated_ms in rows), default=0))

@@ -1,0 +1,175 @@
+"""The history of a first sync: written at once, and nobody's before the first commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from exporter.errors import ApiUnavailable
+from exporter.ledger import history
+from exporter.ledger.protocol import Listed, Origin, Staged
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.model import STATUSES, Job, Totals
+from exporter.octopus.wire import ListQuery
+from exporter.sync.poll import Poll
+from exporter.sync.transitions import Baseline, are_history, is_history
+from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+
+TYPE = "FRAME_EXTRACT"
+TARGET = a_target()
+BEGAN_MS = 500_000
+
+
+class Scene:
+    """A ledger's file, an API with 23 jobs that have ended and two that run."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.api = FakeApi()
+        ended = {"started_ms": 2_000, "ended_ms": 3_000, "updated_ms": 3_000}
+        self.api.put(*(a_job(job_id, "FINISHED", **ended) for job_id in range(1, 24)))
+        self.api.put(*(a_job(job_id, "RUNNING", started_ms=4_000) for job_id in (24, 25)))
+        self.ledger: SqliteLedger
+
+    async def open(self) -> None:
+        self.ledger = await SqliteLedger.open(self.file)
+
+    async def poll(self) -> Totals:
+        self.api.now_ms += 10_000
+        return await Poll(TARGET, self.api, self.ledger, poll_rules(), lambda: self.api.now_ms).run()
+
+    def at_page(self, offset: int, change: Job | None = None, error: bool = False) -> None:
+        """Let something happen, once, before a page of everything is answered."""
+
+        def happen(query: ListQuery) -> None:
+            if query.statuses or query.offset < offset:
+                return
+            self.api.before_page = None
+            if change is not None:
+                self.api.put(change)
+            if error:
+                raise ApiUnavailable("no")
+
+        self.api.before_page = happen
+
+    def rows(self) -> int:
+        db = sqlite3.connect(self.file)
+        (rows,) = db.execute("SELECT count(*) FROM jobs").fetchone()
+        db.close()
+        return int(rows)
+
+    def listed(self) -> Counter[tuple[str, str]]:
+        return Counter((job.job_type, job.status) for job in self.api.jobs.values())
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    scene = Scene(tmp_path / "ledger.db")
+    await scene.open()
+    yield scene
+    await scene.ledger.close()
+
+
+def shown(totals: Totals) -> dict[tuple[str, str], int]:
+    return {key: jobs for key, jobs in totals.jobs.items() if jobs}
+
+
+def counted(totals: Totals) -> int:
+    return sum(value.value for value in (*totals.created.values(), *totals.completed.values()))
+
+
+async def test_history_is_listed_and_counts_nothing(scene: Scene) -> None:
+    totals = await scene.poll()
+    assert shown(totals) == scene.listed()
+    assert counted(totals) == 0
+    assert scene.rows() == 25
+
+
+async def test_a_first_sync_that_fails_has_recorded_nothing(scene: Scene) -> None:
+    scene.at_page(15, error=True)
+    with pytest.raises(ApiUnavailable):
+        await scene.poll()
+    assert scene.rows() > 0
+    assert await scene.ledger.restore(TARGET, poll_rules().counting) is None
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_the_next_first_sync_begins_anew(
+    scene: Scene, restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_CLEARED_AT_ONCE", 2)
+    scene.at_page(15, error=True)
+    with pytest.raises(ApiUnavailable):
+        await scene.poll()
+    if restarted:
+        await scene.ledger.close()
+        await scene.open()
+    for gone in (23, 22, 21):
+        del scene.api.jobs[gone]
+    assert shown(await scene.poll()) == scene.listed()
+    assert scene.rows() == 22
+
+
+async def test_what_is_committed_is_not_cleared_away(scene: Scene) -> None:
+    await scene.poll()
+    await scene.ledger.begin(TARGET)
+    assert scene.rows() == 25
+
+
+async def test_a_job_that_runs_again_while_history_is_read_counts_its_new_run(scene: Scene) -> None:
+    scene.api.key = lambda job: (job.updated_ms, job.id)  # so that it is read twice, as it was and as it is
+    again = a_job(1, "RUNNING", started_ms=1_005_000, updated_ms=1_005_000)
+    scene.at_page(10, change=again)
+    first = await scene.poll()
+    ended = {"status": "RUN_FAILED", "ended_ms": 1_015_000, "updated_ms": 1_015_000}
+    scene.api.put(msgspec.structs.replace(again, **ended))
+    second = await scene.poll()
+    assert (first.jobs[TYPE, "RUNNING"], counted(first)) == (3, 0)
+    assert shown(second) == scene.listed()
+    assert (second.completed[TYPE, "RUN_FAILED"].value, counted(second)) == (1, 1)
+
+
+async def test_of_two_copies_the_one_updated_later_is_kept(scene: Scene) -> None:
+    old = a_job(1, "FINISHED", started_ms=2_000, ended_ms=3_000, updated_ms=3_000)
+    new = msgspec.structs.replace(old, status="STOPPED", ended_ms=4_000, updated_ms=4_000)
+    await scene.ledger.begin(TARGET)
+    for jobs in ([new], [old], [old, new, old]):
+        await scene.ledger.stage(TARGET, jobs, [True] * len(jobs), Origin(Listed.WINDOW, 1, BEGAN_MS))
+    db = sqlite3.connect(scene.file)
+    assert db.execute("SELECT id, status, ended_ms FROM jobs").fetchall() == [(1, "STOPPED", 4_000)]
+    db.close()
+
+
+async def test_rows_are_counted_once_wherever_they_stand(scene: Scene) -> None:
+    ended = [a_job(job_id, "FINISHED", ended_ms=3_000) for job_id in range(1, 11)]
+    running = [a_job(job_id, "RUNNING") for job_id in (10, 11, 12)]  # 10 runs again
+    first, second, third = Origin(Listed.WINDOW, 1, BEGAN_MS), *(Origin(Listed.WINDOW, n) for n in (2, 3))
+    await scene.ledger.begin(TARGET)
+    counts = []
+    for jobs, origin in (([*ended, *running], first), ([*ended, *running], second), (ended[:4], third)):
+        await scene.ledger.stage(TARGET, jobs, [True] * len(jobs), origin)
+        counts.append(await scene.ledger.staged(TARGET, 1, origin.pass_no, with_history=True))
+    assert counts == [Staged(12, 12, 0), Staged(12, 12, 12), Staged(4, 12, 4)]
+
+
+async def test_what_is_older_than_the_lookback_or_not_wanted_is_not_history_to_keep(scene: Scene) -> None:
+    jobs = [a_job(job_id, "FINISHED", ended_ms=3_000) for job_id in (1, 2, 3)]
+    await scene.ledger.begin(TARGET)
+    await scene.ledger.stage(TARGET, jobs, [True, False, True], Origin(Listed.WINDOW, 1, BEGAN_MS, 1_002))
+    assert scene.rows() == 1
+    assert await scene.ledger.staged(TARGET, 1, 1, with_history=True) == Staged(3, 3, 0)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("ended_ms", [None, BEGAN_MS - 1, BEGAN_MS])
+@pytest.mark.parametrize("updated_ms", [BEGAN_MS - 1, BEGAN_MS])
+def test_many_at_once_are_judged_as_each_by_itself(
+    status: str, ended_ms: int | None, updated_ms: int
+) -> None:
+    job = a_job(1, status, ended_ms=ended_ms, updated_ms=updated_ms)
+    assert are_history([job], BEGAN_MS) == [is_history(job, Baseline(BEGAN_MS, first_sync=True))]
