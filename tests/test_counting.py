@@ -58,9 +58,12 @@ class Counting(RuleBasedStateMachine):
         self.ledger = self.runner.run(SqliteLedger.open(path))
 
     def teardown(self) -> None:
-        self.runner.run(self.ledger.close())
-        self.runner.close()
-        self.folder.cleanup()
+        try:
+            self.full_sync()
+        finally:
+            self.runner.run(self.ledger.close())
+            self.runner.close()
+            self.folder.cleanup()
 
     # -- lives -------------------------------------------------------------------------------------------
 
@@ -104,14 +107,40 @@ class Counting(RuleBasedStateMachine):
     def end(self, data: st.DataObject, status: str) -> None:
         job = self.some(data, "QUEUING", "RUNNING", "UPLOADING")
         if job and (job.id in self.seen_in_flight or self.in_lookback(job)):
-            now = self.tick(7)
-            ran_ms = None if job.started_ms is None else now - job.started_ms
-            self.change(
-                job, status=status, ended_ms=now, running_ms=ran_ms, msg_code="7" if is_failed(status) else ""
-            )
-            self.seen_ended.discard(job.id)
-            self.ended[job.job_type, status] += self.counts
-            self.running_ms += (ran_ms or 0) * self.counts
+            self.end_of_run(job, status)
+
+    def end_of_run(self, job: Job, status: str) -> None:
+        now = self.tick(7)
+        ran_ms = None if job.started_ms is None else now - job.started_ms
+        code = "7" if is_failed(status) else ""
+        self.change(job, status=status, ended_ms=now, running_ms=ran_ms, msg_code=code)
+        self.seen_ended.discard(job.id)
+        self.ended[job.job_type, status] += self.counts
+        self.running_ms += (ran_ms or 0) * self.counts
+
+    @rule(
+        kind=st.sampled_from(TYPES),
+        status=st.sampled_from(TERMINAL_STATUSES),
+        then=st.sampled_from(("stays", "runs again", "goes and comes back")),
+    )
+    def live_and_be_watched(self, kind: str, status: str, then: str) -> None:
+        """A whole life at once, so that there are jobs whose end was seen for the other rules to take up."""
+        self.create(kind)
+        self.change(self.newest, status="RUNNING", started_ms=self.tick())
+        self.started[kind] += self.counts
+        self.poll_once()
+        self.end_of_run(self.newest, status)
+        self.poll_once()
+        if then == "runs again":
+            self.rerun(self.newest, status)
+        if then == "goes and comes back":
+            gone = self.api.jobs.pop(self.newest.id)
+            self.poll_once()
+            self.api.put(gone)
+
+    @property
+    def newest(self) -> Job:
+        return self.api.jobs[self.next_id - 1]
 
     @rule(data=st.data())
     def reopen(self, data: st.DataObject) -> None:
@@ -123,14 +152,17 @@ class Counting(RuleBasedStateMachine):
     def run_again_between_two_polls(self, data: st.DataObject, status: str) -> None:
         job = self.some(data, *TERMINAL_STATUSES, seen=True)
         if job:
-            start, end = self.tick(), self.tick(3)
-            self.change(job, status=status, started_ms=start, ended_ms=end, running_ms=3)
-            self.seen_ended.discard(job.id)
-            self.reruns.add(job.id)
-            if self.in_lookback(job):
-                self.started[job.job_type] += self.counts
-                self.ended[job.job_type, status] += self.counts
-                self.running_ms += 3 * self.counts
+            self.rerun(job, status)
+
+    def rerun(self, job: Job, status: str) -> None:
+        start, end = self.tick(), self.tick(3)
+        self.change(job, status=status, started_ms=start, ended_ms=end, running_ms=3)
+        self.seen_ended.discard(job.id)
+        self.reruns.add(job.id)
+        if self.in_lookback(job):
+            self.started[job.job_type] += self.counts
+            self.ended[job.job_type, status] += self.counts
+            self.running_ms += 3 * self.counts
 
     @rule(data=st.data())
     def touch(self, data: st.DataObject) -> None:
