@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,30 @@ def test_what_happens_during_the_first_sync_is_counted(tmp_path: Path, simulate:
         exposed = exporter.scrape_after_polls(2)
         assert_agreement(exporter, exposed, simulator)
     assert sum(counted(exposed)["started"].values()) > 20
+
+
+def test_a_first_sync_that_is_killed_begins_anew(tmp_path: Path, simulate: Simulate) -> None:
+    simulator = simulate(quirks={"latency_seconds": 0.1})
+    exporter = Exporter(tmp_path, simulator.url)
+    exporter.change(poll={"page_size": 20, "concurrency": 1})
+    with exporter.running() as program:
+        until(lambda: rows_in(exporter.ledger) > 50, f"rows of a first sync\n{program.errors}")
+        program.kill()
+    simulator.set_quirks()
+    simulator.advance(3600)
+    with exporter.running() as program:
+        first = first_publication(exporter, program)
+        assert sum(sum(numbers.values()) for kind, numbers in counted(first).items()) == 0
+        assert_agreement(exporter, exporter.scrape_after_polls(2), simulator)
+
+
+def rows_in(ledger: Path) -> int:
+    """Look into a ledger that may not be there yet."""
+    try:
+        with closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT count(*) FROM jobs").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
 
 
 def test_counters_go_on_over_a_restart_and_begin_at_0_without_the_ledger(
