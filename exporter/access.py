@@ -68,33 +68,29 @@ class Access:
 
     def _build(self, name: str, settings: AnyCredentials, iam_endpoint: str) -> Credentials:
         if isinstance(settings, PasswordCredentials):
-            return Password(
-                name=name,
-                domain=settings.domain,
-                user=settings.user,
-                password=settings.password,
-                iam_endpoint=iam_endpoint,
-                transport=self._transport,
-                retrier=self._retrier,
-                observer=self._observer,
-            )
-        # The SDK takes most of a second to load, so only those who need it do.
+            return self._password(name, settings, iam_endpoint)
         if isinstance(settings, AkSkCredentials):
-            from exporter.octopus.access_key import AccessKeyCredentials  # noqa: PLC0415 - see above
-
-            return AccessKeyCredentials(
-                name=name,
-                access_key=settings.access_key,
-                secret_key=settings.secret_key,
-                security_token=settings.security_token,
-            )
+            return _access_key(name, settings)
         if isinstance(settings, ChainCredentials):
-            from exporter.octopus.chain import ChainCredentials as Chain  # noqa: PLC0415 - see above
-
-            return Chain(
-                name=name, observer=self._observer, timeout_seconds=self._config.poll.timeout_seconds
-            )
+            return self._chain(name)
         return TokenCredentials(name=name, token=settings.token)
+
+    def _password(self, name: str, settings: PasswordCredentials, iam_endpoint: str) -> Credentials:
+        return Password(
+            name=name,
+            domain=settings.domain,
+            user=settings.user,
+            password=settings.password,
+            iam_endpoint=iam_endpoint,
+            transport=self._transport,
+            retrier=self._retrier,
+            observer=self._observer,
+        )
+
+    def _chain(self, name: str) -> Credentials:
+        from exporter.octopus.chain import ChainCredentials as Chain  # noqa: PLC0415 - as in _access_key
+
+        return Chain(name=name, observer=self._observer, timeout_seconds=self._config.poll.timeout_seconds)
 
     def _share(self, identity: Hashable, build: Callable[[], T]) -> T:
         """Give the one object of this identity, from before the reload if it was there."""
@@ -102,3 +98,15 @@ class Access:
             inherited = self._inherited.get(identity)
             self._shared[identity] = build() if inherited is None else inherited
         return cast("T", self._shared[identity])
+
+
+def _access_key(name: str, settings: AkSkCredentials) -> Credentials:
+    # The SDK takes most of a second to load, so only those who need it do.
+    from exporter.octopus.access_key import AccessKeyCredentials  # noqa: PLC0415 - see above
+
+    return AccessKeyCredentials(
+        name=name,
+        access_key=settings.access_key,
+        secret_key=settings.secret_key,
+        security_token=settings.security_token,
+    )
