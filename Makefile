@@ -26,7 +26,7 @@ demo: $(VENV)/.run ## run the exporter against simulated jobs until Ctrl-C [PORT
 	@$(BIN)/octopus-exporter demo --port $(PORT)
 
 test: $(VENV)/.dev ## run all tests [PYTEST="-k name"]
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(PYTEST)
 
 lint: $(VENV)/.dev ## check style, formatting and types
 	$(BIN)/ruff check

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import busy_poll, cold_sync, many_targets, quiet_poll, restart
+from benchmarks import busy_poll, cold_sync, many_targets, quiet_poll, rendering, restart, scrape
 
 
 def _quick() -> None:
@@ -17,6 +17,8 @@ def _quick() -> None:
     busy_poll.main(20_000, changes=1_000, spreads=[1, 3])
     restart.main([2_000, 20_000], rounds=3)
     many_targets.main(targets=50, jobs=1_000, interval=5, seconds=20)
+    scrape.main([1_000, 10_000], seconds=2, rounds=1)
+    rendering.main(targets=100, series=100_000, intervals=[10.0], seconds=5, times=3)
 
 
 def _full() -> None:
@@ -25,6 +27,8 @@ def _full() -> None:
     busy_poll.main(1_000_000, changes=1_000, spreads=[1, 3])
     restart.main([2_000, 1_000_000], rounds=5)
     many_targets.main(targets=200, jobs=1_000, interval=10, seconds=120)
+    scrape.main([1_000, 10_000, 100_000], seconds=10, rounds=3)
+    rendering.main(targets=100, series=100_000, intervals=[30.0, 10.0, 1.0], seconds=30, times=9)
 
 
 if __name__ == "__main__":

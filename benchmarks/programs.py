@@ -34,7 +34,7 @@ PROJECT = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 CONCURRENCY = 4
 _ROOT = Path(__file__).parents[1]
 _COMPILED = _ROOT / "benchmarks" / "__pycache__"
-_PROGRAMS = "exporter.cli, benchmarks.floor, benchmarks.naive, benchmarks.server"
+_PROGRAMS = "exporter.cli, benchmarks.floor, benchmarks.naive, benchmarks.server, benchmarks.published"
 _PATIENCE_SECONDS = 3600.0
 
 _opener = build_opener(ProxyHandler({}))
@@ -212,6 +212,52 @@ def floor(server: Server) -> Iterator[tuple[Client, Callable[[], float]]]:
     with _started("benchmarks.floor", server.url, "--concurrency", str(CONCURRENCY), "--stay") as process:
         client = Client(process, server, 0, time.monotonic())
         yield client, lambda: float(json.loads(_first_line(process))["seconds"])
+
+
+@contextmanager
+def published(series: int, *, peer: bool = False) -> Iterator[tuple[int, int]]:
+    """Serve at least so many series, by the exporter or its peer; give the port, and how many there are."""
+    _compile()
+    port = _free_port()
+    with _started("benchmarks.published", str(series), str(port), *(["--peer"] if peer else [])) as process:
+        yield port, int(_first_line(process))
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[int]:
+    """Serve a folder's files as they are, marked as compressed; give the port."""
+    port = _free_port()
+    places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    (folder / "nginx.conf").write_text(
+        f"""
+        daemon off; worker_processes 1; pid nginx.pid; error_log stderr;
+        events {{ worker_connections 64; }}
+        http {{
+            access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000;
+            {" ".join(f"{place}_temp_path {place};" for place in places)}
+            server {{
+                listen 127.0.0.1:{port}; root {folder};
+                location / {{
+                    default_type "application/openmetrics-text"; add_header Content-Encoding gzip;
+                }}
+            }}
+        }}
+        """
+    )
+    folder.chmod(0o755)  # nginx reads as nobody where it is started by root
+    command = ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _until(lambda: _accepts(port))
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from rich.table import Table
 
 from exporter.access import Access
 from exporter.config import Config
-from exporter.errors import ApiError
+from exporter.errors import ApiError, ConfigError
 from exporter.model import Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.observer import Silence
 from exporter.octopus.transport import open_session
 from exporter.octopus.wire import ListQuery
+from exporter.web.toolkit import WebConfiguration
 
 
 class _Skew(Silence):
@@ -40,6 +41,16 @@ class Finding:
     jobs: int | None = None
     skew_seconds: float | None = None
     error: ApiError | None = None
+
+
+def web_problems(config: Config) -> list[str]:
+    """Tell what is wrong with the web configuration file and those it names; nothing where there is none."""
+    try:
+        if config.web.config_file is not None:
+            WebConfiguration.load(config.web.config_file)
+    except ConfigError as exc:
+        return exc.problems
+    return []
 
 
 async def probe(config: Config) -> list[Finding]:

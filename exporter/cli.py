@@ -61,6 +61,10 @@ WebConfigFile = Annotated[
     Path | None,
     typer.Option("--web.config.file", metavar="FILE", help="TLS and users, instead of web.config_file."),
 ]
+SystemdSocket = Annotated[
+    bool,
+    typer.Option("--web.systemd-socket", help="Serve the sockets that systemd passes, not web.listen."),
+]
 LogLevel = Annotated[
     str | None, typer.Option("--log.level", metavar="LEVEL", help="debug, info, warning or error.")
 ]
@@ -84,6 +88,7 @@ def run(
     config: ConfigFile,
     listen: Listen = None,
     web_config_file: WebConfigFile = None,
+    systemd_socket: SystemdSocket = False,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -96,7 +101,7 @@ def run(
         log_level=log_level,
         log_format=log_format,
     )
-    _finish(service.run_exporter(read(), read, _say_listening))
+    _finish(service.run_exporter(read(), read, _say_listening, systemd_socket=systemd_socket))
 
 
 @app.command(name="demo")
@@ -135,9 +140,9 @@ def check_command(
 ) -> None:
     """Validate FILE, and with --online that the API answers every target."""
     read = _load(config)
-    problems = read.secret_problems()
+    problems = [f"{config}: {problem}" for problem in read.secret_problems()] + check.web_problems(read)
     if problems:
-        raise ConfigError([f"{config}: {problem}" for problem in problems])
+        raise ConfigError(problems)
     typer.echo(f"{config}: valid, {len(read.targets())} targets in {len(read.projects)} projects")
     if online:
         findings = _finish(check.probe(read))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
@@ -104,8 +105,11 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class CounterValue:
+    """One counter series; `created_ms` is when it began to count, None where that is not known."""
+
     value: int = 0
     exemplar: Exemplar | None = None
+    created_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +118,15 @@ class HistogramValue:
     One histogram series.
 
     Shape: `counts` has one number per bound and a last one for +Inf, each bucket by itself (not cumulative);
-    `exemplars` the same length. Units: `bounds` in seconds, `sum_ms` in milliseconds, exact.
+    `exemplars` the same length; `created_ms` as for a counter. Units: `bounds` in seconds, `sum_ms` in
+    milliseconds, exact.
     """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     sum_ms: int = 0
     exemplars: tuple[Exemplar | None, ...] = ()
+    created_ms: int | None = None
 
     @classmethod
     def empty(cls, bounds: tuple[float, ...]) -> HistogramValue:
@@ -174,11 +180,20 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why the last poll failed, for the status page."""
+    """
+    Why the last poll failed, for the status page.
+
+    Shape: `since_ms` is when the polls began to fail; `status` (0 where no answer came), `code`, `url` and
+    `request_id` as errors.ApiError has them, "" where they do not apply.
+    """
 
     reason: Reason
     message: str
     since_ms: int
+    status: int = 0
+    code: str = ""
+    url: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,18 +201,21 @@ class PollStatus:
     """
     How a target's polling goes, by our own clock.
 
-    Shape: `up` is None before the first poll has ended; `failures` and `full_syncs` by reason, zero-filled.
+    Shape: `up` is None before the first poll has ended, at `last_poll_ms`; `failures` and `full_syncs` by
+    reason, zero-filled. `began_ms` is when the counts began.
     """
 
     up: bool | None = None
     duration_seconds: float | None = None
     requests: int | None = None
+    last_poll_ms: int | None = None
     last_success_ms: int | None = None
     polls: int = 0
     skipped: int = 0
     failures: Mapping[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     full_syncs: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(FULL_SYNC_REASONS, 0))
     error: Fault | None = None
+    began_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -209,15 +227,32 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerFacts:
+    """
+    What there is to tell of a ledger.
+
+    Shape: `location` is a file's absolute path, a URL without password, or "" in memory; `schema_version` and
+    `size_bytes` are None where this process does not know them.
+    """
+
+    kind: Literal["sqlite", "memory", "postgresql"]
+    location: str
+    schema_version: int | None
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class TargetSnapshot:
     """
     What is published of one target.
 
     Shape: `totals` is None until the first complete poll or the restoring from the ledger; `stale` drops the
-    gauges (a target that has failed for longer than `metrics.max_age`), counters and histograms stay.
+    gauges (a target that has failed for longer than `metrics.max_age`), counters and histograms stay;
+    `created_series` has the beginning of every counter shown.
     """
 
     target: Target
     totals: Totals | None
     poll: PollStatus
     stale: bool = False
+    created_series: bool = False

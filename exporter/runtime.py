@@ -21,11 +21,13 @@ from exporter.config import Config
 from exporter.errors import ConfigError, LedgerError
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
+from exporter.ledger.facts import ledger_facts
 from exporter.ledger.protocol import CountingRules, Ledger
 from exporter.model import PollStatus, Progress, Target, TargetKey, TargetSnapshot
 from exporter.sync.planner import Schedule
 from exporter.sync.poller import Poller, Rhythm, Watcher
 from exporter.sync.reading import PollRules
+from exporter.web.status import About, CredentialsStatus, ReloadStatus
 
 # A poll that is under way at the end has this long to be recorded; it is lost otherwise, and nothing with it.
 _GRACE_SECONDS = 3.0
@@ -58,6 +60,8 @@ class Runtime:
         watcher: Watcher | None = None,
     ) -> None:
         self._config = config
+        self._started_ms = _now_ms()
+        self._reload = ReloadStatus(True, self._started_ms)
         self._load = load
         self._ledger = ledger
         self._access = access
@@ -85,6 +89,30 @@ class Runtime:
     def progress(self) -> Mapping[TargetKey, Progress]:
         pollers = {key: running.poller.progress for key, running in self._running.items()}
         return {key: progress for key, progress in pollers.items() if progress is not None}
+
+    async def about(self) -> About:
+        return About(
+            started_ms=self._started_ms,
+            interval_seconds=self._config.poll.interval_seconds,
+            polling_since_ms=self._polling_since_ms(),
+            clock_skews=self._instruments.clock_skews(),
+            credentials=self._credentials(),
+            # In a thread: what stats a file waits for its disk.
+            ledger=await asyncio.to_thread(ledger_facts, self._config.ledger.url),
+            reload=self._reload,
+            config=self.config,
+        )
+
+    def _polling_since_ms(self) -> dict[TargetKey, int]:
+        began = {key: running.poller.polling_since_ms for key, running in self._running.items()}
+        return {key: since_ms for key, since_ms in began.items() if since_ms is not None}
+
+    def _credentials(self) -> tuple[CredentialsStatus, ...]:
+        expiries = self._instruments.expiries()
+        return tuple(
+            CredentialsStatus(name, settings.type, round(expiries[name] * 1000) if name in expiries else None)
+            for name, settings in self._config.credentials.items()
+        )
 
     def ready(self) -> list[str]:
         published = {shown.target.key for shown in self._publisher.shown if shown.totals is not None}
@@ -131,11 +159,13 @@ class Runtime:
                 _check_fixed(self._config, config)
             except ConfigError as exc:
                 self._instruments.reload_result(ok=False, timestamp_seconds=time.time())
+                self._reload = ReloadStatus(False, _now_ms(), tuple(exc.problems))
                 self._publisher.refresh()
                 structlog.get_logger().error("configuration not reloaded", error=str(exc))
                 raise
             await self._apply(config)
             self._instruments.reload_result(ok=True, timestamp_seconds=time.time())
+            self._reload = ReloadStatus(True, _now_ms())
             self._publisher.refresh()
             structlog.get_logger().info("configuration reloaded", targets=len(self._running))
 
@@ -160,6 +190,7 @@ class Runtime:
     async def _apply(self, config: Config) -> None:
         """Move to a configuration, from the one before or, at the start, from nothing."""
         log.configure(config.log.level, config.log.format)
+        self._instruments.show_created(config.metrics.created_series)
         before, access = self._config, self._access.succeed(config)
         wanted = {target.key: target for target in config.targets()}
         leaving = [
@@ -214,6 +245,7 @@ class Runtime:
             poll_rules(config),
             Rhythm(config.poll.interval_seconds, config.metrics.max_age_seconds),
             status=status,
+            created_series=config.metrics.created_series,
             watcher=self._watcher,
         )
 
@@ -226,6 +258,10 @@ class Runtime:
             self._instruments.add_project(name)
         for name in before.credentials.keys() - now.credentials.keys():
             self._instruments.forget_credentials(name)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def poll_rules(config: Config) -> PollRules:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,6 @@ from rich.console import Console
 from exporter import __version__, log
 from exporter.access import Access
 from exporter.config import Config
-from exporter.errors import ConfigError
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.ledger.opening import open_ledger
@@ -23,7 +24,15 @@ from exporter.octopus.transport import open_session
 from exporter.runtime import Runtime
 from exporter.watching import watching
 from exporter.web.app import create_app
-from exporter.web.server import serve
+from exporter.web.serving import serving
+from exporter.web.toolkit import WebConfiguration
+
+# How long a thread that computes (rendering, the ledger) may keep the event loop waiting for the interpreter.
+# Python's own 5 ms come up at each call on a socket, and a poll has many.
+_SWITCH_SECONDS = 0.0005
+# A collection of the oldest generation looks at all that is published: some 50 ms at 100,000 series. What a
+# poll leaves behind goes without it.
+_COLLECTIONS_UP_TO_THE_OLDEST = 1000
 
 
 class ForcedStop(Exception):
@@ -46,8 +55,6 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
     Raises: StartError (the ledger cannot be used).
     """
     log.configure(config.log.level, config.log.format)
-    if config.web.config_file is not None:
-        raise ConfigError([f"web.config_file: {config.web.config_file}: TLS and users are not supported yet"])
     ledger = await open_ledger(config.ledger.url)
     try:
         async with open_session() as session:
@@ -70,24 +77,36 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
 
 
 async def run_exporter(
-    config: Config, load: Callable[[], Config], announce: Callable[[tuple[int, ...]], None]
+    config: Config,
+    load: Callable[[], Config],
+    announce: Callable[[tuple[int, ...]], None],
+    *,
+    systemd_socket: bool = False,
 ) -> None:
     """
     Poll and serve until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 
-    Shape: `announce` is told the ports once they are served. Raises: StartError; ForcedStop.
+    Shape: `announce` is told the ports once they are served. Raises: ConfigError; StartError; ForcedStop.
     """
-    stop = asyncio.Event()
+    spare_event_loop()
+    file, stop = config.web.config_file, asyncio.Event()
+    web = None if file is None else await asyncio.to_thread(WebConfiguration.load, file)
     with handled_signals(stop):
         async with assemble(config, load) as parts:
-            server = await serve(create_app(parts.runtime, parts.publisher), config.web.listen)
-            try:
-                announce(server.ports)
+            app = create_app(parts.runtime, parts.publisher)
+            # It is closed last, so that the end of the polling can still be scraped.
+            async with serving(app, config.web, web, systemd_socket=systemd_socket) as ports:
+                announce(ports)
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.runtime.want_reload)
                 await parts.runtime.run(stop)
-            finally:
-                # Last, so that the end of the polling can still be scraped.
-                await server.close()
+
+
+def spare_event_loop() -> None:
+    """Keep what else this process does from holding the event loop up."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.freeze()
+    youngest, middle, _ = gc.get_threshold()
+    gc.set_threshold(youngest, middle, _COLLECTIONS_UP_TO_THE_OLDEST)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ _text = st.text(
 _count = st.integers(0, 2**53)
 _ms = st.integers(0, 4_102_444_800_000)
 _exemplar = st.none() | st.builds(Exemplar, job_id=st.integers(1, 2**63), value=st.floats(0, 1e9), at_ms=_ms)
-_counter = st.builds(CounterValue, _count, _exemplar)
+_counter = st.builds(CounterValue, _count, _exemplar, st.none() | _ms)
 
 
 @st.composite
@@ -81,7 +81,8 @@ def _histograms(draw: st.DrawFn) -> HistogramValue:
     size = len(bounds) + 1
     counts = draw(st.lists(st.integers(0, 2**40), min_size=size, max_size=size))
     exemplars = draw(st.just([]) | st.lists(_exemplar, min_size=size, max_size=size))
-    return HistogramValue(tuple(bounds), tuple(counts), draw(_count), tuple(exemplars))
+    created_ms = draw(st.none() | _ms)
+    return HistogramValue(tuple(bounds), tuple(counts), draw(_count), tuple(exemplars), created_ms)
 
 
 def _by(*keys: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[str, ...]]:
@@ -111,6 +112,7 @@ _polls = st.builds(
     polls=_count,
     failures=st.fixed_dictionaries(dict.fromkeys(REASONS, _count)),
     error=st.none() | st.builds(Fault, st.sampled_from(REASONS), _text, _ms),
+    began_ms=st.none() | _ms,
 )
 _targets = st.builds(
     Target,
@@ -125,7 +127,7 @@ _targets = st.builds(
     credentials=st.just("default"),
 )
 snapshots = st.lists(
-    st.builds(TargetSnapshot, _targets, st.none() | _totals, _polls, st.booleans()),
+    st.builds(TargetSnapshot, _targets, st.none() | _totals, _polls, st.booleans(), st.booleans()),
     max_size=3,
     unique_by=lambda snapshot: (snapshot.target.project, snapshot.target.workspace),
 )

@@ -118,7 +118,10 @@ async def test_a_server_that_keeps_its_word_is_asked_for_changes_only(scene: Sce
         ({"arrays": "first"}, {"statuses": "single"}),
         ({"arrays": "refuses"}, {"statuses": "single"}),
     ],
-    ids=str,
+    ids=[
+        *("no statuses", "no start_time", "no id", "nothing at all"),
+        *("comma-separated", "the first value", "one value"),
+    ],
 )
 @pytest.mark.parametrize("gives_total", [True, False])
 async def test_a_quirk_is_found_out_and_lived_with(

@@ -33,6 +33,7 @@ CORE = (
     "exporter.exposition.families",
     "exporter.exposition.render",
     "exporter.exposition.samples",
+    "exporter.exposition.selection",
 )
 # The core may take these and its own modules, and nothing else: no clock, no I/O, no event loop, no log.
 PURE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,10 +13,10 @@ from exporter.config import LedgerUrl
 from exporter.errors import LedgerError, StartError
 from exporter.ledger.opening import open_ledger
 from exporter.ledger.protocol import Listed, Origin
-from exporter.ledger.schema import STAGING
+from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.ledger.staging import _COUNT_TERMINAL, _LISTED_IN_FLIGHT, _LISTED_TERMINAL
-from exporter.model import JOB_TYPES, STATUSES, TERMINAL_STATUSES, Target, Totals
+from exporter.model import JOB_TYPES, STATUSES, TERMINAL_STATUSES, CounterValue, Target, Totals
 from exporter.sync.poll import Poll
 from exporter.sync.reading import PollRules
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
@@ -338,6 +339,32 @@ async def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="not a ledger of octopus-exporter"):
         await opened(path)
     assert path.read_bytes() == content
+
+
+async def test_a_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    old = sqlite3.connect(path)
+    old.executescript(MIGRATIONS[0])
+    old.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1")
+    old.execute(
+        """
+        INSERT INTO targets (project, project_id, workspace, commits, committed_ms, baselines, shown_types)
+        VALUES ('perception', 'p1', '0', 3, 900000, '{"*": 500000}', ?)
+        """,
+        (json.dumps(JOB_TYPES),),
+    )
+    old.execute("INSERT INTO counters VALUES (1, 'completed', ?, ?, '', 0, 5, NULL)", FAILED)
+    old.commit()
+    old.close()
+    scene = Scene(await SqliteLedger.open(path))
+    restored = await scene.ledger.restore(scene.target, scene.rules.counting)
+    assert restored is not None
+    assert restored.completed[FAILED] == CounterValue(5)
+    assert restored.created[TYPE] == CounterValue(0, created_ms=900_000)
+    scene.run_job(1)
+    totals = await scene.poll()
+    assert (totals.completed[FAILED].value, totals.created[TYPE].value) == (6, 1)
+    await scene.ledger.close()
 
 
 async def test_a_ledger_from_a_newer_version_is_left_alone(tmp_path: Path) -> None:

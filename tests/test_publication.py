@@ -3,15 +3,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from exporter.exposition import publication
 from exporter.exposition.publication import Publisher
-from exporter.exposition.render import TargetParts, render_target
-from exporter.model import TargetSnapshot
-from tests.snapshots import named
+from exporter.exposition.render import Bodies, TargetParts, render_target
+from exporter.model import CounterValue, HistogramValue, TargetSnapshot
+from tests.snapshots import TOTALS, named
 
 
 class Instrument:
@@ -41,15 +43,28 @@ def instrument() -> Instrument:
 @pytest.fixture
 def idle(instrument: Instrument) -> Publisher:
     """A publisher that does not run."""
-    return Publisher(instrument)
+    return Publisher(instrument, rest_seconds=0.05)
+
+
+@asynccontextmanager
+async def running(publisher: Publisher) -> AsyncIterator[Publisher]:
+    task = asyncio.create_task(publisher.run())
+    yield publisher
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
 async def publisher(idle: Publisher) -> AsyncIterator[Publisher]:
-    running = asyncio.create_task(idle.run())
-    yield idle
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with running(idle):
+        yield idle
+
+
+@pytest.fixture
+async def resting(instrument: Instrument) -> AsyncIterator[Publisher]:
+    """A publisher that rests for an hour after each round, unless something hurries it."""
+    async with running(Publisher(instrument, rest_seconds=3600)) as publisher:
+        yield publisher
 
 
 @pytest.fixture
@@ -57,9 +72,9 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The projects that are rendered, in order."""
     projects: list[str] = []
 
-    def render(snapshot: TargetSnapshot) -> TargetParts:
+    def render(snapshot: TargetSnapshot, before: TargetParts | None = None) -> TargetParts:
         projects.append(snapshot.target.project)
-        return render_target(snapshot)
+        return render_target(snapshot, before)
 
     monkeypatch.setattr(publication, "render_target", render)
     return projects
@@ -128,14 +143,14 @@ async def test_a_round_under_way_shows_the_last_one_and_what_comes_meanwhile_sha
     instrument.gate.clear()
     publisher.publish(named("b"))
     await asyncio.to_thread(instrument.entered.wait, 10)
-    for project in ("c", "d", "d"):
+    for project in ("c", "a", "a"):
         publisher.publish(named(project))
         await asyncio.sleep(0)
     assert publisher.bodies is before
     instrument.gate.set()
     await publisher.flush()
-    assert rendered == ["a", "b", "c", "d"]
-    assert 'octopus_up{project="d",workspace="0"} 1' in shown(publisher)
+    assert rendered == ["a", "b", "a", "c"]
+    assert 'octopus_up{project="c",workspace="0"} 1' in shown(publisher)
 
 
 async def test_a_rendering_that_fails_ends_the_loop_and_keeps_what_is_shown(
@@ -174,3 +189,117 @@ async def test_a_snapshot_is_shown_once_it_can_be_scraped(
     instrument.gate.set()
     await publisher.flush()
     assert [snapshot.target.project for snapshot in publisher.shown] == ["early"]
+
+
+def failed(code: str, times: int, project: str = "a") -> TargetSnapshot:
+    """A snapshot with a series of its own for an error code."""
+    key = ("FRAME_EXTRACT", "RUN_FAILED", code)
+    return named(project, totals=replace(TOTALS, failures={**TOTALS.failures, key: CounterValue(times)}))
+
+
+def failures(publisher: Publisher, code: str) -> list[str]:
+    """The values shown of that series."""
+    lines = [line for line in shown(publisher).splitlines() if f'msg_code="{code}"' in line]
+    return [line.split()[-1] for line in lines]
+
+
+async def next_round(publisher: Publisher, before: Bodies) -> Bodies:
+    """Wait until something else is shown."""
+    async with asyncio.timeout(20):
+        while publisher.bodies is before:
+            await asyncio.sleep(0.002)
+    return publisher.bodies
+
+
+async def test_a_new_series_is_shown_at_0_before_it_rises_however_soon_the_next_poll_is(
+    publisher: Publisher, instrument: Instrument
+) -> None:
+    """Contract, rule 2: else Prometheus would not see it rise."""
+    publisher.publish(failed("E1", 3))
+    await publisher.flush()
+    bodies, seen = publisher.bodies, []
+    instrument.entered.clear()
+    instrument.gate.clear()
+    publisher.publish(failed("E1", 3, "b"))
+    await asyncio.to_thread(instrument.entered.wait, 10)  # so that a round is under way
+    for snapshot in (failed("E2", 0), failed("E2", 4), failed("E2", 5)):
+        publisher.publish(snapshot)
+    instrument.gate.set()
+    for _ in range(3):
+        bodies = await next_round(publisher, bodies)
+        seen.append(failures(publisher, "E2"))
+    assert seen == [[], ["0"], ["5"]]
+
+
+async def test_changed_buckets_are_shown_at_0_before_they_rise(publisher: Publisher) -> None:
+    def of_bounds(bounds: tuple[float, ...], count: int) -> TargetSnapshot:
+        value = HistogramValue(bounds, (count, *(0 for _ in bounds)))
+        return named("a", totals=replace(TOTALS, submitting={"FRAME_EXTRACT": value}))
+
+    publisher.publish(of_bounds((1.0, 60.0), 7))
+    await publisher.flush()
+    bodies = publisher.bodies
+    for snapshot in (of_bounds((1.0, 90.0), 0), of_bounds((1.0, 90.0), 2)):
+        publisher.publish(snapshot)
+    bodies = await next_round(publisher, bodies)
+    assert 'le="90.0"} 0\n' in shown(publisher)
+    await next_round(publisher, bodies)
+    assert 'le="90.0"} 2\n' in shown(publisher)
+
+
+async def test_restored_counters_are_shown_before_what_the_first_poll_adds(
+    idle: Publisher,
+) -> None:
+    """One that was born at the last commit is restored at 0, and must be seen there."""
+    before = idle.bodies
+    for snapshot in (named("a", totals=None), failed("E1", 0), failed("E1", 2)):
+        idle.publish(snapshot)
+    async with running(idle):
+        await next_round(idle, before)
+        assert failures(idle, "E1") == ["0"]
+        await idle.flush()
+        assert failures(idle, "E1") == ["2"]
+
+
+async def test_rounds_rest_once_everything_has_been_shown(resting: Publisher) -> None:
+    resting.publish(failed("E1", 1))
+    await resting.flush()
+    before = resting.bodies
+    resting.publish(failed("E1", 2))
+    await asyncio.sleep(0.2)
+    assert resting.bodies is before
+    await resting.flush()
+    assert failures(resting, "E1") == ["2"]
+
+
+async def test_what_is_shown_for_the_first_time_does_not_wait_for_a_rest_to_end(
+    resting: Publisher,
+) -> None:
+    """Readiness waits for it."""
+    bodies = resting.bodies
+    resting.publish(named("a"))
+    resting.publish(named("b", totals=None))
+    bodies = await next_round(resting, bodies)
+    resting.publish(named("b"))
+    await next_round(resting, bodies)
+    assert {snapshot.target.project for snapshot in resting.shown if snapshot.totals} == {"a", "b"}
+
+
+@pytest.mark.parametrize("what", ["withdraw", "refresh"])
+async def test_what_a_reload_changes_does_not_wait_for_a_rest_to_end(resting: Publisher, what: str) -> None:
+    resting.publish(named("a"))
+    await resting.flush()
+    bodies = resting.bodies
+    if what == "withdraw":
+        resting.withdraw(named("a").target.key)
+    else:
+        resting.refresh()
+    await next_round(resting, bodies)
+    assert ('project="a"' in shown(resting)) == (what == "refresh")
+
+
+def test_once_shows_the_last_of_what_was_published(idle: Publisher) -> None:
+    for snapshot in (named("a", totals=None), failed("E1", 0), failed("E1", 2)):
+        idle.publish(snapshot)
+    idle.render_now()
+    assert failures(idle, "E1") == ["2"]

@@ -39,7 +39,7 @@ def text_of(*published: TargetSnapshot) -> str:
 
 
 def openmetrics_of(*published: TargetSnapshot) -> str:
-    return rendered(*published).openmetrics.with_tail(EOF).decode()
+    return (rendered(*published).openmetrics.plain + EOF).decode()
 
 
 def lines(text: str, family: str) -> list[str]:
@@ -61,19 +61,24 @@ class Oracle:
     def _add(self, snapshot: TargetSnapshot) -> None:
         at = (snapshot.target.project, snapshot.target.workspace)
         poll, totals = snapshot.poll, snapshot.totals
+        self._created = snapshot.created_series
         for family, value in (
             (f.UP, None if poll.up is None else float(poll.up)),
             (f.POLL_DURATION, poll.duration_seconds),
             (f.POLL_LAST_SUCCESS, _seconds(poll.last_success_ms)),
             (f.POLL_REQUESTS, poll.requests),
-            (f.POLLS, poll.polls),
-            (f.POLLS_SKIPPED, poll.skipped),
             (f.AUDIT_LAST, _seconds(totals.last_audit_ms) if totals else None),
         ):
             if value is not None:
                 self._metrics[family.name].add_metric(at, value)  # type: ignore[attr-defined]
-        self._values(f.POLL_FAILURES, at, poll.failures)
-        self._values(f.LEDGER_FULL_SYNCS, at, poll.full_syncs)
+        for family, counts in (
+            (f.POLLS, {(): poll.polls}),
+            (f.POLLS_SKIPPED, {(): poll.skipped}),
+            (f.POLL_FAILURES, poll.failures),
+            (f.LEDGER_FULL_SYNCS, poll.full_syncs),
+        ):
+            values = {key: CounterValue(count, None, poll.began_ms) for key, count in counts.items()}
+            self._counters(family, at, values)
         if totals is None:
             return
         self._values(f.API_FILTER_WORKS, at, {name: int(works) for name, works in totals.filters.items()})
@@ -102,14 +107,24 @@ class Oracle:
     def _counters(self, family, at, values: dict[object, CounterValue]) -> None:
         for key, value in values.items():
             exemplar = _exemplar(value.exemplar) if family is f.JOB_FAILURES else None
-            self._metrics[family.name].add_metric((*at, *_key(key)), value.value, exemplar=exemplar)
+            self._metrics[family.name].add_metric(
+                (*at, *_key(key)), value.value, self._birth(value), exemplar=exemplar
+            )
 
     def _histograms(self, family, at, values: dict[object, HistogramValue]) -> None:
         for key, value in values.items():
             bounds = [floatToGoString(bound) for bound in (*value.bounds, float("inf"))]
             exemplars = [_exemplar(exemplar) for exemplar in value.exemplars] or [None] * len(bounds)
             buckets = list(zip(bounds, accumulate(value.counts), exemplars, strict=True))
-            self._metrics[family.name].add_metric((*at, *_key(key)), buckets, value.sum_ms / 1000)
+            metric, labels = self._metrics[family.name], (*at, *_key(key))
+            metric.add_metric(labels, buckets, value.sum_ms / 1000)
+            if (created := self._birth(value)) is not None:
+                metric.add_sample(
+                    f"{metric.name}_created", dict(zip(family.labels, labels, strict=True)), created
+                )
+
+    def _birth(self, value: CounterValue | HistogramValue) -> float | None:
+        return _seconds(value.created_ms) if self._created else None
 
 
 def _metric(family: Family) -> Metric:
@@ -164,7 +179,38 @@ def test_openmetrics_says_what_the_client_library_would_say(published: list[Targ
 @thoroughly
 def test_families_are_contiguous_and_have_one_header_each(published: list[TargetSnapshot]) -> None:
     names = [line.split()[2] for line in text_of(*published).split("\n") if line.startswith("# TYPE ")]
-    assert names == [family.name for family in TARGET_FAMILIES]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not _is_births(name)] == [family.name for family in TARGET_FAMILIES]
+
+
+def _is_births(name: str) -> bool:
+    return any(name == f"{family.openmetrics_name}_created" for family in TARGET_FAMILIES)
+
+
+@given(snapshots, snapshots)
+@settings(thoroughly, max_examples=20)
+def test_what_is_used_again_is_what_would_be_rendered(
+    before: list[TargetSnapshot], now: list[TargetSnapshot]
+) -> None:
+    """Parts of the target, some of which look the same, and runs of the bodies."""
+    known = {snapshot.target: render_target(snapshot) for snapshot in before}
+    halves = [replace(old, poll=new.poll) for old, new in zip(before, now, strict=False)]
+    for published in (now, halves):
+        parts = [render_target(snapshot, known.get(snapshot.target)) for snapshot in published]
+        again = join(parts, before=join(known.values()))
+        assert again.text.plain == rendered(*published).text.plain
+        assert b"".join(again.openmetrics.gzip_with_tail(EOF)) == b"".join(
+            rendered(*published).openmetrics.gzip_with_tail(EOF)
+        )
+
+
+def test_only_the_families_that_changed_are_rendered_again() -> None:
+    before = render_target(SNAPSHOT)
+    now = replace(TOTALS, created={"FRAME_EXTRACT": CounterValue(8)})
+    after = render_target(replace(SNAPSHOT, totals=now), before)
+    assert [family.name for family in after.parts if after.parts[family] is not before.parts[family]] == [
+        "octopus_jobs_created_total"
+    ]
 
 
 def test_a_gauge_in_text() -> None:
@@ -200,6 +246,35 @@ def test_a_counter_family_is_named_without_total_in_openmetrics_only() -> None:
 def test_text_has_no_exemplars() -> None:
     assert 'job_id="' not in text_of(SNAPSHOT)
     assert openmetrics_of(SNAPSHOT).count('# {job_id="42"}') == 4
+
+
+WITH_BIRTHS = replace(
+    SNAPSHOT,
+    totals=replace(
+        TOTALS,
+        created={"FRAME_EXTRACT": CounterValue(7, None, 1_690_000_000_500)},
+        submitting={
+            kind: replace(value, created_ms=1_690_000_000_500) for kind, value in TOTALS.submitting.items()
+        },
+    ),
+    created_series=True,
+)
+
+
+def test_births_are_in_the_family_in_openmetrics_and_a_gauge_in_text() -> None:
+    labels = 'project="perception",workspace="0",job_type="FRAME_EXTRACT"'
+    born = f"octopus_jobs_created_created{{{labels}}} 1690000000.5"
+    assert f"octopus_jobs_created_total{{{labels}}} 7\n{born}\n# HELP" in openmetrics_of(WITH_BIRTHS)
+    assert f"# TYPE octopus_jobs_created_created gauge\n{born}\n# HELP" in text_of(WITH_BIRTHS)
+    family = "octopus_job_submitting_duration_seconds"
+    assert f"{family}_sum{{{labels}}} 61.001\n{family}_created{{{labels}}} " in openmetrics_of(WITH_BIRTHS)
+
+
+def test_there_are_no_births_unless_they_are_asked_for() -> None:
+    silent = replace(WITH_BIRTHS, created_series=False)
+    assert "169000" not in text_of(silent) + openmetrics_of(silent)
+    again = join([render_target(silent, render_target(WITH_BIRTHS))])
+    assert b"169000" not in again.text.plain + again.openmetrics.plain
 
 
 def test_bounds_are_written_as_the_client_library_writes_them() -> None:
@@ -247,8 +322,9 @@ def test_promtool_has_nothing_to_say() -> None:
     instruments = Instruments(CollectorRegistry(), "1.2.3")
     instruments.add_project("perception")
     instruments.request("perception", "200", 0.2)
-    bodies = join([render_target(SNAPSHOT), render_target(named("other"))], render_collector(instruments))
-    exposition = bodies.text.with_tail(ProcessMetrics().tail(Format.TEXT))
+    targets = [render_target(snapshot) for snapshot in (WITH_BIRTHS, named("other"))]
+    bodies = join(targets, render_collector(instruments))
+    exposition = bodies.text.plain + ProcessMetrics().tail(Format.TEXT)
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=exposition, capture_output=True, check=False
     )

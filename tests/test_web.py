@@ -6,8 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import ClientSession, web
@@ -20,15 +19,17 @@ from exporter.config import ListenAddress
 from exporter.errors import ConfigError, StartError
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
-from exporter.model import Fault, PollStatus, Progress, TargetKey, TargetSnapshot
+from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
-from exporter.web.page import age
 from exporter.web.server import Server, serve
-from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named
+from exporter.web.status import About
+from tests.snapshots import SNAPSHOT, TOTALS, named
+from tests.status_states import ABOUT
 
 Client = TestClient[web.Request, web.Application]
 NOW_MS = 1_700_000_061_000
-PAGES = ["/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready", "/static/status.css"]
+STATIC = ["/static/status.css", "/static/status.js", "/static/icon.svg"]
+PAGES = ["/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready", *STATIC]
 
 
 class FakeExporter:
@@ -36,7 +37,6 @@ class FakeExporter:
 
     def __init__(self) -> None:
         self.lifecycle_enabled = False
-        self.config: Mapping[str, object] = {"credentials": {"default": {"password": "<secret>"}}}
         self.shown = [SNAPSHOT]
         self.reading: dict[TargetKey, Progress] = {}
         self.missing: list[str] = []
@@ -51,6 +51,9 @@ class FakeExporter:
 
     def progress(self) -> dict[TargetKey, Progress]:
         return self.reading
+
+    async def about(self) -> About:
+        return ABOUT
 
     async def reload(self) -> None:
         self.reloads += 1
@@ -243,67 +246,6 @@ async def test_status_as_json(client: Client) -> None:
     assert target["failures"]["auth"] == 0
 
 
-async def test_the_page_shows_every_target(client: Client, exporter: FakeExporter) -> None:
-    fault = Fault("auth", "token expired", NOW_MS - 5000)
-    failing = replace(POLL, up=False, error=fault, requests=None)
-    exporter.shown = [
-        SNAPSHOT,
-        named("mapping", "7", poll=failing, stale=True),
-        TargetSnapshot(replace(TARGET, project="newcomer"), None, PollStatus()),
-    ]
-    exporter.missing = ["newcomer/0: not polled yet"]
-    page = await (await client.get("/")).text()
-    for words in (
-        "perception",
-        'href="/metrics"',
-        ">up<",
-        "1 min ago",
-        "down: auth",
-        "token expired",
-        "stale",
-        "waiting for the first poll",
-        "newcomer/0: not polled yet",
-        "FRAME_EXTRACT",
-    ):
-        assert words in page
-    assert page.startswith("<!doctype html>")
-
-
-async def test_the_page_escapes_what_the_api_says(client: Client) -> None:
-    page = await (await client.get("/")).text()
-    assert "&lt;b&gt;out of memory&lt;/b&gt;" in page
-    assert "<b>" not in page
-    assert "&lt;secret&gt;" in page
-
-
-async def test_the_page_has_a_column_for_an_unknown_status(client: Client, exporter: FakeExporter) -> None:
-    jobs = {**TOTALS.jobs, ("FRAME_EXTRACT", "PONDERING"): 5}
-    exporter.shown = [replace(SNAPSHOT, totals=replace(TOTALS, jobs=jobs))]
-    page = await (await client.get("/")).text()
-    assert ">PONDERING</th>" in page
-    assert "<td>5</td>" in page
-
-
-async def test_the_page_without_targets(client: Client, exporter: FakeExporter) -> None:
-    exporter.shown = []
-    assert "No targets." in await (await client.get("/")).text()
-
-
-@pytest.mark.parametrize(
-    ("ago_ms", "said"),
-    [
-        (-5, "0 s"),
-        (999, "0 s"),
-        (59_999, "59 s"),
-        (60_000, "1 min"),
-        (7_200_000, "2 h"),
-        (172_800_000, "2 d"),
-    ],
-)
-def test_an_age_is_told_in_its_largest_unit(ago_ms: int, said: str) -> None:
-    assert age(NOW_MS - ago_ms, NOW_MS) == said
-
-
 async def fetch(url: str) -> int:
     async with ClientSession() as session, session.get(url) as answer:
         return answer.status
@@ -384,10 +326,3 @@ async def test_nonsense_gets_a_400_and_leaves_no_traceback(
     await server.close()
     assert answer.startswith(b"HTTP/1.0 400 ")
     assert "Traceback" not in caplog.text
-
-
-async def test_a_long_listing_shows_how_far_it_is(client: Client, exporter: FakeExporter) -> None:
-    exporter.reading = {TARGET.key: Progress(rows=400, total=1_000)}
-    answer = await (await client.get("/api/v1/status")).json()
-    assert answer["targets"][0]["progress"] == {"rows": 400, "total": 1_000}
-    assert "listing everything: 400 of 1000 jobs" in await (await client.get("/")).text()

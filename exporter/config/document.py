@@ -68,9 +68,9 @@ class Document:
 
     def mark(self, location: Location) -> Mark:
         """Give the place of a value; of what is missing, the place of what it is missing from."""
-        while location not in self.marks:
+        while location and location not in self.marks:
             location = location[:-1]
-        return self.marks[location]
+        return self.marks.get(location, Mark(1, 1))
 
     def line(self, problem: Problem) -> str:
         """Write a problem as `file:line:column: path: message`."""
@@ -85,22 +85,38 @@ def read_document(file: Path) -> Document:
 
     Raises: ConfigError (no readable file of UTF-8, bad YAML, no mapping at the top).
     """
+    document = parse_document(file, _read(file), "a mapping with projects and credentials")
+    if document.tree is None:
+        raise ConfigError([f"{file}: is empty, expected a mapping with projects and credentials"])
+    return document
+
+
+def parse_document(file: Path, content: bytes, wanted: str) -> Document:
+    """
+    Make a document of what a YAML file holds.
+
+    Shape: `wanted` says what is expected at the top; the tree is a mapping, or None where there is nothing.
+    Raises: ConfigError (too large, no UTF-8, bad YAML, no mapping at the top).
+    """
     builder = _Builder(file)
-    node = _compose(file, _read(file))
+    node = _compose(file, _decode(file, content))
     tree = None if node is None else builder.build(node, ())
-    if not isinstance(tree, dict):
-        fault = "is empty" if tree is None else "is a list" if isinstance(tree, list) else "is a single value"
-        raise ConfigError([f"{file}: {fault}, expected a mapping with projects and credentials"])
+    if not isinstance(tree, dict | None):
+        fault = "is a list" if isinstance(tree, list) else "is a single value"
+        raise ConfigError([f"{file}: {fault}, expected {wanted}"])
     return Document(file, tree, builder.marks, tuple(builder.problems))
 
 
-def _read(file: Path) -> str:
+def _read(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
-            content = stream.read(_LARGEST_BYTES + 1)
+            return stream.read(_LARGEST_BYTES + 1)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "no file name"
         raise ConfigError([f"{file}: cannot be read ({reason}), expected a YAML file"]) from exc
+
+
+def _decode(file: Path, content: bytes) -> str:
     if len(content) > _LARGEST_BYTES:
         raise ConfigError([f"{file}: is larger than 1 MiB, expected a configuration"])
     try:

@@ -31,10 +31,11 @@ _M = TypeVar("_M", Counter, Gauge, Histogram)
 
 
 class Instruments:
-    """The self metrics: an ApiObserver, and a collector without `_created` series."""
+    """The self metrics: an ApiObserver, and a collector, without `_created` series unless told otherwise."""
 
     def __init__(self, registry: CollectorRegistry, version: str) -> None:
         self._registry = registry
+        self._created = False
         self._requests = self._make(Counter, f.API_REQUESTS)
         self._durations = Histogram(
             f.API_REQUEST_DURATION.name,
@@ -78,6 +79,14 @@ class Instruments:
         """A timer of the event loop ran this much late."""
         self._loop_lag.observe(seconds)
 
+    def expiries(self) -> dict[str, float]:
+        """Give when each credentials' token or key ends (Unix seconds), where that is known."""
+        return _by_label(self._credentials_expiry)
+
+    def clock_skews(self) -> dict[str, float]:
+        """Give each project's server's clock minus ours, in seconds, once it has answered."""
+        return _by_label(self._clock_skew)
+
     def add_project(self, project: str) -> None:
         """Let the project's known series begin at 0."""
         self._durations.labels(project)
@@ -99,10 +108,15 @@ class Instruments:
         if ok:
             self._reload_time.set(timestamp_seconds)
 
+    def show_created(self, wanted: bool) -> None:
+        """Show when each series began, or not."""
+        self._created = wanted
+
     def collect(self) -> Iterator[Metric]:
         for metric in self._registry.collect():
-            created = metric.name + "_created"
-            metric.samples = [sample for sample in metric.samples if sample.name != created]
+            if not self._created:
+                created = metric.name + "_created"
+                metric.samples = [sample for sample in metric.samples if sample.name != created]
             yield metric
 
 
@@ -119,6 +133,12 @@ class ProcessMetrics:
         if format_ is Format.TEXT:
             return generate_latest(self._registry)
         return _openmetrics(self._registry) + EOF
+
+
+def _by_label(gauge: Gauge) -> dict[str, float]:
+    """Give a gauge's values by its one label."""
+    (metric,) = gauge.collect()
+    return {label: sample.value for sample in metric.samples for label in sample.labels.values()}
 
 
 def render_collector(collector: Collector) -> Part:

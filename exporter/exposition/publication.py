@@ -1,60 +1,107 @@
 """
 From snapshots to the bytes a scrape is given: rendered when something is published, never at a scrape.
 
-A publication renders the one target it is about; the bodies are then put together by copying, in a thread,
-and replaced all at once. Publications that come meanwhile share the next round.
+A round renders what has changed of the targets that were published since the last one, puts the bodies
+together by copying, in a thread, and replaces them all at once. Rounds do not follow each other closely: with
+many targets there would be no end to them, and nobody scrapes so often.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 
 from prometheus_client.registry import Collector
 
 from exporter.exposition.instruments import render_collector
 from exporter.exposition.render import Bodies, TargetParts, join, render_target
-from exporter.model import TargetKey, TargetSnapshot
+from exporter.model import TargetKey, TargetSnapshot, Totals
 
 Snapshots = tuple[TargetSnapshot, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class _Rendered:
-    snapshot: TargetSnapshot
-    parts: TargetParts
+_REST_SECONDS = 0.5
+# Rendering takes a fifth of the time at most, and half of it while there is something to be shown at last.
+_REST_ROUNDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Round:
     """One rendering of everything: what of it can be used again, and what is shown."""
 
-    targets: Mapping[TargetKey, _Rendered]
+    targets: Mapping[TargetKey, TargetParts]
     bodies: Bodies
+
+
+class _Waiting:
+    """
+    The snapshots of one target that no round has taken yet.
+
+    The last one stands for those before it, but for one that brings new series: those are shown as they were
+    born, at 0, and rise with the snapshot after it (contract, rule 2). So that one has a round of its own.
+    """
+
+    def __init__(self, taken: TargetSnapshot | None = None) -> None:
+        self.taken = taken
+        self._queue: deque[TargetSnapshot] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether what waits is the first to tell of any jobs."""
+        has_totals = any(snapshot.totals is not None for snapshot in self._queue)
+        return has_totals and (self.taken is None or self.taken.totals is None)
+
+    def add(self, snapshot: TargetSnapshot) -> None:
+        if self._queue:
+            before = self._queue[-2] if len(self._queue) > 1 else self.taken
+            if not _brings_series(before, self._queue[-1]):
+                self._queue.pop()
+        self._queue.append(snapshot)
+
+    def take(self) -> TargetSnapshot | None:
+        """Give what to show next: the next one waiting, or what was shown before."""
+        if self._queue:
+            self.taken = self._queue.popleft()
+        return self.taken
+
+    def take_last(self) -> None:
+        """Skip all but the last."""
+        while self._queue:
+            self.taken = self._queue.popleft()
 
 
 class Publisher:
     """
     Keeps the last snapshot of every target and the bodies made of them.
 
-    Use it from one event loop; `run` is what renders. `instruments` are rendered anew in every round.
+    Use it from one event loop; `run` is what renders. `instruments` are rendered anew in every round. Units:
+    `rest_seconds` is the least time between two rounds that nobody waits for.
     """
 
-    def __init__(self, instruments: Collector) -> None:
+    def __init__(self, instruments: Collector, *, rest_seconds: float = _REST_SECONDS) -> None:
         self._instruments = instruments
+        self._rest_seconds = rest_seconds
         self._snapshots: dict[TargetKey, TargetSnapshot] = {}
+        self._waiting: dict[TargetKey, _Waiting] = {}
         self._wanted = 0
         self._shown = 0
+        self._flushed = 0
         self._turn = asyncio.Condition()
         self._changed = asyncio.Event()
-        self._round = _render((), {}, instruments)
+        self._hurry = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._round = _render((), None, instruments)
 
     @property
     def snapshots(self) -> Snapshots:
         """The last snapshot of every target, sorted by key."""
-        return tuple(self._snapshots[key] for key in sorted(self._snapshots, key=astuple))
+        return tuple(self._snapshots[key] for key in self._keys())
 
     @property
     def shown(self) -> Snapshots:
@@ -67,16 +114,27 @@ class Publisher:
 
     def publish(self, snapshot: TargetSnapshot) -> None:
         """Let this be what is known of its target."""
-        self._snapshots[snapshot.target.key] = snapshot
-        self.refresh()
+        key = snapshot.target.key
+        self._snapshots[key] = snapshot
+        waiting = self._waiting.setdefault(key, _Waiting())
+        waiting.add(snapshot)
+        if waiting.is_new:
+            self._hurry.set()
+        self._ask()
 
     def withdraw(self, key: TargetKey) -> None:
         """Drop a target that is no longer configured."""
         self._snapshots.pop(key, None)
+        self._waiting.pop(key, None)
         self.refresh()
 
     def refresh(self) -> None:
-        """Ask for a round though no target has changed: the instruments have."""
+        """Ask for a round at once though no target has changed: the instruments have."""
+        self._ask()
+        self._hurry.set()
+        self._urgent.set()
+
+    def _ask(self) -> None:
         self._wanted += 1
         self._changed.set()
 
@@ -84,46 +142,99 @@ class Publisher:
         """Render what is published, for as long as the task lives."""
         # Of its own, so that blocking work on the loop's shared threads cannot hold a publication up.
         renderer = ThreadPoolExecutor(1, "render")
+        loop = asyncio.get_running_loop()
         try:
             while True:
                 await self._changed.wait()
+                began = loop.time()
                 await self._render_in(renderer)
+                await self._rest(loop.time() - began)
         finally:
             renderer.shutdown(wait=False, cancel_futures=True)
 
     async def _render_in(self, renderer: ThreadPoolExecutor) -> None:
-        self._changed.clear()
-        wanted = self._wanted
+        for event in (self._changed, self._hurry, self._urgent):
+            event.clear()
+        wanted, snapshots = self._wanted, self._take()
+        unshown = any(self._waiting.values())
         loop = asyncio.get_running_loop()
-        known = self._round.targets
-        self._round = await loop.run_in_executor(renderer, _render, self.snapshots, known, self._instruments)
+        self._round = await loop.run_in_executor(renderer, _render, snapshots, self._round, self._instruments)
+        if unshown:
+            self._changed.set()
+            return
         async with self._turn:
             self._shown = wanted
             self._turn.notify_all()
 
+    def _take(self) -> Snapshots:
+        """Give what every target is to show in the next round."""
+        taken = (self._waiting[key].take() for key in self._keys())
+        return tuple(snapshot for snapshot in taken if snapshot is not None)
+
+    async def _rest(self, seconds: float) -> None:
+        """Let a round that took so long be followed by a rest, shorter where somebody waits for the next."""
+        if self._shown >= self._flushed:
+            await _unless(self._urgent, seconds)
+            await _unless(self._hurry, max(self._rest_seconds, _REST_ROUNDS * seconds) - seconds)
+
     async def flush(self) -> None:
         """Wait until all that is published so far is in `bodies`; `run` must be running."""
-        wanted = self._wanted
+        self._flushed = wanted = self._wanted
+        self._hurry.set()
+        self._urgent.set()
         async with self._turn:
             await self._turn.wait_for(lambda: self._shown >= wanted)
 
     def render_now(self) -> Bodies:
         """Render at once and in this thread, for a program that does not `run`."""
-        self._round = _render(self.snapshots, self._round.targets, self._instruments)
+        for waiting in self._waiting.values():
+            waiting.take_last()
+        self._round = _render(self._take(), self._round, self._instruments)
         self._shown = self._wanted
         self._changed.clear()
         return self.bodies
 
+    def _keys(self) -> list[TargetKey]:
+        return sorted(self._snapshots, key=lambda key: (key.project, key.project_id, key.workspace))
 
-def _render(snapshots: Snapshots, known: Mapping[TargetKey, _Rendered], instruments: Collector) -> _Round:
+
+async def _unless(event: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the event."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def _brings_series(before: TargetSnapshot | None, snapshot: TargetSnapshot) -> bool:
+    """Tell whether a snapshot has counters that the one before it had not."""
+    now, then = snapshot.totals, None if before is None else before.totals
+    if now is None or then is None:
+        return now is not then
+    return bool(
+        _bounds(now) != _bounds(then)
+        or now.created.keys() - then.created.keys()
+        or now.completed.keys() - then.completed.keys()
+        or now.failures.keys() - then.failures.keys()
+        or now.submitting.keys() - then.submitting.keys()
+        or now.running.keys() - then.running.keys()
+    )
+
+
+def _bounds(totals: Totals) -> list[tuple[float, ...]]:
+    """Give the histograms' bounds, which are the same in all series of a family."""
+    families = (totals.submitting.values(), totals.running.values())
+    return [value.bounds for values in families for value in list(values)[:1]]
+
+
+def _render(snapshots: Snapshots, before: _Round | None, instruments: Collector) -> _Round:
+    known, bodies = (before.targets, before.bodies) if before is not None else ({}, None)
     targets = {
         snapshot.target.key: _again(known.get(snapshot.target.key), snapshot) for snapshot in snapshots
     }
-    bodies = join((rendered.parts for rendered in targets.values()), render_collector(instruments))
-    return _Round(targets, bodies)
+    return _Round(targets, join(targets.values(), render_collector(instruments), before=bodies))
 
 
-def _again(known: _Rendered | None, snapshot: TargetSnapshot) -> _Rendered:
+def _again(known: TargetParts | None, snapshot: TargetSnapshot) -> TargetParts:
     if known is not None and known.snapshot is snapshot:
         return known
-    return _Rendered(snapshot, render_target(snapshot))
+    return render_target(snapshot, known)

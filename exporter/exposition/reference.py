@@ -26,6 +26,12 @@ nothing.
 In OpenMetrics a counter's family is named without `_total`, and `octopus_job_failures_total` and
 the buckets of both job histograms carry `{job_id="…"}` of the last job counted there as an
 exemplar; Prometheus keeps them with `--enable-feature=exemplar-storage`.
+
+With `metrics.created_series` each counter and histogram has a `_created` series beside it, the time it
+began to count from 0: within its family in OpenMetrics, a gauge of its own in the text format.
+
+`/metrics?name[]=octopus_jobs&name[]=octopus_up` shows these families only; the name of a sample, as
+`octopus_job_running_duration_seconds_sum`, shows only the samples of that name.
 """
 _PROCESS = """\
 ## The process

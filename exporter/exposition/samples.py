@@ -6,24 +6,29 @@ Units: milliseconds become seconds here, and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import accumulate, zip_longest
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from exporter.exposition import families as f
 from exporter.exposition.families import Family
-from exporter.model import CounterValue, Exemplar, HistogramValue, PollStatus, TargetSnapshot, Totals
+from exporter.model import CounterValue, Exemplar, HistogramValue, PollStatus, Target, TargetSnapshot, Totals
 
 _Key = TypeVar("_Key", bound=str | tuple[str, ...])
+_Labels = tuple[str, ...]
+
+CREATED = "_created"
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """
     One line of a family.
 
-    Shape: `labels` are the values for `Family.labels`; `suffix` and `le` as a histogram needs them.
+    Shape: `labels` are the values for `Family.labels`; `suffix` and `le` as a histogram needs them. A series'
+    birth is a line of its own, with CREATED for a suffix.
     """
 
     labels: tuple[str, ...]
@@ -33,98 +38,148 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     le: float | None = None
 
 
-Samples = Mapping[Family, list[Sample]]
-
-
-def of_target(snapshot: TargetSnapshot) -> Samples:
+@dataclass(frozen=True, slots=True)
+class Source:
     """
-    Turn a snapshot into samples, sorted by labels.
+    Where the samples of a family come from.
 
-    Shape: families without a sample may be missing. A stale snapshot has no gauges of jobs; what was
-    counted and how the polling goes stays.
+    Shape: `read` picks from a snapshot all that the family shows of it, None for nothing: what is equal looks
+    the same. `write` makes samples of that, sorted by labels, with project and workspace as `at`.
     """
-    target, totals = snapshot.target, snapshot.totals
-    at = (target.project, target.workspace)
-    samples = _poll(snapshot.poll, at)
-    samples[f.PROJECT_INFO] = [Sample((target.project, target.project_id, target.region, target.endpoint), 1)]
-    if totals is not None:
-        samples |= _counted(totals, at)
-        if not snapshot.stale:
-            samples |= _listed(totals, at)
-    return samples
+
+    read: Callable[[TargetSnapshot], Any]
+    write: Callable[[_Labels, Any], list[Sample]]
+
+    def samples(self, snapshot: TargetSnapshot, shown: object) -> list[Sample]:
+        """Write what was read of the snapshot, without the births of series where they are not wanted."""
+        if shown is None:
+            return []
+        samples = self.write((snapshot.target.project, snapshot.target.workspace), shown)
+        if snapshot.created_series:
+            return samples
+        return [sample for sample in samples if sample.suffix != CREATED]
 
 
-def _listed(totals: Totals, at: tuple[str, str]) -> dict[Family, list[Sample]]:
-    return {
-        f.JOBS: _values(totals.jobs, at),
-        f.JOBS_OLDEST_CREATED: _values(_in_seconds(totals.oldest_created_ms), at),
-        f.JOBS_OLDEST_STARTED: _values(_in_seconds(totals.oldest_started_ms), at),
-        f.LEDGER_DRIFT: _values(totals.drift, at),
-    }
+def _poll(read: Callable[[PollStatus], Any]) -> Callable[[TargetSnapshot], Any]:
+    """Read how the polling goes."""
+    return lambda snapshot: read(snapshot.poll)
 
 
-def _counted(totals: Totals, at: tuple[str, str]) -> dict[Family, list[Sample]]:
-    return {
-        f.JOBS_CREATED: _counters(totals.created, at),
-        f.JOBS_COMPLETED: _counters(totals.completed, at),
-        f.JOB_FAILURES: _failures(totals.failures, at),
-        f.JOB_SUBMITTING_DURATION: _histograms(totals.submitting, at),
-        f.JOB_RUNNING_DURATION: _histograms(totals.running, at),
-        f.API_FILTER_WORKS: _values({name: int(works) for name, works in totals.filters.items()}, at),
-        f.AUDIT_LAST: _one(_seconds(totals.last_audit_ms), at),
-    }
+def _counted(read: Callable[[Totals], Any]) -> Callable[[TargetSnapshot], Any]:
+    """Read what stays known of a target however old it is."""
+    return lambda snapshot: None if snapshot.totals is None else read(snapshot.totals)
 
 
-def _poll(poll: PollStatus, at: tuple[str, str]) -> dict[Family, list[Sample]]:
-    return {
-        f.UP: _one(None if poll.up is None else int(poll.up), at),
-        f.POLL_DURATION: _one(poll.duration_seconds, at),
-        f.POLL_LAST_SUCCESS: _one(_seconds(poll.last_success_ms), at),
-        f.POLL_REQUESTS: _one(poll.requests, at),
-        f.POLLS: _one(poll.polls, at),
-        f.POLL_FAILURES: _values(poll.failures, at),
-        f.POLLS_SKIPPED: _one(poll.skipped, at),
-        f.LEDGER_FULL_SYNCS: _values(poll.full_syncs, at),
-    }
+def _listed(read: Callable[[Totals], Any]) -> Callable[[TargetSnapshot], Any]:
+    """Read what is only shown as long as it can be believed: a stale snapshot has none of it."""
+    return lambda snapshot: None if snapshot.totals is None or snapshot.stale else read(snapshot.totals)
 
 
-def _one(value: float | None, at: tuple[str, str]) -> list[Sample]:
-    return [] if value is None else [Sample(at, value)]
+def _project(target: Target) -> _Labels:
+    return (target.project, target.project_id, target.region, target.endpoint)
 
 
-def _values(values: Mapping[_Key, int] | Mapping[_Key, float], at: tuple[str, str]) -> list[Sample]:
+def _info(at: _Labels, labels: _Labels) -> list[Sample]:
+    return [Sample(labels, 1)]
+
+
+def _one(at: _Labels, value: float) -> list[Sample]:
+    return [Sample(at, value)]
+
+
+def _bit(at: _Labels, value: bool) -> list[Sample]:
+    return [Sample(at, int(value))]
+
+
+def _time(at: _Labels, at_ms: int) -> list[Sample]:
+    return [Sample(at, at_ms / 1000)]
+
+
+def _values(at: _Labels, values: Mapping[_Key, int]) -> list[Sample]:
     return [Sample(at + _labels(key), value) for key, value in sorted(values.items())]
 
 
-def _counters(values: Mapping[_Key, CounterValue], at: tuple[str, str]) -> list[Sample]:
-    return [Sample(at + _labels(key), found.value) for key, found in sorted(values.items())]
+def _bits(at: _Labels, values: Mapping[_Key, bool]) -> list[Sample]:
+    return [Sample(at + _labels(key), int(value)) for key, value in sorted(values.items())]
 
 
-def _failures(values: Mapping[tuple[str, str, str], CounterValue], at: tuple[str, str]) -> list[Sample]:
-    return [Sample(at + key, found.value, found.exemplar) for key, found in sorted(values.items())]
+def _times(at: _Labels, times_ms: Mapping[_Key, int]) -> list[Sample]:
+    return [Sample(at + _labels(key), at_ms / 1000) for key, at_ms in sorted(times_ms.items())]
 
 
-def _histograms(values: Mapping[_Key, HistogramValue], at: tuple[str, str]) -> list[Sample]:
+def _count(at: _Labels, counted: tuple[int, int | None]) -> list[Sample]:
+    value, created_ms = counted
+    return [Sample(at, value), *_birth(at, created_ms)]
+
+
+def _counts(at: _Labels, counted: tuple[Mapping[str, int], int | None]) -> list[Sample]:
+    values, created_ms = counted
+    return [
+        sample for key, value in sorted(values.items()) for sample in _count((*at, key), (value, created_ms))
+    ]
+
+
+def _counters(at: _Labels, values: Mapping[_Key, CounterValue]) -> list[Sample]:
+    return [
+        sample
+        for key, found in sorted(values.items())
+        for sample in _count(at + _labels(key), (found.value, found.created_ms))
+    ]
+
+
+def _failures(at: _Labels, values: Mapping[_Labels, CounterValue]) -> list[Sample]:
+    return [
+        sample
+        for key, found in sorted(values.items())
+        for sample in (
+            Sample(at + key, found.value, found.exemplar),
+            *_birth(at + key, found.created_ms),
+        )
+    ]
+
+
+def _histograms(at: _Labels, values: Mapping[_Key, HistogramValue]) -> list[Sample]:
     return [
         sample for key, found in sorted(values.items()) for sample in _histogram(found, at + _labels(key))
     ]
 
 
-def _histogram(value: HistogramValue, labels: tuple[str, ...]) -> Iterator[Sample]:
+def _histogram(value: HistogramValue, labels: _Labels) -> Iterator[Sample]:
     bounds: Iterable[float] = (*value.bounds, float("inf"))
     for le, count, exemplar in zip_longest(bounds, accumulate(value.counts), value.exemplars):
         yield Sample(labels, count, exemplar, "_bucket", le)
     yield Sample(labels, sum(value.counts), suffix="_count")
     yield Sample(labels, value.sum_ms / 1000, suffix="_sum")
+    yield from _birth(labels, value.created_ms)
 
 
-def _labels(key: str | tuple[str, ...]) -> tuple[str, ...]:
+def _birth(labels: _Labels, created_ms: int | None) -> tuple[Sample, ...]:
+    return () if created_ms is None else (Sample(labels, created_ms / 1000, suffix=CREATED),)
+
+
+def _labels(key: str | _Labels) -> _Labels:
     return (key,) if isinstance(key, str) else key
 
 
-def _seconds(ms: int | None) -> float | None:
-    return None if ms is None else ms / 1000
-
-
-def _in_seconds(times_ms: Mapping[_Key, int]) -> dict[_Key, float]:
-    return {key: ms / 1000 for key, ms in times_ms.items()}
+SOURCES: Mapping[Family, Source] = {
+    f.JOBS: Source(_listed(lambda totals: totals.jobs), _values),
+    f.JOBS_OLDEST_CREATED: Source(_listed(lambda totals: totals.oldest_created_ms), _times),
+    f.JOBS_OLDEST_STARTED: Source(_listed(lambda totals: totals.oldest_started_ms), _times),
+    f.JOBS_CREATED: Source(_counted(lambda totals: totals.created), _counters),
+    f.JOBS_COMPLETED: Source(_counted(lambda totals: totals.completed), _counters),
+    f.JOB_FAILURES: Source(_counted(lambda totals: totals.failures), _failures),
+    f.JOB_SUBMITTING_DURATION: Source(_counted(lambda totals: totals.submitting), _histograms),
+    f.JOB_RUNNING_DURATION: Source(_counted(lambda totals: totals.running), _histograms),
+    f.UP: Source(_poll(lambda poll: poll.up), _bit),
+    f.POLL_DURATION: Source(_poll(lambda poll: poll.duration_seconds), _one),
+    f.POLL_LAST_SUCCESS: Source(_poll(lambda poll: poll.last_success_ms), _time),
+    f.POLL_REQUESTS: Source(_poll(lambda poll: poll.requests), _one),
+    f.POLLS: Source(_poll(lambda poll: (poll.polls, poll.began_ms)), _count),
+    f.POLL_FAILURES: Source(_poll(lambda poll: (poll.failures, poll.began_ms)), _counts),
+    f.POLLS_SKIPPED: Source(_poll(lambda poll: (poll.skipped, poll.began_ms)), _count),
+    f.API_FILTER_WORKS: Source(_counted(lambda totals: totals.filters), _bits),
+    f.LEDGER_DRIFT: Source(_listed(lambda totals: totals.drift), _values),
+    f.AUDIT_LAST: Source(_counted(lambda totals: totals.last_audit_ms), _time),
+    f.LEDGER_FULL_SYNCS: Source(_poll(lambda poll: (poll.full_syncs, poll.began_ms)), _counts),
+    f.PROJECT_INFO: Source(lambda snapshot: _project(snapshot.target), _info),
+}

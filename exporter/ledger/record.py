@@ -16,7 +16,13 @@ import msgspec
 from exporter.ledger import history
 from exporter.ledger.baselines import ALL_TYPES, Baselines, rescope
 from exporter.ledger.protocol import Audit, CountingRules, Observation
-from exporter.ledger.series import add_to_series, drop_changed_histograms, keep_failures, known_codes
+from exporter.ledger.series import (
+    Commit,
+    add_to_series,
+    empty_changed_histograms,
+    keep_failures,
+    known_codes,
+)
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
 from exporter.ledger.tally import Tally
 from exporter.ledger.totals import TargetRow, read_target, read_totals, target_id, types_to_show
@@ -80,15 +86,16 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     kept = history.read(db, target) if row.commits == 0 else history.NONE
     baselines = _baselines(db, row, observation, rules, kept.updated_ms)
     _leave_scope(db, target, observation.target)
-    drop_changed_histograms(db, target, rules)
+    empty_changed_histograms(db, target, rules, observation.now_ms)
     _move_listing(db, target, kept.jobs)
     tally = _fold(db, target, observation, rules, baselines)
     if row.commits:
         _unlist_missing(db, target, observation)
     _prune(db, target, observation.horizon_ms)
-    add_to_series(db, target, tally, row.shown_types, row.commits + _step(observation))
+    now = Commit(row.commits + _step(observation), observation.now_ms)
+    add_to_series(db, target, tally, row.shown_types, now)
     keep_failures(db, target, tally.failures)
-    _close(db, target, observation, baselines, row.audit)
+    _close(db, target, observation, baselines, row)
     db.execute("COMMIT")
     clear(db, target)
     return read_totals(db, read_target(db, target), observation.target, rules)
@@ -258,9 +265,9 @@ def _close(
     target: int,
     observation: Observation,
     baselines: Baselines,
-    audit: Audit | None,
+    row: TargetRow,
 ) -> None:
-    types = types_to_show(db, target, observation.target)
+    types, audit = types_to_show(db, target, observation.target), row.audit
     if audit is not None and observation.full:
         audit = Audit(audit.at_ms, {})  # whatever differed was read anew
     db.execute(
@@ -281,7 +288,7 @@ def _close(
             "horizon": observation.horizon_ms or 0,
             "given_horizon": observation.horizon_ms,
             "baselines": _encoded(baselines.at_ms),
-            "types": _encoded(types),
+            "types": _encoded({kind: row.shown_types.get(kind, observation.now_ms) for kind in types}),
             "filters": _encoded(observation.filters),
             "audit": None if audit is None else _encoded(audit),
         },

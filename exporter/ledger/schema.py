@@ -5,6 +5,8 @@ The tables of the SQLite ledger, version by version.
 are only ever read whole are JSON. `listing` is the number of listed `jobs` per type and status, kept with
 them, so that no poll counts rows. `born` is the commit of the target that first wrote a series: up to the
 next one the series is shown at 0, so that Prometheus sees it rise from there (contract, rule 2).
+`shown_types` has when each job type's series were first shown, at 0; a series with a row has `created_ms` in
+it, a histogram in its value.
 """
 
 APPLICATION_ID = 0x4F435450  # "OCTP", to know our own files from other people's
@@ -84,6 +86,12 @@ MIGRATIONS: tuple[str, ...] = (
         failure TEXT NOT NULL
     ) STRICT;
     CREATE INDEX recent_failures_by_time ON recent_failures (target, at_ms);
+    """,
+    # When series began: unknown for those that have counted already, and nothing is lost for the others.
+    """
+    ALTER TABLE counters ADD COLUMN created_ms INTEGER;
+    UPDATE targets SET shown_types =
+        (SELECT json_group_object(value, committed_ms) FROM json_each(shown_types))
     """,
 )
 VERSION = len(MIGRATIONS)

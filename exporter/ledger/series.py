@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -27,6 +28,14 @@ _histogram = msgspec.json.Decoder(HistogramValue).decode
 _failure = msgspec.json.Decoder(Failure).decode
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit of a target: its number, and our clock at it."""
+
+    number: int
+    at_ms: int
+
+
 def known_codes(db: sqlite3.Connection, target: int) -> set[str]:
     """Give the error codes that have a series of their own."""
     rows = db.execute(
@@ -39,22 +48,28 @@ def known_codes(db: sqlite3.Connection, target: int) -> set[str]:
 def read_counters(db: sqlite3.Connection, target: int) -> dict[SeriesKey, tuple[int, CounterValue]]:
     """Give every counter of a target with the commit it was born at."""
     rows = db.execute(
-        "SELECT family, job_type, status, msg_code, born, value, exemplar FROM counters WHERE target = ?",
+        """
+        SELECT family, job_type, status, msg_code, born, value, exemplar, created_ms
+        FROM counters WHERE target = ?
+        """,
         (target,),
     )
     return {
         SeriesKey(family, job_type, status, code): (
             born,
-            CounterValue(value, None if exemplar is None else _exemplar(exemplar)),
+            CounterValue(value, None if exemplar is None else _exemplar(exemplar), created_ms),
         )
-        for family, job_type, status, code, born, value, exemplar in rows
+        for family, job_type, status, code, born, value, exemplar, created_ms in rows
     }
 
 
 def read_histograms(
     db: sqlite3.Connection, target: int, rules: CountingRules
 ) -> dict[SeriesKey, tuple[int, HistogramValue]]:
-    """Give every histogram of a target that has the bounds asked for, with the commit it was born at."""
+    """
+    Give every histogram of a target with the commit it was born at. One of other bounds than those asked for
+    is empty, as of when no commit has said yet.
+    """
     rows = db.execute(
         "SELECT family, job_type, status, born, value FROM histograms WHERE target = ?", (target,)
     )
@@ -63,7 +78,9 @@ def read_histograms(
         for family, job_type, status, born, value in rows
     }
     return {
-        key: (born, value) for key, (born, value) in read.items() if value.bounds == bounds_of(key, rules)
+        key: (born, value if value.bounds == bounds else HistogramValue.empty(bounds))
+        for key, (born, value) in read.items()
+        for bounds in [bounds_of(key, rules)]
     }
 
 
@@ -75,26 +92,32 @@ def add_to_series(
     db: sqlite3.Connection,
     target: int,
     tally: Tally,
-    shown_types: frozenset[str],
-    commit: int,
+    shown_types: Mapping[str, int],
+    commit: Commit,
 ) -> None:
     """
     Add a poll's tally. A series that was shown before (at 0, if nothing had happened) goes on from there;
     another is born at this commit.
+
+    Shape: `shown_types` has since when each type's series have been shown.
     """
     counters = read_counters(db, target) if tally.counters else {}
     for key, added in tally.counters.items():
-        born, value = counters.get(key, (_birth(key, shown_types, commit), CounterValue()))
+        birth = _birth(key, shown_types, commit)
+        born, value = counters.get(key, (birth.number, CounterValue(created_ms=birth.at_ms)))
         _write_counter(db, target, key, born, add_counters(value, added))
     histograms = read_histograms(db, target, tally.rules) if tally.histograms else {}
     for key, increase in tally.histograms.items():
-        empty = HistogramValue.empty(increase.bounds)
-        born, histogram = histograms.get(key, (_birth(key, shown_types, commit), empty))
+        birth = _birth(key, shown_types, commit)
+        empty = replace(HistogramValue.empty(increase.bounds), created_ms=birth.at_ms)
+        born, histogram = histograms.get(key, (birth.number, empty))
         _write_histogram(db, target, key, born, add_histograms(histogram, increase))
 
 
-def _birth(key: SeriesKey, shown_types: frozenset[str], commit: int) -> int:
-    return 0 if key.job_type in shown_types and key.msg_code == "" else commit
+def _birth(key: SeriesKey, shown_types: Mapping[str, int], commit: Commit) -> Commit:
+    if key.msg_code == "" and key.job_type in shown_types:
+        return Commit(0, shown_types[key.job_type])
+    return commit
 
 
 def _write_counter(
@@ -102,8 +125,11 @@ def _write_counter(
 ) -> None:
     exemplar = None if value.exemplar is None else _encode(value.exemplar).decode()
     db.execute(
-        "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (target, key.family, key.job_type, key.status, key.msg_code, born, value.value, exemplar),
+        "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(target, key.family, key.job_type, key.status, key.msg_code),
+            *(born, value.value, exemplar, value.created_ms),
+        ),
     )
 
 
@@ -116,12 +142,16 @@ def _write_histogram(
     )
 
 
-def drop_changed_histograms(db: sqlite3.Connection, target: int, rules: CountingRules) -> None:
-    """Forget the histograms whose bounds are not the configured ones any more."""
+def empty_changed_histograms(db: sqlite3.Connection, target: int, rules: CountingRules, now_ms: int) -> None:
+    """Let the histograms whose bounds are not the configured ones any more begin anew."""
     for family, bounds in ((SUBMITTING, rules.submitting_bounds), (RUNNING, rules.running_bounds)):
+        empty = replace(HistogramValue.empty(bounds), created_ms=now_ms)
         db.execute(
-            "DELETE FROM histograms WHERE target = ? AND family = ? AND json_extract(value, '$.bounds') <> ?",
-            (target, family, _encode(bounds).decode()),
+            """
+            UPDATE histograms SET value = ?
+            WHERE target = ? AND family = ? AND json_extract(value, '$.bounds') <> ?
+            """,
+            (_encode(empty).decode(), target, family, _encode(bounds).decode()),
         )
 
 

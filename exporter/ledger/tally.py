@@ -95,17 +95,21 @@ class Tally:
 
 
 def add_counters(left: CounterValue, right: CounterValue) -> CounterValue:
-    """Add two counts; of their exemplars the later stays."""
-    return CounterValue(left.value + right.value, _later(left.exemplar, right.exemplar))
+    """Add two counts; of their exemplars the later stays, and the left one's beginning."""
+    return CounterValue(left.value + right.value, _later(left.exemplar, right.exemplar), left.created_ms)
 
 
 def add_histograms(left: HistogramValue, right: HistogramValue) -> HistogramValue:
-    """Add two histograms of the same bounds; of each bucket's exemplars the later stays."""
+    """
+    Add two histograms of the same bounds; of each bucket's exemplars the later stays, and the left one's
+    beginning.
+    """
     return HistogramValue(
         left.bounds,
         tuple(a + b for a, b in zip(left.counts, right.counts, strict=True)),
         left.sum_ms + right.sum_ms,
         tuple(_later(a, b) for a, b in zip(left.exemplars, right.exemplars, strict=True)),
+        left.created_ms,
     )
 
 

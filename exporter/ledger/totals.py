@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import msgspec
@@ -25,8 +24,6 @@ from exporter.model import (
 )
 from exporter.sync.filters import FILTERS, Filters
 
-_ZERO = CounterValue()
-
 
 class _Oldest(TypedDict):
     oldest_created_ms: dict[tuple[str, str], int]
@@ -38,7 +35,8 @@ class TargetRow:
     """
     A target as the ledger has it.
 
-    Shape: `baselines` as baselines.Baselines.at_ms; `shown_types` had their series published at `commits`.
+    Shape: `baselines` as baselines.Baselines.at_ms; `shown_types` had their series published at `commits`,
+    and since then.
     """
 
     id: int
@@ -46,7 +44,7 @@ class TargetRow:
     committed_ms: int
     baselines: dict[str, int | None]
     forgotten_before_ms: int | None
-    shown_types: frozenset[str]
+    shown_types: dict[str, int]
     horizon_ms: int | None
     watermark_ms: int
     covered_from_ms: int
@@ -58,7 +56,7 @@ class TargetRow:
 _baselines = msgspec.json.Decoder(dict[str, int | None]).decode
 _filters = msgspec.json.Decoder(Filters).decode
 _audit = msgspec.json.Decoder(Audit).decode
-_types = msgspec.json.Decoder(frozenset[str]).decode
+_types = msgspec.json.Decoder(dict[str, int]).decode
 
 
 def target_id(db: sqlite3.Connection, target: Target) -> int:
@@ -68,7 +66,11 @@ def target_id(db: sqlite3.Connection, target: Target) -> int:
     if found is not None:
         return found
     (made,) = db.execute(
-        "INSERT INTO targets (project, project_id, workspace) VALUES (?, ?, ?) RETURNING id", key
+        """
+        INSERT INTO targets (project, project_id, workspace, shown_types) VALUES (?, ?, ?, '{}')
+        RETURNING id
+        """,
+        key,
     ).fetchone()
     return int(made)
 
@@ -155,15 +157,15 @@ def restore(db: sqlite3.Connection, target: Target, rules: CountingRules) -> Tot
 
 def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: CountingRules) -> Totals:
     """Give what the last commit is to show of a target."""
-    types = types_to_show(db, row.id, target)
-    counters = _counters(db, row, types)
-    histograms = _histograms(db, row, rules)
+    types, series = types_to_show(db, row.id, target), _Series(row)
+    counters = series.counters(read_counters(db, row.id), types)
+    histograms = series.histograms(read_histograms(db, row.id, rules))
     return Totals(
         jobs=_jobs(db, row.id, types),
         **_oldest(db, row.id, types),
-        created={kind: counters.get(SeriesKey(CREATED, kind), _ZERO) for kind in types},
+        created={kind: counters.get(SeriesKey(CREATED, kind), series.zero(kind)) for kind in types},
         completed={
-            (kind, status): counters.get(SeriesKey(COMPLETED, kind, status), _ZERO)
+            (kind, status): counters.get(SeriesKey(COMPLETED, kind, status), series.zero(kind))
             for kind in types
             for status in TERMINAL_STATUSES
         },
@@ -173,12 +175,12 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
             if key.family == FAILURES
         },
         submitting={
-            kind: histograms.get(SeriesKey(SUBMITTING, kind), HistogramValue.empty(rules.submitting_bounds))
+            kind: histograms.get(SeriesKey(SUBMITTING, kind), series.empty(kind, rules.submitting_bounds))
             for kind in types
         },
         running={
             (kind, status): histograms.get(
-                SeriesKey(RUNNING, kind, status), HistogramValue.empty(rules.running_bounds)
+                SeriesKey(RUNNING, kind, status), series.empty(kind, rules.running_bounds)
             )
             for kind in types
             for status in TERMINAL_STATUSES
@@ -192,24 +194,40 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
     )
 
 
-def _counters(db: sqlite3.Connection, row: TargetRow, types: Iterable[str]) -> dict[SeriesKey, CounterValue]:
-    """Give the counters as they are to be shown: those born at the last commit stand at 0."""
-    wanted = frozenset(types)
-    zeros = {SeriesKey(FAILURES, kind, status): _ZERO for kind in types for status in FAILED_STATUSES}
-    return zeros | {
-        key: _ZERO if born == row.commits else value
-        for key, (born, value) in read_counters(db, row.id).items()
-        if key.job_type in wanted
-    }
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """How series are to be shown: those born at the last commit at 0, and all with their beginnings."""
 
+    row: TargetRow
 
-def _histograms(
-    db: sqlite3.Connection, row: TargetRow, rules: CountingRules
-) -> dict[SeriesKey, HistogramValue]:
-    return {
-        key: HistogramValue.empty(value.bounds) if born == row.commits else value
-        for key, (born, value) in read_histograms(db, row.id, rules).items()
-    }
+    def counters(
+        self, known: dict[SeriesKey, tuple[int, CounterValue]], types: tuple[str, ...]
+    ) -> dict[SeriesKey, CounterValue]:
+        zeros = {
+            SeriesKey(FAILURES, kind, status): self.zero(kind) for kind in types for status in FAILED_STATUSES
+        }
+        return zeros | {
+            key: self._counter(born, value) for key, (born, value) in known.items() if key.job_type in types
+        }
+
+    def histograms(
+        self, known: dict[SeriesKey, tuple[int, HistogramValue]]
+    ) -> dict[SeriesKey, HistogramValue]:
+        return {key: self._histogram(born, value) for key, (born, value) in known.items()}
+
+    def zero(self, job_type: str) -> CounterValue:
+        return CounterValue(created_ms=self.row.shown_types.get(job_type))
+
+    def empty(self, job_type: str, bounds: tuple[float, ...]) -> HistogramValue:
+        return replace(HistogramValue.empty(bounds), created_ms=self.row.shown_types.get(job_type))
+
+    def _counter(self, born: int, value: CounterValue) -> CounterValue:
+        return CounterValue(created_ms=value.created_ms) if born == self.row.commits else value
+
+    def _histogram(self, born: int, value: HistogramValue) -> HistogramValue:
+        if born != self.row.commits:
+            return value
+        return replace(HistogramValue.empty(value.bounds), created_ms=value.created_ms)
 
 
 def _jobs(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> dict[tuple[str, str], int]:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from exporter.errors import PollError
+from exporter.errors import ApiError, PollError
 from exporter.ledger.protocol import Ledger
 from exporter.model import Fault, PollStatus, Progress, Target, TargetSnapshot, Totals
 from exporter.sync.filters import FilterFailed
@@ -56,7 +56,7 @@ class Poller:
     Polls one target, again and again, one poll at a time.
 
     Shape: `clock` gives Unix seconds, `timer` seconds that never step back; `status` goes on from the poller
-    that had the target before a reload.
+    that had the target before a reload; `created_series` has the beginning of every counter shown.
     """
 
     def __init__(
@@ -69,12 +69,14 @@ class Poller:
         rhythm: Rhythm,
         *,
         status: PollStatus | None = None,
+        created_series: bool = False,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
         watcher: Watcher | None = None,
     ) -> None:
         self.target = target
-        self.status = status or PollStatus()
+        self.status = status or PollStatus(began_ms=int(clock() * 1000))
+        self._created_series = created_series
         self._source = source
         self._ledger = ledger
         self._publications = publications
@@ -85,6 +87,7 @@ class Poller:
         self._watcher = watcher
         self._totals: Totals | None = None
         self.progress: Progress | None = None
+        self.polling_since_ms: int | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._log = structlog.get_logger().bind(project=target.project, workspace=target.workspace)
 
@@ -121,6 +124,7 @@ class Poller:
     async def poll(self) -> bool:
         """Poll once and publish the outcome; tell whether it succeeded."""
         began = self._timer()
+        self.polling_since_ms = self._now_ms()
         poll = Poll(
             self.target,
             self._source,
@@ -138,9 +142,14 @@ class Poller:
             self._succeeded(self._totals, poll.full_sync)
         finally:
             self._has_read()
+            self.polling_since_ms = None
         seconds = self._timer() - began
         self.status = replace(
-            self.status, polls=self.status.polls + 1, duration_seconds=seconds, requests=poll.counter.sent
+            self.status,
+            polls=self.status.polls + 1,
+            duration_seconds=seconds,
+            requests=poll.counter.sent,
+            last_poll_ms=self._now_ms(),
         )
         self._publish()
         if self.status.up:
@@ -185,14 +194,15 @@ class Poller:
         else:
             self._log.debug("poll failed again", reason=exc.reason, error=str(exc))
         failures = {**self.status.failures, exc.reason: self.status.failures[exc.reason] + 1}
-        fault = Fault(exc.reason, str(exc), since_ms)
-        self.status = replace(self.status, up=False, failures=failures, error=fault)
+        self.status = replace(self.status, up=False, failures=failures, error=_fault(exc, since_ms))
 
     def _publish(self) -> None:
         """Show the state of things; what is not known any more when its time comes is then taken back."""
         self._disarm()
         left = self._seconds_to_believe()
-        self._publications.publish(TargetSnapshot(self.target, self._totals, self.status, stale=left <= 0))
+        self._publications.publish(
+            TargetSnapshot(self.target, self._totals, self.status, left <= 0, self._created_series)
+        )
         if 0 < left < float("inf"):
             self._expiry = asyncio.get_running_loop().call_later(left, self._publish)
 
@@ -208,6 +218,12 @@ class Poller:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _fault(exc: PollError, since_ms: int) -> Fault:
+    if isinstance(exc, ApiError):
+        return Fault(exc.reason, exc.message, since_ms, exc.status, exc.code, exc.url, exc.request_id)
+    return Fault(exc.reason, str(exc), since_ms)
 
 
 def next_due(due: float, now: float, interval: float) -> float:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from exporter.exposition.render import Format
 
 _WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
+# What stands between commas or semicolons, of which those in quotes do not count.
+_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_PARAMETER = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*"?)+')
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,11 @@ def _weight(offers: list[_Offer], names: tuple[str, ...], versions: tuple[str, .
 
 
 def _offers(header: str) -> list[_Offer]:
-    return [_offer(element) for element in header.split(",") if element.strip()]
+    return [_offer(element) for element in _ELEMENT.findall(header) if element.strip()]
 
 
 def _offer(element: str) -> _Offer:
-    name, *parameters = element.lower().split(";")
+    name, *parameters = _PARAMETER.findall(element.lower()) or [""]
     pairs = (parameter.partition("=") for parameter in parameters)
     values = {key.strip(): value.strip().strip('"') for key, _, value in pairs}
     weight = values.get("q", "1")

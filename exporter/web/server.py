@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.log import access_logger
 
 from exporter.config import ListenAddress
 from exporter.errors import StartError
+from exporter.web.scraping import ShortWay
 
 _SHUTDOWN_SECONDS = 2.0
 _BACKLOG = 128
@@ -21,20 +26,41 @@ _BACKLOG = 128
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server and the ports it got, in the order of the addresses."""
+    """A running server and the ports it got, in the order of the addresses; a Unix socket has none."""
 
     runner: web.AppRunner
     ports: tuple[int, ...]
+    listeners: tuple[asyncio.Server, ...] = ()
+    short_way: ShortWay | None = None
 
     async def close(self) -> None:
         """Stop listening, let the requests under way end, and cut what is left after two seconds."""
+        for listener in self.listeners:
+            listener.close()
+        if self.short_way is not None:
+            self.short_way.close()
         await self.runner.cleanup()
 
 
-async def serve(app: web.Application, addresses: Sequence[ListenAddress]) -> Server:
+async def serve(
+    app: web.Application, addresses: Sequence[ListenAddress], ssl_context: ssl.SSLContext | None = None
+) -> Server:
     """Serve on every address. Raises: StartError where one of them cannot be had; then none is kept."""
-    sockets = _bind_all(addresses)
-    ports = tuple(bound.getsockname()[1] for bound in sockets)
+    return await serve_on(app, bind_all(addresses), ssl_context)
+
+
+async def serve_on(
+    app: web.Application,
+    sockets: Sequence[socket.socket],
+    ssl_context: ssl.SSLContext | None = None,
+    short_way: ShortWay | None = None,
+) -> Server:
+    """
+    Serve on sockets that are bound; they are closed with the server.
+
+    Shape: `short_way` answers scrapes past the application, for an application nothing stands in front of.
+    """
+    ports = tuple(bound.getsockname()[1] for bound in sockets if bound.family != socket.AF_UNIX)
     runner = web.AppRunner(
         app,
         handle_signals=False,
@@ -42,12 +68,18 @@ async def serve(app: web.Application, addresses: Sequence[ListenAddress]) -> Ser
         access_log_class=_AccessLog,
     )
     await runner.setup()
-    for bound in sockets:
-        await web.SockSite(runner, bound, backlog=_BACKLOG).start()
-    return Server(runner, ports)
+    protocol = cast("Callable[[], asyncio.Protocol]", runner.server)
+    if short_way is not None and not access_logger.isEnabledFor(logging.DEBUG):
+        protocol = short_way.before(protocol)
+    loop = asyncio.get_running_loop()
+    listeners = [
+        await loop.create_server(protocol, sock=bound, backlog=_BACKLOG, ssl=ssl_context) for bound in sockets
+    ]
+    return Server(runner, ports, tuple(listeners), short_way)
 
 
-def _bind_all(addresses: Sequence[ListenAddress]) -> list[socket.socket]:
+def bind_all(addresses: Sequence[ListenAddress]) -> list[socket.socket]:
+    """Open every address. Raises: StartError where one of them cannot be had; then none is kept."""
     with ExitStack() as opened:
         sockets = [opened.enter_context(_bind(address)) for address in addresses]
         opened.pop_all()

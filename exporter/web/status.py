@@ -1,17 +1,72 @@
 """
-What the status page and /api/v1/status show: the snapshots, laid out by target.
+What the status page and /api/v1/status show: the snapshots, laid out by target, and the program around them.
 
-Units: `*_ms` are Unix milliseconds UTC, as in the model.
+Units: `*_ms` are Unix milliseconds UTC, as in the model. Names and shapes here are those of the JSON, which
+docs/status-api.md describes: they only grow.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from exporter.model import STATUSES, Failure, Fault, Progress, TargetKey, TargetSnapshot, Totals
+from exporter.model import (
+    Failure,
+    Fault,
+    LedgerFacts,
+    Progress,
+    TargetKey,
+    TargetSnapshot,
+    Totals,
+    is_terminal,
+)
 
-JobCounts = Mapping[str, Mapping[str, int]]
+State = Literal["stale", "failing", "late", "waiting", "syncing", "drifting", "ok"]
+# From what needs attention most to what needs none.
+STATES: tuple[State, ...] = get_args(State)
+# So many intervals without a poll that succeeded, and the target is late: one may be slow, or skipped.
+_LATE_INTERVALS = 3
+
+ByType = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsStatus:
+    """One configured credentials; `expires_ms` is None where no end is known."""
+
+    name: str
+    type: str
+    expires_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadStatus:
+    """How the configuration was last read: at the start, or by a reload since. `problems`: a line each."""
+
+    ok: bool
+    at_ms: int
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """
+    What there is to tell of the program besides what it publishes.
+
+    Shape: `polling_since_ms` of the polls under way; `clock_skews` by project, the server's clock less ours;
+    `config` has no secrets.
+    """
+
+    started_ms: int
+    interval_seconds: float
+    polling_since_ms: Mapping[TargetKey, int]
+    clock_skews: Mapping[str, float]
+    credentials: tuple[CredentialsStatus, ...]
+    ledger: LedgerFacts
+    reload: ReloadStatus
+    config: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +74,8 @@ class TargetStatus:
     """
     One target.
 
-    Shape: `progress` while everything is being listed; `jobs` by job type and status; `drift` by status; what
-    is not known yet is None or empty.
+    Shape: `progress` while everything is being listed; `jobs` and the oldest by job type and status;
+    `job_failures` by error code; `drift` by status; what is not known yet is None or empty.
     """
 
     project: str
@@ -28,12 +83,18 @@ class TargetStatus:
     workspace: str
     region: str
     endpoint: str
+    path: str
+    credentials: str
+    state: State
     up: bool | None
     stale: bool
     last_success_ms: int | None
+    last_poll_ms: int | None
+    polling_since_ms: int | None
     duration_seconds: float | None
     requests: int | None
     polls: int
+    skipped: int
     failures: Mapping[str, int]
     full_syncs: Mapping[str, int]
     error: Fault | None
@@ -41,29 +102,68 @@ class TargetStatus:
     baseline_ms: int | None
     last_audit_ms: int | None
     drift: Mapping[str, int]
-    jobs: JobCounts
+    filters: Mapping[str, bool]
+    clock_skew_seconds: float | None
+    listed: int | None
+    in_flight: int | None
+    jobs: ByType
+    oldest_created_ms: ByType
+    oldest_started_ms: ByType
+    job_failures: Mapping[str, int]
     recent_failures: tuple[Failure, ...]
 
     @property
-    def statuses(self) -> list[str]:
-        """The statuses there are columns for: the known ones, and after them what the API made up."""
-        listed = {status for counts in self.jobs.values() for status in counts}
-        return [*STATUSES, *sorted(listed.difference(STATUSES))]
+    def differs(self) -> bool:
+        """Whether the last audit found another total than the ledger's."""
+        return any(self.drift.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole of it, at `now_ms`; `missing` says what readiness waits for, `config` has no secrets."""
+    """The whole of it, at `now_ms`; `missing` says what readiness waits for; `states` counts targets."""
 
     version: str
+    started_ms: int
     now_ms: int
     ready: bool
     missing: list[str]
+    states: Mapping[State, int]
     targets: list[TargetStatus]
+    credentials: tuple[CredentialsStatus, ...]
+    ledger: LedgerFacts
+    reload: ReloadStatus
     config: Mapping[str, object]
 
 
-def target_status(snapshot: TargetSnapshot, progress: Progress | None) -> TargetStatus:
+def status(
+    snapshots: Iterable[TargetSnapshot],
+    about: About,
+    *,
+    version: str,
+    now_ms: int,
+    missing: list[str],
+    progress: Mapping[TargetKey, Progress],
+) -> Status:
+    """Lay all targets out, in the order they come."""
+    targets = [target_status(shown, progress.get(shown.target.key), about, now_ms) for shown in snapshots]
+    return Status(
+        version=version,
+        started_ms=about.started_ms,
+        now_ms=now_ms,
+        ready=not missing,
+        missing=missing,
+        states=dict.fromkeys(STATES, 0) | Counter(target.state for target in targets),
+        targets=targets,
+        credentials=about.credentials,
+        ledger=about.ledger,
+        reload=about.reload,
+        config=about.config,
+    )
+
+
+def target_status(
+    snapshot: TargetSnapshot, progress: Progress | None, about: About, now_ms: int
+) -> TargetStatus:
     """Lay one target out."""
     target, poll, totals = snapshot.target, snapshot.poll, snapshot.totals
     return TargetStatus(
@@ -72,12 +172,18 @@ def target_status(snapshot: TargetSnapshot, progress: Progress | None) -> Target
         workspace=target.workspace,
         region=target.region,
         endpoint=target.endpoint,
+        path=target.path,
+        credentials=target.credentials,
+        state=state_of(snapshot, progress, about.interval_seconds, now_ms),
         up=poll.up,
         stale=snapshot.stale,
         last_success_ms=poll.last_success_ms,
+        last_poll_ms=poll.last_poll_ms,
+        polling_since_ms=about.polling_since_ms.get(target.key),
         duration_seconds=poll.duration_seconds,
         requests=poll.requests,
         polls=poll.polls,
+        skipped=poll.skipped,
         failures={str(reason): count for reason, count in poll.failures.items()},
         full_syncs=poll.full_syncs,
         error=poll.error,
@@ -85,33 +191,49 @@ def target_status(snapshot: TargetSnapshot, progress: Progress | None) -> Target
         baseline_ms=totals.baseline_ms if totals else None,
         last_audit_ms=totals.last_audit_ms if totals else None,
         drift=totals.drift if totals else {},
-        jobs=_jobs(totals),
+        filters=totals.filters if totals else {},
+        clock_skew_seconds=about.clock_skews.get(target.project),
+        listed=sum(totals.jobs.values()) if totals else None,
+        in_flight=_in_flight(totals) if totals else None,
+        jobs=_by_type(totals.jobs) if totals else {},
+        oldest_created_ms=_by_type(totals.oldest_created_ms) if totals else {},
+        oldest_started_ms=_by_type(totals.oldest_started_ms) if totals else {},
+        job_failures=_by_code(totals) if totals else {},
         recent_failures=totals.recent_failures if totals else (),
     )
 
 
-def _jobs(totals: Totals | None) -> JobCounts:
-    by_type: dict[str, dict[str, int]] = {}
-    for (job_type, status), count in sorted(totals.jobs.items()) if totals else ():
-        by_type.setdefault(job_type, {})[status] = count
-    return by_type
+def state_of(
+    snapshot: TargetSnapshot, progress: Progress | None, interval_seconds: float, now_ms: int
+) -> State:
+    """Say in one word how a target is; the worst that is true of it."""
+    poll, totals = snapshot.poll, snapshot.totals
+    if poll.up is False:
+        return "stale" if snapshot.stale else "failing"
+    if progress is not None:
+        return "syncing"
+    if poll.up is None:
+        return "waiting"
+    limit_seconds = _LATE_INTERVALS * interval_seconds + (poll.duration_seconds or 0)
+    if poll.last_success_ms is not None and now_ms - poll.last_success_ms > limit_seconds * 1000:
+        return "late"
+    return "drifting" if totals is not None and any(totals.drift.values()) else "ok"
 
 
-def status(
-    snapshots: Iterable[TargetSnapshot],
-    *,
-    version: str,
-    now_ms: int,
-    missing: list[str],
-    progress: Mapping[TargetKey, Progress],
-    config: Mapping[str, object],
-) -> Status:
-    """Lay all targets out, in the order they come."""
-    return Status(
-        version=version,
-        now_ms=now_ms,
-        ready=not missing,
-        missing=missing,
-        targets=[target_status(shown, progress.get(shown.target.key)) for shown in snapshots],
-        config=config,
-    )
+def _in_flight(totals: Totals) -> int:
+    return sum(jobs for (_, status), jobs in totals.jobs.items() if not is_terminal(status))
+
+
+def _by_type(values: Mapping[tuple[str, str], int]) -> ByType:
+    nested: dict[str, dict[str, int]] = {}
+    for (job_type, status), value in sorted(values.items()):
+        nested.setdefault(job_type, {})[status] = value
+    return nested
+
+
+def _by_code(totals: Totals) -> dict[str, int]:
+    """Add up the failures counted, by error code; the most frequent first."""
+    counts: Counter[str] = Counter()
+    for (_, _, msg_code), counted in totals.failures.items():
+        counts[msg_code] += counted.value
+    return {code: count for code, count in counts.most_common() if count}

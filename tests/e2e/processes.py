@@ -71,6 +71,7 @@ def started(
     *,
     name: str = "program",
     environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Program]:
     """Run a program in a folder; its output goes to files there, and it does not outlive the block."""
     out, err = folder / f"{name}.out", folder / f"{name}.err"
@@ -82,6 +83,7 @@ def started(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
+            pass_fds=pass_fds,
         )
     program = Program(process, out, err)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +57,10 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, exporter_port: int) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes the exporter every second."""
+def prometheus(folder: Path, exporter_port: int, **scrape: Any) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes the exporter every second; `scrape` is what its scrape_config adds."""
     folder.mkdir()
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(exporter_port)))
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(exporter_port, scrape)))
     port = free_port()
     command = [
         program("prometheus"),
@@ -75,10 +75,11 @@ def prometheus(folder: Path, exporter_port: int) -> Iterator[Prometheus]:
         yield server
 
 
-def _configuration(exporter_port: int) -> dict[str, Any]:
+def _configuration(exporter_port: int, scrape: Mapping[str, Any]) -> dict[str, Any]:
     every = f"{SCRAPE_SECONDS:g}s"
     target = {"job_name": "octopus", "static_configs": [{"targets": [f"127.0.0.1:{exporter_port}"]}]}
-    return {"global": {"scrape_interval": every, "scrape_timeout": every}, "scrape_configs": [target]}
+    config = {"scrape_interval": every, "scrape_timeout": every}
+    return {"global": config, "scrape_configs": [{**target, **scrape}]}
 
 
 def check_metrics(exposition: bytes) -> subprocess.CompletedProcess[bytes]:

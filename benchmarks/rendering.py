@@ -1,0 +1,173 @@
+"""
+Rendering: what a target that has changed costs beside rendering all, and what the event loop feels of it.
+
+Usage: python -m benchmarks.rendering [--targets N] [--series N] [--interval SECONDS …] [--seconds N]; --quick
+for little of each.
+
+For the loop's lag, targets with so many series together are published one after the other, each once in an
+interval and with every family changed, while a process of its own scrapes once a second. A timer that is due
+every ten milliseconds tells how late the loop is; the first row, without any publication, is what the machine
+itself does to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from statistics import median, quantiles
+from typing import cast
+
+from prometheus_client import CollectorRegistry
+
+from benchmarks.published import snapshot, snapshots
+from benchmarks.report import show
+from exporter import __version__
+from exporter.config import ListenAddress
+from exporter.exposition.instruments import Instruments
+from exporter.exposition.publication import Publisher
+from exporter.exposition.render import join, render_target
+from exporter.service import spare_event_loop
+from exporter.web.app import SHORT_WAY, Exporter, create_app
+from exporter.web.server import bind_all, serve_on
+
+_PROBE_SECONDS = 0.01
+_SCRAPER = """
+import sys, time, urllib.request
+while True:
+    request = urllib.request.Request(sys.argv[1], headers={"Accept-Encoding": "gzip"})
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60).read()
+    time.sleep(1)
+"""
+
+
+def _cpu(work: Callable[[], object], times: int) -> float:
+    """Give the median of the CPU time something takes, in milliseconds."""
+    taken = []
+    for _ in range(times):
+        begun = time.process_time()
+        work()
+        taken.append((time.process_time() - begun) * 1e3)
+    return median(taken)
+
+
+def one_of_many(targets: int, times: int) -> None:
+    """Compare rendering one changed target among many, with all that follows, with rendering all."""
+    published = [snapshot(number) for number in range(targets)]
+    parts = [render_target(one) for one in published]
+    bodies = join(parts)
+    changed, quiet = snapshot(0, polls=2), snapshot(0)
+
+    def all_() -> object:
+        return join([render_target(one) for one in published])
+
+    def one() -> object:
+        return join([render_target(changed, parts[0]), *parts[1:]], before=bodies)
+
+    everything = _cpu(all_, times)
+    rows = [
+        (name, f"{taken:.2f}", f"1/{everything / taken:.0f}")
+        for name, taken in (
+            (f"all {targets} targets", everything),
+            ("one target, all of it changed", _cpu(one, times)),
+            ("of which the target itself", _cpu(lambda: render_target(changed, parts[0]), times)),
+            ("the target, polled and nothing changed", _cpu(lambda: render_target(quiet, parts[0]), times)),
+        )
+    ]
+    show(f"Rendering, {bodies.text.size / 1e6:.1f} MB of text", ("what", "CPU ms", "of all"), rows)
+
+
+async def _lags(series: int, interval: float | None, seconds: float) -> tuple[list[float], float, int]:
+    """Publish and measure; give the lags in milliseconds, the share of the CPU used, and the publications."""
+    published = snapshots(series)
+    publisher = Publisher(Instruments(CollectorRegistry(), __version__))
+    for one in published:
+        publisher.publish(one)
+    publisher.render_now()
+    app = create_app(cast("Exporter", None), publisher)  # whose other pages nobody asks for
+    server = await serve_on(app, bind_all([ListenAddress("127.0.0.1", 0)]), short_way=app[SHORT_WAY])
+    url = f"http://127.0.0.1:{server.ports[0]}/metrics"
+    scraper = await asyncio.create_subprocess_exec(sys.executable, "-c", _SCRAPER, url)
+    tasks = [asyncio.create_task(publisher.run())]
+    if interval is not None:
+        tasks.append(asyncio.create_task(_publish(publisher, interval)))
+    await asyncio.sleep(2)
+    begun, at, polls = time.process_time(), time.monotonic(), _polls(publisher)
+    lags = await _probe(seconds)
+    share = (time.process_time() - begun) / (time.monotonic() - at)
+    count = _polls(publisher) - polls
+    for task in tasks:
+        task.cancel()
+    scraper.kill()
+    await asyncio.gather(*tasks, scraper.wait(), return_exceptions=True)
+    await server.close()
+    return lags, share, count
+
+
+def _polls(publisher: Publisher) -> int:
+    return sum(one.poll.polls for one in publisher.snapshots)
+
+
+async def _publish(publisher: Publisher, interval: float) -> None:
+    """Let every target be polled once an interval, at a time of its own."""
+    targets = len(publisher.snapshots)
+    polls, due = 1, time.monotonic()
+    while True:
+        polls += 1
+        for number in range(targets):
+            due += interval / targets
+            await asyncio.sleep(max(due - time.monotonic(), 0))
+            publisher.publish(snapshot(number, polls))
+
+
+async def _probe(seconds: float) -> list[float]:
+    lags, ends = [], time.monotonic() + seconds
+    while (now := time.monotonic()) < ends:
+        await asyncio.sleep(_PROBE_SECONDS)
+        lags.append((time.monotonic() - now - _PROBE_SECONDS) * 1e3)
+    return lags
+
+
+def loop_lag(series: int, intervals: list[float], seconds: float) -> None:
+    """Measure the lag while everything is rendered again and again."""
+    spare_event_loop()  # as the exporter does
+    rows = []
+    for interval in (None, *intervals):
+        lags, share, count = asyncio.run(_lags(series, interval, seconds))
+        cuts = quantiles(lags, n=100)
+        rows.append(
+            (
+                *(
+                    "none" if interval is None else f"{interval:g}",
+                    f"{count:,}",
+                    f"{cuts[49]:.1f}",
+                    f"{cuts[94]:.1f}",
+                    f"{cuts[98]:.1f}",
+                ),
+                *(f"{max(lags):.0f}", f"{share:.0%}"),
+            )
+        )
+    columns = ("interval s", "published", "lag p50 ms", "p95 ms", "p99 ms", "max ms", "CPU share")
+    show(f"The event loop while {series:,} series are rendered again after every poll", columns, rows)
+
+
+def main(targets: int, series: int, intervals: list[float], seconds: float, times: int) -> None:
+    """Run both and print the tables."""
+    one_of_many(targets, times)
+    loop_lag(series, intervals, seconds)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--targets", type=int, default=100)
+    parser.add_argument("--series", type=int, default=100_000)
+    parser.add_argument("--interval", type=float, nargs="+", default=[30.0, 10.0, 1.0])
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--quick", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.quick:
+        main(chosen.targets, chosen.series, [10.0], seconds=5, times=3)
+    else:
+        main(chosen.targets, chosen.series, chosen.interval, chosen.seconds, times=9)

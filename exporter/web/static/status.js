@@ -1,0 +1,90 @@
+// Keeps the page fresh: fetches it anew and swaps <main>. Without this script the page is the same, and still.
+"use strict";
+
+const root = document.documentElement;
+const live = document.getElementById("live");
+const pause = document.getElementById("pause");
+const everyMs = 1000 * Number(root.dataset.refreshSeconds);
+let timer = 0;
+let lostAt = "";
+
+function say(text, state) {
+  root.dataset.live = state;
+  if (live.textContent !== text) live.textContent = text;
+}
+
+function schedule() {
+  clearTimeout(timer);
+  if (root.dataset.live !== "paused" && !document.hidden) timer = setTimeout(refresh, everyMs);
+}
+
+function refresh() {
+  // XMLHttpRequest because it parses HTML itself: no string of the page ever goes through an HTML sink of ours.
+  const request = new XMLHttpRequest();
+  request.open("GET", location.href);
+  request.responseType = "document";
+  request.timeout = 30000;
+  request.onload = () => take(request);
+  request.onerror = request.ontimeout = () => lose(live.dataset.lost);
+  request.onloadend = schedule;
+  request.send();
+}
+
+function take(request) {
+  const fresh = request.response?.querySelector("main");
+  if (root.dataset.live === "paused") return;
+  if (request.status !== 200 || !fresh) return lose(`${live.dataset.refused} ${request.status},`);
+  if (request.response.documentElement.dataset.edition !== root.dataset.edition) return location.reload();
+  lostAt = "";
+  say(live.dataset.on, "on");
+  // Whoever marks a text wants to copy it.
+  if (getSelection().isCollapsed) swap(fresh, request.response.title);
+}
+
+function lose(what) {
+  lostAt ||= new Date().toISOString().slice(11, 19);
+  say(`${what} ${lostAt} UTC`, "lost");
+}
+
+function swap(fresh, title) {
+  const old = document.querySelector("main");
+  const focused = old.contains(document.activeElement) ? document.activeElement : null;
+  const [x, y] = [scrollX, scrollY];
+  const boxes = [...old.querySelectorAll(".scroll[id]")].map((box) => [box.id, box.scrollLeft, box.scrollTop]);
+  for (const details of old.querySelectorAll("details[id]")) {
+    const same = find(fresh, details.id);
+    if (same) same.open = details.open;
+  }
+  old.replaceWith(fresh);
+  document.title = title;
+  for (const [id, left, top] of boxes) find(fresh, id)?.scrollTo(left, top);
+  if (focused) refocus(fresh, focused);
+  scrollTo({ left: x, top: y, behavior: "instant" });
+}
+
+function find(within, id) {
+  return within.querySelector(`#${CSS.escape(id)}`);
+}
+
+function refocus(fresh, was) {
+  const href = was.getAttribute("href");
+  const same = was.id ? find(fresh, was.id) : href && fresh.querySelector(`a[href="${CSS.escape(href)}"]`);
+  (was.id === fresh.id ? fresh : same)?.focus({ preventScroll: true });
+}
+
+pause.addEventListener("click", () => {
+  const paused = root.dataset.live !== "paused";
+  pause.textContent = paused ? pause.dataset.resume : pause.dataset.pause;
+  say(paused ? live.dataset.paused : live.dataset.on, paused ? "paused" : "on");
+  if (paused) clearTimeout(timer);
+  else refresh();
+});
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(timer);
+  if (!document.hidden && root.dataset.live !== "paused") refresh();
+});
+
+pause.hidden = false;
+say(live.dataset.on, "on");
+schedule();

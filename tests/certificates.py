@@ -1,0 +1,42 @@
+"""Certificates for tests, as files in a folder: an authority, what it signs, and what nobody has signed."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate with its chain, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """A certificate authority whose own certificate is in a file."""
+
+    def __init__(self, folder: Path, name: str = "ca") -> None:
+        self._ca = trustme.CA(organization_name=name)
+        self._folder = folder
+        self.file = folder / f"{name}.pem"
+        self._ca.cert_pem.write_to_path(self.file)
+
+    def issue(self, name: str, *identities: str) -> Pair:
+        """Sign a certificate; a second one of the same name takes the place of the first."""
+        leaf = self._ca.issue_cert(*identities)
+        pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        pair.certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+        pair.key.write_bytes(leaf.private_key_pem.bytes())
+        return pair
+
+    def client(self, pair: Pair | None = None) -> ssl.SSLContext:
+        """Make a client's context that trusts this authority, and shows a certificate."""
+        context = ssl.create_default_context(cafile=self.file)
+        if pair is not None:
+            context.load_cert_chain(pair.certificate, pair.key)
+        return context

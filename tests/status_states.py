@@ -1,0 +1,91 @@
+"""Snapshots and surroundings for every state that the status page tells apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from exporter.model import (
+    IN_FLIGHT_STATUSES,
+    JOB_TYPES,
+    STATUSES,
+    Failure,
+    Fault,
+    LedgerFacts,
+    PollStatus,
+    Progress,
+    TargetKey,
+    TargetSnapshot,
+)
+from exporter.web.status import About, CredentialsStatus, ReloadStatus, Status, status
+from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named
+
+NOW_MS = 1_700_000_061_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> ' \" & {{ 7*7 }}"
+)
+
+ABOUT = About(
+    started_ms=NOW_MS - 26 * HOUR_MS,
+    interval_seconds=30.0,
+    polling_since_ms={},
+    clock_skews={"perception": 0.4},
+    credentials=(CredentialsStatus("default", "password", NOW_MS + 23 * HOUR_MS),),
+    ledger=LedgerFacts("sqlite", "/var/lib/octopus-exporter/ledger.db", 1, 12_900_000),
+    reload=ReloadStatus(True, NOW_MS - 26 * HOUR_MS),
+    config={
+        "credentials": {"default": {"type": "password", "password": "<secret>"}},
+        "poll": {"interval": "30s", "lookback": "30d"},
+    },
+)
+JOBS = {
+    (job_type, status): 7 * row + column
+    for row, job_type in enumerate(JOB_TYPES)
+    for column, status in enumerate(STATUSES)
+}
+FULL = replace(
+    TOTALS,
+    jobs=JOBS,
+    oldest_created_ms={(JOB_TYPES[0], name): NOW_MS - 3 * HOUR_MS for name in IN_FLIGHT_STATUSES},
+    oldest_started_ms={(JOB_TYPES[0], "RUNNING"): NOW_MS - 2 * HOUR_MS},
+    last_audit_ms=NOW_MS - 4 * MINUTE_MS,
+    recent_failures=tuple(
+        Failure(4000 - n, JOB_TYPES[n % 6], "RUN_FAILED", "3101", HOSTILE, NOW_MS - n * MINUTE_MS)
+        for n in range(50)
+    ),
+)
+GOOD = replace(POLL, last_poll_ms=NOW_MS - 4000, last_success_ms=NOW_MS - 4000)
+FAULT = Fault(
+    "auth",
+    "the token is invalid, expired or of another region: The token must be updated.",
+    NOW_MS - 48 * MINUTE_MS,
+    401,
+    "APIG.0307",
+    "https://octopus.example/v1.0/0876/data/system-jobs",
+    "5ac1",
+)
+FAILED = replace(GOOD, up=False, last_success_ms=NOW_MS - 49 * MINUTE_MS, error=FAULT)
+
+OK = named("perception", poll=GOOD, totals=FULL)
+FAILING = named("mapping", poll=replace(FAILED, last_success_ms=NOW_MS - 2 * MINUTE_MS), totals=FULL)
+STALE = named("mapping", "7", poll=FAILED, totals=FULL, stale=True)
+LATE = named("slow", poll=replace(GOOD, last_success_ms=NOW_MS - 10 * MINUTE_MS), totals=FULL)
+WAITING = TargetSnapshot(replace(TARGET, project="newcomer"), None, PollStatus())
+RESTORED = named("restored", poll=PollStatus(last_success_ms=NOW_MS - HOUR_MS), totals=FULL)
+DRIFTING = named("drifting", poll=GOOD, totals=replace(FULL, drift={"RUNNING": 3, "FINISHED": -1}))
+SYNCING = TargetSnapshot(replace(TARGET, project="large"), None, PollStatus())
+READING: Mapping[TargetKey, Progress] = {SYNCING.target.key: Progress(62_400, 180_000)}
+
+EVERY = (OK, FAILING, STALE, LATE, WAITING, RESTORED, DRIFTING, SYNCING)
+
+
+def status_of(*snapshots: TargetSnapshot, about: About = ABOUT) -> Status:
+    """Lay these out, at NOW_MS."""
+    missing = [f"{shown.target.project}: not polled yet" for shown in snapshots if shown.totals is None]
+    return status(snapshots, about, version="1.2.3", now_ms=NOW_MS, missing=missing, progress=READING)
+
+
+def single(snapshot: TargetSnapshot = SNAPSHOT) -> Status:
+    return status_of(snapshot)

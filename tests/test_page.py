@@ -1,0 +1,294 @@
+"""The status page as HTML: what is said of every state, escaped, light, the worst first."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from exporter.model import Fault, LedgerFacts, Progress, TargetSnapshot
+from exporter.web.page import Page, Question
+from exporter.web.page_language import Language
+from exporter.web.status import CredentialsStatus, ReloadStatus, Status
+from tests.snapshots import named
+from tests.status_states import (
+    ABOUT,
+    DRIFTING,
+    EVERY,
+    FAILED,
+    FAILING,
+    FULL,
+    GOOD,
+    HOSTILE,
+    JOBS,
+    LATE,
+    MINUTE_MS,
+    NOW_MS,
+    OK,
+    RESTORED,
+    STALE,
+    SYNCING,
+    WAITING,
+    status_of,
+)
+
+PAGE = Page()
+BOTH: tuple[Language, ...] = ("en", "zh")
+VOID = {"meta", "link", "img", "br"}
+
+
+def render(status: Status, language: Language = "en", **question: str) -> str:
+    html = PAGE.render(status, Question(language, **question))  # type: ignore[arg-type]  # the caller knows
+    assert html is not None
+    return html
+
+
+class Reader(HTMLParser):
+    """Reads the words of a page, and checks that its tags are closed and its ids given once."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+        assert len(self.ids) == len(set(self.ids))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        assert not any(name.startswith("on") or name == "style" for name, _ in attrs)
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def text_of(*snapshots: TargetSnapshot, language: Language = "en") -> str:
+    return Reader(render(status_of(*snapshots), language)).text
+
+
+@pytest.mark.parametrize("language", BOTH)
+def test_every_state_at_once_is_whole_html(language: Language) -> None:
+    html = render(status_of(*EVERY), language)
+    assert html.startswith("<!doctype html>")
+    assert f'<html lang="{"zh-CN" if language == "zh" else "en"}"' in html
+    assert "h1" in Reader(html).tags
+
+
+@pytest.mark.parametrize("language", BOTH)
+@pytest.mark.parametrize(
+    "snapshot", EVERY, ids=lambda shown: f"{shown.target.project}-{shown.target.workspace}"
+)
+def test_a_target_alone_is_whole_html(snapshot: TargetSnapshot, language: Language) -> None:
+    assert '<details class="target"' in render(status_of(snapshot), language)
+    Reader(render(status_of(snapshot), language))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "english", "chinese"),
+    [
+        (OK, "The target is up to date", "目标数据为最新"),
+        (FAILING, "The target cannot be polled", "目标无法轮询"),
+        (STALE, "The target cannot be polled", "目标无法轮询"),
+        (LATE, "The target is late", "目标的数据迟到"),
+        (WAITING, "Waiting for the first poll", "正在等待首次轮询"),
+        (SYNCING, "Listing every job", "正在全量列出作业"),
+        (DRIFTING, "The target differs from the API's totals", "目标与 API 的总数不符"),
+    ],
+)
+def test_the_verdict_is_the_title_and_the_first_heading(
+    snapshot: TargetSnapshot, english: str, chinese: str
+) -> None:
+    for language, said in (("en", english), ("zh", chinese)):
+        html = render(status_of(snapshot), "zh" if language == "zh" else "en")
+        assert f"<title>{said}".replace("'", "&#39;") in html
+        assert Reader(html).text.count(said) >= 2
+
+
+def test_of_several_targets_the_worst_makes_the_verdict_and_comes_first() -> None:
+    html = render(status_of(*EVERY))
+    assert "2 of 8 targets cannot be polled" in html
+    order = re.findall(
+        r'<summary class="row"[^>]*><span><span class="state \w+">([^<]+)<', html.replace("\n", "")
+    )
+    assert order == [
+        "Stale",
+        "Failing",
+        "Late",
+        "Waiting",
+        "Waiting",
+        "Catching up",
+        "Drifting",
+        "Up to date",
+    ]
+
+
+def test_a_failing_target_says_what_why_and_since_when() -> None:
+    text = text_of(FAILING)
+    for words in (
+        "The API does not accept the credentials",
+        "HTTP 401",
+        "APIG.0307",
+        "The token must be updated.",
+        "since 2023-11-14 21:26:21 UTC, for 48 min",
+        "request 5ac1",
+        "What is shown and exported is from the last one that succeeded.",
+        "The numbers below are from the last poll that succeeded: 2 min ago 2023-11-14 22:12:21 UTC",
+    ):
+        assert words in text
+
+
+def test_a_stale_target_says_that_its_gauges_are_gone() -> None:
+    assert "the gauges are not exported any more" in text_of(STALE)
+    assert "the gauges are not exported any more" not in text_of(FAILING)
+
+
+def test_targets_that_fail_alike_are_one_problem() -> None:
+    other = replace(FAILED, error=Fault("timeout", "no answer", NOW_MS - MINUTE_MS))
+    shown = [named(f"p{n}", poll=FAILED, totals=FULL) for n in range(12)]
+    html = render(status_of(*shown, named("odd", poll=other, totals=FULL)))
+    problems = html.partition('class="problems"')[2].partition("</ul>")[0]
+    assert problems.count("<li") == 2
+    assert "and 4 more" in problems
+    assert "The API does not answer in time" in problems
+
+
+def test_catching_up_shows_how_far_it_is() -> None:
+    assert "62,400 of 180,000 jobs listed" in text_of(SYNCING)
+    assert '<progress max="180000" value="62400">' in render(status_of(SYNCING))
+    unknown = replace(status_of(SYNCING).targets[0], progress=Progress(400))
+    html = render(replace(status_of(SYNCING), targets=[unknown]))
+    assert "400 jobs listed" in html
+    assert "<progress></progress>" in html
+
+
+def test_what_was_never_polled_says_so_and_shows_no_zeros() -> None:
+    text = text_of(WAITING)
+    assert "Nothing has been polled yet." in text
+    assert "Nothing has been counted yet." in text
+    assert "Jobs listed \N{EN DASH}" in text
+    assert "no: 1 not published yet" in text
+
+
+def test_what_the_ledger_gave_back_is_shown_as_that() -> None:
+    text = text_of(RESTORED)
+    assert "what is shown is from the ledger" in text
+    assert "Nothing has been polled yet." not in text
+
+
+def test_late_and_drifting_say_by_how_much() -> None:
+    assert "Last success: 10 min ago" in text_of(LATE)
+    assert "RUNNING +3 FINISHED -1" in text_of(DRIFTING)
+
+
+def test_ended_credentials_and_a_failed_reload_are_problems() -> None:
+    about = replace(
+        ABOUT,
+        credentials=(CredentialsStatus("default", "token", NOW_MS - 9000),),
+        reload=ReloadStatus(False, NOW_MS - 5000, ("poll.interval: 0s, expected at least 1s",)),
+    )
+    text = Reader(render(status_of(OK, about=about))).text
+    assert "Credentials have ended: default · 9 s ago" in text
+    assert "The configuration was not reloaded · 5 s ago" in text
+    assert "poll.interval: 0s, expected at least 1s" in text
+    assert "Credentials have ended" not in text_of(OK)
+
+
+def test_what_the_api_says_is_text_and_nothing_else() -> None:
+    hostile = f'"><script>1</script>{HOSTILE}'
+    fault = replace(
+        FAILED, error=replace(FAILED.error or Fault("auth", "", 0), message=hostile, code=hostile)
+    )
+    shown = named(hostile, hostile, poll=fault, totals=FULL)
+    for snapshots in ([shown], [shown, OK]):
+        reader = Reader(render(status_of(*snapshots)))
+        assert reader.tags.count("script") == 1
+        assert reader.tags.count("img") == 1
+        assert "owned" in reader.text
+
+
+def test_what_no_encoding_can_carry_does_not_break_the_page() -> None:
+    assert b"bad ? name" in render(status_of(named("bad \udcff name"))).encode("utf-8", "replace")
+
+
+def test_the_last_fifty_failures_of_all_targets_the_newest_first() -> None:
+    html = render(status_of(OK, DRIFTING))
+    table = html.partition('id="failures-all"')[2].partition("</table>")[0]
+    times = re.findall(r'datetime="([^"]+)"', table)
+    assert len(times) == 50
+    assert times == sorted(times, reverse=True)
+
+
+def test_jobs_of_all_targets_are_added_up() -> None:
+    html = render(status_of(OK, DRIFTING))
+    table = html.partition('id="jobs-all"')[2].partition("</table>")[0]
+    assert f">{2 * sum(JOBS.values()):,}</td></tr></tfoot>" in table
+
+
+def test_an_unknown_status_has_a_column_among_those_in_flight() -> None:
+    totals = replace(FULL, jobs={**JOBS, ("FRAME_EXTRACT", "PONDERING"): 5})
+    html = render(status_of(replace(OK, totals=totals)))
+    columns = re.findall(r'<th scope="col"[^>]*><span class="word">(\w+)</span>', html)
+    assert columns[3:6] == ["UPLOADING", "PONDERING", "FINISHED"]
+    assert '<th scope="colgroup" colspan="5">' in html
+
+
+def test_ages_of_jobs_go_by_the_servers_clock() -> None:
+    about = replace(ABOUT, clock_skews={"perception": 7200.0})
+    text = Reader(render(status_of(OK, about=about))).text
+    assert "2 h ahead of ours" in text
+    assert "the oldest 5 h" in text
+
+
+def test_two_hundred_targets_are_a_light_page() -> None:
+    shown = [named(f"project-{n}", poll=GOOD, totals=FULL) for n in range(200)]
+    html = render(status_of(*shown))
+    assert len(html) < 500_000
+    assert html.count("<h3>") == 201
+    assert 'href="?project=project-7&amp;workspace=0"' in html
+    assert 'data-refresh-seconds="15"' in html
+
+
+def test_one_target_can_be_asked_for() -> None:
+    html = render(status_of(OK, FAILING), project="mapping", workspace="0")
+    assert "The target cannot be polled" in html
+    assert ">perception<" not in html
+    assert 'href="?project=mapping&amp;workspace=0&amp;lang=zh"' in html
+    assert PAGE.render(status_of(OK), Question("en", project="nobody", workspace="0")) is None
+
+
+def test_no_target_at_all_is_said() -> None:
+    assert "There is no target." in text_of()
+
+
+@pytest.mark.parametrize(
+    ("ledger", "said"),
+    [
+        (LedgerFacts("memory", "", 1, None), "in memory, lost with the process schema 1"),
+        (
+            LedgerFacts("postgresql", "postgresql://u:<secret>@h/db", None, None),
+            "PostgreSQL postgresql://u:<secret>@h/db",
+        ),
+        (LedgerFacts("sqlite", "/l.db", 1, 12_900_000), "SQLite /l.db 12.3 MiB · schema 1"),
+    ],
+)
+def test_the_ledger_is_told(ledger: LedgerFacts, said: str) -> None:
+    assert said in Reader(render(status_of(OK, about=replace(ABOUT, ledger=ledger)))).text
+
+
+def test_the_configuration_shows_no_secret() -> None:
+    text = text_of(OK)
+    assert "password: <secret>" in text

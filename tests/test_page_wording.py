@@ -1,0 +1,111 @@
+"""The page's words: both languages say the same, and times, spans and sizes read well."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+from exporter.errors import REASONS
+from exporter.web import page_wording
+from exporter.web.page_language import Language, choose_language
+from exporter.web.page_wording import Wording, excerpt, size
+from exporter.web.status import STATES
+from exporter.web.texts import GLOSSES_ZH, TEXTS
+
+NOW_MS = 1_700_000_061_000
+TEMPLATES = Path(page_wording.__file__).parent / "templates"
+SOURCES = [*TEMPLATES.iterdir(), Path(page_wording.__file__)]
+EN, ZH = Wording("en"), Wording("zh")
+
+
+def places(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_both_languages_have_every_text_with_the_same_places(key: str) -> None:
+    text = TEXTS[key]
+    assert text.en.strip()
+    assert text.zh.strip()
+    assert places(text.en) == places(text.zh)
+
+
+def test_the_page_uses_every_text_and_no_other() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    used = set(re.findall(r'\b(?:t|self)\(f?"([a-z_.]+)"', source))
+    used |= {f"state.{state}" for state in STATES} | {f"reason.{reason}" for reason in REASONS}
+    used |= {f"unit.{unit}" for unit in ("d", "h", "min", "s")}
+    used |= {f"ledger.{kind}" for kind in ("sqlite", "memory", "postgresql")}
+    used |= {f"means.{state}" for state in STATES if state != "ok"}
+    used |= {f"verdict.{state}{only}" for state in STATES if state != "stale" for only in ("", ".only")}
+    assert used - {"state.", "reason.", "ledger.", "means.", "verdict."} == TEXTS.keys() - {"verdict.none"}
+
+
+def test_only_chinese_explains_the_words_of_the_api() -> None:
+    assert ZH.gloss("RUN_FAILED") == GLOSSES_ZH["RUN_FAILED"] == "运行失败"
+    assert (ZH.gloss("PONDERING"), EN.gloss("RUN_FAILED")) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("ago_ms", "english", "chinese"),
+    [
+        (999, "just now", "刚刚"),
+        (59_999, "59 s ago", "59 秒前"),
+        (60_000, "1 min ago", "1 分前"),
+        (61_000, "1 min 1 s ago", "1 分 1 秒前"),
+        (7_205_000, "2 h ago", "2 小时前"),
+        (187_200_000, "2 d 4 h ago", "2 天 4 小时前"),
+        (-5_000, "in 5 s", "5 秒后"),
+    ],
+)
+def test_a_time_is_told_by_how_long_ago_it_is(ago_ms: int, english: str, chinese: str) -> None:
+    assert EN.ago(NOW_MS - ago_ms, NOW_MS) == english
+    assert ZH.ago(NOW_MS - ago_ms, NOW_MS) == chinese
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (0.034, "0.03 s"), (9.99, "9.99 s"), (3, "3 s"), (83.4, "1 min 23 s")]
+)
+def test_a_short_span_keeps_its_fractions(seconds: float, said: str) -> None:
+    assert EN.span(seconds) == said
+
+
+def test_a_clock_that_is_off_makes_no_negative_age() -> None:
+    assert EN.age(NOW_MS + 5_000, NOW_MS) == "0 s"
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (12_900_000, "12.3 MiB")]
+)
+def test_a_size_is_told_in_a_unit_that_leaves_it_short(count: int, said: str) -> None:
+    assert size(count) == said
+
+
+def test_a_long_text_is_cut() -> None:
+    assert (excerpt("abcd", 4), excerpt("abcde", 4)) == ("abcd", "abcd…")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "remembered", "accepted", "language"),
+    [
+        ("", "", "", "en"),
+        ("", "", "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("", "", "en-GB,en;q=0.9,zh;q=0.8", "en"),
+        ("", "", "de, zh-Hant;q=0.5, en;q=0.4", "zh"),
+        ("", "", "zh;q=0, en;q=0.1", "en"),
+        ("", "", "zh;q=0", "en"),
+        ("", "", "zh;q=high, *", "en"),
+        ("", "zh", "en", "zh"),
+        ("en", "zh", "zh", "en"),
+        ("ZH-cn", "", "en", "zh"),
+        ("fr", "xx", "zh", "zh"),
+        ("<script>", "", "", "en"),
+    ],
+)
+def test_the_link_goes_before_the_cookie_and_that_before_the_browser(
+    wanted: str, remembered: str, accepted: str, language: Language
+) -> None:
+    assert choose_language(wanted, remembered, accepted) == language

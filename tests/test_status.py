@@ -1,0 +1,94 @@
+"""How snapshots are laid out, and the one word that says how a target is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from exporter.model import CounterValue, TargetSnapshot
+from exporter.web.status import STATES, State
+from tests.status_states import (
+    ABOUT,
+    DRIFTING,
+    EVERY,
+    FAILING,
+    FULL,
+    GOOD,
+    JOBS,
+    LATE,
+    NOW_MS,
+    OK,
+    RESTORED,
+    STALE,
+    SYNCING,
+    WAITING,
+    status_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "state"),
+    [
+        (OK, "ok"),
+        (FAILING, "failing"),
+        (STALE, "stale"),
+        (LATE, "late"),
+        (WAITING, "waiting"),
+        (RESTORED, "waiting"),
+        (SYNCING, "syncing"),
+        (DRIFTING, "drifting"),
+    ],
+)
+def test_a_target_is_in_its_worst_state(snapshot: TargetSnapshot, state: State) -> None:
+    (target,) = status_of(snapshot).targets
+    assert target.state == state
+
+
+def test_every_state_is_counted() -> None:
+    assert status_of(*EVERY).states == dict.fromkeys(STATES, 1) | {"waiting": 2}
+    assert status_of().states == dict.fromkeys(STATES, 0)
+
+
+@pytest.mark.parametrize(
+    ("ago_seconds", "took_seconds", "state"), [(90, 0, "ok"), (91, 0, "late"), (91, 2, "ok"), (93, 2, "late")]
+)
+def test_a_target_is_late_after_three_intervals_and_a_poll(
+    ago_seconds: int, took_seconds: float, state: State
+) -> None:
+    poll = replace(GOOD, last_success_ms=NOW_MS - ago_seconds * 1000, duration_seconds=took_seconds)
+    (target,) = status_of(replace(OK, poll=poll)).targets
+    assert target.state == state
+
+
+def test_jobs_are_added_up() -> None:
+    totals = replace(FULL, jobs={**JOBS, ("FRAME_EXTRACT", "PONDERING"): 1000})
+    (target,) = status_of(replace(OK, totals=totals)).targets
+    assert target.listed == sum(JOBS.values()) + 1000
+    in_flight = {"QUEUING", "LAUNCHING", "RUNNING", "UPLOADING"}
+    assert target.in_flight == sum(n for (_, status), n in JOBS.items() if status in in_flight) + 1000
+    assert target.jobs["FRAME_EXTRACT"]["PONDERING"] == 1000
+
+
+def test_failures_are_added_up_by_code_the_most_frequent_first() -> None:
+    failures = {
+        ("FRAME_EXTRACT", "RUN_FAILED", "3101"): CounterValue(2),
+        ("PACKAGE_IMPORT", "RUN_FAILED", "4002"): CounterValue(7),
+        ("PACKAGE_IMPORT", "SUBMIT_FAILED", "3101"): CounterValue(3),
+        ("PACKAGE_IMPORT", "SUBMIT_FAILED", ""): CounterValue(0),
+    }
+    (target,) = status_of(replace(OK, totals=replace(FULL, failures=failures))).targets
+    assert list(target.job_failures.items()) == [("4002", 7), ("3101", 5)]
+
+
+def test_what_is_not_known_yet_is_none_or_empty() -> None:
+    (target,) = status_of(WAITING).targets
+    assert (target.listed, target.in_flight, target.last_poll_ms, target.baseline_ms) == (None,) * 4
+    assert (target.jobs, target.drift, target.recent_failures) == ({}, {}, ())
+
+
+def test_the_clocks_and_the_poll_under_way_are_found_by_target() -> None:
+    about = replace(ABOUT, polling_since_ms={OK.target.key: NOW_MS - 1500}, clock_skews={"mapping": -61.0})
+    ok, failing = status_of(OK, FAILING, about=about).targets
+    assert (ok.polling_since_ms, ok.clock_skew_seconds) == (NOW_MS - 1500, None)
+    assert (failing.polling_since_ms, failing.clock_skew_seconds) == (None, -61.0)

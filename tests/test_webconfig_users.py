@@ -1,0 +1,205 @@
+"""Users, headers and the rate limit of the web configuration, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from exporter.web.toolkit.basic_auth import BasicAuth
+from exporter.web.toolkit.rate_limit import RateLimiter
+from tests.webconfig import PASSWORDS, basic, hashed, site
+
+USERS = "basic_auth_users:\n" + "".join(f"  {name}: {hashed(word)}\n" for name, word in PASSWORDS.items())
+ALICE = basic("alice", PASSWORDS["alice"])
+
+
+@pytest.fixture
+def web_yml(tmp_path: Path) -> Path:
+    return tmp_path / "web.yml"
+
+
+@pytest.mark.parametrize(("user", "password"), PASSWORDS.items())
+async def test_the_right_password_is_let_in_again_and_again(web_yml: Path, user: str, password: str) -> None:
+    async with site(web_yml, USERS) as served:
+        for _ in range(3):
+            assert (await served.get(**basic(user, password))).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        basic("alice", "wrong"),
+        basic("alice", PASSWORDS["bob"]),
+        basic("nobody", PASSWORDS["alice"]),
+        basic("ALICE", PASSWORDS["alice"]),
+        basic("alice", ""),
+        basic("", ""),
+        basic("alice", "x" * 73),
+        basic("alice", "correct\0horse"),
+        {"Authorization": "Bearer " + ALICE["Authorization"].removeprefix("Basic ")},
+        {"Authorization": "Basic"},
+        {"Authorization": "Basic !!!"},
+        {"Authorization": "Basic " + b64encode(b"alice").decode()},
+        {"Authorization": "Basic " + b64encode(b"\xff\xfe:\xff").decode()},
+    ],
+)
+async def test_everybody_else_is_asked_for_a_password(web_yml: Path, headers: dict[str, str]) -> None:
+    async with site(web_yml, USERS) as served:
+        for _ in range(2):
+            reply = await served.get(**headers)
+            assert (reply.status, reply.text) == (401, "unauthorized\n")
+            assert reply.headers["WWW-Authenticate"] == 'Basic realm="octopus-exporter", charset="UTF-8"'
+
+
+async def test_a_password_is_no_other_that_only_begins_like_it(web_yml: Path) -> None:
+    """bcrypt looks at 72 bytes, so a longer one would open the door with whatever follows."""
+    longest = "ö" * 36
+    async with site(web_yml, f"basic_auth_users: {{alice: {hashed(longest)}}}\n") as served:
+        assert (await served.get(**basic("alice", longest))).status == 200
+        assert (await served.get(**basic("alice", longest + "x"))).status == 401
+
+
+async def test_the_name_of_the_scheme_is_in_any_case(web_yml: Path) -> None:
+    async with site(web_yml, USERS) as served:
+        word = ALICE["Authorization"].removeprefix("Basic ")
+        assert (await served.get(Authorization=f"bAsIc  {word}")).status == 200
+
+
+@pytest.mark.parametrize("version", ["$2a$", "$2b$", "$2y$"])
+async def test_every_version_of_bcrypt_that_go_reads(web_yml: Path, version: str) -> None:
+    text = f"basic_auth_users: {{alice: {version}{hashed('word')[4:]}}}\n"
+    async with site(web_yml, text) as served:
+        assert (await served.get(**basic("alice", "word"))).status == 200
+
+
+async def test_an_unknown_user_costs_as_much_as_a_known_one() -> None:
+    """In CPU time, which a busy machine does not stretch."""
+    auth = BasicAuth({"alice": hashed("word", cost=10).encode()})
+
+    async def cost(user: str, password: str) -> float:
+        began = time.process_time()
+        assert not await auth.admits(basic(user, password)["Authorization"])
+        return time.process_time() - began
+
+    known = min([await cost("alice", f"wrong {number}") for number in range(3)])
+    unknown = min([await cost(f"nobody {number}", "wrong") for number in range(3)])
+    assert known > 0.005
+    assert unknown == pytest.approx(known, rel=0.5)
+
+
+async def test_what_was_found_is_kept_for_the_admitted_and_the_refused() -> None:
+    auth = BasicAuth({"alice": hashed("word", cost=10).encode()})
+    for password, wanted in (("word", True), ("wrong", False)):
+        header = basic("alice", password)["Authorization"]
+        assert await auth.admits(header) is wanted
+        began = time.process_time()
+        for _ in range(100):
+            assert await auth.admits(header) is wanted
+        assert time.process_time() - began < 0.03  # one comparison takes longer
+
+
+async def test_many_at_once_with_one_password_are_compared_once() -> None:
+    auth = BasicAuth({"alice": hashed("word", cost=10).encode()})
+    header = basic("alice", "word")["Authorization"]
+    began = time.process_time()
+    await auth.admits(header)
+    once = time.process_time() - began
+    auth = BasicAuth({"alice": hashed("word", cost=10).encode()})
+    began = time.process_time()
+    assert all(await asyncio.gather(*(auth.admits(header) for _ in range(20))))
+    assert time.process_time() - began < 3 * once
+
+
+async def test_a_flood_of_guesses_does_not_push_out_who_may_come_in() -> None:
+    auth = BasicAuth({"alice": hashed("word").encode()})
+    await auth.admits(basic("alice", "word")["Authorization"])
+    for number in range(600):
+        assert not await auth.admits(basic("alice", f"wrong {number}")["Authorization"])
+    assert len(auth._refused) <= 256
+    assert "alice" in auth._admitted
+
+
+async def test_who_is_known_does_not_wait_behind_guesses() -> None:
+    auth = BasicAuth({"alice": hashed("word").encode(), "bob": hashed("slow", cost=13).encode()})
+    assert await auth.admits(basic("alice", "word")["Authorization"])
+    guessing = asyncio.ensure_future(auth.admits(basic("bob", "guess")["Authorization"]))
+    await asyncio.sleep(0.01)
+    assert await auth.admits(basic("alice", "word")["Authorization"])
+    assert not guessing.done()
+    assert not await guessing
+
+
+async def test_a_comparison_does_not_hold_up_the_loop() -> None:
+    auth = BasicAuth({"alice": hashed("word", cost=12).encode()})
+    comparing = asyncio.ensure_future(auth.admits(basic("alice", "wrong")["Authorization"]))
+    turns = 0
+    while not comparing.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    assert not await comparing
+    assert turns > 10
+
+
+async def test_nothing_of_a_login_is_kept_in_clear() -> None:
+    auth = BasicAuth({"alice": hashed("word").encode()})
+    await auth.admits(basic("alice", "word")["Authorization"])
+    await auth.admits(basic("alice", "almost")["Authorization"])
+    kept = repr(vars(auth))
+    assert "'word'" not in kept
+    assert "almost" not in kept
+
+
+HEADERS = """
+http_server_config:
+  headers:
+    X-Frame-Options: sameorigin
+    Strict-Transport-Security: max-age=31536000
+    Content-Security-Policy: "default-src 'self'"
+"""
+
+
+@pytest.mark.parametrize(("login", "status"), [(ALICE, 200), ({}, 401)])
+async def test_headers_are_on_every_answer(web_yml: Path, login: dict[str, str], status: int) -> None:
+    async with site(web_yml, USERS + HEADERS) as served:
+        reply = await served.get(**login)
+    assert reply.status == status
+    assert reply.headers["X-Frame-Options"] == "sameorigin"
+    assert reply.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert reply.headers["Content-Security-Policy"] == "default-src 'self'"
+
+
+async def test_more_requests_than_the_burst_are_told_to_wait(web_yml: Path) -> None:
+    async with site(web_yml, "rate_limit: {interval: 1h, burst: 2}\n" + HEADERS) as served:
+        replies = [await served.get() for _ in range(4)]
+    assert [reply.status for reply in replies] == [200, 200, 429, 429]
+    assert 3500 < int(replies[-1].headers["Retry-After"]) <= 3600
+    assert replies[-1].headers["X-Frame-Options"] == "sameorigin"
+
+
+async def test_guesses_are_limited_too(web_yml: Path) -> None:
+    async with site(web_yml, USERS + "rate_limit: {interval: 1h, burst: 1}\n") as served:
+        assert [(await served.get()).status for _ in range(2)] == [401, 429]
+
+
+def test_a_bucket_fills_with_time_and_never_above_its_burst() -> None:
+    now = [0.0]
+    limiter = RateLimiter(2.0, 3, clock=lambda: now[0])
+    assert [limiter.allows() for _ in range(4)] == [True, True, True, False]
+    now[0] = 3.0
+    assert limiter.allows()
+    assert not limiter.allows()
+    assert limiter.retry_after_seconds == pytest.approx(1.0)
+    now[0] = 1000.0
+    assert [limiter.allows() for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_burst_of_nothing_allows_nothing() -> None:
+    now = [0.0]
+    limiter = RateLimiter(1.0, 0, clock=lambda: now[0])
+    now[0] = 100.0
+    assert not limiter.allows()
