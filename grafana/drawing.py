@@ -1,0 +1,308 @@
+"""Panels in Grafana's own model: what `grafana.panels` says, with the texts of one language."""
+
+from __future__ import annotations
+
+from functools import singledispatchmethod
+from typing import TypeVar
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboard,
+    heatmap,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
+from grafana_foundation_sdk.models import common as m
+from grafana_foundation_sdk.models import dashboard as d
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
+
+from grafana.panels import (
+    BAR_INTERVAL,
+    Bars,
+    Color,
+    Heatmap,
+    Lines,
+    Panel,
+    Query,
+    Stat,
+    Steps,
+    Table,
+    Timeline,
+)
+from grafana.texts import Texts
+
+DATASOURCE = m.DataSourceRef(type_val="prometheus", uid="$datasource")
+
+# A number is of the last step: it is to be as fresh as a narrow panel would not make it.
+STAT_POINTS = 720
+
+# One colour for a status wherever it appears.
+STATUS_COLORS = {
+    "QUEUING": "#F2CC0C",
+    "LAUNCHING": "#8AB8FF",
+    "RUNNING": "#3274D9",
+    "UPLOADING": "#14A5A5",
+    "FINISHED": "#56A64B",
+    "STOPPED": "#8E8E8E",
+    "SUBMIT_FAILED": "#FF9830",
+    "RUN_FAILED": "#E02F44",
+    "UPLOAD_FAILED": "#B877D9",
+}
+
+
+Built = stat.Panel | timeseries.Panel | heatmap.Panel | bargauge.Panel | statetimeline.Panel | table.Panel
+Colored = TypeVar("Colored", timeseries.Panel, bargauge.Panel)
+
+
+class Drawing:
+    """
+    Draws panels in one language.
+
+    Units: `interval` is how often the exporter polls, in Grafana's form; `suffix` ends the language's uids.
+    """
+
+    def __init__(self, texts: Texts, interval: str, suffix: str) -> None:
+        self._texts = texts
+        self._interval = interval
+        self._suffix = suffix
+
+    def draw(self, panel: Panel, left: int, top: int) -> Built:
+        """Draw a panel at its place in the grid of 24 columns."""
+        drawn = self._kind(panel)
+        drawn = drawn.title(self._texts(f"{panel.key}.title")).description(
+            self._texts(f"{panel.key}.description")
+        )
+        drawn = drawn.datasource(DATASOURCE).unit(panel.unit)
+        drawn = drawn.grid_pos(d.GridPos(h=panel.height, w=panel.width, x=left, y=top))
+        if panel.decimals is not None:
+            drawn = drawn.decimals(panel.decimals)
+        for number, query in enumerate(panel.queries):
+            drawn = drawn.with_target(self._target(panel, query, chr(ord("A") + number)))
+        return drawn.thresholds(thresholds(panel.base, panel.steps))
+
+    @singledispatchmethod
+    def _kind(self, panel: Panel) -> Built:
+        raise NotImplementedError(type(panel))
+
+    @_kind.register
+    def _stat(self, panel: Stat) -> Built:
+        trend = m.BigValueGraphMode.AREA if panel.trend else m.BigValueGraphMode.NONE
+        return (
+            stat.Panel()
+            .max_data_points(STAT_POINTS)
+            .interval(self._interval)
+            .graph_mode(trend)
+            .color_mode(m.BigValueColorMode.VALUE)
+            .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull" if panel.trend else "last"]))
+            .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
+            .no_value(panel.fallback)
+        )
+
+    @_kind.register
+    def _lines(self, panel: Lines) -> Built:
+        bars, areas = panel.style == "bars", panel.style == "areas"
+        drawn = (
+            timeseries.Panel()
+            .interval(self._step(panel))
+            .draw_style(m.GraphDrawStyle.BARS if bars else m.GraphDrawStyle.LINE)
+            .fill_opacity(80 if bars else 35 if areas else 5)
+            .line_width(0 if bars else 1)
+            .show_points(m.VisibilityMode.NEVER)
+            .legend(_legend(panel))
+            .tooltip(_tooltip(m.TooltipDisplayMode.MULTI))
+            .no_value(self._texts("nothing"))
+            .axis_soft_min(0)
+        )
+        if bars or areas:
+            drawn = drawn.stacking(common.StackingConfig().mode(m.StackingMode.NORMAL))
+        if panel.logarithmic:
+            drawn = drawn.scale_distribution(
+                common.ScaleDistributionConfig().type(m.ScaleDistribution.LOG).log(10)
+            )
+        if panel.limits:
+            dashes = common.GraphThresholdsStyleConfig().mode(m.GraphThresholdsStyleMode.DASHED)
+            drawn = drawn.thresholds_style(dashes)
+        for query in panel.queries:
+            if query.dashed:
+                drawn = drawn.override_by_name(self._legend(panel, query), _DASHED)
+        return _with_status_colors(drawn, panel)
+
+    @_kind.register
+    def _heatmap(self, panel: Heatmap) -> Built:
+        color = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
+        return (
+            heatmap.Panel()
+            .interval(self._step(panel))
+            .calculate(False)
+            .color(color.exponent(0.5).fill("dark-orange"))
+            .y_axis(heatmap.YAxisConfig().unit(panel.unit))
+            .tooltip(heatmap.HeatmapTooltip().mode(m.TooltipDisplayMode.SINGLE).y_histogram(True))
+            .filter_values(heatmap.FilterValueRange().le(1e-9))
+            .show_legend()
+        )
+
+    @_kind.register
+    def _bars(self, panel: Bars) -> Built:
+        mode = d.FieldColorModeId.THRESHOLDS
+        drawn = (
+            bargauge.Panel()
+            .orientation(m.VizOrientation.HORIZONTAL)
+            .display_mode(m.BarGaugeDisplayMode.BASIC)
+            .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+            .color_scheme(dashboard.FieldColor().mode(mode))
+            .no_value(self._texts("nothing"))
+            .min(0)
+        )
+        return _with_status_colors(drawn, panel)
+
+    @_kind.register
+    def _timeline(self, panel: Timeline) -> Built:
+        drawn = (
+            statetimeline.Panel()
+            .interval(self._step(panel))
+            .show_value(m.VisibilityMode.NEVER)
+            .merge_values(True)
+            .line_width(0)
+            .fill_opacity(80)
+            .row_height(0.85)
+            .legend(common.VizLegendOptions().show_legend(False).display_mode(m.LegendDisplayMode.LIST))
+            .tooltip(_tooltip(m.TooltipDisplayMode.SINGLE))
+            .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
+            .no_value(self._texts("nothing"))
+        )
+        return drawn.mappings(self._states(panel)) if panel.states else drawn
+
+    @_kind.register
+    def _table(self, panel: Table) -> Built:
+        drawn: table.Panel = (
+            table.Panel()
+            .sort_by(
+                [
+                    common.TableSortByFieldState()
+                    .display_name(self._texts(f"{panel.key}.{panel.sort}"))
+                    .desc(True)
+                ]
+            )
+            .no_value("-")
+            .with_transformation(d.DataTransformerConfig(id_val="merge", options={}))
+            .with_transformation(d.DataTransformerConfig(id_val="organize", options=self._columns(panel)))
+        )
+        for query in panel.queries:
+            drawn = drawn.override_by_name(self._texts(f"{panel.key}.{query.word}"), _column(query))
+        for label, url in panel.links:
+            link = {"title": self._texts("open"), "url": f"{self._url(url)}"}
+            drawn = drawn.override_by_name(
+                self._texts(f"labels.{label}"), [d.DynamicConfigValue(id_val="links", value=[link])]
+            )
+        return drawn
+
+    def _columns(self, panel: Table) -> dict[str, object]:
+        """Name and order the columns that Grafana calls after labels and refIds."""
+        shown = {label: self._texts(f"labels.{label}") for label in panel.by}
+        for number, query in enumerate(panel.queries):
+            value = f"Value #{chr(ord('A') + number)}" if len(panel.queries) > 1 else "Value"
+            shown[value] = self._texts(f"{panel.key}.{query.word}")
+        order = {name: position for position, name in enumerate(shown)}
+        return {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": shown}
+
+    def _states(self, panel: Timeline) -> list[d.ValueMapping]:
+        named = {
+            str(value): d.ValueMappingResult(text=self._texts(f"{panel.key}.{word}"), index=value)
+            for value, word in enumerate(panel.states)
+        }
+        return [d.ValueMap(options=named)]
+
+    def _url(self, url: str) -> str:
+        chosen = "&${__url_time_range}&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
+        return url.replace("{suffix}", self._suffix) + chosen
+
+    def _target(self, panel: Panel, query: Query, ref_id: str) -> prometheus.Dataquery:
+        target = (
+            prometheus.Dataquery()
+            .datasource(DATASOURCE)
+            .editor_mode(QueryEditorMode.CODE)
+            .expr(query.expression)
+            .ref_id(ref_id)
+            .legend_format(self._legend(panel, query))
+        )
+        if isinstance(panel, Table | Bars):
+            target = target.instant().format(PromQueryFormat.TABLE if isinstance(panel, Table) else _SERIES)
+        else:
+            target = target.range().format(PromQueryFormat.HEATMAP if isinstance(panel, Heatmap) else _SERIES)
+        if not _adds_up(panel):
+            target = target.interval(self._step(panel))
+        return target.exemplar(True) if query.exemplars else target
+
+    def _step(self, panel: Panel) -> str:
+        return panel.interval or (BAR_INTERVAL if _adds_up(panel) else self._interval)
+
+    def _legend(self, panel: Panel, query: Query) -> str:
+        if isinstance(panel, Heatmap):
+            return "{{le}}"
+        if query.word:
+            return self._texts(f"{panel.key}.{query.word}")
+        return query.legend or self._texts(f"{panel.key}.title")
+
+
+_SERIES = PromQueryFormat.TIME_SERIES
+_DASHED = [
+    d.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 8]}),
+    d.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": "#8E8E8E"}),
+]
+
+
+def thresholds(base: Color, steps: Steps) -> dashboard.ThresholdsConfig:
+    """Give the colours by value, `base` below the first step."""
+    all_steps = [
+        d.Threshold(value=None, color=base),
+        *(d.Threshold(value=at, color=color) for at, color in steps),
+    ]
+    return dashboard.ThresholdsConfig().mode(d.ThresholdsMode.ABSOLUTE).steps(all_steps)
+
+
+def _adds_up(panel: Panel) -> bool:
+    """
+    Tell whether each step shows what was counted during it.
+
+    Such a panel's queries have no least step of their own: then $__rate_interval is the step and one scrape,
+    not four times the step.
+    """
+    return isinstance(panel, Heatmap) or (isinstance(panel, Lines) and panel.style == "bars")
+
+
+def _with_status_colors(drawn: Colored, panel: Panel) -> Colored:
+    if any(query.legend == "{{status}}" for query in panel.queries) and not panel.steps:
+        for status, color in STATUS_COLORS.items():
+            fixed = d.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": color})
+            drawn = drawn.override_by_name(status, [fixed])
+    return drawn
+
+
+def _column(query: Query) -> list[d.DynamicConfigValue]:
+    """Give a table's column its unit, and its levels as the colour of the figures."""
+    unit = d.DynamicConfigValue(id_val="unit", value=query.unit)
+    decimals = d.DynamicConfigValue(id_val="decimals", value=1 if query.unit == "percentunit" else 0)
+    if not query.steps:
+        return [unit, decimals]
+    levels = thresholds("green", query.steps).build().to_json()
+    return [
+        unit,
+        decimals,
+        d.DynamicConfigValue(id_val="thresholds", value=levels),
+        d.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
+    ]
+
+
+def _legend(panel: Lines) -> common.VizLegendOptions:
+    legend = common.VizLegendOptions().show_legend(True).placement(m.LegendPlacement.BOTTOM)
+    calcs = ["sum"] if panel.style == "bars" else ["lastNotNull", "max"]
+    return legend.display_mode(m.LegendDisplayMode.LIST).calcs(calcs)
+
+
+def _tooltip(mode: m.TooltipDisplayMode) -> common.VizTooltipOptions:
+    return common.VizTooltipOptions().mode(mode).sort(m.SortOrder.DESCENDING)

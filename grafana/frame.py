@@ -1,0 +1,138 @@
+"""What stands around the panels of every dashboard: variables, annotations, links, and the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as d
+
+from exporter.exposition import families as f
+from grafana.drawing import DATASOURCE, Drawing
+from grafana.panels import Board, Panel
+from grafana.promql import ALERTS, SCOPE, SCRAPED, by_variable, scraped
+from grafana.texts import LANGUAGES, Language, Texts
+
+COLUMNS = 24
+EVERYTHING = ".+"
+OTHER: dict[Language, Language] = dict(zip(LANGUAGES, reversed(LANGUAGES), strict=True))
+# English has no suffix: its uids came first and are in alerts and bookmarks.
+SUFFIXES: dict[Language, str] = {"en": "", "zh": "-zh"}
+
+
+def uid(board: Board, language: Language) -> str:
+    return f"octopus-{board.name}{SUFFIXES[language]}"
+
+
+def frame(board: Board, texts: Texts, interval: str) -> d.Dashboard:
+    """Make a whole dashboard in the language of the texts. Units: `interval` in Grafana's form, as 30s."""
+    language = texts.language
+    built = (
+        dashboard.Dashboard(texts("title"))
+        .uid(uid(board, language))
+        .description(texts("description"))
+        .tags(["octopus", f"octopus-{language}"])
+        .readonly()
+        .tooltip(d.DashboardCursorSync.CROSSHAIR)
+        .time(board.since, "now")
+        .refresh("1m")
+        .timezone("browser")
+    )
+    for variable in variables(texts):
+        built = built.with_variable(variable)
+    for annotation in marks(texts):
+        built = built.annotation(annotation)
+    for link in links(board, texts):
+        built = built.link(link)
+    return _filled(built, board, texts, interval).build()
+
+
+def _filled(built: dashboard.Dashboard, board: Board, texts: Texts, interval: str) -> dashboard.Dashboard:
+    drawing, top, number = Drawing(texts, interval, SUFFIXES[texts.language]), 0, 0
+    for row in board.rows:
+        heading = dashboard.Row(texts(f"rows.{row.key}")).id(number := number + 1)
+        built = built.with_row(heading.grid_pos(d.GridPos(h=1, w=COLUMNS, x=0, y=top)))
+        for panel, left, line in placed(row.panels, top + 1):
+            built = built.with_panel(drawing.draw(panel, left, line).id(number := number + 1))
+            top = max(top, line + panel.height)
+    return built
+
+
+def placed(panels: tuple[Panel, ...], top: int) -> Iterator[tuple[Panel, int, int]]:
+    """Lay panels side by side, and in a new line where the next one does not fit: (panel, left, top)."""
+    left, below = 0, top
+    for panel in panels:
+        if left + panel.width > COLUMNS:
+            left, top = 0, below
+        yield panel, left, top
+        left, below = left + panel.width, max(below, top + panel.height)
+
+
+def variables(texts: Texts) -> Iterator[dashboard.DatasourceVariable | dashboard.QueryVariable]:
+    """Give the variables; each offers what is there for the choices before it."""
+    yield dashboard.DatasourceVariable("datasource").label(texts("labels.datasource")).type("prometheus")
+    chosen: list[str] = []
+    for name in (*SCRAPED, *SCOPE):
+        family = f.JOBS_CREATED if name == "job_type" else f.UP
+        within = f"{{{', '.join(chosen)}}}" if chosen else ""
+        query = f"label_values({family.name}{within}, {name})"
+        yield _variable(name, query, texts(f"labels.{name}"))
+        chosen.append(by_variable(name))
+
+
+def _variable(name: str, query: str, label: str) -> dashboard.QueryVariable:
+    everything = d.VariableOption(selected=True, text="All", value="$__all")
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(DATASOURCE)
+        .query(query)
+        .definition(query)
+        .refresh(d.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(d.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(EVERYTHING)
+        .current(everything)
+    )
+
+
+def marks(texts: Texts) -> Iterator[dashboard.AnnotationQuery]:
+    """Mark what fires, and when exporters have started."""
+    yield (
+        _annotation(texts("annotations.alerts"), "red", ALERTS)
+        .title_format("{{alertname}}")
+        .text_format("{{severity}} {{project}} {{workspace}} {{job_type}} {{instance}}")
+        .tag_keys("severity,project,job_type")
+    )
+    started = f"time() - {scraped('process_start_time_seconds')} < $__interval_ms / 1000"
+    yield (
+        _annotation(texts("annotations.restarts"), "blue", started)
+        .title_format(texts("annotations.restarts"))
+        .text_format("{{instance}}")
+    )
+
+
+def _annotation(name: str, color: str, expression: str) -> dashboard.AnnotationQuery:
+    annotation = dashboard.AnnotationQuery().name(name).datasource(DATASOURCE).enable(True)
+    return annotation.icon_color(color).expr(expression).step("60s")
+
+
+def links(board: Board, texts: Texts) -> Iterator[dashboard.DashboardLink]:
+    """Lead to the other dashboards of the language, and to this one in the other language."""
+    yield (
+        dashboard.DashboardLink(texts("links.others"))
+        .type(d.DashboardLinkType.DASHBOARDS)
+        .tags([f"octopus-{texts.language}"])
+        .include_vars(True)
+        .keep_time(True)
+    )
+    other = OTHER[texts.language]
+    yield (
+        dashboard.DashboardLink(texts("links.language"))
+        .type(d.DashboardLinkType.LINK)
+        .url(f"/d/{uid(board, other)}")
+        .icon("external link")
+        .include_vars(True)
+        .keep_time(True)
+    )

@@ -1,0 +1,301 @@
+"""Exporter health: can the numbers be believed, and does the exporter itself do well? By instance."""
+
+from __future__ import annotations
+
+from exporter.exposition import families as f
+from exporter.exposition.families import Family
+from grafana.levels import ANY, AUDIT_AGE, CLOCK_SKEW, DATA_AGE, EXPIRY, FAILED_POLLS, LOOP_LAG
+from grafana.panels import Board, Heatmap, Lines, Panel, Query, Row, Stat, Table, Timeline
+from grafana.promql import buckets_per_step, ratio, scraped, selector
+
+__all__ = ["EXPORTER"]
+
+TARGET = ("instance", "project", "workspace")
+BY_TARGET = "{{project}} / {{workspace}} ({{instance}})"
+BY_INSTANCE = "{{instance}}"
+
+
+def _by(labels: tuple[str, ...], expression: str, function: str = "sum") -> str:
+    return f"{function} by ({', '.join(labels)}) ({expression})"
+
+
+def _rate(family: Family, *matchers: str) -> str:
+    return f"rate({selector(family, *matchers)}[$__rate_interval])"
+
+
+def _per_step(family: Family, labels: tuple[str, ...], *matchers: str) -> str:
+    """Count the events of each step of a graph; none are not shown."""
+    return f"{_by(labels, _rate(family, *matchers))} * $__interval_ms / 1000 > 0"
+
+
+def _past_hour(family: Family, *matchers: str) -> str:
+    return f"sum(increase({selector(family, *matchers)}[1h]))"
+
+
+def _quantile(share: float, family: Family, label: str) -> str:
+    rate = f"rate({selector(family, suffix='_bucket')}[$__rate_interval])"
+    return f"histogram_quantile({share:g}, sum by (le, {label}) ({rate}))"
+
+
+def _now() -> tuple[Panel, ...]:
+    failed = ratio(_past_hour(f.POLL_FAILURES), _past_hour(f.POLLS))
+    drift = f"sum(abs({selector(f.LEDGER_DRIFT)}))"
+    expiry = f"min({selector(f.CREDENTIALS_EXPIRY)}) - time()"
+    throttled = _past_hour(f.API_RETRIES, 'reason="throttled"')
+    oldest = f"time() - min({selector(f.POLL_LAST_SUCCESS)})"
+    return (
+        Stat(
+            key="up",
+            queries=(Query(f"sum({scraped('up')})"),),
+            unit="short",
+            base="red",
+            width=3,
+            steps=((1, "green"),),
+        ),
+        Stat(
+            key="targets_failing",
+            queries=(Query(f"sum({selector(f.UP)} == bool 0)"),),
+            unit="short",
+            steps=ANY,
+            width=3,
+        ),
+        Stat(key="data_age", queries=(Query(oldest),), unit="s", steps=DATA_AGE, width=3, decimals=0),
+        Stat(
+            key="failed_polls",
+            queries=(Query(failed),),
+            unit="percentunit",
+            steps=FAILED_POLLS,
+            width=3,
+            decimals=1,
+        ),
+        Stat(
+            key="throttled",
+            queries=(Query(throttled),),
+            unit="short",
+            steps=((1, "yellow"), (60, "red")),
+            width=3,
+            decimals=0,
+        ),
+        Stat(key="drift", queries=(Query(drift),), unit="short", steps=((1, "yellow"),), width=3),
+        Stat(
+            key="expiry",
+            queries=(Query(expiry),),
+            unit="s",
+            base="red",
+            steps=EXPIRY,
+            width=3,
+            decimals=0,
+            trend=False,
+        ),
+        Stat(
+            key="reload",
+            queries=(Query(f"sum({selector(f.CONFIG_RELOAD_OK)} == bool 0)"),),
+            unit="short",
+            steps=ANY,
+            width=3,
+        ),
+    )
+
+
+def _polls() -> tuple[Panel, ...]:
+    age = f"time() - {_by(TARGET, selector(f.POLL_LAST_SUCCESS), 'max')}"
+    return (
+        Lines(
+            key="freshness", queries=(Query(age, BY_TARGET),), unit="s", steps=DATA_AGE, limits=True, width=8
+        ),
+        Timeline(
+            key="target_up",
+            queries=(Query(_by(TARGET, f"1 - {selector(f.UP)}", "max"), BY_TARGET),),
+            unit="short",
+            steps=ANY,
+            states=("well", "failing"),
+        ),
+        Lines(
+            key="poll_failures",
+            queries=(Query(_per_step(f.POLL_FAILURES, ("reason",)), "{{reason}}"),),
+            unit="short",
+            style="bars",
+        ),
+        Lines(
+            key="poll_duration",
+            queries=(Query(_by(TARGET, selector(f.POLL_DURATION), "max"), BY_TARGET),),
+            unit="s",
+        ),
+        Lines(
+            key="poll_requests",
+            queries=(Query(_by(TARGET, selector(f.POLL_REQUESTS), "max"), BY_TARGET),),
+            unit="short",
+        ),
+        Lines(
+            key="skipped",
+            queries=(Query(_per_step(f.POLLS_SKIPPED, TARGET), BY_TARGET),),
+            unit="short",
+            style="bars",
+        ),
+    )
+
+
+def _requests() -> tuple[Panel, ...]:
+    return (
+        Lines(
+            key="requests",
+            queries=(Query(f"{_by(('code',), _rate(f.API_REQUESTS))} > 0", "{{code}}"),),
+            unit="reqps",
+            style="areas",
+        ),
+        Heatmap(key="request_duration", queries=(Query(buckets_per_step(f.API_REQUEST_DURATION)),), unit="s"),
+        Lines(
+            key="request_quantiles",
+            queries=tuple(
+                Query(
+                    _quantile(share, f.API_REQUEST_DURATION, "project"), f"{{{{project}}}} p{share * 100:g}"
+                )
+                for share in (0.5, 0.99)
+            ),
+            unit="s",
+        ),
+        Lines(
+            key="retries",
+            queries=(Query(_per_step(f.API_RETRIES, ("reason",)), "{{reason}}"),),
+            unit="short",
+            style="bars",
+        ),
+        Lines(
+            key="clock_skew",
+            steps=CLOCK_SKEW,
+            limits=True,
+            queries=(
+                Query(
+                    _by(("instance", "project"), selector(f.API_CLOCK_SKEW), "max"),
+                    "{{project}} ({{instance}})",
+                ),
+            ),
+            unit="s",
+        ),
+        Timeline(
+            key="filters",
+            queries=(
+                Query(
+                    _by(("project", "workspace", "filter"), f"1 - {selector(f.API_FILTER_WORKS)}", "max"),
+                    "{{project}} / {{workspace}} {{filter}}",
+                ),
+            ),
+            unit="short",
+            steps=((1, "yellow"),),
+            states=("honoured", "given_up"),
+        ),
+    )
+
+
+def _ledger() -> tuple[Panel, ...]:
+    drift = _by((*TARGET, "status"), selector(f.LEDGER_DRIFT))
+    return (
+        Lines(
+            key="drift_by_status",
+            queries=(Query(f"{drift} != 0", "{{project}} / {{workspace}} {{status}}"),),
+            unit="short",
+            width=6,
+        ),
+        Lines(
+            key="audit_age",
+            queries=(Query(f"time() - {_by(TARGET, selector(f.AUDIT_LAST), 'max')}", BY_TARGET),),
+            unit="s",
+            steps=AUDIT_AGE,
+            limits=True,
+            width=6,
+        ),
+        Lines(
+            key="full_syncs",
+            queries=(Query(_per_step(f.LEDGER_FULL_SYNCS, ("project", "reason")), "{{project}} {{reason}}"),),
+            unit="short",
+            style="bars",
+            width=6,
+        ),
+        Lines(
+            key="credentials",
+            queries=(
+                Query(
+                    f"{_by(('instance', 'credentials'), selector(f.CREDENTIALS_EXPIRY), 'min')} - time()",
+                    "{{credentials}} ({{instance}})",
+                ),
+            ),
+            unit="s",
+            width=6,
+        ),
+    )
+
+
+def _process() -> tuple[Panel, ...]:
+    cpu = f"rate({scraped('process_cpu_seconds_total')}[$__rate_interval])"
+    versions = f"max by (instance, version, python_version) ({selector(f.BUILD_INFO)})"
+    return (
+        Lines(
+            key="loop_lag",
+            queries=tuple(
+                Query(_quantile(share, f.EVENT_LOOP_LAG, "instance"), f"{{{{instance}}}} p{share * 100:g}")
+                for share in (0.5, 0.99)
+            ),
+            unit="s",
+            steps=LOOP_LAG,
+            width=6,
+        ),
+        Lines(
+            key="memory",
+            queries=(Query(scraped("process_resident_memory_bytes"), BY_INSTANCE),),
+            unit="bytes",
+            width=6,
+        ),
+        Lines(key="cpu", queries=(Query(cpu, BY_INSTANCE),), unit="percentunit", width=6),
+        Lines(key="files", queries=(Query(scraped("process_open_fds"), BY_INSTANCE),), unit="short", width=6),
+        Table(
+            key="instances",
+            by=("instance", "version", "python_version"),
+            queries=(
+                Query(
+                    f"(time() - {_by(('instance',), scraped('process_start_time_seconds'), 'max')})"
+                    f" * on (instance) group_right () {versions}",
+                    word="uptime",
+                    unit="s",
+                ),
+                Query(
+                    f"(time() - {_by(('instance',), selector(f.CONFIG_RELOAD_TIME), 'max')})"
+                    f" * on (instance) group_right () {versions}",
+                    word="configured",
+                    unit="s",
+                ),
+            ),
+            unit="s",
+            sort="uptime",
+            height=5,
+            width=12,
+        ),
+        Table(
+            key="projects",
+            by=("project", "project_id", "region", "endpoint"),
+            queries=(
+                Query(
+                    f"count by (project, project_id, region, endpoint) ({selector(f.PROJECT_INFO)})",
+                    word="instances",
+                    unit="short",
+                ),
+            ),
+            links=(("project", "/d/octopus-project{suffix}?var-project=${__value.raw}"),),
+            unit="short",
+            sort="instances",
+            height=5,
+            width=12,
+        ),
+    )
+
+
+EXPORTER = Board(
+    "exporter",
+    "now-6h",
+    (
+        Row("now", _now()),
+        Row("polls", _polls()),
+        Row("requests", _requests()),
+        Row("ledger", _ledger()),
+        Row("process", _process()),
+    ),
+)

@@ -1,0 +1,129 @@
+"""A committed dashboard, as Grafana reads it: the parts of its JSON that are asked for and drawn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A query of a panel. Units: `interval` is its least step in Grafana's form, or "" for the panel's."""
+
+    expression: str
+    legend: str
+    ref_id: str
+    instant: bool
+    exemplars: bool
+    interval: str
+
+
+@dataclass(frozen=True)
+class PanelView:
+    """A panel, or the heading of a row (type "row")."""
+
+    json: dict[str, Any]
+
+    @property
+    def type(self) -> str:
+        return str(self.json["type"])
+
+    @property
+    def title(self) -> str:
+        return str(self.json["title"])
+
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height in the grid."""
+        at = self.json["gridPos"]
+        return at["x"], at["y"], at["w"], at["h"]
+
+    @property
+    def interval(self) -> str:
+        return str(self.json.get("interval", ""))
+
+    @property
+    def most_points(self) -> int | None:
+        """How many steps the panel asks for, whatever its width."""
+        most: int | None = self.json.get("maxDataPoints")
+        return most
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        return tuple(
+            Target(
+                expression=target["expr"],
+                legend=target["legendFormat"],
+                ref_id=target["refId"],
+                instant=target["instant"],
+                exemplars=target.get("exemplar", False),
+                interval=target.get("interval", ""),
+            )
+            for target in self.json.get("targets", ())
+        )
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        defaults: dict[str, Any] = self.json.get("fieldConfig", {}).get("defaults", {})
+        return defaults
+
+    @property
+    def custom(self) -> dict[str, Any]:
+        custom: dict[str, Any] = self.defaults.get("custom", {})
+        return custom
+
+    def override(self, name: str, property_id: str) -> Any:
+        """Give what overrides this property of the field of this name; None for nothing."""
+        for override in self.json["fieldConfig"]["overrides"]:
+            if override["matcher"]["options"] == name:
+                for one in override["properties"]:
+                    if one["id"] == property_id:
+                        return one["value"]
+        return None
+
+
+@dataclass(frozen=True)
+class DashboardView:
+    """A whole dashboard."""
+
+    json: dict[str, Any]
+
+    @classmethod
+    def read(cls, file: Path) -> DashboardView:
+        return cls(json.loads(file.read_text(encoding="utf-8")))
+
+    @property
+    def title(self) -> str:
+        return str(self.json["title"])
+
+    @property
+    def uid(self) -> str:
+        return str(self.json["uid"])
+
+    @cached_property
+    def panels(self) -> tuple[PanelView, ...]:
+        return tuple(map(PanelView, self.json["panels"]))
+
+    @property
+    def range_seconds(self) -> int:
+        """How far the dashboard looks back when it is opened."""
+        return seconds(self.json["time"]["from"].removeprefix("now-"))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables that are asked for, with their queries, in their order."""
+        return {
+            one["name"]: one["query"] for one in self.json["templating"]["list"] if one["type"] == "query"
+        }
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        return {one["name"]: one["expr"] for one in self.json["annotations"]["list"]}
+
+
+def seconds(duration: str) -> int:
+    """Read a duration in Grafana's form, as 30s, 5m or 12h."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[duration[-1]]

@@ -1,0 +1,114 @@
+"""
+PromQL from the family table: a metric or label that is not in the table cannot be asked for.
+
+Two exporters of one target, as a pair for availability, export the same numbers twice. `once` takes one of
+them: the greater one, series by series, before anything is added up.
+"""
+
+from __future__ import annotations
+
+from exporter.exposition.families import JOBS_OLDEST_CREATED, JOBS_OLDEST_STARTED, Family
+from exporter.model import TERMINAL_STATUSES
+
+# The dashboard's variables that choose series; each is a label of the same name.
+SCRAPED = ("job", "instance")
+SCOPE = ("project", "workspace", "job_type")
+
+IN_FLIGHT = f'status!~"{"|".join(TERMINAL_STATUSES)}"'
+WAITING = "QUEUING|LAUNCHING"
+FAILED = 'status=~".*_FAILED"'
+# What a failure ratio is of: a run that somebody stopped has neither failed nor gone well.
+NOT_STOPPED = 'status!="STOPPED"'
+
+# Alerts that fire: of the projects chosen, and those that are about no project.
+ALERTS = 'ALERTS{alertname=~"Octopus.*", alertstate="firing", project=~"|$project"}'
+
+# What the last hour is asked for by; at 30 s that is 120 polls.
+HOUR = "1h"
+
+
+def selector(family: Family, *matchers: str, suffix: str = "") -> str:
+    """Select what the variables choose of a family, and of that what the matchers say."""
+    chosen = [label for label in (*SCRAPED, *SCOPE) if label in SCRAPED or label in family.labels]
+    return f"{family.name}{suffix}{{{', '.join([*map(by_variable, chosen), *matchers])}}}"
+
+
+def scraped(metric: str) -> str:
+    """Select a metric of Prometheus or of the client library, which knows no project."""
+    return f"{metric}{{{', '.join(map(by_variable, SCRAPED))}}}"
+
+
+def once(family: Family, expression: str, *besides: str) -> str:
+    """Take each series of the family once, whichever exporters it comes from; `besides` as "le"."""
+    return f"max by ({', '.join([*family.labels, *besides])}) ({expression})"
+
+
+def level(family: Family, *matchers: str) -> str:
+    """Give a gauge as it is now, each series once."""
+    return once(family, selector(family, *matchers))
+
+
+def increase(family: Family, window: str, *matchers: str, offset: str = "") -> str:
+    """Give by how much a counter has risen over a window, each series once."""
+    since = f" offset {offset}" if offset else ""
+    return once(family, f"increase({selector(family, *matchers)}[{window}]{since})")
+
+
+def per_step(family: Family, *matchers: str) -> str:
+    """
+    Give by how much a counter has risen over each step of a graph, each series once.
+
+    The window is one scrape longer than the step, so that nothing that is counted between two windows is
+    lost, and the rate is taken back to the step.
+    """
+    rate = f"rate({selector(family, *matchers)}[$__rate_interval])"
+    return f"{once(family, rate)} * $__interval_ms / 1000"
+
+
+def buckets(family: Family, window: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
+    """Give by how much a histogram's buckets have risen, added up over all series, or by these labels."""
+    risen = once(family, f"increase({selector(family, *matchers, suffix='_bucket')}[{window}])", "le")
+    return f"sum by ({', '.join(['le', *by])}) ({risen})"
+
+
+def buckets_per_step(family: Family, *matchers: str) -> str:
+    """Give a heatmap's cells: observations in each bucket during each step."""
+    rate = f"rate({selector(family, *matchers, suffix='_bucket')}[$__rate_interval])"
+    return f"sum by (le) ({once(family, rate, 'le')}) * $__interval_ms / 1000"
+
+
+def quantile(share: float, family: Family, window: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
+    """Estimate the value that this share of the observations stays under."""
+    return f"histogram_quantile({share:g}, {buckets(family, window, *matchers, by=by)})"
+
+
+def total(expression: str, *labels: str) -> str:
+    """Add up, by these labels or all in all."""
+    return f"sum by ({', '.join(labels)}) ({expression})" if labels else f"sum({expression})"
+
+
+def age(family: Family, *labels: str, matchers: tuple[str, ...] = ()) -> str:
+    """Give how long ago the earliest of these times was, in seconds."""
+    by = f" by ({', '.join(labels)})" if labels else ""
+    return f"time() - min{by} ({level(family, *matchers)})"
+
+
+def oldest(*labels: str) -> str:
+    """
+    Give for how long the oldest job in flight has waited or run, in seconds.
+
+    A job waits from its creation and runs from its start: one that was restarted after days is not days old.
+    """
+    waiting = level(JOBS_OLDEST_CREATED, f'status=~"{WAITING}"')
+    running = level(JOBS_OLDEST_STARTED, f'status!~"{WAITING}"')
+    return f"time() - min by ({', '.join(labels)}) ({waiting} or {running})"
+
+
+def ratio(part: str, whole: str) -> str:
+    """Divide; where there is nothing to divide by, there is nothing to say."""
+    return f"{part} / ({whole} > 0)"
+
+
+def by_variable(label: str) -> str:
+    """Match a label by the dashboard's variable of the same name."""
+    return f'{label}=~"${label}"'

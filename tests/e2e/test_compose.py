@@ -1,0 +1,172 @@
+"""The compose file's parts, run here one by one: its own commands on its own configuration files."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grafana.files import DASHBOARDS
+from grafana.preview.prometheus import Prometheus
+from tests.e2e.http import try_to_ask
+from tests.e2e.processes import EXPORTER, Program, free_port, started
+from tests.e2e.prometheus import program
+from tests.e2e.waiting import until
+
+FOLDER = Path(__file__).parent.parent.parent / "deploy" / "compose"
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PROVISIONING = FOLDER.parent.parent / "grafana" / "provisioning"
+
+services = pytest.mark.parametrize("name", SERVICES)
+
+
+def mounts(name: str) -> dict[str, Path]:
+    """Give the files and folders of the host that a service sees, by where it sees them."""
+    split = (volume.split(":") for volume in SERVICES[name].get("volumes", ()))
+    return {there: FOLDER / here for here, there, *_ in split if here.startswith(".")}
+
+
+def ports(name: str) -> list[str]:
+    return [published.rpartition(":")[2] for published in SERVICES[name]["ports"]]
+
+
+@services
+def test_what_is_mounted_is_there(name: str) -> None:
+    assert all(path.exists() for path in mounts(name).values())
+    volumes = {volume.split(":")[0] for volume in SERVICES[name].get("volumes", ())}
+    assert {volume for volume in volumes if not volume.startswith(".")} <= COMPOSE["volumes"].keys()
+
+
+@services
+def test_images_are_pinned_and_ports_are_on_this_machine_only(name: str) -> None:
+    service = SERVICES[name]
+    assert "build" in service or re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", service["image"])
+    assert all(published.startswith("127.0.0.1:") for published in service["ports"])
+    assert set(service.get("depends_on", ())) <= SERVICES.keys()
+
+
+def test_grafana_finds_prometheus_and_the_dashboards() -> None:
+    seen = mounts("grafana")
+    (source,) = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == f"http://prometheus:{ports('prometheus')[0]}"
+    assert source["type"] == "prometheus"
+    (provider,) = yaml.safe_load((PROVISIONING / "dashboards" / "octopus.yaml").read_text())["providers"]
+    assert seen[provider["options"]["path"]].resolve() == DASHBOARDS.resolve()
+    assert provider["allowUiUpdates"] is False
+    assert seen["/etc/grafana/provisioning"].resolve() == PROVISIONING.resolve()
+    home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (seen[str(home.parent)] / home.name).is_file()
+
+
+def test_the_datasource_scrapes_as_prometheus_does() -> None:
+    """Graphs take their windows from what the data source says."""
+    (source,) = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    scraped = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == scraped
+
+
+@dataclass
+class Stage:
+    """
+    The services as processes on this machine.
+
+    Shape: a service's address, as `exporter:10877`, becomes one of the loopback's; a path in a container
+    becomes one below `folder`. Of the rest only the pace is changed: nobody waits here for half a minute.
+    """
+
+    folder: Path
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in SERVICES:
+            for port in ports(name):
+                self.addresses[f"{name}:{port}"] = f"127.0.0.1:{free_port()}"
+
+    def address(self, name: str) -> str:
+        return self.addresses[f"{name}:{ports(name)[0]}"]
+
+    def lay_out(self, name: str) -> None:
+        """Copy what a service sees to where it sees it."""
+        for there, here in mounts(name).items():
+            files = [here] if here.is_file() else [path for path in here.rglob("*") if path.is_file()]
+            for file in files:
+                copy = (
+                    self.folder / name / there.lstrip("/") / ("" if file == here else file.relative_to(here))
+                )
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_text(self.moved(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+    def moved(self, text: str) -> str:
+        for there, here in self.addresses.items():
+            text = text.replace(there, here)
+        return text.replace("scrape_interval: 30s", "scrape_interval: 1s")
+
+    def command(self, name: str) -> list[str]:
+        return [re.sub(r"(^|=)/", rf"\1{self.folder / name}/", part) for part in SERVICES[name]["command"]]
+
+    @contextmanager
+    def running(self, name: str, *command: str | Path) -> Iterator[Program]:
+        self.lay_out(name)
+        with started(
+            command, self.folder / name if (self.folder / name).is_dir() else self.folder, name=name
+        ) as one:
+            yield one
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    stage = Stage(tmp_path_factory.mktemp("compose"))
+    port = stage.address("simulator").rpartition(":")[2]
+    simulate = [
+        {"0.0.0.0": "127.0.0.1", "10878": port, "20000": "300"}.get(part, part)
+        for part in SERVICES["simulator"]["command"]
+    ]
+    (stage.folder / "exporter").mkdir()
+    with ExitStack() as stack:
+        stack.enter_context(stage.running("simulator", *EXPORTER, *simulate))
+        until(lambda: try_to_ask(f"http://{stage.address('simulator')}/"), "the simulator")
+        listen = f"--web.listen-address={stage.address('exporter')}"
+        stack.enter_context(stage.running("exporter", *EXPORTER, *stage.command("exporter"), listen))
+        for name, besides in (("alertmanager", ["--cluster.listen-address="]), ("prometheus", [])):
+            listen = f"--web.listen-address={stage.address(name)}"
+            binary = program({"alertmanager": "prometheus-alertmanager"}.get(name, name))
+            stack.enter_context(stage.running(name, binary, *stage.command(name), listen, *besides))
+            until(lambda name=name: is_ready(stage.address(name)), name)  # type: ignore[misc]
+        yield stage
+
+
+def is_ready(address: str) -> bool:
+    answer = try_to_ask(f"http://{address}/-/ready")
+    return answer is not None and answer.status == 200
+
+
+@pytest.mark.e2e
+@pytest.mark.prometheus
+def test_prometheus_scrapes_the_exporter_that_polls_the_simulator(stage: Stage) -> None:
+    server = Prometheus(f"http://{stage.address('prometheus')}")
+    found = until(lambda: server.instant('octopus_jobs{job="octopus", project="demo"}', time.time()), "jobs")
+    assert sum(one.last for one in found) >= 300
+
+
+@pytest.mark.e2e
+@pytest.mark.prometheus
+def test_prometheus_has_the_rules_and_the_alertmanager(stage: Stage) -> None:
+    answer = try_to_ask(f"http://{stage.address('prometheus')}/api/v1/rules")
+    assert answer is not None
+    files = {Path(group["file"]).name for group in answer.json["data"]["groups"]}
+    assert files == {file.name for file in mounts("prometheus")["/etc/prometheus/rules"].glob("*.yml")}
+    known = f"http://{stage.address('alertmanager')}/api/v2/alerts"
+
+    def alertmanagers() -> list[str]:
+        answer = try_to_ask(f"http://{stage.address('prometheus')}/api/v1/alertmanagers")
+        return [] if answer is None else [one["url"] for one in answer.json["data"]["activeAlertmanagers"]]
+
+    assert until(alertmanagers, "an Alertmanager") == [known]

@@ -1,0 +1,224 @@
+"""Every query of every dashboard, against a real Prometheus that scrapes a real exporter, twice over."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from grafana.files import DASHBOARDS
+from grafana.preview.answers import Answer, all_chosen, answers
+from grafana.preview.filling import Window, fill
+from grafana.preview.history import make_blocks, stamped
+from grafana.preview.page import page
+from grafana.preview.prometheus import Prometheus, QueryError
+from grafana.preview.view import DashboardView, PanelView, seconds
+from grafana.texts import LANGUAGES, leaves
+from tests.e2e.exporting import Exporter, project
+from tests.e2e.processes import free_port, started
+from tests.e2e.prometheus import program
+from tests.e2e.simulation import OTHER_PROJECT, PROJECT, Simulation, simulations
+from tests.e2e.waiting import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.prometheus]
+
+VIEWS = {file.stem: DashboardView.read(file) for file in sorted(DASHBOARDS.glob("*.json"))}
+# The exporter is scraped by both names, as if there were two of them that read the same targets.
+HOSTS = ("127.0.0.1", "localhost")
+# A ledger that agrees with the API has nothing to show.
+RIGHTLY_EMPTY = {leaves("exporter")["drift_by_status.title"][language] for language in LANGUAGES}
+WEEK_SECONDS = 7 * 86_400
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Feed a Prometheus for a while: jobs, a spike, throttling, failed polls, and what was a week ago."""
+    folder = tmp_path_factory.mktemp("dashboards")
+    settings = {
+        "projects": (PROJECT, OTHER_PROJECT),
+        "start_ms": int(time.time() * 1000),
+        "speed": 200.0,
+        "jobs_per_day": 20_000.0,
+    }
+    with simulations(folder / "simulators", settings) as (simulator,):
+        exporter = Exporter(folder / "exporter", simulator.url, projects=two_projects(simulator.url))
+        exporter.change(poll={"audit_interval": "2s", "full_sync_interval": "5s"})
+        with exporter.ready(), prometheus(folder / "prometheus", exporter) as running:
+            live(exporter, simulator, running)
+            yield running
+
+
+def two_projects(api: str) -> list[dict[str, object]]:
+    return [project(api, "perception"), project(api, "simulation", OTHER_PROJECT)]
+
+
+@contextmanager
+def prometheus(folder: Path, exporter: Exporter) -> Iterator[Prometheus]:
+    """Run a Prometheus with a week-old past that scrapes the exporter under both its names."""
+    folder.mkdir()
+    make_blocks([a_week_ago(exporter, folder)], folder / "data")
+    targets = [f"{host}:{exporter.port}" for host in HOSTS]
+    scrape = {"job_name": "octopus", "static_configs": [{"targets": targets}]}
+    alert = {"alert": "OctopusAlways", "expr": "octopus_up == 1", "labels": {"severity": "warning"}}
+    rules = {"groups": [{"name": "always", "interval": "1s", "rules": [alert]}]}
+    every = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+    config = {"global": every, "rule_files": ["rules.yml"], "scrape_configs": [scrape]}
+    (folder / "rules.yml").write_text(yaml.safe_dump(rules))
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    port = free_port()
+    command = [
+        *(program("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"),
+        *("--enable-feature=exemplar-storage", f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"),
+    ]
+    with started(command, folder, name="prometheus") as process:
+        server = Prometheus(f"http://127.0.0.1:{port}")
+        until(lambda: process.must_run() or answers_at_all(server), "Prometheus")
+        yield server
+
+
+def answers_at_all(server: Prometheus) -> bool:
+    try:
+        return bool(server.instant("octopus_up", time.time()))
+    except (OSError, QueryError):
+        return False
+
+
+def a_week_ago(exporter: Exporter, folder: Path) -> Path:
+    """Write down two expositions as of a week ago, with runs that ended between them."""
+    before = exporter.page("metrics", Accept="text/plain").text
+    exporter.scrape_when(
+        lambda exposed: exposed.total("octopus_job_failures_total") > 0, "a failure", "octopus_job_failures"
+    )
+    after = exporter.page("metrics", Accept="text/plain").text
+    file, then = folder / "week-ago.txt", time.time() - WEEK_SECONDS
+    moments = ((before, then - 1200), (after, then - 600), (after, then))
+    lines = [line for text, at in moments for line in stamped(text, at, WEEK_SECONDS)]
+    file.write_text("".join(lines) + "# EOF\n")
+    return file
+
+
+def live(exporter: Exporter, simulator: Simulation, server: Prometheus) -> None:
+    """Let happen what there are panels for; throttling last, as the exporter is slow for a while after it."""
+    for status in ("QUEUING", "LAUNCHING", "RUNNING", "UPLOADING"):
+        simulator.create_jobs(job_type="SCENARIO_TO_SIM", outcome=status)
+    exporter.scrape_after_polls(2)
+    simulator.create_jobs(job_type="FRAME_EXTRACT", count=30, outcome="RUN_FAILED", msg_code=3001)
+    exporter.scrape_after_polls(3)
+    simulator.set_faults("broken=1")
+    exporter.scrape_until_failed("contract", times=2)
+    simulator.set_faults("")
+    simulator.set_quirks(latency_seconds=0.7)
+    wait_for(server, "sum(increase(octopus_polls_skipped_total[5m])) > 0")
+    simulator.set_quirks()
+    simulator.set_faults("throttle=0.3")
+    wait_for(server, 'sum(increase(octopus_api_retries_total{reason="throttled"}[5m])) > 0')
+    simulator.set_faults("")
+
+
+def wait_for(server: Prometheus, expression: str) -> None:
+    until(lambda: server.instant(expression, time.time()), expression)
+
+
+def window(panel: PanelView) -> Window:
+    """
+    Show the last half hour, up to now.
+
+    Steps begin at multiples of themselves: the last one may be some minutes ago, where there is nothing yet,
+    so what is asked for goes up to the next one.
+    """
+    step = seconds(panel.interval) if panel.interval else 1
+    end = math.ceil(time.time() / step) * step
+    return Window(end - 1800, end, scrape=1)
+
+
+def asked(view: DashboardView, server: Prometheus, **chosen: str) -> Iterator[tuple[PanelView, Answer]]:
+    """Ask all queries of all panels."""
+    for panel in view.panels:
+        for answer in answers(panel, server, window(panel), all_chosen(view) | chosen):
+            yield panel, answer
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_every_query_finds_something(view: DashboardView, server: Prometheus) -> None:
+    empty = {panel.title for panel, answer in asked(view, server) if not finite(answer)}
+    assert empty <= RIGHTLY_EMPTY
+
+
+def finite(answer: Answer) -> bool:
+    """Tell whether there is a number to be shown; not a number is nothing."""
+    return any(math.isfinite(value) for one in answer.series for _, value in one.points)
+
+
+@pytest.mark.parametrize("name", ["octopus-fleet", "octopus-project", "octopus-exporter"])
+def test_choices_leave_what_was_chosen(name: str, server: Prometheus) -> None:
+    chosen = {
+        "project": "perception",
+        "job_type": "FRAME_EXTRACT|SCENARIO_TO_SIM",
+        "instance": "localhost:.+",
+    }
+    for panel, answer in asked(VIEWS[name], server, **chosen):
+        for one in answer.series:
+            assert one.labels.get("project", "perception") == "perception", panel.title
+            assert one.labels.get("job_type", "FRAME_EXTRACT") in chosen["job_type"], panel.title
+            assert one.labels.get("instance", "localhost").startswith("localhost"), panel.title
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_every_variable_offers_choices(view: DashboardView, server: Prometheus) -> None:
+    now, offered = time.time(), dict[str, list[str]]()
+    for name, query in view.variables.items():
+        selector = query.removeprefix("label_values(").rpartition(",")[0]
+        filled = fill(selector, all_chosen(view), Window(now - 600, now), 30, 30)
+        offered[name] = server.label_values(filled, name, now - 600, now)
+    assert offered["job"] == ["octopus"]
+    assert len(offered["instance"]) == len(HOSTS)
+    assert offered["project"] == ["perception", "simulation"]
+    assert offered["workspace"] == ["0"]
+    assert len(offered["job_type"]) == 6
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_alerts_and_restarts_are_found(view: DashboardView, server: Prometheus) -> None:
+    now = time.time()
+    for expression in view.annotations.values():
+        filled = fill(expression, all_chosen(view), Window(now - 600, now), step=300, scrape=1)
+        assert server.range(filled, now - 600, now, 1), filled
+
+
+def test_two_exporters_of_a_target_count_once(server: Prometheus) -> None:
+    view, now = VIEWS["octopus-fleet"], time.time()
+    table = next(panel for panel in view.panels if panel.type == "table")
+    target = next(one for one in table.json["targets"] if one["legendFormat"] == "In flight")
+    in_flight = PanelView({**table.json, "targets": [target]})
+    (answer,) = answers(in_flight, server, Window(now - 600, now, scrape=1), all_chosen(view))
+    matched = 'status!~"FINISHED|STOPPED|.*_FAILED"'
+    (twice,) = server.instant(f"sum(octopus_jobs{{{matched}}})", now)
+    (once,) = server.instant(f'sum(octopus_jobs{{{matched}, instance=~"{HOSTS[0]}.*"}})', now)
+    shown = sum(one.last for one in answer.series)
+    # The two are not scraped at the same instant, and a job may end in between.
+    assert shown == pytest.approx(once.last, rel=0.2)
+    assert shown < 0.7 * twice.last
+
+
+def test_exemplars_lead_to_jobs(server: Prometheus) -> None:
+    """They are of the simulator's time, which runs ahead."""
+    now = time.time()
+    for _, answer in asked(VIEWS["octopus-project"], server):
+        if answer.target.exemplars:
+            found = server.exemplars(answer.expression, now - 3600, now + WEEK_SECONDS)
+            assert found, answer.expression
+            assert all(one.labels["job_id"].isdigit() for one in found)
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_a_preview_shows_every_panel(view: DashboardView, server: Prometheus) -> None:
+    now = time.time()
+    drawn = page(view, server, Window(now - 6 * 3600, now, scrape=1), all_chosen(view))
+    for panel in view.panels:
+        assert panel.title.replace("&", "&amp;") in drawn
+    assert ("预览图" if view.uid.endswith("-zh") else "A preview") in drawn
