@@ -11,9 +11,9 @@ WORKDIR /src
 COPY requirements/run.txt requirements/build.txt requirements/
 RUN python -m venv /build \
  && python -m venv --without-pip /opt/octopus-exporter \
- && /build/bin/pip install --quiet --require-hashes --requirement requirements/build.txt \
+ && /build/bin/pip install --quiet --no-deps --require-hashes --requirement requirements/build.txt \
  && /build/bin/pip --python /opt/octopus-exporter/bin/python install --quiet --no-compile \
-      --require-hashes --requirement requirements/run.txt
+      --no-deps --require-hashes --requirement requirements/run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
 # The bytecode is not checked against the sources' times, which not every builder keeps when it copies.

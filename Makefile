@@ -54,16 +54,17 @@ clean: ## remove what make has made
 	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What is installed is what is locked; the stamps are as old as the last installation.
+# What is installed is what is locked: nothing is resolved, as a pin without its extra would send pip for the newest
+# version. The stamps are as old as the last installation.
 $(VENV)/.run: $(RUN_LOCKS) pyproject.toml | $(VENV)/bin/python
 	@echo "Installing octopus-exporter into $(VENV)…"
-	@$(PIP) install --require-hashes $(RUN_LOCKS:%=--requirement %)
+	@$(PIP) install --no-deps --require-hashes $(RUN_LOCKS:%=--requirement %)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@echo "Installing the development tools into $(VENV)…"
-	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@$(PIP) install --no-deps --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
 $(VENV)/bin/python:
