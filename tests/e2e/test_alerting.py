@@ -1,0 +1,272 @@
+"""The alerts, from jobs to a real Alertmanager: what should fire does, with its words, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prometheus.generate import generate
+from prometheus.settings import Settings
+from tests.e2e.conftest import Simulate
+from tests.e2e.exporting import Exporter, password, project
+from tests.e2e.http import ask, try_to_ask
+from tests.e2e.processes import Program, free_port, started
+from tests.e2e.prometheus import Prometheus, program
+from tests.e2e.simulation import Simulation
+from tests.e2e.waiting import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.prometheus]
+
+PROMETHEUS = Path(__file__).parents[2] / "prometheus"
+ADVANCE_SECONDS = 20
+SPIKES = {
+    "RUN_FAILED": "FRAME_EXTRACT",
+    "SUBMIT_FAILED": "PACKAGE_IMPORT",
+    "UPLOAD_FAILED": "SCENARIO_TO_SIM",
+}
+# (alert, project or job, severity)
+OF_JOBS = {
+    *(
+        (f"Octopus{kind}FailedSpike", "perception", severity)
+        for kind in ("Run", "Submit", "Upload")
+        for severity in ("critical", "warning")
+    ),
+    ("OctopusErrorCodeTakesOver", "perception", "warning"),
+    ("OctopusJobStuckQueuing", "perception", "warning"),
+    ("OctopusJobStuckRunning", "perception", "warning"),
+    ("OctopusBacklogGrowing", "perception", "warning"),
+    ("OctopusNothingFinishes", "perception", "critical"),
+}
+OF_POLLS = {
+    ("OctopusCredentialsRefused", "refused", "critical"),
+    ("OctopusTargetDown", "refused", "warning"),
+    ("OctopusThrottled", "throttled", "warning"),
+    ("OctopusTargetDown", "throttled", "warning"),
+    ("OctopusTargetStale", "throttled", "critical"),
+    ("OctopusConfigReloadFailed", "octopus", "warning"),
+}
+WITH_THE_EXPORTER = {
+    ("OctopusExporterDown", "octopus", "critical"),
+    ("OctopusTargetStale", "perception", "critical"),
+}
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Alertmanager:
+    """A running Alertmanager, and the alerts it has ever been seen with."""
+
+    url: str
+    program: Program
+    seen: dict[Key, dict[str, Any]]
+
+    def is_ready(self) -> bool:
+        self.program.must_run()
+        answer = try_to_ask(f"{self.url}/-/ready")
+        return answer is not None and answer.status == 200
+
+    def look(self) -> dict[Key, dict[str, Any]]:
+        """Give the alerts that are active now."""
+        active = {_key(alert): alert for alert in ask(f"{self.url}/api/v2/alerts?active=true").json}
+        self.seen.update(active)
+        return active
+
+    def wait_for(self, wanted: set[Key]) -> None:
+        """Wait until each of these has been seen."""
+
+        def look() -> bool:
+            self.look()
+            return wanted <= self.seen.keys()
+
+        try:
+            until(look, "alerts")
+        except AssertionError:
+            pytest.fail(f"never came: {sorted(wanted - self.seen.keys())}")
+
+
+def _key(alert: dict[str, Any]) -> Key:
+    labels = alert["labels"]
+    return labels["alertname"], labels.get("project", labels.get("job", "")), labels["severity"]
+
+
+def test_what_should_fire_reaches_alertmanager_and_nothing_else_does(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    # Late by what it will be advanced, so that no job is from the future.
+    start_ms = int((time.time() - 2 * ADVANCE_SECONDS) * 1000)
+    settings: dict[str, Any] = {"jobs": 0, "jobs_per_day": 0, "start_ms": start_ms, "speed": 1.0}
+    simulator, throttling = simulate(**settings), simulate(**settings)
+    exporter = Exporter(tmp_path / "exporter", simulator.url)
+    exporter.change(web={"enable_lifecycle": True})
+    with (
+        alertmanager(tmp_path) as manager,
+        exporter.ready() as running,
+        watching(tmp_path, exporter.port, manager.url) as server,
+    ):
+        live_normally(simulator, server)
+        assert manager.look() == {}
+
+        add_troubled_projects(exporter, running, simulator, throttling)
+        fail_and_get_stuck(simulator)
+        manager.wait_for(OF_JOBS | OF_POLLS)
+        running.kill()
+        manager.wait_for(WITH_THE_EXPORTER)
+        assert manager.seen.keys() == OF_JOBS | OF_POLLS | WITH_THE_EXPORTER
+        check_words(manager)
+        check_inhibition(manager)
+
+
+def live_normally(simulator: Simulation, server: Prometheus) -> None:
+    """Let runs finish, and one of each kind fail, until the rules know what is usual."""
+    simulator.create_jobs(job_type="FRAME_EXTRACT", count=40, outcome="FINISHED")
+    for status, job_type in SPIKES.items():
+        simulator.create_jobs(job_type=job_type, outcome=status, msg_code=1001)
+    simulator.advance(ADVANCE_SECONDS)
+    server.wait_for("sum(octopus_jobs_completed_total)", 43)
+    usual = "count(project_job_type_status:octopus_jobs_completed:expected_long) >= bool 18"
+    server.wait_for(usual, 1)
+
+
+def add_troubled_projects(
+    exporter: Exporter, running: Program, simulator: Simulation, throttling: Simulation
+) -> None:
+    """Reload with a project whose password is wrong and one that is throttled, then with a wrong file."""
+    exporter.config["projects"] = [
+        project(simulator.url, credentials="default"),
+        project(simulator.url, "refused", "a" * 32, credentials="wrong"),
+        project(throttling.url, "throttled", credentials="throttling"),
+    ]
+    exporter.change(
+        credentials={
+            "wrong": password(simulator.url, password="wrong"),
+            "throttling": password(throttling.url),
+        }
+    )
+    exporter.write()
+    running.tell(signal.SIGHUP)
+    exporter.scrape_until("octopus_up", 1, project="throttled")
+    throttling.set_faults("throttle=1")
+    exporter.file.write_text("projects: {}\n")
+    running.tell(signal.SIGHUP)
+    exporter.scrape_until("octopus_exporter_config_last_reload_successful", 0)
+
+
+def fail_and_get_stuck(simulator: Simulation) -> None:
+    """Let many runs fail, some run without end, and a queue grow."""
+    for status, job_type in SPIKES.items():
+        simulator.create_jobs(job_type=job_type, count=15, outcome=status, msg_code=9001)
+    simulator.create_jobs(job_type="SCENARIO_EXTRACT", count=6, outcome="RUNNING")
+    simulator.advance(ADVANCE_SECONDS)
+    queue(simulator, 12)
+
+
+def queue(simulator: Simulation, times: int) -> None:
+    """Add five jobs a second to a queue that nobody serves."""
+    for _ in range(times):
+        simulator.create_jobs(job_type="SCENARIO_AUTO_MINING", count=5, outcome="QUEUING")
+        time.sleep(1)
+
+
+def check_words(manager: Alertmanager) -> None:
+    """Every template was filled in; Prometheus writes its complaints into the text."""
+    for alert in manager.seen.values():
+        for text in alert["annotations"].values():
+            assert [mark for mark in ("<error", "{{", "<no value>") if mark in text] == [], text
+    spike = manager.seen["OctopusRunFailedSpike", "perception", "critical"]["annotations"]
+    assert spike["summary"] == "RUN_FAILED spike: FRAME_EXTRACT in perception"
+    assert spike["dashboard_url"] == "/d/octopus-project?var-project=perception&var-job_type=FRAME_EXTRACT"
+
+
+def check_inhibition(manager: Alertmanager) -> None:
+    """The example's rules hold back what follows from something else."""
+    down = manager.seen["OctopusTargetDown", "refused", "warning"]
+    spike = manager.seen["OctopusRunFailedSpike", "perception", "warning"]
+    page = manager.seen["OctopusRunFailedSpike", "perception", "critical"]
+    assert down["status"]["inhibitedBy"] == [
+        manager.seen["OctopusCredentialsRefused", "refused", "critical"]["fingerprint"]
+    ]
+    assert spike["status"]["inhibitedBy"] == [page["fingerprint"]]
+    assert page["status"]["inhibitedBy"] == []
+
+
+@contextmanager
+def watching(folder: Path, exporter_port: int, alertmanager_url: str) -> Iterator[Prometheus]:
+    """Run a Prometheus with the rules of a hurried world: everything in seconds."""
+    place = folder / "prometheus"
+    place.mkdir()
+    (place / "rules").mkdir()
+    for name, text in generate(hurried()).items():
+        (place / "rules" / name).write_text(text)
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    (job,) = config["scrape_configs"]
+    job["scrape_interval"] = "1s"
+    job["static_configs"][0]["targets"] = [f"127.0.0.1:{exporter_port}"]
+    managers = config["alerting"]["alertmanagers"]
+    managers[0]["static_configs"][0]["targets"] = [alertmanager_url.removeprefix("http://")]
+    (place / "prometheus.yml").write_text(yaml.safe_dump(config))
+    port = free_port()
+    command = [
+        *(program("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"),
+        *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"),
+    ]
+    with started(command, place, name="prometheus") as running:
+        server = Prometheus(f"http://127.0.0.1:{port}", running)
+        until(server.is_ready, f"Prometheus\n{running.errors}")
+        yield server
+        assert "err" not in running.errors, running.errors
+
+
+@contextmanager
+def alertmanager(folder: Path) -> Iterator[Alertmanager]:
+    place = folder / "alertmanager"
+    place.mkdir()
+    port = free_port()
+    name = "alertmanager" if shutil.which("alertmanager") else "prometheus-alertmanager"
+    command = [
+        *(program(name), f"--config.file={PROMETHEUS / 'alertmanager.yml'}", "--storage.path=data"),
+        *(f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=", "--log.level=error"),
+    ]
+    with started(command, place, name="alertmanager") as running:
+        manager = Alertmanager(f"http://127.0.0.1:{port}", running, {})
+        until(manager.is_ready, f"Alertmanager\n{running.errors}")
+        yield manager
+
+
+def hurried() -> Settings:
+    """Give settings in which an hour is twenty seconds."""
+    document = yaml.safe_load((PROMETHEUS / "settings.yaml").read_text(encoding="utf-8"))
+    changes: dict[str, dict[str, Any]] = {
+        "intervals": {"poll": "1s", "audit": "10m", "scrape": "1s", "evaluation": "1s"},
+        "spike": {"short": "10s", "long": "20s", "for": "2s", "keep_firing_for": "5s"},
+        "baseline": {"days": 1, "day": "20s", "least": "5s"},
+        "error_code": {"for": "2s"},
+        "stuck": {
+            "for": "2s",
+            "job_types": {},
+            "default": dict.fromkeys(document["stuck"]["default"], "15s"),
+        },
+        "backlog": {"window": "4s", "step": "5s", "for": "2s"},
+        "stalled": {"window": "15s", "for": "3s"},
+        "exporter": {
+            "down": "4s",
+            "target_down": "5s",
+            "stale": "8s",
+            "refused": "10s",
+            "throttled": {"window": "10s", "share": 0.1, "for": "2s"},
+            "clock_skew": {"limit": "1m", "for": "2s"},
+        },
+    }
+    for section, keys in changes.items():
+        document[section] |= keys
+    return Settings.model_validate(document)

@@ -1,0 +1,261 @@
+"""The rules: the committed ones are the generated, Prometheus takes them, every alert fires and is silent."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from exporter.config.durations import parse_duration
+from exporter.model import FAILED_STATUSES, IN_FLIGHT_STATUSES, JOB_TYPES
+from prometheus.generate import FILES, generate
+from prometheus.settings import Settings, read_settings
+from tests.e2e.prometheus import program
+from tests.promql import nodes
+
+ROOT = Path(__file__).parent.parent
+PROMETHEUS = ROOT / "prometheus"
+RULES = [PROMETHEUS / "rules" / name for name in FILES]
+TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
+
+_ALERTNAME = re.compile(r'alertname="(\w+)"')
+_SEVERITY = re.compile(r'severity="(\w+)"')
+_WINDOW = re.compile(r"\[(\w+)[\]:]")
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    for file in RULES:
+        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:
+            yield from group["rules"]
+
+
+ALERTS = [rule for rule in rules() if "alert" in rule]
+
+
+def changed(**sections: Any) -> Settings:
+    """Give the settings with some sections' keys replaced."""
+    document = yaml.safe_load((PROMETHEUS / "settings.yaml").read_text(encoding="utf-8"))
+    for name, keys in sections.items():
+        document[name] = document[name] | keys if isinstance(keys, dict) else keys
+    return Settings.model_validate(document)
+
+
+# --- the generator
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_committed_is_what_is_generated(name: str) -> None:
+    assert (PROMETHEUS / "rules" / name).read_text(encoding="utf-8") == generate(read_settings())[name]
+
+
+def test_check_tells_which_file_differs(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "prometheus.generate", "--output", tmp_path)
+    assert subprocess.run((*command, "--check"), cwd=ROOT, capture_output=True, check=False).returncode == 1
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stderr == b""
+    assert subprocess.run((*command, "--check"), cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    text = (PROMETHEUS / "settings.yaml").read_text(encoding="utf-8")
+    file.write_text(text.replace("short: 10m", "short: soon").replace("keep_labels: []", "keep_label: []"))
+    command = (sys.executable, "-m", "prometheus.generate", "--settings", file, "--output", tmp_path)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert {"spike.short", "keep_label", "keep_labels"} <= set(done.stderr.split())
+
+
+def test_every_window_holds_two_polls_and_two_scrapes() -> None:
+    """Where polls are rare, all windows follow."""
+    settings = changed(intervals={"poll": "20m", "scrape": "2m"})
+    for text in (*generate(settings).values(),):
+        windows = {parse_duration(window) for window in _WINDOW.findall(text)}
+        assert min(windows) == 2 * (20 + 2) * 60
+    least = read_settings().intervals.least_window
+    assert least == 120
+    assert all(
+        parse_duration(found) >= least for file in RULES for found in _WINDOW.findall(file.read_text())
+    )
+
+
+def test_labels_to_keep_are_kept_everywhere() -> None:
+    (text,) = generate(changed(keep_labels=["cluster"])).values()
+    groupings = re.findall(r"\b(?:by|on) \(([^)]*)\)", text)
+    kept = [names for names in groupings if {"project", "credentials"} & set(names.split(", "))]
+    assert kept
+    assert [names for names in kept if "cluster" not in names.split(", ")] == []
+
+
+def test_a_window_of_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="short"):
+        changed(spike={"short": "0"})
+
+
+def test_limits_speak_of_what_exists() -> None:
+    stuck = read_settings().stuck
+    assert set(stuck.default) == set(IN_FLIGHT_STATUSES)
+    assert set(stuck.job_types) <= set(JOB_TYPES)
+    assert all(set(limits) <= set(IN_FLIGHT_STATUSES) for limits in stuck.job_types.values())
+
+
+# --- the rules
+
+
+@pytest.mark.prometheus
+def test_prometheus_takes_the_rules() -> None:
+    done = subprocess.run(
+        [program("promtool"), "check", "rules", "--lint-fatal", *map(str, RULES)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.prometheus
+def test_prometheus_takes_the_scrape_configuration() -> None:
+    command = [program("promtool"), "check", "config", str(PROMETHEUS / "prometheus.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.prometheus
+def test_alertmanager_takes_the_example() -> None:
+    command = [program("amtool"), "check-config", str(PROMETHEUS / "alertmanager.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_pint_has_nothing_to_say() -> None:
+    """Runs where pint is installed; prometheus/README.md says how."""
+    pint = shutil.which("pint")
+    if pint is None:
+        pytest.skip("pint is not installed")
+    checks = "--no-color --offline --config prometheus/pint.hcl lint --min-severity info --fail-on info"
+    command = [pint, *checks.split(), "prometheus/rules"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
+def test_alerts_say_what_is_wrong_and_where_to_go(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    annotations = rule["annotations"]
+    assert annotations.keys() == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert annotations["runbook_url"].endswith(f"/{rule['alert']}.md")
+    assert "for" in rule
+
+
+def test_every_kind_of_failure_has_its_spike_alert() -> None:
+    watched = {
+        (status, rule["labels"]["severity"])
+        for rule in ALERTS
+        for status in FAILED_STATUSES
+        if rule["alert"].endswith("FailedSpike") and f'"{status}"' in rule["expr"]
+    }
+    assert watched == {
+        (status, severity) for status in FAILED_STATUSES for severity in ("critical", "warning")
+    }
+    assert all("keep_firing_for" in rule for rule in ALERTS if rule["alert"].endswith("Spike"))
+
+
+def test_every_alert_has_a_runbook_and_is_in_their_index() -> None:
+    folder = ROOT / "docs" / "runbooks"
+    names = {rule["alert"] for rule in ALERTS}
+    assert {page.stem for page in folder.glob("Octopus*.md")} == names
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    assert {name for name in names if index.count(f"({name}.md") < 2} == set()
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "runbooks").glob("Octopus*.md")), ids=lambda p: p.stem
+)
+def test_a_runbook_is_in_both_languages_and_complete(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings == ["What it means", "How bad it is", "Look first", "Usual causes", "Silence it", "中文"]
+    chinese = text.partition("## 中文")[2]
+    assert [word for word in ("含义", "影响", "先看什么", "常见原因", "静默") if word not in chinese] == []
+    assert f"alertname={page.stem} " in text
+
+
+def test_instances_are_aggregated_away_before_anything_is_added_up() -> None:
+    """Two exporters of one target count once: a sum is over a maximum, or a quotient of two sums."""
+    import promql_parser
+
+    for rule in rules():
+        for node in nodes(promql_parser.parse(rule["expr"])):
+            if isinstance(node, promql_parser.AggregateExpr) and str(node.op) == "sum":
+                names = {s.name for s in nodes(node.expr) if isinstance(s, promql_parser.VectorSelector)}
+                raw = {name for name in names if name and name.startswith("octopus_")}
+                inner = isinstance(node.expr, promql_parser.AggregateExpr) or not raw
+                assert inner or raw == {"octopus_api_requests_total"}, rule["expr"]
+
+
+# --- promtool's tests
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
+def test_alerts_fire_and_are_silent_as_told(file: Path) -> None:
+    done = subprocess.run(
+        [program("promtool"), "test", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One check of ALERTS; `fires` where it expects any."""
+
+    test: str
+    at: float
+    alert: str
+    severity: str | None
+    fires: bool
+
+
+def looks() -> Iterator[Look]:
+    for file in TESTS:
+        for test in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
+            for check in test["promql_expr_test"]:
+                alert, severity = _ALERTNAME.search(check["expr"]), _SEVERITY.search(check["expr"])
+                assert alert, check["expr"]
+                yield Look(
+                    test["name"],
+                    parse_duration(check["eval_time"]),
+                    alert[1],
+                    severity[1] if severity else None,
+                    bool(check.get("exp_samples")),
+                )
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
+def test_each_alert_is_seen_firing_resolved_and_silent(rule: dict[str, Any]) -> None:
+    mine = [
+        look
+        for look in looks()
+        if look.alert == rule["alert"] and look.severity in {None, rule["labels"]["severity"]}
+    ]
+    fires = [look for look in mine if look.fires]
+    before = {look.test for look in mine for fire in fires if look.test == fire.test and look.at < fire.at}
+    resolved = [
+        look
+        for look in mine
+        for fire in fires
+        if not look.fires and look.test == fire.test and look.at > fire.at
+    ]
+    assert fires
+    assert before
+    assert resolved
+    assert [look for look in mine if "silent" in look.test and not look.fires]
