@@ -14,7 +14,7 @@ from benchmarks import busy_poll, cold_sync, many_targets, quiet_poll, rendering
 def _quick() -> None:
     cold_sync.main([20_000], [0.0, 0.05], rounds=1)
     quiet_poll.main([2_000, 20_000], seconds=20, naive_polls=2)
-    busy_poll.main(20_000, changes=1_000, spreads=[1, 3])
+    busy_poll.main(20_000, changes=1_000, spreads=[1, 2, 3])
     restart.main([2_000, 20_000], rounds=3)
     many_targets.main(targets=50, jobs=1_000, interval=5, seconds=20)
     scrape.main([1_000, 10_000], seconds=2, rounds=1)
@@ -24,7 +24,7 @@ def _quick() -> None:
 def _full() -> None:
     cold_sync.main([200_000, 1_000_000], [0.0, 0.05], rounds=3)
     quiet_poll.main([2_000, 200_000, 1_000_000], seconds=60, naive_polls=2)
-    busy_poll.main(1_000_000, changes=1_000, spreads=[1, 3])
+    busy_poll.main(1_000_000, changes=1_000, spreads=[1, 2, 3])
     restart.main([2_000, 1_000_000], rounds=5)
     many_targets.main(targets=200, jobs=1_000, interval=10, seconds=120)
     scrape.main([1_000, 10_000, 100_000], seconds=10, rounds=3)

@@ -4,7 +4,8 @@ A poll after much has happened at once: it costs what changed.
 Usage: python -m benchmarks.busy_poll [--jobs N] [--changes N] [--spread N …]
 
 Between two polls so many jobs end and as many come. With a spread of 1 the jobs that end were created one
-after the other; with 3 they were every third job of their time. A fifth more are in flight than end.
+after the other; with 2 they were every second job of their time, with 3 every third. A fifth more are in
+flight than end.
 """
 
 from __future__ import annotations
@@ -88,6 +89,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=1_000_000)
     parser.add_argument("--changes", type=int, default=1_000)
-    parser.add_argument("--spread", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--spread", type=int, nargs="+", default=[1, 2, 3])
     chosen = parser.parse_args()
     main(chosen.jobs, chosen.changes, chosen.spread)

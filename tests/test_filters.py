@@ -185,6 +185,32 @@ async def test_a_deleted_job_is_seen_by_the_very_next_poll(scene: Scene) -> None
     assert scene.last.full_sync == "drift"
 
 
+def burst(scene: Scene, *statuses: str) -> None:
+    """Let more jobs come than two pages hold."""
+    for job_id, status in enumerate(statuses * (3 * PAGE), start=100):
+        scene.put(job_id, status)
+
+
+async def test_what_is_in_flight_is_not_listed_twice_after_a_burst(scene: Scene) -> None:
+    await scene.poll()
+    burst(scene, "QUEUING")
+    scene.finish(50)
+    scene.finish(90)  # it came and ended between two polls
+    totals = await scene.poll()
+    assert scene.agrees(totals)
+    assert totals.completed["FRAME_EXTRACT", "FINISHED"].value == 2
+    windows = [asked for asked in scene.api.asked if asked.start_time_ms is not None and asked.limit > 1]
+    assert [is_terminal(status) for asked in windows for status in asked.statuses] == [True] * 5
+
+
+async def test_a_burst_in_a_status_nobody_knows_is_seen_at_once(scene: Scene) -> None:
+    await scene.poll()
+    burst(scene, "QUEUING", "DEFROSTING")
+    assert scene.agrees(await scene.poll())
+    assert scene.last is not None
+    assert scene.last.full_sync is None
+
+
 async def test_jobs_that_come_while_they_are_read_call_for_no_full_sync(scene: Scene) -> None:
     await scene.poll()
     number = iter(range(1_000, 2_000))

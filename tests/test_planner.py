@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.ledger.protocol import Audit, Known, Summary
+from exporter.model import TERMINAL_STATUSES
 from exporter.sync.filters import Filters, values
 from exporter.sync.planner import (
     Schedule,
@@ -15,7 +16,9 @@ from exporter.sync.planner import (
     full_sync_reason,
     in_flight_listings,
     judge,
+    window_listings,
     window_start,
+    window_statuses,
 )
 from tests.fake_api import a_target
 
@@ -192,3 +195,26 @@ def test_only_a_difference_that_stays_is_one(
 ) -> None:
     last = None if before is None else Audit(0, before)
     assert judge(last, now, NOW_MS).persists is persists
+
+
+@pytest.mark.parametrize(
+    ("filters", "in_flight", "statuses"),
+    [
+        (Filters(), 399, ()),
+        (Filters(), 400, TERMINAL_STATUSES),
+        (Filters(statuses="comma"), 400, TERMINAL_STATUSES),
+        (Filters(statuses="single"), 4_000, ()),
+        (Filters(statuses="none"), 4_000, ()),
+    ],
+)
+def test_a_window_leaves_out_what_was_listed_where_that_spares_requests(
+    filters: Filters, in_flight: int, statuses: tuple[str, ...]
+) -> None:
+    assert window_statuses(filters, in_flight, page_size=200) == statuses
+
+
+def test_a_window_of_some_statuses_is_one_listing_where_arrays_work() -> None:
+    (listing,) = window_listings(a_target(), Filters(), 9_000, TERMINAL_STATUSES)
+    assert (listing.statuses, listing.start_time_ms) == (TERMINAL_STATUSES, 9_000)
+    (joined,) = window_listings(a_target(), Filters(statuses="comma"), 9_000, TERMINAL_STATUSES)
+    assert joined.statuses == (",".join(TERMINAL_STATUSES),)

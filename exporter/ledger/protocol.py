@@ -181,6 +181,9 @@ class Ledger(Protocol):
     async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
         """Count the jobs listed that were created from each of these times on, up to `most`."""
 
+    async def staged_since(self, target: Target, start_ms: int) -> int:
+        """Count the staged jobs that were created since."""
+
     async def unlisted_statuses(self, target: Target, before_ms: int) -> int:
         """
         Count the documented statuses in flight that only other questions than the one for them have shown,

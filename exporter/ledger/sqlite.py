@@ -114,6 +114,9 @@ class SqliteLedger:
     async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
         return await self._run(lambda db: staging.rows_since(db, target_id(db, target), cuts, most))
 
+    async def staged_since(self, target: Target, start_ms: int) -> int:
+        return await self._run(lambda db: staging.staged_since(db, target_id(db, target), start_ms))
+
     async def unlisted_statuses(self, target: Target, before_ms: int) -> int:
         return await self._run(lambda db: staging.unlisted_statuses(db, target_id(db, target), before_ms))
 

@@ -123,6 +123,12 @@ def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: i
     return Missing(tuple(row[0] for row in some), total)
 
 
+def staged_since(db: sqlite3.Connection, target: int, start_ms: int) -> int:
+    given = (target, start_ms)
+    (jobs,) = db.execute("SELECT count(*) FROM staged WHERE target = ? AND created_ms >= ?", given).fetchone()
+    return int(jobs)
+
+
 def unlisted_statuses(db: sqlite3.Connection, target: int, before_ms: int) -> int:
     (jobs,) = db.execute(
         f"""

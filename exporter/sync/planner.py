@@ -9,6 +9,8 @@ knows the past asks for what may have changed:
 3. what was in flight and is in neither answer: it ended or was deleted. The window of (2) is drawn back over
    the creation times of those that are many and young; the rest is asked for by id.
 
+Where the new jobs in flight would fill pages of (2) once more, it asks for finished ones only.
+
 A full sync asks for everything within the lookback, and for what is in flight. So does a poll of a target
 that lists no more than a few pages.
 
@@ -30,7 +32,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from exporter.ledger.protocol import Audit, Known, Summary
-from exporter.model import IN_FLIGHT_STATUSES, STATUSES, Job, Target, is_terminal
+from exporter.model import IN_FLIGHT_STATUSES, STATUSES, TERMINAL_STATUSES, Job, Target, is_terminal
 from exporter.octopus.wire import ListQuery
 from exporter.sync.filters import Filters, values
 
@@ -135,11 +137,25 @@ def in_flight_listings(target: Target, filters: Filters, invented: Sequence[str]
     return tuple(Listing(*both) for both in product(kinds, statuses))
 
 
-def window_listings(target: Target, filters: Filters, start_ms: int | None) -> tuple[Listing, ...]:
-    """Plan the listing of all that was created since `start_ms`, or ever."""
+def window_listings(
+    target: Target, filters: Filters, start_ms: int | None, statuses: Sequence[str] = ()
+) -> tuple[Listing, ...]:
+    """Plan the listing of all that was created since `start_ms`, or ever; in some statuses, or in all."""
     start_time_ms = start_ms if filters.start_time else None
     kinds = values(filters.job_types, target.job_types)
-    return tuple(Listing(types, start_time_ms=start_time_ms) for types in kinds)
+    some = values(filters.statuses, statuses)
+    return tuple(Listing(*both, start_time_ms) for both in product(kinds, some))
+
+
+def window_statuses(filters: Filters, in_flight: int, page_size: int) -> tuple[str, ...]:
+    """
+    Give the statuses to list the window of changes in; empty for all.
+
+    `in_flight` of its rows have been listed already. Leaving them out shows a job that comes meanwhile one
+    reading later, so it is done where it spares two requests or more.
+    """
+    spared = in_flight // page_size
+    return TERMINAL_STATUSES if spared >= 2 and filters.statuses in {"array", "comma"} else ()
 
 
 def status_listings(

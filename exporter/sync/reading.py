@@ -29,6 +29,7 @@ from exporter.sync.planner import (
     single_question,
     window_listings,
     window_start,
+    window_statuses,
 )
 from exporter.sync.serverclock import ServerClock
 
@@ -78,6 +79,7 @@ class Reading:
     everything: bool = False
     _question: Listed = Listed.WINDOW
     _history_pass: int | None = None
+    _narrow_from_ms: int | None = None
 
     async def read(self, reason: str | None) -> None:
         """Stage what may have changed since `summary`; everything, where there is a reason for it."""
@@ -96,7 +98,7 @@ class Reading:
             self._set_horizon()
             await self._look_for_missing(reader)
         else:
-            await self._read_window(reader, await self._window_start())
+            await self._read_changes(reader)
             await self._ask_for_vanished(reader)
 
     async def sum(self, listings: Iterable[Listing]) -> int | None:
@@ -150,11 +152,29 @@ class Reading:
 
     # -- what was created since --------------------------------------------------------------------------
 
-    async def _read_window(self, reader: Reader, start_ms: int | None) -> None:
+    async def _read_window(
+        self, reader: Reader, start_ms: int | None, statuses: tuple[str, ...] = ()
+    ) -> None:
         self._question = Listed.WINDOW
-        everything = self.filters.statuses == "none"
-        await _read_all(reader, window_listings(self.target, self.filters, None if everything else start_ms))
+        since_ms = None if self.filters.statuses == "none" else start_ms
+        await _read_all(reader, window_listings(self.target, self.filters, since_ms, statuses))
         await self._check_in_flight(reader)
+
+    async def _read_changes(self, reader: Reader) -> None:
+        """
+        Read the window of changes, without what the listing of what is in flight has shown if that is much.
+
+        A new job in a status nobody knows is in neither; it is missing in the proof, and the reading that
+        follows leaves nothing out.
+        """
+        start_ms = await self._window_start()
+        if self._narrow_from_ms is not None:
+            await self._read_window(reader, min(start_ms, self._narrow_from_ms))
+            return
+        listed = await self.ledger.staged_since(self.target, start_ms)
+        statuses = window_statuses(self.filters, listed, self.rules.page_size)
+        self._narrow_from_ms = start_ms if statuses else None
+        await self._read_window(reader, start_ms, statuses)
 
     async def _window_start(self) -> int:
         base_ms = max(self.summary.watermark_ms - self.rules.schedule.overlap_ms, self.horizon_ms or 0)
