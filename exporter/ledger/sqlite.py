@@ -3,7 +3,7 @@ The ledger in one SQLite file: its thread, its file and what makes the file unus
 
 One connection lives in one thread of its own; the event loop hands it work and waits. What is recorded is
 written with WAL and synchronous=FULL: it outlives kill -9 and a power cut alike. What is yet to be recorded
-does not wait for the disk.
+does not wait for the disk, and goes to the thread some pages at a time, before whatever is asked next.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from exporter.errors import LedgerError, StartError
 from exporter.ledger import history, staging
+from exporter.ledger.pages import Pages
 from exporter.ledger.protocol import (
     Audit,
     CountingRules,
@@ -33,11 +34,14 @@ from exporter.ledger.protocol import (
 from exporter.ledger.record import record, record_audit
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
 from exporter.ledger.totals import listed_since, read_summary, restore, target_id
-from exporter.model import Job, Target, Totals
+from exporter.model import Job, Target, TargetKey, Totals
 
 R = TypeVar("R")
 
 _BUSY_SECONDS = 2.0
+# Each time the thread is handed work it has to win the interpreter from the event loop, and it writes each page
+# of the file once for all that is new there.
+_ROWS_AT_ONCE = 1000
 
 
 class SqliteLedger:
@@ -52,6 +56,8 @@ class SqliteLedger:
         self._connection = connection
         self._thread = thread
         self._lock = lock
+        self._pages: dict[TargetKey, Pages] = {}
+        self._rows: dict[TargetKey, int] = {}  # of the table `targets`, for the thread alone
 
     @classmethod
     async def open(cls, path: Path | None) -> SqliteLedger:
@@ -83,54 +89,74 @@ class SqliteLedger:
         return await self._run(lambda db: restore(db, target, rules))
 
     async def summary(self, target: Target) -> Summary:
-        return await self._run(lambda db: read_summary(db, target_id(db, target)))
+        return await self._on(target, read_summary)
 
     async def begin(self, target: Target) -> None:
-        await self._run(lambda db: staging.clear(db, target_id(db, target)))
+        self._pages.pop(target.key, None)
+        await self._on(target, staging.clear)
         # Piece by piece: others have work for this thread too.
-        while not await self._run(lambda db: history.clear_some(db, target_id(db, target))):
+        while not await self._on(target, history.clear_some):
             pass
 
     async def stage(
         self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
     ) -> None:
-        await self._run(lambda db: _stage(db, target_id(db, target), jobs, wanted, origin))
+        pages = self._pages.setdefault(target.key, Pages())
+        pages.add(jobs, wanted, origin)
+        if pages.rows >= _ROWS_AT_ONCE:
+            await self._on(target, _nothing)
 
     async def staged(
         self, target: Target, first_pass: int, pass_no: int, *, with_history: bool = False
     ) -> Staged:
         count = history.count_with_history if with_history else staging.count
-        return await self._run(lambda db: count(db, target_id(db, target), first_pass, pass_no))
+        return await self._on(target, lambda db, row: count(db, row, first_pass, pass_no))
 
     async def vanished(self, target: Target) -> tuple[Known, ...]:
-        return await self._run(lambda db: staging.vanished(db, target_id(db, target)))
+        return await self._on(target, staging.vanished)
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
-        return await self._run(lambda db: staging.missing(db, target_id(db, target), horizon_ms, most))
+        return await self._on(target, lambda db, row: staging.missing(db, row, horizon_ms, most))
 
     async def listed_since(self, target: Target, horizon_ms: int | None) -> int:
-        return await self._run(lambda db: listed_since(db, target_id(db, target), horizon_ms))
+        return await self._on(target, lambda db, row: listed_since(db, row, horizon_ms))
 
     async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
-        return await self._run(lambda db: staging.rows_since(db, target_id(db, target), cuts, most))
+        return await self._on(target, lambda db, row: staging.rows_since(db, row, cuts, most))
 
     async def staged_since(self, target: Target, start_ms: int) -> int:
-        return await self._run(lambda db: staging.staged_since(db, target_id(db, target), start_ms))
+        return await self._on(target, lambda db, row: staging.staged_since(db, row, start_ms))
 
     async def unlisted_statuses(self, target: Target, before_ms: int) -> int:
-        return await self._run(lambda db: staging.unlisted_statuses(db, target_id(db, target), before_ms))
+        return await self._on(target, lambda db, row: staging.unlisted_statuses(db, row, before_ms))
 
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
         return await self._run(lambda db: _durably(db, lambda: record_audit(db, target, audit, rules)))
 
     async def record(self, observation: Observation, rules: CountingRules) -> Totals:
-        return await self._run(lambda db: _durably(db, lambda: record(db, observation, rules)))
+        return await self._on(
+            observation.target, lambda db, _: _durably(db, lambda: record(db, observation, rules))
+        )
 
     async def close(self) -> None:
         await self._run(lambda db: db.close())
         self._thread.shutdown()
         if self._lock is not None:
             os.close(self._lock)
+
+    async def _on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> R:
+        """Do some work on a target's row, on top of the pages that wait to be staged."""
+        pages = self._pages.pop(target.key, None)
+
+        def staged_first(db: sqlite3.Connection) -> R:
+            if target.key not in self._rows:
+                self._rows[target.key] = target_id(db, target)
+            row = self._rows[target.key]
+            if pages is not None:
+                _stage(db, row, pages)
+            return work(db, row)
+
+        return await self._run(staged_first)
 
     async def _run(self, work: Callable[[sqlite3.Connection], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
@@ -157,12 +183,18 @@ def _durably(db: sqlite3.Connection, work: Callable[[], R]) -> R:
         db.execute("PRAGMA synchronous = NORMAL")
 
 
-def _stage(
-    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
-) -> None:
-    if origin.history_before_ms is not None:
-        jobs, wanted = history.keep(db, target, jobs, wanted, origin)
-    staging.stage(db, target, jobs, wanted, origin)
+def _stage(db: sqlite3.Connection, target: int, pages: Pages) -> None:
+    db.execute("BEGIN")
+    for origin, jobs, wanted in pages.by_origin():
+        if origin.history_before_ms is None:
+            staging.stage(db, target, jobs, wanted, origin)
+        else:
+            staging.stage(db, target, *history.keep(db, target, jobs, wanted, origin), origin)
+    db.execute("COMMIT")
+
+
+def _nothing(_db: sqlite3.Connection, _target: int) -> None:
+    """Pages are staged before any work; here there is no other."""
 
 
 def _lock(path: Path) -> int:
@@ -247,6 +279,8 @@ def _reason(exc: sqlite3.Error) -> str:
 
 def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
+    # A first sync writes each page of the file about once: it goes there in few, long strides.
+    db.execute("PRAGMA wal_autocheckpoint = 4000")
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("BEGIN EXCLUSIVE")
     (version,) = db.execute("PRAGMA user_version").fetchone()

@@ -7,8 +7,6 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState
-
 from exporter.errors import ApiError
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.retry import retry_wait
@@ -32,26 +30,15 @@ class Retrier:
 
     async def run(self, call: Callable[[], Awaitable[_T]], project: str) -> _T:
         """Raises: the last attempt's error."""
-
-        def wait(state: RetryCallState) -> float | None:
-            error = _failure(state)
-            return None if error is None else retry_wait(error, state.attempt_number, self._random)
-
-        def announce(state: RetryCallState) -> None:
-            if (error := _failure(state)) is not None:
+        # Not by a library: its loop took an eighth of the time that a page takes here.
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await call()
+            except ApiError as error:
+                wait_seconds = retry_wait(error, attempt, self._random)
+                if wait_seconds is None:
+                    raise
                 self._observer.retry(project, error.reason)
-
-        retrying = AsyncRetrying(
-            retry=lambda state: wait(state) is not None,
-            wait=lambda state: wait(state) or 0.0,
-            before_sleep=announce,
-            sleep=self._sleep,
-            reraise=True,
-        )
-        return await retrying(call)
-
-
-def _failure(state: RetryCallState) -> ApiError | None:
-    """Give what the attempt failed with; None where it succeeded, or was cancelled."""
-    error = state.outcome.exception() if state.outcome else None
-    return error if isinstance(error, ApiError) else None
+            await self._sleep(wait_seconds)

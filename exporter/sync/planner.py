@@ -234,6 +234,8 @@ def judge(before: Audit | None, drift: dict[str, int], now_ms: int) -> Audit:
 
 def belonging(target: Target, jobs: Sequence[Job]) -> list[bool]:
     """Tell of each row whether it is the target's, should the server have ignored a filter."""
+    if not target.job_types and not are_foreign(target, jobs):
+        return [True] * len(jobs)
     workspaces, types = {None, target.workspace_id}, frozenset(target.job_types)
     anywhere, any_type = target.workspace_id is None, not types
     return [
