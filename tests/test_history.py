@@ -124,6 +124,19 @@ async def test_what_is_committed_is_not_cleared_away(scene: Scene) -> None:
     assert scene.rows() == 25
 
 
+async def test_beginning_a_poll_does_not_walk_what_is_committed(scene: Scene) -> None:
+    """That would cost every poll what is stored, in the one thread that all targets share."""
+    scene.api.put(*(a_job(job_id, "FINISHED", ended_ms=3_000) for job_id in range(100, 2_000)))
+    await scene.poll()
+    await scene.ledger.close()
+    db = sqlite3.connect(scene.file)
+    steps = iter(range(1_000))
+    db.set_progress_handler(lambda: next(steps, None) is None, 1)  # gives up at the thousandth
+    assert history.clear_some(db, 1)
+    db.close()
+    await scene.open()
+
+
 async def test_a_job_that_runs_again_while_history_is_read_counts_its_new_run(scene: Scene) -> None:
     scene.api.key = lambda job: (job.updated_ms, job.id)  # so that it is read twice, as it was and as it is
     again = a_job(1, "RUNNING", started_ms=1_005_000, updated_ms=1_005_000)

@@ -66,13 +66,13 @@ def keep(
 
 def clear_some(db: sqlite3.Connection, target: int) -> bool:
     """Take some of the rows of a target without a commit away; tell whether that was the last of them."""
+    (commits,) = db.execute("SELECT commits FROM targets WHERE id = ?", (target,)).fetchone()
+    if commits:
+        return True
     cleared = db.execute(
         """
-        DELETE FROM jobs WHERE target = :target AND id IN (
-            SELECT id FROM jobs WHERE target = :target
-                AND (SELECT commits FROM targets WHERE id = :target) = 0
-            LIMIT :some
-        )
+        DELETE FROM jobs
+        WHERE target = :target AND id IN (SELECT id FROM jobs WHERE target = :target LIMIT :some)
         """,
         {"target": target, "some": _CLEARED_AT_ONCE},
     ).rowcount
