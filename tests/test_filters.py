@@ -11,7 +11,7 @@ from exporter.errors import ApiTimeout
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Totals, is_terminal
 from exporter.octopus.wire import ListQuery
-from exporter.sync.filters import TRY_AGAIN_AFTER_MS, Filters
+from exporter.sync.filters import TRY_AGAIN_AFTER_MS, FilterName, Filters
 from exporter.sync.poll import Poll
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 
@@ -151,6 +151,25 @@ async def test_job_types_that_are_ignored_are_sorted_out_here(scene: Scene) -> N
     scene.put(100, "RUNNING", job_type="SCENARIO_TO_SIM")
     assert scene.agrees(await scene.poll())
     assert scene.agrees(await scene.poll())
+
+
+@pytest.mark.parametrize("name", ["job_types", "start_time"])
+async def test_a_filter_that_nearly_everything_matches_anyway_is_found_out_too(
+    scene: Scene, name: FilterName
+) -> None:
+    """The totals of such a server do not agree with the ledger: every poll would look for what is missing."""
+    scene.api.ignored = frozenset({name})
+    scene.api.key = lambda job: job.id * 7 % 101
+    scene.target = a_target(job_types=("FRAME_EXTRACT",))
+    if name == "job_types":
+        scene.put(100, "RUNNING", job_type="SCENARIO_TO_SIM")
+    else:
+        scene.api.put(a_job(100, "FINISHED", created_ms=START_MS - 2 * LOOKBACK_MS))
+    await scene.poll()
+    assert not scene.filters.works(name)
+    assert scene.agrees(await scene.poll())
+    assert scene.last is not None
+    assert scene.last.full_sync == "filters"
 
 
 async def test_what_was_found_out_is_remembered_and_tried_again_after_a_day(scene: Scene) -> None:

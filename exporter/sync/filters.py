@@ -28,6 +28,8 @@ FILTERS: tuple[FilterName, ...] = get_args(FilterName)
 _STYLES: tuple[ArrayStyle, ...] = get_args(ArrayStyle)
 
 TRY_AGAIN_AFTER_MS = 86_400_000
+# A server that compares times by the second keeps its word.
+_ROUNDING_MS = 1_000
 
 
 class FilterFailed(Exception):
@@ -95,21 +97,22 @@ def values(style: ArrayStyle, wanted: Sequence[str]) -> list[tuple[str, ...]]:
 
 def ignored(query: ListQuery, jobs: Sequence[Job]) -> FilterName | None:
     """
-    Name a filter that most rows of an answer do not match.
+    Name a filter that an answer's rows do not match.
 
-    A few rows that do not match are jobs that changed while they were listed; they do no harm, and neither
-    does a filter that is ignored where nearly everything matches it anyway.
+    Of a status it takes most rows: a few that do not match are jobs that changed while they were listed, and
+    do no harm. What never changes of a job shows it by any row: otherwise the server's totals, of which the
+    others are a part, would differ from the ledger for ever.
     """
     statuses = {status for value in query.statuses for status in value.split(",")}
     if statuses and _most(job.status not in statuses for job in jobs):
         return "statuses"
     start_ms = query.start_time_ms
-    if start_ms is not None and _most(job.created_ms < start_ms for job in jobs):
+    if start_ms is not None and any(job.created_ms < start_ms - _ROUNDING_MS for job in jobs):
         return "start_time"
     types = {kind for value in query.job_types for kind in value.split(",")}
-    if types and _most(job.job_type not in types for job in jobs):
+    if types and any(job.job_type not in types for job in jobs):
         return "job_types"
-    if query.job_id is not None and _most(job.id != query.job_id for job in jobs):
+    if query.job_id is not None and any(job.id != query.job_id for job in jobs):
         return "id"
     return None
 
