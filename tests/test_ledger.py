@@ -236,6 +236,26 @@ async def test_history_is_no_spike_whatever_the_clock_says(scene: Scene, shown_a
     assert (await scene.poll()).completed[FAILED].value == 0
 
 
+async def test_one_row_of_an_absurd_time_does_not_make_history_of_the_future(scene: Scene) -> None:
+    scene.api.put(a_job(99, "RUN_FAILED", ended_ms=1_500, updated_ms=253_402_300_799_000))
+    await scene.poll()
+    scene.run_job(1)
+    await scene.poll()
+    assert (await scene.poll()).completed[FAILED].value == 1
+
+
+async def test_a_wrong_clock_at_the_first_sync_does_not_make_history_of_the_future(scene: Scene) -> None:
+    right_ms = scene.api.now_ms
+    scene.api.put(a_job(99, "RUN_FAILED", ended_ms=1_500, updated_ms=1_500))
+    scene.api.now_ms = 40_000_000_000
+    await scene.poll()
+    scene.api.now_ms = right_ms
+    await scene.poll()
+    scene.run_job(1)
+    await scene.poll()
+    assert (await scene.poll()).completed[FAILED].value == 1
+
+
 async def test_recent_failures_are_kept_newest_first(scene: Scene) -> None:
     await scene.poll()
     for job_id in range(1, 61):

@@ -114,11 +114,22 @@ def _baselines(
     if newest > observation.server_now_ms + _CLOCK_TOLERANCE_MS:
         began_ms = newest + 1
     return rescope(
-        row.baselines,
+        _without_future(row, max(observation.server_now_ms, observation.now_ms)),
         observation.target.job_types,
         None if rules.count_history and row.commits == 0 else began_ms,
         row.forgotten_before_ms,
     )
+
+
+def _without_future(row: TargetRow, now_ms: int) -> dict[str, int | None]:
+    """
+    Correct a beginning that is yet to come: a wrong clock gave it, or a single row's absurd time. Left as it
+    is, it makes history of all that comes until then.
+    """
+    return {
+        kind: at_ms if at_ms is None or at_ms <= now_ms else min(at_ms, row.watermark_ms)
+        for kind, at_ms in row.baselines.items()
+    }
 
 
 def _leave_scope(db: sqlite3.Connection, target: int, configured: Target) -> None:
