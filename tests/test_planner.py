@@ -61,6 +61,8 @@ def summary(**fields: object) -> Summary:
         pytest.param({}, {"job_types": ("A",)}, Filters(), None, id="one instead of all"),
         pytest.param({"covered_from_ms": NOW_MS - HOUR_MS}, {}, Filters(), "first", id="a longer lookback"),
         pytest.param({"full_sync_ms": NOW_MS - 24 * HOUR_MS}, {}, Filters(), "scheduled", id="its time"),
+        pytest.param({"full_sync_ms": NOW_MS + 999 * HOUR_MS}, {}, Filters(), "scheduled", id="no past time"),
+        pytest.param({"full_sync_ms": NOW_MS + HOUR_MS}, {}, Filters(), None, id="a clock put back a bit"),
         pytest.param({}, {}, Filters(statuses="none"), "filters", id="no filter by status"),
         pytest.param({}, {}, Filters(statuses="single"), None, id="a filter that takes one status"),
         pytest.param({}, {}, Filters(start_time=False), "filters", id="no filter by time"),
@@ -177,6 +179,7 @@ def test_an_audit_is_due_at_its_interval_and_at_once_after_a_difference() -> Non
     assert audit_is_due(summary(audit=None), SCHEDULE, NOW_MS)
     assert not audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS)
     assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS + 600_000)
+    assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS - 999 * HOUR_MS)
     assert audit_is_due(summary(audit=differed), SCHEDULE, NOW_MS)
 
 

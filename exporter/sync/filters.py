@@ -73,12 +73,20 @@ class Filters:
 
     def tried_again(self, now_ms: int) -> Filters:
         """Forget what did not work once that is long ago: servers are mended."""
-        stale = self.since_ms is not None and now_ms - self.since_ms >= TRY_AGAIN_AFTER_MS
+        stale = self.since_ms is not None and has_passed(TRY_AGAIN_AFTER_MS, self.since_ms, now_ms)
         return Filters() if stale else self
 
     def works(self, name: FilterName) -> bool:
         """Tell whether a filter is honoured as documented."""
         return getattr(self, name) in ("array", True)
+
+
+def has_passed(interval_ms: int, since_ms: int, now_ms: int) -> bool:
+    """
+    Tell whether a time has gone by on our own clock. So it has where the beginning lies as far ahead: that
+    was remembered by a clock that has been put right since.
+    """
+    return abs(now_ms - since_ms) >= interval_ms
 
 
 def _next(style: ArrayStyle) -> ArrayStyle:

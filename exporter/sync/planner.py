@@ -34,7 +34,7 @@ from itertools import product
 from exporter.ledger.protocol import Audit, Known, Summary
 from exporter.model import IN_FLIGHT_STATUSES, STATUSES, TERMINAL_STATUSES, Job, Target, is_terminal
 from exporter.octopus.wire import ListQuery
-from exporter.sync.filters import Filters, values
+from exporter.sync.filters import Filters, has_passed, values
 
 # So few pages are read whole at every poll: it costs no more than asking what has changed, and shows at once
 # what nothing else would, such as a finished job that was deleted.
@@ -109,14 +109,14 @@ def full_sync_reason(
         return "gap"
     if summary.audit is not None and summary.audit.persists:
         return "drift"
-    if now_ms - summary.full_sync_ms >= schedule.full_sync_interval_ms:
+    if has_passed(schedule.full_sync_interval_ms, summary.full_sync_ms, now_ms):
         return "scheduled"
     return None
 
 
 def may_sync_again(summary: Summary, schedule: Schedule, page_size: int, now_ms: int) -> bool:
     """Tell whether to list everything over a difference just found: a large target, not too often."""
-    long_ago = now_ms - summary.full_sync_ms >= schedule.audit_interval_ms
+    long_ago = has_passed(schedule.audit_interval_ms, summary.full_sync_ms, now_ms)
     return long_ago or not is_large(summary, page_size)
 
 
@@ -217,7 +217,7 @@ def window_start(
 def audit_is_due(summary: Summary, schedule: Schedule, now_ms: int) -> bool:
     """Tell whether to audit after this poll: at the interval, or at once where the last audit differed."""
     audit = summary.audit
-    return audit is None or audit.differs or now_ms - audit.at_ms >= schedule.audit_interval_ms
+    return audit is None or audit.differs or has_passed(schedule.audit_interval_ms, audit.at_ms, now_ms)
 
 
 def judge(before: Audit | None, drift: dict[str, int], now_ms: int) -> Audit:
