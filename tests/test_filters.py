@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import structs
 
-from exporter.errors import ApiTimeout
+from exporter.errors import ApiTimeout, ContractError
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Totals, is_terminal
 from exporter.octopus.wire import ListQuery
-from exporter.sync.filters import TRY_AGAIN_AFTER_MS, FilterName, Filters
+from exporter.sync.filters import FILTERS, TRY_AGAIN_AFTER_MS, FilterName, Filters
 from exporter.sync.poll import Poll
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 
@@ -151,6 +151,19 @@ async def test_job_types_that_are_ignored_are_sorted_out_here(scene: Scene) -> N
     scene.put(100, "RUNNING", job_type="SCENARIO_TO_SIM")
     assert scene.agrees(await scene.poll())
     assert scene.agrees(await scene.poll())
+
+
+@pytest.mark.parametrize(("name", "status"), [("id", 400), ("id", 404), ("start_time", 400)])
+async def test_a_filter_that_is_refused_is_lived_without(scene: Scene, name: FilterName, status: int) -> None:
+    """Else one deleted job would fail every poll from then on."""
+
+    def refuse(query: ListQuery) -> None:
+        if (query.job_id if name == "id" else query.start_time_ms) is not None:
+            raise ContractError("no", status=status)
+
+    scene.api.before_page = refuse
+    await live(scene)
+    assert {known for known in FILTERS if not scene.filters.works(known)} == {name}
 
 
 @pytest.mark.parametrize("name", ["job_types", "start_time"])

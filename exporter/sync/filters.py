@@ -125,11 +125,21 @@ def ignored(query: ListQuery, jobs: Sequence[Job]) -> FilterName | None:
     return None
 
 
-def blamed(query: ListQuery) -> FilterName | None:
-    """Name the filter to give up where the server calls a request malformed; None if it has no arrays."""
+def blamed(query: ListQuery, status: int) -> FilterName | None:
+    """
+    Name the filter to give up where the server refuses a request; None if it has none to blame.
+
+    Shape: `status` is 400 where the request is called malformed, 404 where what it names is said not to be.
+    """
+    if query.job_id is not None and status in (400, 404):
+        return "id"
+    if status != 400:
+        return None
     if query.statuses:
         return "statuses"
-    return "job_types" if query.job_types else None
+    if query.job_types:
+        return "job_types"
+    return None if query.start_time_ms is None else "start_time"
 
 
 def _most(mismatches: Iterable[bool]) -> bool:

@@ -246,7 +246,7 @@ class Reading:
         try:
             page = await self.source.list_page(self.target, query, self.counter)
         except ContractError as refused:
-            if refused.status == 400 and (name := blamed(query)):
+            if name := blamed(query, refused.status):
                 raise FilterFailed(name) from refused
             raise
         self.server.answered(page.server_time_ms, sent_ms, self.now_ms())
