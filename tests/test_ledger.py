@@ -244,6 +244,16 @@ async def test_one_row_of_an_absurd_time_does_not_make_history_of_the_future(sce
     assert (await scene.poll()).completed[FAILED].value == 1
 
 
+async def test_a_job_stamped_by_a_wrong_clock_ends_nonetheless(scene: Scene) -> None:
+    await scene.poll()
+    now = scene.api.now_ms
+    scene.api.put(a_job(1, "RUNNING", created_ms=now, started_ms=now, updated_ms=now + 3_600_000))
+    await scene.poll()
+    scene.run_job(1, created_ms=now, started_ms=now)
+    totals = await scene.poll()
+    assert (totals.jobs[TYPE, "RUNNING"], totals.jobs[FAILED], totals.completed[FAILED].value) == (0, 1, 1)
+
+
 async def test_a_wrong_clock_at_the_first_sync_does_not_make_history_of_the_future(scene: Scene) -> None:
     right_ms = scene.api.now_ms
     scene.api.put(a_job(99, "RUN_FAILED", ended_ms=1_500, updated_ms=1_500))

@@ -130,6 +130,13 @@ def test_an_old_copy_of_a_row_reopens_nothing() -> None:
     assert transition(before, job("RUNNING", started_ms=1_100, updated_ms=2_000), LATER) is None
 
 
+@pytest.mark.parametrize(("latest_ms", "expected"), [(8_999, True), (9_000, False)])
+def test_a_row_stamped_by_a_clock_put_right_since_is_no_newer_copy(latest_ms: int, expected: bool) -> None:
+    before = known(job("RUNNING", started_ms=1_100, updated_ms=9_000))
+    baseline = Baseline(at_ms=1_000, latest_ms=latest_ms)
+    assert counted(before, job("FINISHED", updated_ms=3_000, **RUN), baseline) == (False, False, expected)
+
+
 @pytest.mark.parametrize(
     ("fields", "submitting_ms", "running_ms"),
     [

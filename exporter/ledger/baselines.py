@@ -20,17 +20,19 @@ class Baselines:
     """
     The baselines of a target.
 
-    Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `fresh` came with this very sync.
+    Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `fresh` came with this very sync;
+    `latest_ms` as Baseline's.
     """
 
     at_ms: dict[str, int | None]
     fresh: frozenset[str]
     forgotten_before_ms: int | None
+    latest_ms: int | None = None
 
     def of(self, job_type: str) -> Baseline:
         """Give the baseline that holds for a type."""
         scope = job_type if job_type in self.at_ms else ALL_TYPES
-        return Baseline(self.at_ms.get(scope), scope in self.fresh, self.forgotten_before_ms)
+        return Baseline(self.at_ms.get(scope), scope in self.fresh, self.forgotten_before_ms, self.latest_ms)
 
 
 def rescope(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 
@@ -113,12 +114,14 @@ def _baselines(
     newest = max(staged or 0, history_updated_ms)
     if newest > observation.server_now_ms + _CLOCK_TOLERANCE_MS:
         began_ms = newest + 1
-    return rescope(
-        _without_future(row, max(observation.server_now_ms, observation.now_ms)),
+    now_ms = max(observation.server_now_ms, observation.now_ms)
+    baselines = rescope(
+        _without_future(row, now_ms),
         observation.target.job_types,
         None if rules.count_history and row.commits == 0 else began_ms,
         row.forgotten_before_ms,
     )
+    return replace(baselines, latest_ms=now_ms + _CLOCK_TOLERANCE_MS)
 
 
 def _without_future(row: TargetRow, now_ms: int) -> dict[str, int | None]:

@@ -10,7 +10,8 @@ ledger's row does. The rules, and the promise each one keeps (contract, "What mu
   end time and that differs. An end time that was missing and is there now completes the row of the same run.
 - A job never seen before counts by the baseline: what ended before the first complete sync began is history.
 - A start is counted once for each start time a job shows.
-- A row older than the one known (`updated_ms`) is a late copy of the past and changes nothing.
+- A row older than the one known (`updated_ms`) is a late copy of the past and changes nothing; unless the one
+  known is of a time yet to come: that was stamped by a clock that has been put right since.
 """
 
 from __future__ import annotations
@@ -48,12 +49,14 @@ class Baseline:
 
     Shape: `at_ms` is when the first complete sync began, by the server's clock (None: all history counts);
     `first_sync` is True while that sync is being recorded; jobs created before `forgotten_before_ms` may have
-    been counted and pruned since, so they count only for what they do from now on.
+    been counted and pruned since, so they count only for what they do from now on; no job is updated after
+    `latest_ms`, unless by a wrong clock (None: any time may be right).
     """
 
     at_ms: int | None
     first_sync: bool = False
     forgotten_before_ms: int | None = None
+    latest_ms: int | None = None
 
     def is_news(self, at_ms: int) -> bool:
         """Tell whether what happened at `at_ms` is news, where the first sync itself is reading it."""
@@ -64,6 +67,9 @@ class Baseline:
 
     def forgot(self, job: Job) -> bool:
         return self.forgotten_before_ms is not None and job.created_ms < self.forgotten_before_ms
+
+    def is_yet_to_come(self, at_ms: int) -> bool:
+        return self.latest_ms is not None and at_ms > self.latest_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
     """Tell what the sight of a job changes; None where it is an old copy of a row already known."""
     if known is None:
         return _first_sight(seen, baseline)
-    if seen.updated_ms < known.updated_ms:
+    if seen.updated_ms < known.updated_ms and not baseline.is_yet_to_come(known.updated_ms):
         return None
     started = seen.started_ms is not None and seen.started_ms != known.counted_start_ms
     ended = is_terminal(seen.status) and (not is_terminal(known.status) or _is_another_run(known, seen))
