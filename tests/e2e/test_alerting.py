@@ -49,6 +49,7 @@ OF_JOBS = {
 OF_POLLS = {
     ("OctopusCredentialsRefused", "refused", "critical"),
     ("OctopusTargetDown", "refused", "warning"),
+    ("OctopusTargetStale", "refused", "critical"),
     ("OctopusThrottled", "throttled", "warning"),
     ("OctopusTargetDown", "throttled", "warning"),
     ("OctopusTargetStale", "throttled", "critical"),
