@@ -6,10 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 PROMETHEUS = ROOT / "prometheus"
 RULES = [PROMETHEUS / "rules" / name for name in FILES]
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
+ALERTMANAGERS = [PROMETHEUS / "alertmanager.yml", ROOT / "deploy" / "compose" / "alertmanager.yml"]
 
 _ALERTNAME = re.compile(r'alertname="(\w+)"')
 _SEVERITY = re.compile(r'severity="(\w+)"')
@@ -130,10 +132,59 @@ def test_prometheus_takes_the_scrape_configuration() -> None:
 
 
 @pytest.mark.prometheus
-def test_alertmanager_takes_the_example() -> None:
-    command = [program("amtool"), "check-config", str(PROMETHEUS / "alertmanager.yml")]
+@pytest.mark.parametrize("file", ALERTMANAGERS, ids=lambda file: file.parent.name)
+def test_alertmanager_takes_the_example(file: Path) -> None:
+    command = [program("amtool"), "check-config", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("example", ALERTMANAGERS, ids=lambda file: file.parent.name)
+def test_what_holds_an_alert_back_is_about_the_same(example: Path) -> None:
+    """Else a target that is stale hides that another one of its project is down."""
+    alerts = labels_by_alert()
+    for rule in yaml.safe_load(example.read_text(encoding="utf-8"))["inhibit_rules"]:
+        equal = set(rule.get("equal", ()))
+        sources, targets = (_matched(rule[side], alerts) for side in ("source_matchers", "target_matchers"))
+        assert sources, rule
+        assert targets, rule
+        for source, target in product(sources, targets):
+            if "alertname" not in equal or source.name == target.name:
+                assert alerts[source] & alerts[target] <= equal, (source, target)
+
+
+class Kind(NamedTuple):
+    name: str
+    severity: str
+
+
+def labels_by_alert() -> dict[Kind, set[str]]:
+    """Give the labels that tell alerts of a kind apart, as promtool's tests have them."""
+    found: dict[Kind, set[str]] = {}
+    for file in TESTS:
+        for text in re.findall(r"labels: 'ALERTS\{(.+)\}'", file.read_text(encoding="utf-8")):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', text))
+            kind = Kind(labels.pop("alertname"), labels.pop("severity"))
+            found[kind] = labels.keys() - {"alertstate", "status"}
+    return found
+
+
+def _matched(matchers: list[str], kinds: Iterable[Kind]) -> list[Kind]:
+    """Give the kinds of alerts that all of the matchers, as alertname=~"One|Other", take."""
+    split = [re.split(r"=~?", matcher) for matcher in matchers]
+    return [
+        kind
+        for kind in kinds
+        if all(
+            re.fullmatch(value.strip('"'), kind.name if label == "alertname" else kind.severity)
+            for label, value in split
+        )
+    ]
+
+
+def test_the_compose_file_holds_back_what_the_example_does() -> None:
+    example, compose = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in ALERTMANAGERS)
+    assert compose["inhibit_rules"] == example["inhibit_rules"]
 
 
 def test_pint_has_nothing_to_say() -> None:
