@@ -9,12 +9,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from exporter.config.durations import parse_duration
 from grafana.files import DASHBOARDS, POLL_INTERVAL, files
+
+
+def duration(text: str) -> str:
+    """Take a duration as it is. Raises: ValueError, which argparse tells in a line."""
+    parse_duration(text)
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m grafana", description="Write the dashboards.")
-    parser.add_argument("--interval", default=POLL_INTERVAL, help="poll.interval, as 30s (the default)")
+    how_often = "poll.interval, as 30s (the default)"
+    parser.add_argument("--interval", type=duration, default=POLL_INTERVAL, help=how_often)
     parser.add_argument("--output", type=Path, default=DASHBOARDS, help="the folder to write to")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)

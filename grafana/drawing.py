@@ -21,6 +21,7 @@ from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
 
+from exporter.config.durations import parse_duration
 from grafana.panels import (
     BAR_INTERVAL,
     Bars,
@@ -239,7 +240,10 @@ class Drawing:
         return target.exemplar(True) if query.exemplars else target
 
     def _step(self, panel: Panel) -> str:
-        return panel.interval or (BAR_INTERVAL if _adds_up(panel) else self._interval)
+        """Give the least step: the panel's own, and a poll at least, or two where a step is counted over."""
+        wanted = panel.interval or (BAR_INTERVAL if _adds_up(panel) else self._interval)
+        least = parse_duration(self._interval) * (2 if _adds_up(panel) else 1)
+        return wanted if parse_duration(wanted) >= least else f"{least:g}s"
 
     def _legend(self, panel: Panel, query: Query) -> str:
         if isinstance(panel, Heatmap):

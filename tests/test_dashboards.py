@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import yaml
@@ -72,9 +77,23 @@ def test_what_is_committed_is_what_the_code_makes() -> None:
 
 
 def test_slower_polls_make_wider_steps() -> None:
-    slow = files("2m")["octopus-exporter.json"]
-    assert '"interval": "30s"' not in slow
-    assert '"interval": "2m"' in slow
+    """Bars, which show what was counted in a step, hold two polls."""
+    slow = [DashboardView(json.loads(text)) for text in files("10m").values()]
+    for panel in (panel for view in slow for panel in view.panels if panel.type != "row"):
+        for target in panel.targets:
+            polls = 2 if "$__interval_ms" in target.expression else 1
+            steps = [step for step in (panel.interval, target.interval) if step]
+            assert all(seconds(step) >= polls * 600 for step in steps), (panel.title, steps)
+            assert steps, panel.title
+
+
+def test_an_interval_that_is_none_is_told_in_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "grafana", "--interval", "soon", "--output", tmp_path / "made"]
+    done = subprocess.run(command, cwd=DASHBOARDS.parents[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "invalid duration value: 'soon'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "made").exists()
 
 
 # --- texts
@@ -344,6 +363,17 @@ def test_what_the_linter_passes_over_is_there() -> None:
         for entry in rule["entries"]:
             assert entry["dashboard"] in titles
             assert "panel" not in entry or entry["panel"] in titles[entry["dashboard"]]
+
+
+@dashboards
+def test_the_linter_has_nothing_to_say(view: DashboardView) -> None:
+    """Runs where it is installed; docs/dashboards.md says how."""
+    linter = shutil.which("dashboard-linter")
+    if linter is None:
+        pytest.skip("dashboard-linter is not installed")
+    command = [linter, "lint", "--strict", "--config", DASHBOARDS / ".lint", DASHBOARDS / f"{view.uid}.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_languages_link_each_other() -> None:
