@@ -119,6 +119,8 @@ class Drawing:
             .no_value(self._texts("nothing"))
             .axis_soft_min(0)
         )
+        if bars:
+            drawn = drawn.decimals(0)
         if bars or areas:
             drawn = drawn.stacking(common.StackingConfig().mode(m.StackingMode.NORMAL))
         if panel.logarithmic:

@@ -167,6 +167,7 @@ def _work() -> tuple[Panel, ...]:
             interval=HOURLY_INTERVAL,
             queries=(Query(ended, word="now"), Query(week_ago, word="week_ago", dashed=True)),
             unit="short",
+            decimals=0,
         ),
     )
 

@@ -81,6 +81,7 @@ def _life() -> tuple[Panel, ...]:
             interval=HOURLY_INTERVAL,
             queries=(Query(arrived, word="arrived"), Query(ended, word="ended")),
             unit="short",
+            decimals=0,
             width=12,
         ),
         Lines(
@@ -101,6 +102,7 @@ def _life() -> tuple[Panel, ...]:
                 ),
             ),
             unit="short",
+            decimals=0,
             width=12,
         ),
     )

@@ -250,6 +250,14 @@ def test_a_panel_is_explained_and_has_a_unit(view: DashboardView, panel: PanelVi
 
 
 @panels
+def test_what_is_counted_is_whole(view: DashboardView, panel: PanelView) -> None:
+    """increase() and rate() stretch a count to their window: 48.3 jobs, where there were 48."""
+    for target in panel.targets if panel.type in {"timeseries", "stat", "bargauge"} else ():
+        if panel.defaults["unit"] == "short" and re.search(r"\b(increase|rate)\(", target.expression):
+            assert panel.defaults.get("decimals") == 0
+
+
+@panels
 def test_no_step_is_shorter_than_a_poll(view: DashboardView, panel: PanelView) -> None:
     """And what adds up over a step takes its window from the step, not four times as wide."""
     for target in panel.targets:
