@@ -20,6 +20,7 @@ from exporter.model import FAILED_STATUSES
 from prometheus.settings import FOLDER, Settings, read_settings
 
 FILES = ("octopus.yml",)
+_SPIKE_SCRAPES = 10
 
 
 def generate(settings: Settings) -> dict[str, str]:
@@ -45,6 +46,9 @@ def generate(settings: Settings) -> dict[str, str]:
         "links_": settings.links.model_dump(),
         "kept": "".join(f", {label}" for label in settings.keep_labels),
     }
+    # increase() stretches what it counts to the whole window: of few scrapes, it makes five failures of four.
+    least = _SPIKE_SCRAPES * settings.intervals.scrape
+    words["spike"] |= {name: max(words["spike"][name], least) for name in ("short", "long")}
     return {name: _tidy(environment.get_template(name).render(words)) for name in FILES}
 
 

@@ -90,6 +90,33 @@ def test_every_window_holds_two_polls_and_two_scrapes() -> None:
     )
 
 
+@pytest.mark.prometheus
+def test_rare_scrapes_make_no_five_failures_of_four(tmp_path: Path) -> None:
+    """A series that fails four times in six minutes, scraped every two, and had a day without failures."""
+    settings = changed(intervals={"scrape": "2m", "evaluation": "2m"}, baseline={"days": 1, "least": "2h"})
+    for name, text in generate(settings).items():
+        (tmp_path / name).write_text(text)
+    label = 'project="p",workspace="0",job="octopus",instance="a"'
+    ended = f'octopus_jobs_completed_total{{{label},job_type="FRAME_EXTRACT",status='
+    fires = 'count(ALERTS{alertname="OctopusRunFailedSpike"})'
+    test = {
+        "interval": "2m",
+        "input_series": [
+            {"series": f"octopus_poll_last_success_timestamp_seconds{{{label}}}", "values": "0+120x180"},
+            {"series": f'{ended}"FINISHED"}}', "values": "0+4x180"},
+            {"series": f'{ended}"RUN_FAILED"}}', "values": "3x120 4 5 6 7x57"},
+        ],
+        "promql_expr_test": [{"expr": fires, "eval_time": f"{at}m"} for at in range(240, 270)],
+    }
+    file = tmp_path / "test.yml"
+    document = {"rule_files": list(FILES), "evaluation_interval": "1m", "tests": [test]}
+    file.write_text(yaml.safe_dump(document))
+    done = subprocess.run(
+        [program("promtool"), "test", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_labels_to_keep_are_kept_everywhere() -> None:
     (text,) = generate(changed(keep_labels=["cluster"])).values()
     groupings = re.findall(r"\b(?:by|on) \(([^)]*)\)", text)
