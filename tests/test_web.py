@@ -215,7 +215,7 @@ async def test_another_method_is_refused(client: Client, method: str, path: str,
     assert answer.headers["Allow"] == allowed
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/-/nowhere", "/static/"])
+@pytest.mark.parametrize("path", ["/nowhere", "/-/nowhere", "/static/", "/static/" + "a" * 3000])
 async def test_what_is_not_there_is_answered_in_a_line(client: Client, path: str) -> None:
     answer = await client.get(path)
     assert answer.status == 404
