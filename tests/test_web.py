@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
 import shutil
 import socket
 import subprocess
@@ -315,14 +316,35 @@ async def test_closing_does_not_wait_for_idle_clients(app: web.Application) -> N
     writer.close()
 
 
-async def test_nonsense_gets_a_400_and_leaves_no_traceback(
-    app: web.Application, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01 nonsense\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\nX: " + b"secret" * 2000 + b"\r\n\r\n",
+        b"GET /metrics?name[]=\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+async def test_nonsense_gets_a_400_and_leaves_no_line(
+    app: web.Application, caplog: pytest.LogCaptureFixture, request_: bytes
 ) -> None:
     server = await serve(app, [ListenAddress("127.0.0.1", 0)])
     reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[0])
-    writer.write(b"\x16\x03\x01 nonsense\r\n\r\n")
-    answer = await reader.read()
+    writer.write(request_)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     await server.close()
-    assert answer.startswith(b"HTTP/1.0 400 ")
-    assert "Traceback" not in caplog.text
+    assert head.startswith(b"HTTP/1.0 400 ")
+    assert b"Server: octopus-exporter\r\n" in head + b"\r\n"
+    assert body == b"this is no request in HTTP/1.1\n"
+    assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
+
+
+async def test_what_fails_in_here_leaves_a_line(
+    exporter: FakeExporter, client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "ready", lambda: 1 / 0)
+    assert (await client.get("/-/ready")).status == 500
+    assert "ZeroDivisionError" in caplog.text

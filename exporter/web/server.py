@@ -10,14 +10,15 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
 from aiohttp.log import access_logger
 
 from exporter.config import ListenAddress
 from exporter.errors import StartError
+from exporter.web.connection import Connection
 from exporter.web.scraping import ShortWay
 
 _SHUTDOWN_SECONDS = 2.0
@@ -61,14 +62,9 @@ async def serve_on(
     Shape: `short_way` answers scrapes past the application, for an application nothing stands in front of.
     """
     ports = tuple(bound.getsockname()[1] for bound in sockets if bound.family != socket.AF_UNIX)
-    runner = web.AppRunner(
-        app,
-        handle_signals=False,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-        access_log_class=_AccessLog,
-    )
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
-    protocol = cast("Callable[[], asyncio.Protocol]", runner.server)
+    protocol: Callable[[], asyncio.Protocol] = partial(Connection, cast("web.Server", runner.server))
     if short_way is not None and not access_logger.isEnabledFor(logging.DEBUG):
         protocol = short_way.before(protocol)
     loop = asyncio.get_running_loop()
@@ -105,14 +101,3 @@ def _bind_everywhere(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
     return socket.create_server(("", port), backlog=_BACKLOG)
-
-
-class _AccessLog(AbstractAccessLogger):
-    """Requests are worth a line only to someone who debugs."""
-
-    @property
-    def enabled(self) -> bool:
-        return self.logger.isEnabledFor(logging.DEBUG)
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        self.logger.debug("%s %s %d in %.4f s", request.method, request.raw_path, response.status, time)
