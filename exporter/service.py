@@ -7,8 +7,9 @@ import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -89,6 +90,7 @@ async def run_exporter(
     Shape: `announce` is told the ports once they are served. Raises: ConfigError; StartError; ForcedStop.
     """
     spare_event_loop()
+    take_all_files()
     file, stop = config.web.config_file, asyncio.Event()
     web = None if file is None else await asyncio.to_thread(WebConfiguration.load, file)
     with handled_signals(stop):
@@ -107,6 +109,13 @@ def spare_event_loop() -> None:
     gc.freeze()
     youngest, middle, _ = gc.get_threshold()
     gc.set_threshold(youngest, middle, _COLLECTIONS_UP_TO_THE_OLDEST)
+
+
+def take_all_files() -> None:
+    """Raise the limit of open files as far as this process may: every client and every request takes one."""
+    _, most = getrlimit(RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        setrlimit(RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http import HttpProcessingError
+
+from exporter.web.crowd import Crowd
 
 
 class Connection(web.RequestHandler):
@@ -18,10 +21,25 @@ class Connection(web.RequestHandler):
     log, let alone a traceback, and neither the answer nor the log repeats what may be somebody's password.
     """
 
-    __slots__ = ()
+    __slots__ = ("_crowd",)
 
-    def __init__(self, server: web.Server) -> None:
+    def __init__(self, server: web.Server, crowd: Crowd) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), access_log_class=_AccessLog)
+        self._crowd = crowd
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._crowd.heard(cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport is not None:
+            self._crowd.heard(self.transport)
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self.transport is not None:
+            self._crowd.left(self.transport)
+        super().connection_lost(exc)
 
     def handle_error(
         self,

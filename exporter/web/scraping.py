@@ -18,6 +18,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from typing import cast
 
+from exporter.web.crowd import Crowd
 from exporter.web.metrics import Scrapes, Wanted
 
 _IDLE_SECONDS = 3600.0
@@ -66,9 +67,11 @@ class ShortWay:
         self._answers: dict[Wanted, tuple[bytes, bytes]] = {}
         self._open: set[_Connection] = set()
 
-    def before(self, following: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
+    def before(
+        self, following: Callable[[], asyncio.Protocol], crowd: Crowd
+    ) -> Callable[[], asyncio.Protocol]:
         """Give the protocol to listen with; `following` makes the one that takes over."""
-        return lambda: _Connection(self, following)
+        return lambda: _Connection(self, following, crowd)
 
     def answer(self, wanted: Wanted) -> bytes | None:
         """Give a whole answer, or None where it is too large."""
@@ -106,9 +109,10 @@ class ShortWay:
 class _Connection(asyncio.Protocol):
     """One client, for as long as it does nothing but scrape."""
 
-    def __init__(self, way: ShortWay, following: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, way: ShortWay, following: Callable[[], asyncio.Protocol], crowd: Crowd) -> None:
         self._way = way
         self._following = following
+        self._crowd = crowd
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
         self._asked_at = self._loop.time()
@@ -119,6 +123,7 @@ class _Connection(asyncio.Protocol):
         # A client that has vanished is noticed by its machine's silence.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._way.opened(self)
+        self._crowd.heard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         wanted = understood(data)
@@ -127,6 +132,7 @@ class _Connection(asyncio.Protocol):
             self._hand_over(data)
         else:
             self._asked_at = self._loop.time()
+            self._crowd.heard(self._transport)
             self._transport.write(answer)
 
     def pause_writing(self) -> None:
@@ -154,6 +160,7 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._crowd.left(self._transport)
         self._end()
 
     def _end(self) -> None:

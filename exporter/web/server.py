@@ -19,10 +19,13 @@ from aiohttp.log import access_logger
 from exporter.config import ListenAddress
 from exporter.errors import StartError
 from exporter.web.connection import Connection
+from exporter.web.crowd import Crowd, room
 from exporter.web.scraping import ShortWay
 
 _SHUTDOWN_SECONDS = 2.0
 _BACKLOG = 128
+# A connection is no client's, to be counted, before this is over.
+_HANDSHAKE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +58,31 @@ async def serve_on(
     sockets: Sequence[socket.socket],
     ssl_context: ssl.SSLContext | None = None,
     short_way: ShortWay | None = None,
+    crowd: Crowd | None = None,
 ) -> Server:
     """
     Serve on sockets that are bound; they are closed with the server.
 
-    Shape: `short_way` answers scrapes past the application, for an application nothing stands in front of.
+    Shape: `short_way` answers scrapes past the application, for an application nothing stands in front of;
+    `crowd` says how many clients there may be, by default as many as this process has room for.
     """
+    crowd = crowd or Crowd(room())
     ports = tuple(bound.getsockname()[1] for bound in sockets if bound.family != socket.AF_UNIX)
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
-    protocol: Callable[[], asyncio.Protocol] = partial(Connection, cast("web.Server", runner.server))
+    protocol: Callable[[], asyncio.Protocol] = partial(Connection, cast("web.Server", runner.server), crowd)
     if short_way is not None and not access_logger.isEnabledFor(logging.DEBUG):
-        protocol = short_way.before(protocol)
+        protocol = short_way.before(protocol, crowd)
     loop = asyncio.get_running_loop()
     listeners = [
-        await loop.create_server(protocol, sock=bound, backlog=_BACKLOG, ssl=ssl_context) for bound in sockets
+        await loop.create_server(
+            protocol,
+            sock=bound,
+            backlog=_BACKLOG,
+            ssl=ssl_context,
+            ssl_handshake_timeout=None if ssl_context is None else _HANDSHAKE_SECONDS,
+        )
+        for bound in sockets
     ]
     return Server(runner, ports, tuple(listeners), short_way)
 
