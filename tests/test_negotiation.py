@@ -27,6 +27,10 @@ PROMETHEUS_3 = (
         "text/plain;q=0.5, application/openmetrics-text;q=0.501",
         "application/openmetrics-text, */*",
         "text/plain;q=0.1, application/openmetrics-text;q=0.2, */*;q=0.9",
+        "application/*",
+        "application/*;q=0.2, text/*;q=0.1",
+        "text/plain;q=0, */*;q=0.1",
+        "application/openmetrics-text;version=2.0.0, application/*;q=0.5",
     ],
 )
 def test_openmetrics_is_chosen(accept: str) -> None:
@@ -40,8 +44,11 @@ def test_openmetrics_is_chosen(accept: str) -> None:
         "*/*",
         "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
         "text/plain;version=0.0.4",
-        "application/*",
+        "text/*, application/*",
         "application/openmetrics-text;q=0",
+        "application/openmetrics-text;q=0, application/*",
+        "application/openmetrics-text;q=0, */*;q=0.1",
+        "text/plain;q=0, */*;q=0",
         "application/openmetrics-text;q=0.4, text/plain;q=0.5",
         "application/openmetrics-text;version=0.0.1",
         "application/openmetrics-text;version=2.0.0",

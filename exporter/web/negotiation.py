@@ -29,15 +29,16 @@ class _Offer:
 
 def choose_format(accept: str) -> Format:
     """
-    Choose what to answer with: the text format, unless OpenMetrics is asked for by name and as gladly.
+    Choose what is accepted most gladly; of what is as welcome, OpenMetrics where it is asked for by name.
 
-    A version we do not speak is no offer to us. Nothing acceptable gets the text format as well: a
-    scraper that says nonsense still gets its metrics.
+    A version we do not speak is no offer to us. Nothing acceptable gets the text format: a scraper that says
+    nonsense still gets its metrics.
     """
     offers = _offers(accept)
-    openmetrics = _weight(offers, ("application/openmetrics-text",), ("", "1.0.0"))
+    named = _weight(offers, ("application/openmetrics-text",), ("", "1.0.0"))
+    openmetrics = _weight(offers, ("application/openmetrics-text", "application/*", "*/*"), ("", "1.0.0"))
     text = _weight(offers, ("text/plain", "text/*", "*/*"), ("", "0.0.4"))
-    return Format.OPENMETRICS if openmetrics > 0 and openmetrics >= text else Format.TEXT
+    return Format.OPENMETRICS if (openmetrics, named) > (text, 0) else Format.TEXT
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
