@@ -41,6 +41,25 @@ def test_prometheus_scrapes_over_mutual_tls_with_a_password(tmp_path: Path, simu
         server.wait_for("octopus_up", 1)
 
 
+EXAMPLE = Path(__file__).parents[1] / "samples" / "exporter-toolkit" / "web-config.yml"
+
+
+@needs_curl
+def test_the_toolkits_documented_example_is_taken_as_it_is(tmp_path: Path, simulate: Simulate) -> None:
+    exporter = Secured(tmp_path, simulate().url, EXAMPLE.read_text())
+    for file in (tmp_path / "tls").glob("server.*"):
+        shutil.copy(file, tmp_path)
+    with exporter.running() as program:
+        until(lambda: "listening" in program.errors, "that it listens")
+        lets_in = [
+            exporter.curl("--user", login).stdout.splitlines()[0]
+            for login in ("alice:alice123", "bob:bob123", "alice:bob123", "carol:alice123")
+        ]
+        assert lets_in == ["HTTP/1.1 200 OK"] * 2 + ["HTTP/1.1 401 Unauthorized"] * 2
+        statuses = {exporter.look("metrics").answer.status for _ in range(30)}
+        assert statuses == {401, 429}
+
+
 @needs_curl
 def test_curl_is_let_in_with_the_right_password_and_certificate_only(
     tmp_path: Path, simulate: Simulate
