@@ -241,7 +241,7 @@ def test_jobs_of_all_targets_are_added_up() -> None:
 def test_an_unknown_status_has_a_column_among_those_in_flight() -> None:
     totals = replace(FULL, jobs={**JOBS, ("FRAME_EXTRACT", "PONDERING"): 5})
     html = render(status_of(replace(OK, totals=totals)))
-    columns = re.findall(r'<th scope="col"[^>]*><span class="word">(\w+)</span>', html)
+    columns = re.findall(r'<th scope="col"[^>]*><bdi class="word">(\w+)</bdi>', html)
     assert columns[3:6] == ["UPLOADING", "PONDERING", "FINISHED"]
     assert '<th scope="colgroup" colspan="5">' in html
 
