@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
@@ -239,6 +243,7 @@ async def test_a_selection_can_be_compressed_and_empty(client: Client) -> None:
         b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: a\x00b\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: a\nb\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\nUser-Agent: a\r\nUser-Agent: b\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nHost: a\r\n",
         b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: " + b"a" * 5000 + b"\r\n\r\n",
@@ -248,6 +253,34 @@ async def test_a_selection_can_be_compressed_and_empty(client: Client) -> None:
 )
 def test_what_is_no_plain_scrape_is_left_to_aiohttp(request_: bytes) -> None:
     assert understood(request_) is None
+
+
+_fields = st.builds(
+    lambda name, colon, value: name + colon + value,
+    st.sampled_from(["Accept", "accept", "Accept-Encoding", "User-Agent", "user-agent"]),
+    st.sampled_from([":", ": ", ":\t"]),
+    st.sampled_from(["", "gzip;q=0", "gzip", OPENMETRICS, "text/plain;q=0.5, */*;q=0.1\t"])
+    | st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=3),
+)
+_requests = st.lists(_fields, max_size=4).map(
+    lambda fields: "\r\n".join(["GET /metrics HTTP/1.1", HOST, *fields, "", ""]).encode("latin-1")
+)
+
+
+@given(_requests)
+def test_what_is_a_plain_scrape_means_the_same_to_aiohttp(request_: bytes) -> None:
+    if (wanted := understood(request_)) is None:
+        return
+    loop = asyncio.new_event_loop()
+    try:
+        parsed, upgraded, rest = HttpRequestParser(BaseProtocol(loop), loop, 2**16).feed_data(request_)
+    finally:
+        loop.close()
+    ((message, _),) = parsed
+    accept, encoding = (",".join(message.headers.getall(name, [])) for name in ("Accept", "Accept-Encoding"))
+    assert (message.method, message.path, message.should_close) == ("GET", "/metrics", False)
+    assert (upgraded, rest) == (False, b"")
+    assert Wanted.of(accept, encoding) == wanted
 
 
 def test_header_lines_of_one_name_count_as_one() -> None:

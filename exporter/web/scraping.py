@@ -26,9 +26,8 @@ _REQUEST_BYTES = 4096
 _START, _END = b"GET /metrics HTTP/1.1\r\n", b"\r\n\r\n"
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\x80-\xff\t]*)")
 # What else a field could say (a body, an upgrade, the end of the connection, credentials) is not for here.
-_FIELDS = frozenset(
-    {b"accept", b"accept-encoding", b"host", b"user-agent", b"x-prometheus-scrape-timeout-seconds"}
-)
+_LISTS = frozenset({b"accept", b"accept-encoding"})
+_FIELDS = _LISTS | {b"host", b"user-agent", b"x-prometheus-scrape-timeout-seconds"}
 
 
 def understood(request: bytes) -> Wanted | None:
@@ -46,7 +45,7 @@ def _understood(request: bytes) -> Wanted | None:
         if field is None or field[1].lower() not in _FIELDS:
             return None
         found.setdefault(field[1].lower(), []).append(field[2].strip())
-    if len(found.get(b"host", ())) != 1:
+    if b"host" not in found or any(len(found[name]) > 1 for name in found.keys() - _LISTS):
         return None
     accept, accept_encoding = (
         b",".join(found.get(name, ())).decode("latin-1") for name in (b"accept", b"accept-encoding")
