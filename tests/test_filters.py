@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -250,6 +251,30 @@ async def test_jobs_that_come_while_they_are_read_call_for_no_full_sync(scene: S
     await scene.poll()
     assert scene.last is not None
     assert scene.last.full_sync is None
+    scene.api.before_page = None
+    assert scene.agrees(await scene.poll())
+
+
+async def test_a_busy_project_is_not_taken_for_one_that_drifts(scene: Scene) -> None:
+    """One job comes and one ends at every request, so that no total ever agrees with what was read."""
+    coming = itertools.count(100)
+
+    def live_on(_query: ListQuery) -> None:
+        scene.api.now_ms += 200
+        job_id = next(coming)
+        scene.put(job_id, "QUEUING")
+        if job_id >= 110:
+            scene.finish(job_id - 10)
+
+    await scene.poll()
+    scene.api.before_page = live_on
+    reasons = []
+    for _ in range(20):
+        await scene.poll()
+        assert scene.last is not None
+        reasons.append(scene.last.full_sync)
+        await scene.last.audit()
+    assert reasons == [None] * 20
     scene.api.before_page = None
     assert scene.agrees(await scene.poll())
 

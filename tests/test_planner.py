@@ -16,6 +16,7 @@ from exporter.sync.planner import (
     full_sync_reason,
     in_flight_listings,
     judge,
+    surplus,
     window_listings,
     window_start,
     window_statuses,
@@ -175,29 +176,66 @@ def test_no_request_has_more_values_than_the_api_takes() -> None:
 
 
 def test_an_audit_is_due_at_its_interval_and_at_once_after_a_difference() -> None:
-    agreed, differed = Audit(NOW_MS - 1_000, {"STOPPED": 0}), Audit(NOW_MS - 1_000, {"STOPPED": 2})
+    agreed, differed = (judge(None, {"STOPPED": 2}, {"STOPPED": listed}, NOW_MS - 1_000) for listed in (2, 0))
     assert audit_is_due(summary(audit=None), SCHEDULE, NOW_MS)
     assert not audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS)
     assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS + 600_000)
     assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS - 999 * HOUR_MS)
     assert audit_is_due(summary(audit=differed), SCHEDULE, NOW_MS)
+    followed = judge(differed, {"STOPPED": 3}, {"STOPPED": 2}, NOW_MS)
+    assert not audit_is_due(summary(audit=followed), SCHEDULE, NOW_MS)
+
+
+def audit_of(totals: dict[str, int], ledger: dict[str, int], before: Audit | None = None) -> Audit:
+    return judge(before, totals, ledger, NOW_MS)
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "persists"),
+    ("first", "second", "persists"),
     [
-        (None, {"STOPPED": 1}, False),
-        ({"STOPPED": 1}, {"STOPPED": 1}, True),
-        ({"STOPPED": 1}, {"STOPPED": 2}, False),
-        ({"STOPPED": 0}, {"STOPPED": 0}, False),
-        ({"RUNNING": 1, "STOPPED": -1}, {"RUNNING": 0, "STOPPED": -1}, True),
+        pytest.param((5, 4), (5, 4), True, id="it stays"),
+        pytest.param((5, 4), (6, 4), False, id="another one"),
+        pytest.param((5, 5), (5, 4), False, id="the first of its kind"),
+        pytest.param((4, 4), (4, 4), False, id="none"),
+        pytest.param((5, 4), (7, 6), False, id="more end at each poll, and one at each audit"),
+        pytest.param((3, 4), (3, 4), True, id="too many here"),
+        pytest.param((3, 4), (1, 2), False, id="fewer at each poll, and one less at each audit"),
     ],
 )
 def test_only_a_difference_that_stays_is_one(
-    before: dict[str, int] | None, now: dict[str, int], persists: bool
+    first: tuple[int, int], second: tuple[int, int], persists: bool
 ) -> None:
-    last = None if before is None else Audit(0, before)
-    assert judge(last, now, NOW_MS).persists is persists
+    """Of each audit: the API's total, the ledger's number."""
+    one, two = (({"STOPPED": total}, {"STOPPED": ledger}) for total, ledger in (first, second))
+    audit = audit_of(*two, before=audit_of(*one))
+    assert (audit.persists, audit.drift["STOPPED"]) == (persists, second[0] - second[1])
+
+
+def test_what_is_in_flight_is_listed_anew_by_every_poll() -> None:
+    first = audit_of({"RUNNING": 5}, {"RUNNING": 4})
+    assert not audit_of({"RUNNING": 5}, {"RUNNING": 4}, before=first).persists
+
+
+def test_an_audit_without_totals_is_from_an_older_ledger() -> None:
+    assert audit_of({"STOPPED": 5}, {"STOPPED": 4}, before=Audit(0, {"STOPPED": 1})).persists
+    assert not audit_of({"STOPPED": 5}, {"STOPPED": 4}).persists
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ((2, 2, 2), 0),  # all of them came since the poll began
+        ((2, 3, 3), 0),  # and one more while it was asked
+        ((2, 2, 3), 0),
+        ((1, 0, 1), 1),
+        ((1, 1, 3), 0),
+        ((3, 1, 4), 2),
+        ((-1, 0, -1), -1),
+        ((-1, 1, 0), -1),
+    ],
+)
+def test_jobs_that_came_since_the_poll_began_are_no_surplus(asked: tuple[int, int, int], left: int) -> None:
+    assert surplus(*asked) == left
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from exporter.model import Job, Target, Totals
@@ -68,16 +68,15 @@ class Audit:
     """
     The API's own totals less the ledger's, by status.
 
-    Shape: `persists` if the audit before showed the same. Units: `at_ms` by our clock.
+    Shape: `persists` if the audit before showed the same, `again` if another has to tell soon whether this
+    does; `totals` are the API's own. Units: `at_ms` by our clock.
     """
 
     at_ms: int
     drift: dict[str, int]
     persists: bool = False
-
-    @property
-    def differs(self) -> bool:
-        return any(self.drift.values())
+    totals: dict[str, int] = field(default_factory=dict)
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +176,9 @@ class Ledger(Protocol):
 
     async def listed_since(self, target: Target, horizon_ms: int | None) -> int:
         """Count the jobs listed that were created since, or ever."""
+
+    async def listed_lately(self, target: Target, since_ms: int) -> int:
+        """Count the jobs listed that were created since a time not long ago."""
 
     async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
         """Count the jobs listed that were created from each of these times on, up to `most`."""

@@ -33,7 +33,7 @@ from exporter.ledger.protocol import (
 )
 from exporter.ledger.record import record, record_audit
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
-from exporter.ledger.totals import listed_since, read_summary, restore, target_id
+from exporter.ledger.totals import listed_lately, listed_since, read_summary, restore, target_id
 from exporter.model import Job, Target, TargetKey, Totals
 
 R = TypeVar("R")
@@ -120,6 +120,9 @@ class SqliteLedger:
 
     async def listed_since(self, target: Target, horizon_ms: int | None) -> int:
         return await self._on(target, lambda db, row: listed_since(db, row, horizon_ms))
+
+    async def listed_lately(self, target: Target, since_ms: int) -> int:
+        return await self._on(target, lambda db, row: listed_lately(db, row, since_ms))
 
     async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
         return await self._on(target, lambda db, row: staging.rows_since(db, row, cuts, most))

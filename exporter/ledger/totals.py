@@ -140,6 +140,21 @@ def listed_since(db: sqlite3.Connection, target: int, horizon_ms: int | None) ->
     return int(listed) - int(older)
 
 
+def listed_lately(db: sqlite3.Connection, target: int, since_ms: int) -> int:
+    """Count what is listed of the jobs created since, row by row: for a time not long ago."""
+    (jobs,) = db.execute(
+        """
+        SELECT
+            (SELECT count(*) FROM jobs INDEXED BY jobs_by_creation
+                WHERE target = :target AND in_flight = 0 AND created_ms >= :since AND listed = 1)
+            + (SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
+                WHERE target = :target AND in_flight = 1 AND created_ms >= :since)
+        """,
+        {"target": target, "since": since_ms},
+    ).fetchone()
+    return int(jobs)
+
+
 def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tuple[str, ...]:
     """Give the configured types, or else the documented ones and then those the API has invented since."""
     if target.job_types:

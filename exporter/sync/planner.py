@@ -27,7 +27,7 @@ for which the sum is least.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -215,21 +215,47 @@ def window_start(
 
 
 def audit_is_due(summary: Summary, schedule: Schedule, now_ms: int) -> bool:
-    """Tell whether to audit after this poll: at the interval, or at once where the last audit differed."""
+    """Tell whether to audit after this poll: at the interval, or to tell whether a difference stays."""
     audit = summary.audit
-    return audit is None or audit.differs or has_passed(schedule.audit_interval_ms, audit.at_ms, now_ms)
+    return audit is None or audit.again or has_passed(schedule.audit_interval_ms, audit.at_ms, now_ms)
 
 
-def judge(before: Audit | None, drift: dict[str, int], now_ms: int) -> Audit:
+def judge(before: Audit | None, totals: Mapping[str, int], ledger: Mapping[str, int], now_ms: int) -> Audit:
     """
-    Put an audit's differences beside those of the one before.
+    Compare the API's totals by status with the ledger's, and with the audit before.
 
-    A job that changes while it is audited makes a difference too, so only one that two audits in a row show
-    alike is one that stays.
+    A job that changes between a reading and its audit makes a difference too. So one that stays is one of
+    jobs that have ended (what is in flight is listed anew by every poll), which two audits in a row show
+    alike, and of which the first shows no number that the ledger went through meanwhile.
     """
-    last = before.drift if before is not None else {}
-    persists = any(jobs and last.get(status) == jobs for status, jobs in drift.items())
-    return Audit(now_ms, drift, persists)
+    drift = {status: total - ledger[status] for status, total in totals.items()}
+    ended = [status for status in totals if drift[status] and is_terminal(status)]
+    persists = before is not None and any(
+        drift[status] == before.drift.get(status) and not _passed_through(before, status, ledger[status])
+        for status in ended
+    )
+    again = bool(ended) and not persists and not (before is not None and before.again)
+    return Audit(now_ms, drift, persists, dict(totals), again)
+
+
+def _passed_through(before: Audit, status: str, now: int) -> bool:
+    """Tell whether the ledger's number of a status went from what it was, past the total then, to now's."""
+    if status not in before.totals:
+        return False
+    total = before.totals[status]
+    low, high = sorted((total - before.drift[status], now))
+    return low <= total <= high
+
+
+def surplus(whole: int, recent: int, whole_again: int) -> int:
+    """
+    Give how many jobs the API lists more than the ledger, the recent ones aside.
+
+    Shape: surpluses asked for in this order. A job that came while they were asked for is in the last of
+    them, or in the last two: a surplus of 0 somewhere between the two differences is none.
+    """
+    low, high = sorted((whole - recent, whole_again - recent))
+    return low if low > 0 else min(high, 0)
 
 
 def belonging(target: Target, jobs: Sequence[Job]) -> list[bool]:

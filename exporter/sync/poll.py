@@ -17,6 +17,7 @@ from exporter.sync.planner import (
     judge,
     may_sync_again,
     status_listings,
+    surplus,
     window_listings,
 )
 from exporter.sync.reading import PageSource, PollRules, Reading
@@ -143,9 +144,9 @@ class Poll:
         """
         Make sure that the ledger now lists as many jobs as the API says there are.
 
-        A job that came or went just now makes a difference that is gone, or another, when the changes are
-        read once more. One that stays is a change that no question about changes shows, such as a finished
-        job that was deleted: then everything is read.
+        A job that went just now makes a difference that is gone, or another, when the changes are read once
+        more. One that stays is a change that no question about changes shows, such as a finished job that was
+        deleted: then everything is read.
         """
         difference = await self._difference()
         for _ in range(_PROOFS):
@@ -159,10 +160,28 @@ class Poll:
             await self._read_again("drift")
 
     async def _difference(self) -> int:
-        """Give the API's total of the lookback less the ledger's."""
+        """
+        Give how many jobs the API lists more than the ledger, of those created before the poll began.
+
+        Those created since are the next poll's; they are set apart only where there is a difference.
+        """
+        whole = await self._surplus_of_all()
+        if whole == 0:
+            return 0
+        recent = await self._surplus_of_recent()
+        return surplus(whole, recent, await self._surplus_of_all())
+
+    async def _surplus_of_all(self) -> int:
+        horizon_ms = self._reading.horizon_ms
+        return await self._total_since(horizon_ms) - await self._ledger.listed_since(self.target, horizon_ms)
+
+    async def _surplus_of_recent(self) -> int:
+        began_ms = self._reading.server.began_ms(self._now_ms())
+        return await self._total_since(began_ms) - await self._ledger.listed_lately(self.target, began_ms)
+
+    async def _total_since(self, start_ms: int | None) -> int:
         reading = self._reading
-        total = await reading.sum(window_listings(self.target, reading.filters, reading.horizon_ms))
-        return (total or 0) - await self._ledger.listed_since(self.target, reading.horizon_ms)
+        return await reading.sum(window_listings(self.target, reading.filters, start_ms)) or 0
 
     async def _read_again(self, reason: str | None = None) -> None:
         self._reading.summary = await self._ledger.summary(self.target)
@@ -178,13 +197,14 @@ class Poll:
         due = audit_is_due(summary, self._rules.schedule, now_ms)
         if not due or not self._reading.filters.can_tell_changes:
             return None
-        drift = {}
+        totals = {}
         for status in audited_statuses(summary.invented):
             total = await self._listed(status)
             if total is None:
                 return None
-            drift[status] = total - self._totals.in_status(status)
-        result = judge(summary.audit, drift, now_ms)
+            totals[status] = total
+        ledger = {status: self._totals.in_status(status) for status in totals}
+        result = judge(summary.audit, totals, ledger, now_ms)
         return await self._ledger.audited(self.target, result, self._rules.counting)
 
     async def _listed(self, status: str) -> int | None:
