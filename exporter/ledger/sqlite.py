@@ -41,7 +41,7 @@ R = TypeVar("R")
 _BUSY_SECONDS = 2.0
 # Each time the thread is handed work it has to win the interpreter from the event loop, and it writes a page
 # of the file once for all that is new there.
-_ROWS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 2000
 
 
 class SqliteLedger:
