@@ -70,6 +70,7 @@ class Baseline(_Section):
     days: Annotated[int, Field(ge=1, le=28)]
     day: Duration
     least: Duration
+    prior_runs: Annotated[int, Field(ge=1)]
 
 
 class ErrorCode(_Section):
