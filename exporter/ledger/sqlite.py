@@ -41,7 +41,7 @@ R = TypeVar("R")
 _BUSY_SECONDS = 2.0
 # Each time the thread is handed work it has to win the interpreter from the event loop, and it writes a page
 # of the file once for all that is new there.
-_ROWS_AT_ONCE = 2000
+_ROWS_WAITING = 2000
 
 
 class SqliteLedger:
@@ -103,7 +103,7 @@ class SqliteLedger:
     ) -> None:
         pages = self._pages.setdefault(target.key, Pages())
         pages.add(jobs, wanted, origin)
-        if pages.rows >= _ROWS_AT_ONCE:
+        if pages.rows >= _ROWS_WAITING:
             await self._on(target, _nothing)
 
     async def staged(

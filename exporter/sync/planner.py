@@ -19,7 +19,7 @@ Cost in requests, with pages(n) = 1 + (n - 1) // (page size less the overlap of 
     poll       pages(in flight) + pages(created since the window's start) + vanished jobs older than it
     full sync  pages(in flight) + pages(created within the lookback) + a few jobs that slipped
     audit      one for each status
-    proof      one, which gives the total of the lookback
+    proof      one, which gives the total of the lookback; two more where it differs
 
 So a poll costs what is in flight and what has changed, whatever is stored. `window_start` picks the window
 for which the sum is least.
