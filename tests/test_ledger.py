@@ -374,7 +374,7 @@ async def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
 async def test_a_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     old = sqlite3.connect(path)
-    old.executescript(MIGRATIONS[0])
+    old.executescript(";".join(MIGRATIONS[0]))
     old.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1")
     old.execute(
         """

@@ -74,8 +74,8 @@ _NEWEST = f"""
 """  # noqa: S608 - constants only
 _KEEP = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MOVE = """
-    INSERT INTO listing VALUES (?, ?, ?, ?)
-    ON CONFLICT (target, job_type, status) DO UPDATE SET jobs = jobs + excluded.jobs
+    INSERT INTO listing VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (target, job_type, status, in_flight) DO UPDATE SET jobs = jobs + excluded.jobs
 """
 
 
@@ -222,7 +222,8 @@ class _Moves:
 
 
 def _move_listing(db: sqlite3.Connection, target: int, moves: Counter[tuple[str, str]]) -> None:
-    db.executemany(_MOVE, [(target, kind, status, jobs) for (kind, status), jobs in moves.items()])
+    rows = [(target, kind, status, not is_terminal(status), jobs) for (kind, status), jobs in moves.items()]
+    db.executemany(_MOVE, rows)
 
 
 def _unlist_missing(db: sqlite3.Connection, target: int, observation: Observation) -> None:

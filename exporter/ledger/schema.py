@@ -11,88 +11,169 @@ it, a histogram in its value.
 
 APPLICATION_ID = 0x4F435450  # "OCTP", to know our own files from other people's
 
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE targets (
-        id INTEGER PRIMARY KEY,
-        project TEXT NOT NULL,
-        project_id TEXT NOT NULL,
-        workspace TEXT NOT NULL,
-        commits INTEGER NOT NULL DEFAULT 0,
-        committed_ms INTEGER NOT NULL DEFAULT 0,
-        baselines TEXT NOT NULL DEFAULT '{}',
-        forgotten_before_ms INTEGER,
-        horizon_ms INTEGER,
-        watermark_ms INTEGER NOT NULL DEFAULT 0,
-        covered_from_ms INTEGER NOT NULL DEFAULT 0,
-        full_sync_ms INTEGER NOT NULL DEFAULT 0,
-        filters TEXT NOT NULL DEFAULT '{}',
-        audit TEXT,
-        shown_types TEXT NOT NULL DEFAULT '[]',
-        UNIQUE (project, project_id, workspace)
-    ) STRICT;
-
-    CREATE TABLE jobs (
-        target INTEGER NOT NULL REFERENCES targets (id),
-        id INTEGER NOT NULL,
-        job_type TEXT NOT NULL,
-        status TEXT NOT NULL,
-        created_ms INTEGER NOT NULL,
-        updated_ms INTEGER NOT NULL,
-        started_ms INTEGER,
-        ended_ms INTEGER,
-        counted_start_ms INTEGER,
-        listed INTEGER NOT NULL,
-        in_flight INTEGER NOT NULL,
-        PRIMARY KEY (target, id)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX jobs_by_creation ON jobs (target, created_ms) WHERE in_flight = 0;
-    CREATE INDEX jobs_in_flight ON jobs (target, job_type, status, created_ms, started_ms)
-        WHERE in_flight = 1;
-
-    CREATE TABLE listing (
-        target INTEGER NOT NULL REFERENCES targets (id),
-        job_type TEXT NOT NULL,
-        status TEXT NOT NULL,
-        jobs INTEGER NOT NULL,
-        PRIMARY KEY (target, job_type, status)
-    ) STRICT, WITHOUT ROWID;
-
-    CREATE TABLE counters (
-        target INTEGER NOT NULL REFERENCES targets (id),
-        family TEXT NOT NULL,
-        job_type TEXT NOT NULL,
-        status TEXT NOT NULL,
-        msg_code TEXT NOT NULL,
-        born INTEGER NOT NULL,
-        value INTEGER NOT NULL,
-        exemplar TEXT,
-        PRIMARY KEY (target, family, job_type, status, msg_code)
-    ) STRICT, WITHOUT ROWID;
-
-    CREATE TABLE histograms (
-        target INTEGER NOT NULL REFERENCES targets (id),
-        family TEXT NOT NULL,
-        job_type TEXT NOT NULL,
-        status TEXT NOT NULL,
-        born INTEGER NOT NULL,
-        value TEXT NOT NULL,
-        PRIMARY KEY (target, family, job_type, status)
-    ) STRICT, WITHOUT ROWID;
-
-    CREATE TABLE recent_failures (
-        target INTEGER NOT NULL REFERENCES targets (id),
-        at_ms INTEGER NOT NULL,
-        failure TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX recent_failures_by_time ON recent_failures (target, at_ms);
-    """,
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """
+        CREATE TABLE targets (
+            id INTEGER PRIMARY KEY,
+            project TEXT NOT NULL,
+            project_id TEXT NOT NULL,
+            workspace TEXT NOT NULL,
+            commits INTEGER NOT NULL DEFAULT 0,
+            committed_ms INTEGER NOT NULL DEFAULT 0,
+            baselines TEXT NOT NULL DEFAULT '{}',
+            forgotten_before_ms INTEGER,
+            horizon_ms INTEGER,
+            watermark_ms INTEGER NOT NULL DEFAULT 0,
+            covered_from_ms INTEGER NOT NULL DEFAULT 0,
+            full_sync_ms INTEGER NOT NULL DEFAULT 0,
+            filters TEXT NOT NULL DEFAULT '{}',
+            audit TEXT,
+            shown_types TEXT NOT NULL DEFAULT '[]',
+            UNIQUE (project, project_id, workspace)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE jobs (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            id INTEGER NOT NULL,
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            created_ms INTEGER NOT NULL,
+            updated_ms INTEGER NOT NULL,
+            started_ms INTEGER,
+            ended_ms INTEGER,
+            counted_start_ms INTEGER,
+            listed INTEGER NOT NULL,
+            in_flight INTEGER NOT NULL,
+            PRIMARY KEY (target, id)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX jobs_by_creation ON jobs (target, created_ms) WHERE in_flight = 0",
+        """
+        CREATE INDEX jobs_in_flight ON jobs (target, job_type, status, created_ms, started_ms)
+            WHERE in_flight = 1
+        """,
+        """
+        CREATE TABLE listing (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            jobs INTEGER NOT NULL,
+            PRIMARY KEY (target, job_type, status)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE counters (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            family TEXT NOT NULL,
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            msg_code TEXT NOT NULL,
+            born INTEGER NOT NULL,
+            value INTEGER NOT NULL,
+            exemplar TEXT,
+            PRIMARY KEY (target, family, job_type, status, msg_code)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE histograms (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            family TEXT NOT NULL,
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            born INTEGER NOT NULL,
+            value TEXT NOT NULL,
+            PRIMARY KEY (target, family, job_type, status)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE recent_failures (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            at_ms INTEGER NOT NULL,
+            failure TEXT NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX recent_failures_by_time ON recent_failures (target, at_ms)",
+    ),
     # When series began: unknown for those that have counted already, and nothing is lost for the others.
-    """
-    ALTER TABLE counters ADD COLUMN created_ms INTEGER;
-    UPDATE targets SET shown_types =
-        (SELECT json_group_object(value, committed_ms) FROM json_each(shown_types))
-    """,
+    (
+        "ALTER TABLE counters ADD COLUMN created_ms INTEGER",
+        """
+        UPDATE targets SET shown_types =
+            (SELECT json_group_object(value, committed_ms) FROM json_each(shown_types))
+        """,
+    ),
+    # The API's path joins the identity of a target. '' marks a target of an older version: it takes the path
+    # that it is next polled with. `endpoint` is the one polled last, `server` is what was found out about it,
+    # `labels` are the undocumented job types and statuses that have series of their own. `listing` tells jobs
+    # in flight from ended ones, since an undocumented status may hold both.
+    (
+        """
+        CREATE TABLE targets_with_path (
+            id INTEGER PRIMARY KEY,
+            project TEXT NOT NULL,
+            project_id TEXT NOT NULL,
+            workspace TEXT NOT NULL,
+            path TEXT NOT NULL DEFAULT '',
+            endpoint TEXT NOT NULL DEFAULT '',
+            commits INTEGER NOT NULL DEFAULT 0,
+            committed_ms INTEGER NOT NULL DEFAULT 0,
+            baselines TEXT NOT NULL DEFAULT '{}',
+            forgotten_before_ms INTEGER,
+            horizon_ms INTEGER,
+            watermark_ms INTEGER NOT NULL DEFAULT 0,
+            covered_from_ms INTEGER NOT NULL DEFAULT 0,
+            full_sync_ms INTEGER NOT NULL DEFAULT 0,
+            filters TEXT NOT NULL DEFAULT '{}',
+            audit TEXT,
+            shown_types TEXT NOT NULL DEFAULT '{}',
+            server TEXT NOT NULL DEFAULT '{}',
+            labels TEXT NOT NULL DEFAULT '{}',
+            UNIQUE (project, project_id, workspace, path)
+        ) STRICT
+        """,
+        """
+        INSERT INTO targets_with_path (id, project, project_id, workspace, commits, committed_ms, baselines,
+            forgotten_before_ms, horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit,
+            shown_types)
+        SELECT id, project, project_id, workspace, commits, committed_ms, baselines,
+            forgotten_before_ms, horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit,
+            shown_types
+        FROM targets
+        """,
+        "DROP TABLE targets",
+        "ALTER TABLE targets_with_path RENAME TO targets",
+        """
+        CREATE TABLE listing_in_flight (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            in_flight INTEGER NOT NULL,
+            jobs INTEGER NOT NULL,
+            PRIMARY KEY (target, job_type, status, in_flight)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        INSERT INTO listing_in_flight
+        SELECT target, job_type, status,
+            status NOT IN ('FINISHED', 'STOPPED', 'SUBMIT_FAILED', 'RUN_FAILED', 'UPLOAD_FAILED'), jobs
+        FROM listing
+        """,
+        "DROP TABLE listing",
+        "ALTER TABLE listing_in_flight RENAME TO listing",
+        """
+        CREATE TABLE set_apart (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            key TEXT NOT NULL,
+            job_id INTEGER,
+            status TEXT NOT NULL,
+            created_ms INTEGER,
+            problem TEXT NOT NULL,
+            PRIMARY KEY (target, key)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 )
 VERSION = len(MIGRATIONS)
 

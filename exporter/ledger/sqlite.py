@@ -288,7 +288,7 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("BEGIN EXCLUSIVE")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     for migration in MIGRATIONS[version:]:
-        for statement in migration.split(";"):
+        for statement in migration:
             db.execute(statement)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {VERSION}")
