@@ -58,6 +58,7 @@ class Access:
             limiter=self._share(("limiter", target.endpoint, rate), lambda: EndpointLimiter(rate)),
             retrier=self._retrier,
             observer=self._observer,
+            terminal_statuses=frozenset(self._config.poll.terminal_statuses),
         )
 
     def _credentials(self, target: Target) -> Credentials:

@@ -13,6 +13,7 @@ Everything that can go wrong, as a tree.
           ApiUnavailable         reason unavailable: 5xx, no connection; retried with backoff
             ApiTimeout           reason timeout: no answer in time; retried with backoff
           ContractError          reason contract: an answer that is not what the API documents
+            AnswerTooLarge       an answer longer than the bound: a smaller page may fit
         LedgerError              reason ledger: the record could not be read or written
 """
 
@@ -138,3 +139,7 @@ class ContractError(ApiError):
     """Not retried: the same question would get the same answer. Names the field."""
 
     reason = "contract"
+
+
+class AnswerTooLarge(ContractError):
+    """The answer is longer than this program reads. A request for fewer rows may be answered."""

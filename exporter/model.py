@@ -30,22 +30,27 @@ STATUSES = (*IN_FLIGHT_STATUSES, *TERMINAL_STATUSES)
 
 FULL_SYNC_REASONS = ("first", "gap", "scheduled", "drift", "filters")
 
+_IN_FLIGHT = frozenset(IN_FLIGHT_STATUSES)
 _TERMINAL = frozenset(TERMINAL_STATUSES)
-_FAILED = frozenset(FAILED_STATUSES)
 
 
 def is_terminal(status: str) -> bool:
-    """Tell whether a job in this status has ended. A status nobody knows is in flight: it ends no run."""
+    """Tell whether the API documents that a job in this status has ended. Of one job ask `Job.has_ended`."""
     return status in _TERMINAL
 
 
 def is_failed(status: str) -> bool:
-    """Tell whether a run that ended in this status has failed."""
-    return status in _FAILED
+    """Tell whether a run that ended in this status has failed; an undocumented status tells by its ending."""
+    return status.endswith("_FAILED")
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
-    """One row of the job list. `msg_code` is "" where none came."""
+    """
+    One row of the job list.
+
+    Shape: `msg_code` is "" where none came; `named_terminal` if the configuration says that its status ends a
+    run (`poll.terminal_statuses`).
+    """
 
     id: int
     job_type: str
@@ -59,6 +64,21 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     msg_code: str = ""
     msg_error: str = ""
     workspace_id: str | None = None
+    named_terminal: bool = False
+
+    @property
+    def has_ended(self) -> bool:
+        """
+        Tell whether this run has ended.
+
+        A documented status decides by itself. With an undocumented one an end time says so, as the API leaves
+        `end_at` out while a job runs, or the configuration does.
+        """
+        if self.status in _TERMINAL:
+            return True
+        if self.status in _IN_FLIGHT:
+            return False
+        return self.ended_ms is not None or self.named_terminal
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,9 @@ class TestGoodFiles:
     def test_lookback_all_is_no_limit(self, good: Config) -> None:
         assert good.poll.lookback_seconds is None
 
+    def test_undocumented_statuses_may_be_named_as_terminal(self, good: Config) -> None:
+        assert good.poll.terminal_statuses == ("ARCHIVED", "Timed out")
+
     def test_files_are_looked_for_beside_the_configuration(self, good: Config) -> None:
         key = good.credentials["key"]
         assert isinstance(key, AkSkCredentials)

@@ -20,6 +20,7 @@ CORE = (
     "exporter.octopus.observer",
     "exporter.octopus.refusal",
     "exporter.octopus.retry",
+    "exporter.octopus.rows",
     "exporter.octopus.wire",
     "exporter.sync.filters",
     "exporter.sync.planner",

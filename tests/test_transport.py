@@ -15,7 +15,7 @@ from aioresponses import aioresponses
 from structlog.testing import capture_logs
 
 from exporter import __version__
-from exporter.errors import ApiError, ApiTimeout, ApiUnavailable, ContractError, StartError
+from exporter.errors import AnswerTooLarge, ApiError, ApiTimeout, ApiUnavailable, ContractError, StartError
 from exporter.octopus.exchange import Request, Response
 from exporter.octopus.transport import open_session
 from exporter.octopus.wire import decode_page
@@ -95,7 +95,7 @@ async def test_an_answer_beyond_the_bound_is_not_read_on(encoding: str) -> None:
 
     async with Api([big]).server() as server, ClientSession() as session:
         error = await failure(session, get(server.make_url("/")), max_body_bytes=1_000_000)
-    assert type(error) is ContractError
+    assert type(error) is AnswerTooLarge
     assert error.message == "the answer is longer than 1000000 bytes"
 
 

@@ -20,7 +20,7 @@ from exporter.config.scalars import Choice, Duration, FileName, Flag, Parsed, Po
 from exporter.config.secret import Secret
 from exporter.config.section import Section
 from exporter.errors import ConfigError
-from exporter.model import Target
+from exporter.model import IN_FLIGHT_STATUSES, Target
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json"]
@@ -51,6 +51,7 @@ UrlPath = Annotated[
 ]
 Workspace = Annotated[str, Text("a workspace id")]
 JobType = Annotated[str, Text("a job type such as FRAME_EXTRACT", r"[A-Za-z0-9_-]+")]
+Status = Annotated[str, Text("a status such as ARCHIVED", r".{1,200}")]
 Bucket = Annotated[float, Positive()]
 Listen = Annotated[ListenAddress, Parsed(LISTEN_ADDRESS, ListenAddress.parse)]
 AtLeastOne = Field(min_length=1)
@@ -104,6 +105,13 @@ class Project(Section):
             )
 
 
+def _not_in_flight(statuses: tuple[str, ...]) -> tuple[str, ...]:
+    for status in statuses:
+        if status in IN_FLIGHT_STATUSES:
+            raise refused(f"found {status}, expected statuses that the API does not document as in flight")
+    return statuses
+
+
 class Poll(Section):
     """How often, how fast and how far back the API is asked."""
 
@@ -115,6 +123,10 @@ class Poll(Section):
     """how many jobs are asked for at once"""
     concurrency: Annotated[int, Whole(1)] = 4
     """how many requests of a target may be under way"""
+    terminal_statuses: Annotated[
+        tuple[Status, ...], AfterValidator(_without_repetition), AfterValidator(_not_in_flight)
+    ] = ()
+    """undocumented statuses that end a run even where no end time comes"""
     requests_per_second: Annotated[float, Positive()] = 10.0
     """the limit of each endpoint, over all its targets"""
     lookback_seconds: Annotated[float | None, Duration("1s", or_all=True)] = 30 * 86_400.0

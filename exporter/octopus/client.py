@@ -45,12 +45,14 @@ class OctopusClient:
         limiter: EndpointLimiter,
         retrier: Retrier,
         observer: ApiObserver,
+        terminal_statuses: frozenset[str] = frozenset(),
     ) -> None:
         self._transport = transport
         self._credentials = credentials
         self._limiter = limiter
         self._retrier = retrier
         self._observer = observer
+        self._terminal_statuses = terminal_statuses
 
     async def list_page(
         self, target: Target, query: ListQuery, counter: RequestCounter | None = None
@@ -92,7 +94,7 @@ class OctopusClient:
 
     def _decoder(self, project: str) -> Callable[[Response, Request], Page]:
         def decode(response: Response, request: Request) -> Page:
-            page = decode_page(response, request)
+            page = decode_page(response, request, self._terminal_statuses)
             if page.server_time_ms is not None:
                 skew = clock_skew(page.server_time_ms, response.sent_at, response.received_at)
                 self._observer.clock_skew(project, skew)

@@ -14,7 +14,15 @@ import structlog
 from yarl import URL
 
 from exporter import __version__
-from exporter.errors import ApiError, ApiTimeout, ApiUnavailable, ContractError, RateLimited, StartError
+from exporter.errors import (
+    AnswerTooLarge,
+    ApiError,
+    ApiTimeout,
+    ApiUnavailable,
+    ContractError,
+    RateLimited,
+    StartError,
+)
 from exporter.octopus.exchange import Request, Response
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.proxies import Proxies
@@ -146,7 +154,7 @@ class Transport:
         async for chunk in answer.content.iter_any():
             size += len(chunk)
             if size > self._max_body_bytes:
-                raise ContractError(
+                raise AnswerTooLarge(
                     f"the answer is longer than {self._max_body_bytes} bytes",
                     status=answer.status,
                     url=request.url,

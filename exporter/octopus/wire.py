@@ -17,6 +17,9 @@ from exporter.errors import ContractError
 from exporter.model import Job, Target
 from exporter.octopus.exchange import Request, Response, split_endpoint
 from exporter.octopus.refusal import contract_error, error_of
+from exporter.octopus.rows import SetApartRow
+
+__all__ = ["ListQuery", "Page", "SetApartRow", "clock_skew", "decode_page", "list_request", "parse_time_ms"]
 
 MAX_ARRAY_VALUES = 20
 
@@ -44,8 +47,8 @@ class Page:
     """
     One page of the list.
 
-    Shape: `total`, `offset` and `limit` as reported, None where the API was silent. Go by the rows that came,
-    never by the limit that was asked for.
+    Shape: the answer's rows are `jobs` and `set_apart` together; `total`, `offset` and `limit` as reported,
+    None where the API gave no usable number. Go by the rows that came, never by the limit that was asked for.
     """
 
     jobs: tuple[Job, ...]
@@ -53,6 +56,7 @@ class Page:
     offset: int | None = None
     limit: int | None = None
     server_time_ms: int | None = None
+    set_apart: tuple[SetApartRow, ...] = ()
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -125,13 +129,16 @@ def _optional(name: str, value: int | str | None) -> Iterable[tuple[str, str]]:
     return () if value is None else ((name, str(value)),)
 
 
-def decode_page(response: Response, request: Request) -> Page:
+def decode_page(
+    response: Response, request: Request, terminal_statuses: frozenset[str] = frozenset()
+) -> Page:
     """
     Read one page of the job list.
 
     Tolerant of nulls where a field is optional, of fields and values nobody knows, and of silence about
     total and time. Strict where a wrong answer would be counted: never reads one as "no jobs".
-    Shape: body {"payload": {"list": [job, ...], "page_info": {...}}, "meta_info": {...}}.
+    Shape: body {"payload": {"list": [job, ...], "page_info": {...}}, "meta_info": {...}}; `terminal_statuses`
+    are undocumented statuses that end a run.
     Raises: what `error_of` makes of another status than 200; ContractError, naming field and row.
     """
     if response.status != 200:
@@ -142,7 +149,7 @@ def decode_page(response: Response, request: Request) -> Page:
         raise _not_a_page(exc, response, request) from exc
     info = answer.payload.page_info or _PageInfo()
     return Page(
-        jobs=tuple([_job(row) for row in answer.payload.rows]),
+        jobs=tuple([_job(row, terminal_statuses) for row in answer.payload.rows]),
         total=info.total,
         offset=info.offset,
         limit=info.limit,
@@ -154,7 +161,7 @@ def _not_a_page(exc: Exception, response: Response, request: Request) -> Contrac
     return contract_error(f"the answer is not a job list: {exc}", response, request)
 
 
-def _job(row: _Row) -> Job:
+def _job(row: _Row, terminal_statuses: frozenset[str]) -> Job:
     # Positional: 200 of these make up most of the cost of a page.
     return Job(
         row.id,
@@ -169,6 +176,7 @@ def _job(row: _Row) -> Job:
         "" if row.msg_code is None else str(row.msg_code),
         row.msg_error or "",
         None if row.workspace_id is None else str(row.workspace_id),
+        row.status in terminal_statuses,
     )
 
 
