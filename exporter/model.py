@@ -166,6 +166,22 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class SetApart:
+    """
+    A listed row that cannot be counted; its job, if it is known, stays as it was.
+
+    Shape: `key` tells it from others; `job_id` and `created_ms` are None and `status` is "" where they cannot
+    be read; `problem` says in a line what is wrong with it.
+    """
+
+    key: str
+    job_id: int | None
+    status: str
+    created_ms: int | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """
     All that the ledger publishes of one target, at one commit.
@@ -175,7 +191,7 @@ class Totals:
     none; `drift` by status; `filters` tells of each whether the server honours it as documented. Everything
     known is zero-filled here. The values are what is to be shown: a series that was never shown before stands
     at 0 here, whatever it counted. `baseline_ms` is None where all history counts; `committed_ms` is our
-    clock at the commit.
+    clock at the commit. `rows_unreadable` are set apart, `set_apart` has some of them.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -192,6 +208,8 @@ class Totals:
     recent_failures: tuple[Failure, ...] = ()
     baseline_ms: int | None = None
     committed_ms: int = 0
+    rows_unreadable: int = 0
+    set_apart: tuple[SetApart, ...] = ()
 
     def in_status(self, status: str) -> int:
         """Add up the jobs listed in one status, over all types."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from exporter.errors import ContractError, PollError
+from exporter.errors import AnswerTooLarge, ContractError, PollError
 from exporter.ledger.protocol import CountingRules
 from exporter.model import Job, Target
 from exporter.octopus.client import RequestCounter
-from exporter.octopus.wire import ListQuery, Page
+from exporter.octopus.wire import ListQuery, Page, SetApartRow
 from exporter.sync.planner import Schedule
 from exporter.sync.reading import PollRules
 
@@ -66,7 +66,9 @@ class FakeApi:
 
     Shape: `before_page` runs before each answer and may change `jobs`; `key` orders the rows; `ignored` names
     the filters the server does not know; `arrays` is how it reads them: as documented ("array"), "comma"
-    separated, only the "first" value, or it "refuses" more than one.
+    separated, only the "first" value, or it "refuses" more than one. Jobs in `odd` are rows that cannot be
+    read, those in `nameless` without an id; more rows than `most_asked` are refused, and an answer of more
+    than `most_sent` is too large; `total_of` gives the total from the true one and the rows of the page.
     """
 
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -75,6 +77,11 @@ class FakeApi:
     clamp: int = 1_000
     gives_total: bool = True
     gives_time: bool = True
+    odd: frozenset[int] = frozenset()
+    nameless: frozenset[int] = frozenset()
+    most_asked: int = 1_000
+    most_sent: int = 1_000
+    total_of: Callable[[int, int], int] = lambda total, _rows: total
     ignored: frozenset[str] = frozenset()
     arrays: str = "array"
     before_page: Callable[[ListQuery], None] | None = None
@@ -92,12 +99,24 @@ class FakeApi:
         if self.error is not None:
             raise self.error
         rows = sorted((job for job in self.jobs.values() if self._matches(job, query)), key=self.key)
+        if query.limit > self.most_asked:
+            raise ContractError("bad parameter: limit", status=400)
         limit = min(query.limit, self.clamp)
+        page = rows[query.offset : query.offset + limit]
+        if len(page) > self.most_sent:
+            raise AnswerTooLarge("the answer is longer than it may be", status=200)
+        odd = self.odd | self.nameless
         return Page(
-            jobs=tuple(rows[query.offset : query.offset + limit]),
-            total=len(rows) if self.gives_total else None,
+            jobs=tuple(job for job in page if job.id not in odd),
+            total=self.total_of(len(rows), len(page)) if self.gives_total else None,
             server_time_ms=self.now_ms // 1000 * 1000 if self.gives_time else None,
+            set_apart=tuple(self._odd(at, job) for at, job in enumerate(page) if job.id in odd),
         )
+
+    def _odd(self, index: int, job: Job) -> SetApartRow:
+        job_id = None if job.id in self.nameless else job.id
+        problem = "job_type: expected a text"
+        return SetApartRow(index, job_id, job.status, job.created_ms, problem, digest=f"#{job.id}")
 
     def _values(self, given: tuple[str, ...]) -> tuple[str, ...]:
         """Understand an array as this server does."""

@@ -58,7 +58,8 @@ class Scene:
         self.api.now_ms += 30_000
         self.api.asked.clear()
         rules = poll_rules(PAGE, LOOKBACK_MS)
-        self.last = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms)
+        before = None if self.last is None else self.last.findings
+        self.last = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms, before=before)
         return await self.last.run()
 
     @property
@@ -297,6 +298,19 @@ async def test_a_total_that_is_gone_for_once_does_no_harm(scene: Scene) -> None:
         scene.api.gives_total = query.limit > 1
 
     scene.api.before_page = forget
+    assert scene.agrees(await scene.poll())
+    assert scene.filters.totals
+    scene.api.before_page, scene.api.gives_total = None, True
+    for _ in range(2):
+        assert scene.agrees(await scene.poll())
+        assert scene.filters.totals
+
+
+async def test_totals_that_do_not_come_at_two_polls_are_given_up(scene: Scene) -> None:
+    await scene.poll()
+    scene.api.gives_total = False
+    assert scene.agrees(await scene.poll())
+    assert scene.filters.totals
     assert scene.agrees(await scene.poll())
     assert not scene.filters.totals
 

@@ -23,6 +23,7 @@ CORE = (
     "exporter.octopus.rows",
     "exporter.octopus.wire",
     "exporter.sync.filters",
+    "exporter.sync.traits",
     "exporter.sync.planner",
     "exporter.sync.serverclock",
     "exporter.sync.transitions",

@@ -4,45 +4,79 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import ContractError
+from exporter.errors import ApiUnavailable, ContractError
 from exporter.ledger.protocol import Staged
-from exporter.model import Job
+from exporter.model import Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.listing import Reader, overlap
 from exporter.sync.planner import Listing
+from exporter.sync.traits import ServerTraits, Span
 from tests.fake_api import FakeApi, a_job, a_target
 
 
 @dataclass
 class Kept:
-    """Implements listing.Rows over a FakeApi, keeping the ids of every pass."""
+    """
+    Implements listing.Rows over a FakeApi, keeping the creation times of every pass by id.
+
+    Shape: `known` are jobs of the ledger that may be gone; `before` is the surplus that the poll before saw.
+    """
 
     api: FakeApi
+    page_size: int = 20
+    traits: ServerTraits = field(default_factory=ServerTraits)
+    known: frozenset[int] = frozenset()
+    before: Span | None = None
+    surplus: Span | None = None
+    total_is_low: bool = False
     counter: RequestCounter = field(default_factory=RequestCounter)
-    passes: dict[int, set[int]] = field(default_factory=dict)
+    passes: dict[int, dict[int, int]] = field(default_factory=dict)
+
+    @property
+    def server_now_ms(self) -> int:
+        return self.api.now_ms
 
     async def fetch(self, query: ListQuery) -> Page:
         return await self.api.list_page(a_target(), query, self.counter)
 
-    async def stage(self, jobs: Sequence[Job], pass_no: int) -> None:
-        self.passes.setdefault(pass_no, set()).update(job.id for job in jobs)
+    async def stage(self, page: Page, offset: int, pass_no: int) -> None:
+        self.passes.setdefault(pass_no, {}).update({job.id: job.created_ms for job in page.jobs})
 
-    async def staged(self, first_pass: int, pass_no: int) -> Staged:
-        newest = self.passes.get(pass_no, set())
-        every = set().union(*(ids for number, ids in self.passes.items() if number >= first_pass))
-        return Staged(len(newest), len(every), len(newest & self.passes.get(pass_no - 1, set())))
+    async def staged(self, first_pass: int, pass_no: int, before_ms: int | None = None) -> Staged:
+        def ids(number: int) -> set[int]:
+            rows = self.passes.get(number, {}).items()
+            return {job_id for job_id, created_ms in rows if before_ms is None or created_ms < before_ms}
+
+        newest, last = ids(pass_no), ids(pass_no - 1)
+        every = set().union(*(ids(number) for number in self.passes if number >= first_pass))
+        return Staged(len(newest), len(every), len(newest & last))
+
+    async def gone(self, listing: Listing) -> int:
+        return len(self.known - self.every)
+
+    def believed_surplus(self) -> int:
+        return self.traits.surplus(in_flight=False)
+
+    def surplus_is(self, rows: int) -> None:
+        self.traits = self.traits.with_surplus(rows, in_flight=False)
+
+    def saw_surplus(self, rows: Span) -> bool:
+        self.surplus = rows
+        return self.before is not None and rows.common(self.before) is not None
+
+    def saw_low_total(self) -> None:
+        self.total_is_low = True
 
     @property
     def last(self) -> set[int]:
-        return self.passes[max(self.passes)]
+        return set(self.passes[max(self.passes)])
 
     @property
     def every(self) -> set[int]:
@@ -55,9 +89,11 @@ def an_api(rows: int, **fields: object) -> FakeApi:
     return api
 
 
-async def read(api: FakeApi, page_size: int = 20, concurrency: int = 3) -> Kept:
-    kept = Kept(api)
-    await Reader(kept, page_size, concurrency).read(Listing())
+async def read(
+    api: FakeApi, page_size: int = 20, concurrency: int = 3, *, checks_lengths: bool = False, **fields: object
+) -> Kept:
+    kept = Kept(api, page_size, **fields)  # type: ignore[arg-type]  # spelled by the tests
+    await Reader(kept, concurrency, checks_lengths=checks_lengths).read(Listing())
     return kept
 
 
@@ -82,8 +118,112 @@ async def test_a_list_at_rest_is_read_once_at_the_cost_of_its_pages() -> None:
     assert len(kept.passes) == 1
 
 
-async def test_one_page_is_one_request() -> None:
-    assert (await read(an_api(20), page_size=20)).counter.sent == 1
+@pytest.mark.parametrize(
+    ("traits", "checks_lengths", "requests"),
+    [
+        (ServerTraits(longest_page=19), False, 1),
+        (ServerTraits(longest_page=19), True, 2),
+        (ServerTraits(longest_page=18), False, 2),
+        (ServerTraits(longest_page=30, page_limit=19), False, 2),
+        (ServerTraits(longest_page=30, page_limit=20), False, 1),
+    ],
+    ids=["one page", "lengths are checked", "the longest page so far", "the server's limit", "shorter"],
+)
+async def test_a_page_that_may_be_the_last_is_followed_where_it_may_not_be(
+    traits: ServerTraits, checks_lengths: bool, requests: int
+) -> None:
+    kept = await read(an_api(19), traits=traits, checks_lengths=checks_lengths)
+    assert kept.counter.sent == requests
+
+
+class Totalling(FakeApi):
+    """Gives another total than the true one."""
+
+    def total(self, rows: int, page: Page) -> int | None:
+        raise NotImplementedError
+
+    async def list_page(self, target: Target, query: ListQuery, counter: RequestCounter) -> Page:
+        page = await super().list_page(target, query, counter)
+        return dataclasses.replace(page, total=self.total(page.total or 0, page))
+
+
+class OfThePage(Totalling):
+    def total(self, rows: int, page: Page) -> int | None:
+        return page.rows
+
+
+class Capped(Totalling):
+    def total(self, rows: int, page: Page) -> int | None:
+        return min(rows, 40)
+
+
+class TooHigh(Totalling):
+    def total(self, rows: int, page: Page) -> int | None:
+        return rows + 1
+
+
+@given(
+    kind=st.sampled_from((OfThePage, Capped)),
+    rows=st.integers(0, 120),
+    page_size=st.integers(1, 40),
+    clamp=st.integers(1, 40),
+)
+async def test_the_pages_decide_where_a_list_ends_and_not_its_total(
+    kind: type[Totalling], rows: int, page_size: int, clamp: int
+) -> None:
+    api = kind(clamp=clamp)
+    api.put(*(a_job(job_id) for job_id in range(1, rows + 1)))
+    kept = await read(api, page_size)
+    assert kept.every == set(api.jobs)
+    again = await read(api, page_size, traits=kept.traits)
+    assert again.every == set(api.jobs)
+    if rows > 40:
+        assert kept.total_is_low
+
+
+@given(rows=st.integers(1, 120), page_size=st.integers(2, 40), clamp=st.integers(2, 40))
+async def test_a_total_that_counts_a_row_too_many_is_believed_at_the_second_poll(
+    rows: int, page_size: int, clamp: int
+) -> None:
+    api = TooHigh(clamp=clamp)
+    api.put(*(a_job(job_id) for job_id in range(1, rows + 1)))
+    first = Kept(api, page_size)
+    with pytest.raises(ContractError, match="two readings agree"):
+        await Reader(first, 3).read(Listing())
+    assert first.surplus == Span(1, 1)
+    second = await read(api, page_size, before=first.surplus)
+    assert second.every == set(api.jobs)
+    third = await read(api, page_size, traits=ServerTraits(surplus_window=1))
+    assert third.every == set(api.jobs)
+    assert len(third.passes) == 1
+
+
+async def test_another_surplus_than_the_one_seen_before_is_not_believed() -> None:
+    api = TooHigh()
+    api.put(*(a_job(job_id) for job_id in range(1, 31)))
+    with pytest.raises(ContractError, match="two readings agree"):
+        await read(api, before=Span(2, 2))
+
+
+async def test_a_total_that_still_counts_jobs_just_gone_is_no_surplus() -> None:
+    api = TooHigh()
+    api.put(*(a_job(job_id) for job_id in range(1, 31)))
+    kept = await read(api, known=frozenset({99}))
+    assert kept.surplus is None
+
+
+async def test_rows_that_come_while_a_healthy_list_is_read_do_not_speak_against_its_total() -> None:
+    api = an_api(100)
+    api.key = lambda job: job.created_ms
+    ids = iter(range(1_000, 2_000))
+
+    def arrive(query: ListQuery) -> None:
+        api.put(a_job(next(ids), created_ms=api.now_ms))
+
+    api.before_page = arrive
+    kept = await read(api)
+    assert not kept.total_is_low
+    assert kept.surplus is None
 
 
 @given(seed=st.integers(0, 2**32), gives_total=st.booleans(), newest_first=st.booleans())
@@ -124,12 +264,13 @@ async def test_a_list_without_any_order_is_read_until_its_rows_add_up(seed: int)
     assert (await read(api)).every == set(api.jobs)
 
 
-async def test_a_server_that_ignores_the_offset_is_found_out() -> None:
+@pytest.mark.parametrize("gives_total", [True, False])
+async def test_a_server_that_ignores_the_offset_is_found_out(gives_total: bool) -> None:
     class Deaf(FakeApi):
         async def list_page(self, target: object, query: ListQuery, counter: RequestCounter) -> Page:
             return await super().list_page(a_target(), dataclasses.replace(query, offset=0), counter)
 
-    api = Deaf()
+    api = Deaf(gives_total=gives_total)
     api.put(*(a_job(job_id) for job_id in range(1, 201)))
     with pytest.raises(ContractError, match="no complete listing"):
         await read(api)
@@ -181,6 +322,25 @@ async def test_a_list_that_ends_before_its_total_is_not_believed() -> None:
     api.put(*(a_job(job_id) for job_id in range(1, 61)))
     with pytest.raises(ContractError, match="no complete listing"):
         await read(api)
+
+
+async def test_a_listing_that_broke_off_goes_on_where_it_stood() -> None:
+    api = an_api(500)
+    kept = Kept(api)
+    reader = Reader(kept, concurrency=3)
+
+    def fail(query: ListQuery) -> None:
+        if query.offset > 250 and not kept.total_is_low:
+            raise ApiUnavailable("away")
+
+    api.before_page = fail
+    with pytest.raises(ApiUnavailable):
+        await reader.read(Listing())
+    api.before_page, asked = None, len(api.asked)
+    await reader.read(Listing())
+    assert kept.every == set(api.jobs)
+    assert len(kept.passes) == 1
+    assert min(query.offset for query in api.asked[asked:]) > 200
 
 
 async def test_requests_that_were_asked_for_ahead_end_with_a_failed_one() -> None:

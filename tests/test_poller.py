@@ -57,7 +57,7 @@ async def test_a_poll_that_succeeds_is_published(stage: Stage) -> None:
     assert stage.last.totals is not None
     assert stage.last.totals.jobs["FRAME_EXTRACT", "QUEUING"] == 1
     poll = stage.last.poll
-    assert (poll.up, poll.polls, poll.requests, poll.last_success_ms) == (True, 1, 11, 1_000_000)
+    assert (poll.up, poll.polls, poll.requests, poll.last_success_ms) == (True, 1, 13, 1_000_000)
 
 
 async def test_a_poll_that_fails_changes_nothing_but_its_own_metrics(stage: Stage) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain, compress
 from operator import attrgetter, itemgetter
 
-from exporter.ledger.protocol import Origin, Staged
+from exporter.ledger.protocol import Origin, Staged, Wanted
 from exporter.ledger.staging import batches, count, placeholders
 from exporter.model import Job
 from exporter.sync.transitions import are_history
@@ -46,12 +46,12 @@ NONE = Kept(Counter(), 0)
 
 
 def keep(
-    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
-) -> tuple[list[Job], list[bool]]:
+    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin
+) -> tuple[list[Job], list[Wanted]]:
     """Write what is history of a page, and give what is not, which is to be staged."""
     horizon_ms, before_ms = origin.horizon_ms, origin.history_before_ms or 0
     kept = [
-        history and want and job.created_ms >= horizon_ms
+        history and want is Wanted.YES and job.created_ms >= horizon_ms
         for job, want, history in zip(jobs, wanted, are_history(jobs, before_ms), strict=True)
     ]
     row = f"({target}, {', '.join('?' * 8)}, 1, 0)"
@@ -79,20 +79,25 @@ def clear_some(db: sqlite3.Connection, target: int) -> bool:
     return cleared < _CLEARED_AT_ONCE
 
 
-def count_with_history(db: sqlite3.Connection, target: int, first_pass: int, pass_no: int) -> Staged:
+def count_with_history(
+    db: sqlite3.Connection, target: int, first_pass: int, pass_no: int, before_ms: int | None = None
+) -> Staged:
     """
     Count a listing whose first pass kept its history; see protocol.Ledger.staged.
 
     A row may stand in both places, where it changed while it was listed.
     """
-    staged = count(db, target, first_pass, pass_no)
-    (kept,) = db.execute("SELECT count(*) FROM jobs WHERE target = ?", (target,)).fetchone()
+    staged, before_ms = count(db, target, first_pass, pass_no, before_ms), before_ms or 2**63 - 1
+    (kept,) = db.execute(
+        "SELECT count(*) FROM jobs WHERE target = ? AND created_ms < ?", (target, before_ms)
+    ).fetchone()
     in_both = """
         SELECT total(last_pass = :pass), total(last_pass >= :first), total(last_pass = :pass AND NOT repeated)
         FROM staged CROSS JOIN jobs ON jobs.target = staged.target AND jobs.id = staged.id
-        WHERE staged.target = :target
+        WHERE staged.target = :target AND jobs.created_ms < :before
     """
-    both = db.execute(in_both, {"target": target, "first": first_pass, "pass": pass_no}).fetchone()
+    given = {"target": target, "first": first_pass, "pass": pass_no, "before": before_ms}
+    both = db.execute(in_both, given).fetchone()
     in_pass, in_all, again = map(int, both)
     if pass_no == first_pass:
         return Staged(staged.in_pass + kept - in_pass, staged.in_all + kept - in_all, staged.repeated)

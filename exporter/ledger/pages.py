@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from exporter.ledger.protocol import Origin
+from exporter.ledger.protocol import Origin, Wanted
 from exporter.model import Job
 
 
@@ -13,9 +13,9 @@ class Pages:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._runs: list[tuple[Origin, list[Job], list[bool]]] = []
+        self._runs: list[tuple[Origin, list[Job], list[Wanted]]] = []
 
-    def add(self, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin) -> None:
+    def add(self, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin) -> None:
         """Add a page; of each row it says whether it is the target's."""
         if not self._runs or self._runs[-1][0] != origin:
             self._runs.append((origin, [], []))
@@ -23,6 +23,6 @@ class Pages:
         self._runs[-1][2].extend(wanted)
         self.rows += len(jobs)
 
-    def by_origin(self) -> Iterator[tuple[Origin, list[Job], list[bool]]]:
+    def by_origin(self) -> Iterator[tuple[Origin, list[Job], list[Wanted]]]:
         """Give the rows that stand together."""
         return iter(self._runs)

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from exporter.model import Job, Target, Totals
+from exporter.model import Job, SetApart, Target, Totals
 from exporter.sync.filters import Filters
+from exporter.sync.traits import ServerTraits
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class Audit:
     The API's own totals less the ledger's, by status.
 
     Shape: `persists` if the audit before showed the same, `again` if another has to tell soon whether this
-    does; `totals` are the API's own. Units: `at_ms` by our clock.
+    does; `totals` are the API's own; `standing` is what differed right after a full sync, which another one
+    would not change (None before the audit that follows a full sync). Units: `at_ms` by our clock.
     """
 
     at_ms: int
@@ -77,6 +79,7 @@ class Audit:
     persists: bool = False
     totals: dict[str, int] = field(default_factory=dict)
     again: bool = False
+    standing: dict[str, int] | None = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class Summary:
     invented: tuple[str, ...]
     filters: Filters
     audit: Audit | None
+    server: ServerTraits = field(default_factory=ServerTraits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +111,10 @@ class Observation:
     """
     One complete poll of a target.
 
-    Shape: `full` if everything in the window was listed; else what was not staged is as it was, but for what
-    was in flight; `followed_up` if the same poll has recorded before, and nothing was published since.
+    Shape: `full` if everything in the window was listed, else what was not staged is as it was, but for what
+    was in flight; `full_sync` if that was for a reason, and not only because it is little; `followed_up` if
+    the same poll has recorded before, and nothing was published since; `set_apart` are the rows that this
+    poll could not read.
     Units: `began_ms` and `server_now_ms` by the server's clock, `now_ms` by ours; `horizon_ms`
     is the start of the lookback by the server's clock, None for no limit.
     """
@@ -120,7 +126,23 @@ class Observation:
     horizon_ms: int | None
     full: bool
     filters: Filters
+    full_sync: bool = False
     followed_up: bool = False
+    server: ServerTraits = field(default_factory=ServerTraits)
+    set_apart: tuple[SetApart, ...] = ()
+
+
+class Wanted(enum.IntEnum):
+    """
+    Whose a staged row is.
+
+    NO: another target's, where the server ignored a filter; YES: the target's; SET_APART: the target's, and
+    it cannot be read, so that its job stays as it was.
+    """
+
+    NO = 0
+    YES = 1
+    SET_APART = 2
 
 
 class Listed(enum.IntFlag):
@@ -159,14 +181,37 @@ class Ledger(Protocol):
         """Forget what is staged of a target, and the history of a first sync that did not come to its end."""
 
     async def stage(
-        self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
+        self, target: Target, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin
     ) -> None:
         """Stage the rows of a page; of two copies of a row the one updated later stays, else the newer."""
 
     async def staged(
-        self, target: Target, first_pass: int, pass_no: int, *, with_history: bool = False
+        self,
+        target: Target,
+        first_pass: int,
+        pass_no: int,
+        *,
+        before_ms: int | None = None,
+        with_history: bool = False,
     ) -> Staged:
-        """Count what the passes from `first_pass`, whose history may have been kept, to `pass_no` brought."""
+        """
+        Count what the passes from `first_pass`, whose history may have been kept, to `pass_no` brought.
+
+        Shape: with `before_ms` only the jobs created before it.
+        """
+
+    async def gone(self, target: Target, statuses: Sequence[str], start_ms: int) -> int:
+        """Count the listed jobs in some statuses (none: all), created since, that no staged row shows."""
+
+    async def readable(self, target: Target, job_ids: Sequence[int]) -> tuple[int, ...]:
+        """Name those of some jobs of which a staged row can be read."""
+
+    async def set_apart_by_status(self, target: Target) -> dict[str, int]:
+        """
+        Give by how many the API's total of each status exceeds the ledger's number for the rows set apart.
+
+        A row counts in the status that it shows; its job, where it is known, in the one that the ledger has.
+        """
 
     async def vanished(self, target: Target) -> tuple[Known, ...]:
         """Name the jobs in flight that should have been listed and were not."""
@@ -191,6 +236,9 @@ class Ledger(Protocol):
         Count the documented statuses in flight that only other questions than the one for them have shown,
         in jobs created before.
         """
+
+    async def learnt(self, target: Target, server: ServerTraits, filters: Filters) -> None:
+        """Keep what was found out about the server since the poll was recorded."""
 
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
         """Record an audit and give what is to be published."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import msgspec
 
-from exporter.ledger import history
+from exporter.ledger import history, set_apart
 from exporter.ledger.baselines import ALL_TYPES, Baselines, rescope
 from exporter.ledger.protocol import Audit, CountingRules, Observation
 from exporter.ledger.series import (
@@ -28,6 +28,8 @@ from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS, MISSING_IN_FL
 from exporter.ledger.tally import Tally
 from exporter.ledger.totals import TargetRow, read_target, read_totals, target_id, types_to_show
 from exporter.model import TERMINAL_STATUSES, Job, Target, Totals, is_terminal
+from exporter.sync.filters import Filters
+from exporter.sync.traits import ServerTraits
 from exporter.sync.transitions import KnownJob, Transition, transition
 
 _CHUNK = 2000
@@ -90,7 +92,8 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     empty_changed_histograms(db, target, rules, observation.now_ms)
     _move_listing(db, target, kept.jobs)
     tally = _fold(db, target, observation, rules, baselines)
-    if row.commits:
+    set_apart.keep(db, target, observation)
+    if row.commits and not set_apart.has_nameless(db, target):
         _unlist_missing(db, target, observation)
     _prune(db, target, observation.horizon_ms)
     now = Commit(row.commits + _step(observation), observation.now_ms)
@@ -283,15 +286,16 @@ def _close(
     row: TargetRow,
 ) -> None:
     types, audit = types_to_show(db, target, observation.target), row.audit
-    if audit is not None and observation.full:
-        audit = Audit(audit.at_ms, {})  # whatever differed was read anew
+    if audit is not None and observation.full_sync:
+        # Whatever differed was read anew: what the next audit finds, another full sync would not change.
+        audit = replace(audit, persists=False, again=False, standing=None)
     db.execute(
         """
         UPDATE targets SET commits = commits + :step, committed_ms = :now, baselines = :baselines,
             shown_types = :types, watermark_ms = :began, filters = :filters,
             horizon_ms = :given_horizon, covered_from_ms = iif(:full, :horizon, covered_from_ms),
             full_sync_ms = iif(:full, :now, full_sync_ms),
-            audit = :audit
+            audit = :audit, server = :server
         WHERE id = :target
         """,
         {
@@ -306,7 +310,16 @@ def _close(
             "types": _encoded({kind: row.shown_types.get(kind, observation.now_ms) for kind in types}),
             "filters": _encoded(observation.filters),
             "audit": None if audit is None else _encoded(audit),
+            "server": _encoded(observation.server),
         },
+    )
+
+
+def keep_learnt(db: sqlite3.Connection, target: int, server: ServerTraits, filters: Filters) -> None:
+    """See protocol.Ledger.learnt."""
+    db.execute(
+        "UPDATE targets SET server = ?, filters = ? WHERE id = ?",
+        (_encoded(server), _encoded(filters), target),
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from exporter.errors import LedgerError, StartError
-from exporter.ledger import history, staging
+from exporter.ledger import history, set_apart, staging
 from exporter.ledger.pages import Pages
 from exporter.ledger.protocol import (
     Audit,
@@ -30,11 +30,14 @@ from exporter.ledger.protocol import (
     Origin,
     Staged,
     Summary,
+    Wanted,
 )
-from exporter.ledger.record import record, record_audit
+from exporter.ledger.record import keep_learnt, record, record_audit
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
 from exporter.ledger.totals import listed_lately, listed_since, read_summary, restore, target_id
 from exporter.model import Job, Target, TargetKey, Totals
+from exporter.sync.filters import Filters
+from exporter.sync.traits import ServerTraits
 
 R = TypeVar("R")
 
@@ -99,7 +102,7 @@ class SqliteLedger:
             pass
 
     async def stage(
-        self, target: Target, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
+        self, target: Target, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin
     ) -> None:
         pages = self._pages.setdefault(target.key, Pages())
         pages.add(jobs, wanted, origin)
@@ -107,10 +110,25 @@ class SqliteLedger:
             await self._on(target, _nothing)
 
     async def staged(
-        self, target: Target, first_pass: int, pass_no: int, *, with_history: bool = False
+        self,
+        target: Target,
+        first_pass: int,
+        pass_no: int,
+        *,
+        before_ms: int | None = None,
+        with_history: bool = False,
     ) -> Staged:
         count = history.count_with_history if with_history else staging.count
-        return await self._on(target, lambda db, row: count(db, row, first_pass, pass_no))
+        return await self._on(target, lambda db, row: count(db, row, first_pass, pass_no, before_ms))
+
+    async def gone(self, target: Target, statuses: Sequence[str], start_ms: int) -> int:
+        return await self._on(target, lambda db, row: staging.gone(db, row, statuses, start_ms))
+
+    async def readable(self, target: Target, job_ids: Sequence[int]) -> tuple[int, ...]:
+        return await self._on(target, lambda db, row: staging.readable(db, row, job_ids))
+
+    async def set_apart_by_status(self, target: Target) -> dict[str, int]:
+        return await self._on(target, set_apart.by_status)
 
     async def vanished(self, target: Target) -> tuple[Known, ...]:
         return await self._on(target, staging.vanished)
@@ -132,6 +150,9 @@ class SqliteLedger:
 
     async def unlisted_statuses(self, target: Target, before_ms: int) -> int:
         return await self._on(target, lambda db, row: staging.unlisted_statuses(db, row, before_ms))
+
+    async def learnt(self, target: Target, server: ServerTraits, filters: Filters) -> None:
+        await self._on(target, lambda db, row: keep_learnt(db, row, server, filters))
 
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
         return await self._run(lambda db: _durably(db, lambda: record_audit(db, target, audit, rules)))
@@ -162,7 +183,9 @@ class SqliteLedger:
         return await self._run(staged_first)
 
     async def _run(self, work: Callable[[sqlite3.Connection], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+        under_way = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+        # A cancelled caller must not take its rows back: a first sync that broke off goes on from them.
+        return await asyncio.shield(under_way)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], R]) -> R:
         try:

@@ -12,7 +12,9 @@ from functools import lru_cache
 from itertools import chain
 from typing import TypeVar
 
-from exporter.ledger.protocol import Known, Listed, Missing, Origin, Staged
+import msgspec
+
+from exporter.ledger.protocol import Known, Listed, Missing, Origin, Staged, Wanted
 from exporter.model import IN_FLIGHT_STATUSES, Job
 
 T = TypeVar("T")
@@ -43,7 +45,7 @@ _MISSING = """
     known.target = :target AND known.listed = 1 AND {which}
       AND NOT EXISTS (
         SELECT 1 FROM staged
-        WHERE staged.target = known.target AND staged.id = known.id AND staged.wanted = 1
+        WHERE staged.target = known.target AND staged.id = known.id AND staged.wanted <> 0
       )
 """
 MISSING_IN_FLIGHT = _MISSING.format(which="known.in_flight = 1")
@@ -55,6 +57,7 @@ _LISTED_IN_FLIGHT = f"SELECT known.id, known.created_ms FROM {IN_FLIGHT_JOBS} WH
 _LISTED_TERMINAL = f"SELECT known.id FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL} LIMIT :most"  # noqa: S608
 _COUNT_TERMINAL = f"SELECT count(*) FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL}"  # noqa: S608
 _ROWS_AT_ONCE = 1000
+_NEVER = 2**63 - 1
 
 
 def clear(db: sqlite3.Connection, target: int) -> None:
@@ -62,7 +65,7 @@ def clear(db: sqlite3.Connection, target: int) -> None:
 
 
 def stage(
-    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[bool], origin: Origin
+    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin
 ) -> None:
     # One statement for the page: each step of SQLite lets go of the interpreter, and a step for every row
     # would have to win it back from the event loop as often.
@@ -81,7 +84,7 @@ def placeholders(row: str, rows: int) -> str:
     return ", ".join([row] * rows)
 
 
-def _row(target: int, job: Job, wanted: bool, origin: Origin) -> tuple[object, ...]:
+def _row(target: int, job: Job, wanted: Wanted, origin: Origin) -> tuple[object, ...]:
     return (
         target,
         job.id,
@@ -101,13 +104,16 @@ def _row(target: int, job: Job, wanted: bool, origin: Origin) -> tuple[object, .
     )
 
 
-def count(db: sqlite3.Connection, target: int, first_pass: int, pass_no: int) -> Staged:
+def count(
+    db: sqlite3.Connection, target: int, first_pass: int, pass_no: int, before_ms: int | None = None
+) -> Staged:
+    given = {"target": target, "first": first_pass, "pass": pass_no}
     row = db.execute(
         """
         SELECT total(last_pass = :pass), total(last_pass >= :first), total(last_pass = :pass AND repeated)
-        FROM staged WHERE target = :target
+        FROM staged WHERE target = :target AND created_ms < :before
         """,
-        {"target": target, "first": first_pass, "pass": pass_no},
+        given | {"before": _NEVER if before_ms is None else before_ms},
     ).fetchone()
     return Staged(*map(int, row))
 
@@ -121,6 +127,28 @@ def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: i
     (total,) = db.execute(_COUNT_TERMINAL, given).fetchone()
     some = db.execute(_LISTED_TERMINAL, given | {"most": most})
     return Missing(tuple(row[0] for row in some), total)
+
+
+def gone(db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms: int) -> int:
+    given = {"target": target, "horizon": start_ms, "statuses": msgspec.json.encode(statuses).decode()}
+    chosen = "(:statuses = '[]' OR known.status IN (SELECT value FROM json_each(:statuses)))"
+    (in_flight,) = db.execute(
+        f"""
+        SELECT count(*) FROM {IN_FLIGHT_JOBS}
+        WHERE {MISSING_IN_FLIGHT} AND known.created_ms >= :horizon AND {chosen}
+        """,  # noqa: S608 - constants only
+        given,
+    ).fetchone()
+    (finished,) = db.execute(f"{_COUNT_TERMINAL} AND {chosen}", given).fetchone()
+    return int(in_flight) + int(finished)
+
+
+def readable(db: sqlite3.Connection, target: int, job_ids: Sequence[int]) -> tuple[int, ...]:
+    rows = db.execute(
+        "SELECT id FROM staged WHERE target = ? AND wanted = ? AND id IN (SELECT value FROM json_each(?))",
+        (target, Wanted.YES, msgspec.json.encode(job_ids).decode()),
+    )
+    return tuple(job_id for (job_id,) in rows)
 
 
 def staged_since(db: sqlite3.Connection, target: int, start_ms: int) -> int:

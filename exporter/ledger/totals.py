@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import msgspec
 
+from exporter.ledger import set_apart
 from exporter.ledger.baselines import latest
 from exporter.ledger.protocol import Audit, CountingRules, Summary
 from exporter.ledger.series import read_counters, read_failures, read_histograms
@@ -23,6 +24,7 @@ from exporter.model import (
     Totals,
 )
 from exporter.sync.filters import FILTERS, Filters
+from exporter.sync.traits import ServerTraits
 
 
 class _Oldest(TypedDict):
@@ -51,11 +53,13 @@ class TargetRow:
     full_sync_ms: int
     filters: Filters
     audit: Audit | None
+    server: ServerTraits
 
 
 _baselines = msgspec.json.Decoder(dict[str, int | None]).decode
 _filters = msgspec.json.Decoder(Filters).decode
 _audit = msgspec.json.Decoder(Audit).decode
+_server = msgspec.json.Decoder(ServerTraits).decode
 _types = msgspec.json.Decoder(dict[str, int]).decode
 
 
@@ -84,10 +88,10 @@ def _find(db: sqlite3.Connection, target: Target) -> int | None:
 
 
 def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
-    commits, committed_ms, baselines, forgotten, types, horizon, *marks, filters, audit = db.execute(
+    commits, committed_ms, baselines, forgotten, types, horizon, *marks, filters, audit, server = db.execute(
         """
         SELECT commits, committed_ms, baselines, forgotten_before_ms, shown_types,
-            horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit
+            horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server
         FROM targets WHERE id = ?
         """,
         (target,),
@@ -105,6 +109,7 @@ def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
         full_sync_ms=marks[2],
         filters=_filters(filters),
         audit=None if audit is None else _audit(audit),
+        server=_server(server),
     )
 
 
@@ -124,6 +129,7 @@ def read_summary(db: sqlite3.Connection, target: int) -> Summary:
         invented=tuple(sorted({status for status, _ in listed} - set(STATUSES))),
         filters=row.filters,
         audit=row.audit,
+        server=row.server,
     )
 
 
@@ -137,7 +143,7 @@ def listed_since(db: sqlite3.Connection, target: int, horizon_ms: int | None) ->
         """,
         (target, horizon_ms or 0),
     ).fetchone()
-    return int(listed) - int(older)
+    return int(listed) - int(older) + set_apart.unlisted_since(db, target, horizon_ms or 0)
 
 
 def listed_lately(db: sqlite3.Connection, target: int, since_ms: int) -> int:
@@ -152,7 +158,7 @@ def listed_lately(db: sqlite3.Connection, target: int, since_ms: int) -> int:
         """,
         {"target": target, "since": since_ms},
     ).fetchone()
-    return int(jobs)
+    return int(jobs) + set_apart.unlisted_since(db, target, since_ms)
 
 
 def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tuple[str, ...]:
@@ -173,6 +179,7 @@ def restore(db: sqlite3.Connection, target: Target, rules: CountingRules) -> Tot
 def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: CountingRules) -> Totals:
     """Give what the last commit is to show of a target."""
     types, series = types_to_show(db, row.id, target), _Series(row)
+    rows_unreadable, some_set_apart = set_apart.read(db, row.id)
     counters = series.counters(read_counters(db, row.id), types)
     histograms = series.histograms(read_histograms(db, row.id, rules))
     return Totals(
@@ -206,6 +213,8 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
         recent_failures=read_failures(db, row.id),
         baseline_ms=latest(row.baselines),
         committed_ms=row.committed_ms,
+        rows_unreadable=rows_unreadable,
+        set_apart=some_set_apart,
     )
 
 

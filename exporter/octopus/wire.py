@@ -58,6 +58,10 @@ class Page:
     server_time_ms: int | None = None
     set_apart: tuple[SetApartRow, ...] = ()
 
+    @property
+    def rows(self) -> int:
+        return len(self.jobs) + len(self.set_apart)
+
 
 class _Row(msgspec.Struct, gc=False):
     id: _Count

@@ -90,12 +90,14 @@ def full_sync_reason(
     *,
     catching_up: bool,
     many: bool,
+    doubts: bool = False,
 ) -> str | None:
     """
     Tell why this poll has to list everything; None where it need not.
 
     A job that ran again and ended while nobody looked is seen by listing everything only: so that is done
     after a gap, and where it is cheap (not `many` pages) after the least of them.
+    With `doubts` the poll before saw totals that were too low: reading everything tells whether they are.
     Shape: one of model.FULL_SYNC_REASONS. Units: `now_ms` by our clock, `server_now_ms` by the server's.
     """
     scope = set(target.job_types or ("*",))
@@ -103,7 +105,7 @@ def full_sync_reason(
     in_scope = "*" in summary.scope or scope <= summary.scope
     if not summary.scope or not in_scope or lookback_from_ms + schedule.overlap_ms < summary.covered_from_ms:
         return "first"
-    if not filters.can_tell_changes:
+    if doubts or not filters.can_tell_changes:
         return "filters"
     if server_now_ms - summary.watermark_ms > schedule.gap_ms or (catching_up and not many):
         return "gap"
@@ -125,9 +127,9 @@ def is_large(summary: Summary, page_size: int) -> bool:
     return summary.listed > _MANY_PAGES * page_size
 
 
-def is_small(summary: Summary, page_size: int) -> bool:
-    """Tell whether everything is read at every poll, though nothing calls for a full sync."""
-    return summary.listed <= _FEW_PAGES * page_size
+def is_little(listed: int, page_size: int) -> bool:
+    """Tell whether so many jobs are all read at every poll, though nothing calls for a full sync."""
+    return listed <= _FEW_PAGES * page_size
 
 
 def in_flight_listings(target: Target, filters: Filters, invented: Sequence[str]) -> tuple[Listing, ...]:
@@ -217,7 +219,12 @@ def window_start(
 def audit_is_due(summary: Summary, schedule: Schedule, now_ms: int) -> bool:
     """Tell whether to audit after this poll: at the interval, or to tell whether a difference stays."""
     audit = summary.audit
-    return audit is None or audit.again or has_passed(schedule.audit_interval_ms, audit.at_ms, now_ms)
+    return (
+        audit is None
+        or audit.again
+        or audit.standing is None
+        or has_passed(schedule.audit_interval_ms, audit.at_ms, now_ms)
+    )
 
 
 def judge(before: Audit | None, totals: Mapping[str, int], ledger: Mapping[str, int], now_ms: int) -> Audit:
@@ -226,16 +233,24 @@ def judge(before: Audit | None, totals: Mapping[str, int], ledger: Mapping[str, 
 
     A job that changes between a reading and its audit makes a difference too. So one that stays is one of
     jobs that have ended (what is in flight is listed anew by every poll), which two audits in a row show
-    alike, and of which the first shows no number that the ledger went through meanwhile.
+    alike, and of which the first shows no number that the ledger went through meanwhile. What stands right
+    after a full sync does not call for another.
     """
     drift = {status: total - ledger[status] for status, total in totals.items()}
-    ended = [status for status in totals if drift[status] and is_terminal(status)]
+    standing = {} if before is None else before.standing
+    if standing is None:  # everything was just read
+        return Audit(now_ms, drift, totals=dict(totals), standing=drift)
+    ended = [
+        status
+        for status in totals
+        if drift[status] not in (0, standing.get(status, 0)) and is_terminal(status)
+    ]
     persists = before is not None and any(
         drift[status] == before.drift.get(status) and not _passed_through(before, status, ledger[status])
         for status in ended
     )
     again = bool(ended) and not persists and not (before is not None and before.again)
-    return Audit(now_ms, drift, persists, dict(totals), again)
+    return Audit(now_ms, drift, persists, dict(totals), again, standing)
 
 
 def _passed_through(before: Audit, status: str, now: int) -> bool:

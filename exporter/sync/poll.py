@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -10,10 +11,11 @@ from exporter.errors import PollError
 from exporter.ledger.protocol import Ledger, Observation, Summary
 from exporter.model import Progress, Target, Totals
 from exporter.octopus.client import RequestCounter
-from exporter.sync.filters import FILTERS, FilterFailed, Filters
+from exporter.sync.filters import FILTERS, FilterFailed, FilterName, Filters
 from exporter.sync.planner import (
     audit_is_due,
     audited_statuses,
+    is_little,
     judge,
     may_sync_again,
     status_listings,
@@ -21,9 +23,11 @@ from exporter.sync.planner import (
     window_listings,
 )
 from exporter.sync.reading import PageSource, PollRules, Reading
+from exporter.sync.traits import Findings
 
-# How often a difference has to come out the same before it is one that stays.
+# The count is checked so often before its difference is taken for one that stays.
 _PROOFS = 2
+_WORTH_GOING_ON_MS = 3_600_000
 
 
 def _unseen(progress: Progress) -> None:
@@ -32,10 +36,11 @@ def _unseen(progress: Progress) -> None:
 
 class Poll:
     """
-    One poll; what it cost is in `counter`, why it read everything, if it did, in `full_sync`.
+    One poll. `counter` has what it cost; `full_sync` why it read everything, once that is recorded.
 
     Shape: `now_ms` is our own clock; `catching_up` if no poll of this process came before, or the last one
-    failed; `on_progress` is told while a full sync lists.
+    failed; `before` is what the poll before found and left to this one; `on_progress` is told while a full
+    sync lists.
     Raises from `run` and `audit`: PollError, and then nothing has been recorded.
     """
 
@@ -49,67 +54,117 @@ class Poll:
         *,
         on_progress: Callable[[Progress], None] = _unseen,
         catching_up: bool = False,
+        before: Findings | None = None,
     ) -> None:
         self.target = target
         self.counter = RequestCounter()
+        self.full_sync: str | None = None
         self._source = source
         self._ledger = ledger
         self._rules = rules
         self._now_ms = now_ms
         self._on_progress = on_progress
         self._catching_up = catching_up
-        self._reading: Reading
+        self._before = before or Findings()
+        self._reading: Reading | None = None
         self._totals: Totals
         self._followed_up = False
-
-    @property
-    def full_sync(self) -> str | None:
-        return self._reading.full_sync
+        self._goes_on = False
+        self._broke_ms = 0
 
     @property
     def filters(self) -> Filters:
         """What of the API's filters works, as far as this poll has found out."""
-        return self._reading.filters
+        return self._current.filters
+
+    @property
+    def findings(self) -> Findings:
+        """What this poll leaves to the next one."""
+        if self._reading is None:
+            return self._before
+        return replace(self._reading.findings, traits=self._reading.traits)
+
+    @property
+    def can_go_on(self) -> bool:
+        """
+        Tell whether this poll is a first sync that broke off, and is worth going on with.
+
+        Its rows are still staged. After an hour they are too old to build on.
+        """
+        recent = self._now_ms() - self._broke_ms < _WORTH_GOING_ON_MS
+        return self._reading is not None and self._reading.can_go_on and recent
 
     async def run(self) -> Totals:
-        """Read what may have changed, or everything, then record it in one transaction."""
-        summary = await self._ledger.summary(self.target)
-        before = summary.filters
-        self._reading = self._begin(summary, before.tried_again(self._now_ms()))
-        await self._read_and_record()
-        if not self._reading.everything:
-            await self._prove_if_possible()
-        self._say_what_is_given_up(before)
+        """
+        Read what may have changed, or everything, then record it in one transaction.
+
+        Called again after a failure, where it `can_go_on`, it goes on where it stood.
+        """
+        try:
+            if self._reading is None:
+                await self._begin()
+            else:
+                self._goes_on = True
+                self.counter.sent = 0
+            before = (await self._ledger.summary(self.target)) if self._goes_on else self._current.summary
+            await self._read_and_record()
+            if not self._current.everything:
+                await self._prove_if_possible()
+            elif self._current.full_sync is not None:
+                await self._note_difference()
+        except PollError:
+            self._broke_ms = self._now_ms()
+            raise
+        self._say_what_changed(before)
         return self._totals
 
-    def _begin(self, summary: Summary, filters: Filters) -> Reading:
-        return Reading(
+    async def _begin(self) -> None:
+        summary = await self._ledger.summary(self.target)
+        self._reading = Reading(
             target=self.target,
             source=self._source,
             ledger=self._ledger,
             rules=self._rules,
             now_ms=self._now_ms,
             summary=summary,
-            filters=filters,
+            filters=summary.filters.tried_again(self._now_ms()),
+            traits=self._before.traits or summary.server,
+            before=self._before,
             on_progress=self._on_progress,
             catching_up=self._catching_up,
             counter=self.counter,
+            checks_lengths=audit_is_due(summary, self._rules.schedule, self._now_ms()),
         )
+
+    @property
+    def _current(self) -> Reading:
+        if self._reading is None:
+            raise RuntimeError("the poll has not begun")
+        return self._reading
 
     async def _read_and_record(self, reason: str | None = None) -> None:
         while True:
             try:
-                await self._reading.read(reason)
+                await (self._current.go_on() if self._goes_on else self._current.read(reason))
+                self._decide_on_totals()
                 break
             except FilterFailed as failed:
-                self._give_up(failed)
+                self._give_up(failed.name)
+            finally:
+                self._goes_on = False
         self._totals = await self._ledger.record(self._observation(), self._rules.counting)
+        self.full_sync = self._current.full_sync or self.full_sync
 
-    def _give_up(self, failed: FilterFailed) -> None:
-        self._reading.filters = self._reading.filters.without(failed.name, self._now_ms())
+    def _decide_on_totals(self) -> None:
+        """Give up totals that two polls running have found to be too low, or missing."""
+        if self._current.findings.total_is_low and self._before.total_is_low and self.filters.totals:
+            self._give_up("totals")
+
+    def _give_up(self, name: FilterName) -> None:
+        self._current.filters = self._current.filters.without(name, self._now_ms())
 
     def _observation(self) -> Observation:
-        reading, now_ms = self._reading, self._now_ms()
+        reading, now_ms = self._current, self._now_ms()
         return Observation(
             target=self.target,
             began_ms=reading.server.began_ms(now_ms),
@@ -117,8 +172,11 @@ class Poll:
             now_ms=now_ms,
             horizon_ms=reading.horizon_ms,
             full=reading.everything,
+            full_sync=reading.full_sync is not None,
             filters=reading.filters,
             followed_up=self._followed_up,
+            server=reading.traits,
+            set_apart=tuple(reading.set_apart.values()),
         )
 
     # -- the proof ---------------------------------------------------------------------------------------
@@ -129,7 +187,7 @@ class Poll:
             try:
                 await self._prove()
             except FilterFailed as failed:
-                self._give_up(failed)
+                self._give_up(failed.name)
                 await self._read_again()
         except PollError as exc:
             structlog.get_logger().warning(
@@ -146,81 +204,123 @@ class Poll:
 
         A job that went just now makes a difference that is gone, or another, when the changes are read once
         more. One that stays is a change that no question about changes shows, such as a finished job that was
-        deleted: then everything is read.
+        deleted: then everything is read. A difference that the last full sync left is no reason for another.
         """
         difference = await self._difference()
         for _ in range(_PROOFS):
-            if difference == 0:
+            if difference == self._current.traits.difference:
                 return
             await self._read_again()
             if await self._difference() != difference:
                 return
         schedule, page_size = self._rules.schedule, self._rules.page_size
-        if may_sync_again(self._reading.summary, schedule, page_size, self._now_ms()):
+        if may_sync_again(self._current.summary, schedule, page_size, self._now_ms()):
             await self._read_again("drift")
+            await self._note_difference()
+
+    async def _note_difference(self) -> None:
+        """Keep what the API's total and the ledger differ by although everything was just read."""
+        listed = sum(self._totals.jobs.values())
+        if is_little(listed, self._rules.page_size) or not self.filters.can_tell_changes:
+            return
+        try:
+            difference = await self._difference()
+        except (PollError, FilterFailed):
+            return  # the next poll's proof finds it, and reads everything once more
+        if difference != self._current.traits.difference:
+            self._current.traits = replace(self._current.traits, difference=difference)
+            await self._ledger.learnt(self.target, self._current.traits, self._current.filters)
 
     async def _difference(self) -> int:
         """
         Give how many jobs the API lists more than the ledger, of those created before the poll began.
 
-        Those created since are the next poll's; they are set apart only where there is a difference.
+        Those created since are the next poll's; they are subtracted only where there is a difference. Where
+        the API gives no total, nothing is known to differ.
         """
+        known = self._current.traits.difference
         whole = await self._surplus_of_all()
-        if whole == 0:
-            return 0
-        recent = await self._surplus_of_recent()
-        return surplus(whole, recent, await self._surplus_of_all())
+        if whole is None:
+            self._current.findings.total_is_low = True
+            return known
+        if whole == known:
+            return known
+        recent, again = await self._surplus_of_recent(), await self._surplus_of_all()
+        if recent is None or again is None:
+            return known
+        return known + surplus(whole - known, recent, again - known)
 
-    async def _surplus_of_all(self) -> int:
-        horizon_ms = self._reading.horizon_ms
-        return await self._total_since(horizon_ms) - await self._ledger.listed_since(self.target, horizon_ms)
+    async def _surplus_of_all(self) -> int | None:
+        horizon_ms = self._current.horizon_ms
+        total = await self._total_since(horizon_ms)
+        return None if total is None else total - await self._ledger.listed_since(self.target, horizon_ms)
 
-    async def _surplus_of_recent(self) -> int:
-        began_ms = self._reading.server.began_ms(self._now_ms())
-        return await self._total_since(began_ms) - await self._ledger.listed_lately(self.target, began_ms)
+    async def _surplus_of_recent(self) -> int | None:
+        began_ms = self._current.server.began_ms(self._now_ms())
+        total = await self._total_since(began_ms)
+        return None if total is None else total - await self._ledger.listed_lately(self.target, began_ms)
 
-    async def _total_since(self, start_ms: int | None) -> int:
-        reading = self._reading
-        return await reading.sum(window_listings(self.target, reading.filters, start_ms)) or 0
+    async def _total_since(self, start_ms: int | None) -> int | None:
+        reading = self._current
+        return await reading.sum(window_listings(self.target, reading.filters, start_ms))
 
     async def _read_again(self, reason: str | None = None) -> None:
-        self._reading.summary = await self._ledger.summary(self.target)
-        self._reading.catching_up = False
+        self._current.summary = await self._ledger.summary(self.target)
+        self._current.catching_up = False
         self._followed_up = True
         await self._read_and_record(reason)
 
     # -- the audit ---------------------------------------------------------------------------------------
 
     async def audit(self) -> Totals | None:
-        """Compare the API's own totals with what was just recorded, where that is due; else None."""
+        """
+        Compare the API's own totals with what was just recorded, where that is due; else None.
+
+        A filter that fails here is given up as elsewhere, for the polls to come.
+        """
         summary, now_ms = await self._ledger.summary(self.target), self._now_ms()
         due = audit_is_due(summary, self._rules.schedule, now_ms)
-        if not due or not self._reading.filters.can_tell_changes:
+        if not due or not self.filters.can_tell_changes:
             return None
-        totals = {}
-        for status in audited_statuses(summary.invented):
-            total = await self._listed(status)
-            if total is None:
-                return None
-            totals[status] = total
+        try:
+            totals = await self._totals_by_status(summary.invented)
+        except FilterFailed as failed:
+            self._give_up(failed.name)
+            await self._ledger.learnt(self.target, self._current.traits, self.filters)
+            self._say_what_changed(summary)
+            return None
+        if totals is None:
+            return None
         ledger = {status: self._totals.in_status(status) for status in totals}
         result = judge(summary.audit, totals, ledger, now_ms)
         return await self._ledger.audited(self.target, result, self._rules.counting)
 
-    async def _listed(self, status: str) -> int | None:
-        reading = self._reading
-        return await reading.sum(status_listings(self.target, reading.filters, status, reading.horizon_ms))
+    async def _totals_by_status(self, invented: Sequence[str]) -> dict[str, int] | None:
+        """Ask for the API's totals, less the rows set apart; None where it does not give them all."""
+        reading, totals = self._current, {}
+        set_apart = await self._ledger.set_apart_by_status(self.target)
+        for status in audited_statuses(invented):
+            listings = status_listings(self.target, reading.filters, status, reading.horizon_ms)
+            total = await reading.sum(listings)
+            if total is None:
+                return None
+            totals[status] = total - set_apart.get(status, 0)
+        return totals
 
-    def _say_what_is_given_up(self, before: Filters) -> None:
-        filters = self._reading.filters
+    def _say_what_changed(self, before: Summary) -> None:
+        log = structlog.get_logger().bind(project=self.target.project, workspace=self.target.workspace)
         for name in FILTERS:
-            was, now = getattr(before, name), getattr(filters, name)
+            was, now = getattr(before.filters, name), getattr(self.filters, name)
             if was != now:
-                structlog.get_logger().warning(
-                    "filter is honoured again" if filters.works(name) else "filter is not honoured",
-                    project=self.target.project,
-                    workspace=self.target.workspace,
-                    filter=name,
-                    was=was,
-                    now=now,
-                )
+                works = self.filters.works(name)
+                event = "filter is honoured again" if works else "filter is not honoured"
+                log.warning(event, filter=name, was=was, now=now)
+        was_traits, traits = before.server, self._current.traits
+        if traits.page_size != was_traits.page_size:
+            log.warning("the server takes smaller pages only", page_size=traits.page_size)
+        if traits.difference != was_traits.difference:
+            log.warning(
+                "the API's total differs from the rows that it lists",
+                jobs=traits.difference,
+                before=was_traits.difference,
+            )

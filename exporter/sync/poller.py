@@ -18,12 +18,12 @@ from typing import Protocol
 
 import structlog
 
-from exporter.errors import ApiError, PollError
+from exporter.errors import ApiError, ContractError, PollError
 from exporter.ledger.protocol import Ledger
 from exporter.model import Fault, PollStatus, Progress, Target, TargetSnapshot, Totals
-from exporter.sync.filters import FilterFailed
 from exporter.sync.poll import Poll
 from exporter.sync.reading import PageSource, PollRules
+from exporter.sync.traits import Findings
 
 
 class Publications(Protocol):
@@ -89,6 +89,8 @@ class Poller:
         self.progress: Progress | None = None
         self.polling_since_ms: int | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self._findings = Findings()
+        self._unfinished: Poll | None = None
         self._log = structlog.get_logger().bind(project=target.project, workspace=target.workspace)
 
     async def restore(self) -> None:
@@ -125,22 +127,17 @@ class Poller:
         """Poll once and publish the outcome; tell whether it succeeded."""
         began = self._timer()
         self.polling_since_ms = self._now_ms()
-        poll = Poll(
-            self.target,
-            self._source,
-            self._ledger,
-            self._rules,
-            self._now_ms,
-            on_progress=self._reading,
-            catching_up=not self.status.up,
-        )
+        poll = self._next_poll()
         try:
-            self._totals = await poll.run()
+            totals = await poll.run()
         except PollError as exc:
             self._failed(exc)
+            if isinstance(exc, ApiError) and not isinstance(exc, ContractError):
+                self._unfinished = poll
         else:
-            self._succeeded(self._totals, poll.full_sync)
+            self._succeeded(totals, poll.full_sync)
         finally:
+            self._findings = poll.findings
             self._has_read()
             self.polling_since_ms = None
         seconds = self._timer() - began
@@ -156,6 +153,22 @@ class Poller:
             await self._audit(poll)
         return bool(self.status.up)
 
+    def _next_poll(self) -> Poll:
+        """Give a new poll, or a first sync that broke off and can go on where it stood."""
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None and unfinished.can_go_on:
+            return unfinished
+        return Poll(
+            self.target,
+            self._source,
+            self._ledger,
+            self._rules,
+            self._now_ms,
+            on_progress=self._reading,
+            catching_up=not self.status.up,
+            before=self._findings,
+        )
+
     def _reading(self, progress: Progress) -> None:
         self.progress = progress
         if self._watcher is not None:
@@ -170,7 +183,7 @@ class Poller:
         """Audit where that is due. The poll stands whatever comes of it; the next one tries again."""
         try:
             audited = await poll.audit()
-        except (PollError, FilterFailed) as exc:
+        except PollError as exc:
             self._log.warning("audit failed", error=str(exc))
             return
         if audited is not None:
@@ -184,7 +197,24 @@ class Poller:
             self.status = replace(self.status, full_syncs=full_syncs)
         if self.status.error is not None:
             self._log.info("polling works again")
+        self._tell_of_set_apart(totals)
+        self._totals = totals
         self.status = replace(self.status, up=True, last_success_ms=totals.committed_ms, error=None)
+
+    def _tell_of_set_apart(self, totals: Totals) -> None:
+        """Tell when rows that cannot be read come, change or go."""
+        before = () if self._totals is None else self._totals.set_apart
+        if totals.set_apart == before:
+            return
+        if not totals.set_apart:
+            self._log.info("all rows can be read again")
+            return
+        self._log.warning(
+            "rows cannot be read and are set apart",
+            rows=totals.rows_unreadable,
+            job_ids=[str(row.job_id or "none") for row in totals.set_apart],
+            problem=totals.set_apart[0].problem,
+        )
 
     def _failed(self, exc: PollError) -> None:
         before = self.status.error

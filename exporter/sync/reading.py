@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from exporter.errors import ContractError
-from exporter.ledger.protocol import CountingRules, Ledger, Listed, Origin, Staged, Summary
-from exporter.model import Job, Progress, Target
+from exporter.errors import AnswerTooLarge, ContractError
+from exporter.ledger.protocol import CountingRules, Ledger, Listed, Origin, Staged, Summary, Wanted
+from exporter.model import Job, Progress, SetApart, Target
 from exporter.octopus.client import RequestCounter
-from exporter.octopus.wire import ListQuery, Page
+from exporter.octopus.wire import ListQuery, Page, SetApartRow
 from exporter.sync.filters import FilterFailed, Filters, blamed, ignored
 from exporter.sync.listing import Reader
 from exporter.sync.planner import (
@@ -25,13 +25,17 @@ from exporter.sync.planner import (
     full_sync_reason,
     in_flight_listings,
     is_large,
-    is_small,
+    is_little,
     single_question,
     window_listings,
     window_start,
     window_statuses,
 )
 from exporter.sync.serverclock import ServerClock
+from exporter.sync.traits import Findings, ServerTraits, Span, smaller_page
+
+_FEW_SET_APART = 5
+_SET_APART_OF = 20
 
 
 class PageSource(Protocol):
@@ -57,8 +61,9 @@ class Reading:
     The state of one poll's reading; implements listing.Rows.
 
     Shape: `now_ms` is our own clock; `catching_up` if no poll of this process came before, or the last one
-    failed; `full_sync` is the reason why everything is read, None where nothing calls for it; `on_progress`
-    is told while a full sync lists.
+    failed; `before` is what the poll before found and could not decide; `checks_lengths` makes sure of every
+    first page; `full_sync` is the reason why everything is read, None where nothing calls for it; `set_apart`
+    are the rows that cannot be read, by key; `on_progress` is told while a full sync lists.
     Raises, from all that asks: ApiError, LedgerError; FilterFailed where a filter turns out not to work.
     """
 
@@ -69,37 +74,68 @@ class Reading:
     now_ms: Callable[[], int]
     summary: Summary
     filters: Filters
+    traits: ServerTraits
+    before: Findings
     on_progress: Callable[[Progress], None]
     catching_up: bool
     counter: RequestCounter
+    checks_lengths: bool = False
     progress: Progress = field(default_factory=Progress)
     server: ServerClock = field(default_factory=ServerClock)
+    findings: Findings = field(default_factory=Findings)
     horizon_ms: int | None = None
     full_sync: str | None = None
     everything: bool = False
+    set_apart: dict[str, SetApart] = field(default_factory=dict)
+    _nameless: dict[int, dict[int, SetApartRow]] = field(default_factory=dict)
     _question: Listed = Listed.WINDOW
     _history_pass: int | None = None
     _narrow_from_ms: int | None = None
+    _reader: Reader | None = None
 
     async def read(self, reason: str | None) -> None:
         """Stage what may have changed since `summary`; everything, where there is a reason for it."""
         await self.ledger.begin(self.target)
         self._history_pass = None
-        reader = Reader(self, self.rules.page_size, self.rules.concurrency)
+        self.set_apart, self._nameless = {}, {}
+        self._reader = reader = Reader(self, self.rules.concurrency, checks_lengths=self.checks_lengths)
         # The lookback goes by the server's clock, which the first answer tells.
         await self._read_in_flight(reader)
         self._set_horizon()
         self.full_sync = reason or self._full_sync_reason()
         if self.full_sync is not None:
             await self._check_job_types()
-        self.everything = self.full_sync is not None or is_small(self.summary, self.rules.page_size)
+            reader.checks_lengths = True
+        little = is_little(self.summary.listed, self.rules.page_size)
+        self.everything = self.full_sync is not None or little
         if self.everything:
-            await self._read_window(reader, self.horizon_ms)
-            self._set_horizon()
-            await self._look_for_missing(reader)
+            await self._read_everything(reader)
         else:
             await self._read_changes(reader)
             await self._ask_for_vanished(reader)
+        await self._check_set_apart()
+
+    @property
+    def can_go_on(self) -> bool:
+        """Tell whether this reading is a first sync that broke off while it listed everything."""
+        return self._is_first and self._reader is not None and self.everything
+
+    async def go_on(self) -> None:
+        """
+        Go on with a first sync where it broke off: what is staged is still there.
+
+        What happened meanwhile to the rows already read is for the next poll: their jobs are known to it.
+        """
+        if self._reader is None:
+            raise RuntimeError("nothing was begun")
+        await self._read_everything(self._reader)
+        await self._check_set_apart()
+
+    async def _read_everything(self, reader: Reader) -> None:
+        await self._read_window(reader, self.horizon_ms)
+        if not self._is_first:
+            self._set_horizon()
+        await self._look_for_missing(reader)
 
     async def sum(self, listings: Iterable[Listing]) -> int | None:
         """Ask how many rows some listings have together; None where the API gives no totals."""
@@ -117,6 +153,7 @@ class Reading:
             self.server.now_ms(now_ms),
             catching_up=self.catching_up,
             many=is_large(self.summary, self.rules.page_size),
+            doubts=self.before.total_is_low,
         )
 
     def _set_horizon(self) -> None:
@@ -237,38 +274,144 @@ class Reading:
 
     async def _ask_for_one(self, job_id: int) -> None:
         page = await self.fetch(single_question(job_id))
-        await self.stage([job for job in page.jobs if job.id == job_id], 0)
+        wanted = tuple(job for job in page.jobs if job.id == job_id)
+        set_apart = tuple(row for row in page.set_apart if row.job_id == job_id)
+        await self.stage(replace(page, jobs=wanted, set_apart=set_apart), 0, 0)
 
     # -- listing.Rows ------------------------------------------------------------------------------------
 
+    @property
+    def page_size(self) -> int:
+        return min(self.rules.page_size, self.traits.page_size or self.rules.page_size)
+
+    @property
+    def server_now_ms(self) -> int:
+        return self.server.now_ms(self.now_ms())
+
     async def fetch(self, query: ListQuery) -> Page:
-        sent_ms = self.now_ms()
-        try:
-            page = await self.source.list_page(self.target, query, self.counter)
-        except ContractError as refused:
-            if name := blamed(query, refused.status):
-                raise FilterFailed(name) from refused
-            raise
+        """Ask for a page, or for a smaller one where the server refuses so many rows or sends too much."""
+        sent_ms, page_size = self.now_ms(), self.traits.page_size
+        while True:
+            asked = replace(query, limit=min(query.limit, self.page_size))
+            try:
+                page = await self.source.list_page(self.target, asked, self.counter)
+                break
+            except ContractError as refused:
+                if refused.status != 400 and not isinstance(refused, AnswerTooLarge):
+                    self._blame(query, refused)
+                if self.page_size >= asked.limit:  # else another request has found the same already
+                    smaller = smaller_page(asked.limit)
+                    if smaller is None:
+                        # It was not the size: whatever was refused, it was refused of every size.
+                        self.traits = replace(self.traits, page_size=page_size)
+                        self._blame(query, refused)
+                    self.traits = replace(self.traits, page_size=smaller)
         self.server.answered(page.server_time_ms, sent_ms, self.now_ms())
-        if self._question is Listed.WINDOW:
-            self.progress.total = page.total
-        if page.total is None and self.filters.totals:
-            raise FilterFailed("totals")
+        self._check_filters(query, page)
+        return page
+
+    def _blame(self, query: ListQuery, refused: ContractError) -> NoReturn:
+        """Raise: FilterFailed for the filter that a refusal is about, else the refusal."""
+        if not isinstance(refused, AnswerTooLarge) and (name := blamed(query, refused.status)):
+            raise FilterFailed(name) from refused
+        raise refused
+
+    def _check_filters(self, query: ListQuery, page: Page) -> None:
         if self.filters.workspace and are_foreign(self.target, page.jobs):
             raise FilterFailed("workspace")
         if name := ignored(query, page.jobs):
             raise FilterFailed(name)
-        return page
 
-    async def stage(self, jobs: Sequence[Job], pass_no: int) -> None:
-        await self.ledger.stage(self.target, jobs, belonging(self.target, jobs), self._origin(pass_no))
+    async def stage(self, page: Page, offset: int, pass_no: int) -> None:
+        jobs: Sequence[Job] = page.jobs
+        wanted = [Wanted(fits) for fits in belonging(self.target, jobs)]
+        if page.set_apart:
+            unread = self._set_apart(page.set_apart, offset, pass_no)
+            jobs, wanted = [*jobs, *unread], [*wanted, *[Wanted.SET_APART] * len(unread)]
+        await self.ledger.stage(self.target, jobs, wanted, self._origin(pass_no))
         if self.full_sync is not None and self._question is Listed.WINDOW:
-            self.progress.rows += len(jobs)
+            # Pages overlap, and a pass may be repeated: count how far down the list the pages have come.
+            rows = self.progress.rows = max(self.progress.rows, offset + page.rows)
+            self.progress.total = None if page.total is None else max(page.total, rows)
             self.on_progress(self.progress)
 
-    async def staged(self, first_pass: int, pass_no: int) -> Staged:
+    def _set_apart(self, rows: Iterable[SetApartRow], offset: int, pass_no: int) -> list[Job]:
+        """Note the rows that cannot be read, and give those that have an id as jobs that stay as they are."""
+        unread = []
+        for row in rows:
+            if row.job_id is None:
+                self._nameless.setdefault(pass_no, {})[offset + row.index] = row
+                alike = sum(one.digest == row.digest for one in self._nameless[pass_no].values())
+                key = f"{row.digest} {alike}"
+            else:
+                key = str(row.job_id)
+                # Older than any row that can be read, so that one that can takes its place.
+                unread.append(Job(row.job_id, "", "", row.created_ms or 0, -1))
+            self.set_apart[key] = SetApart(key, row.job_id, row.status, row.created_ms, row.problem)
+        return unread
+
+    async def staged(self, first_pass: int, pass_no: int, before_ms: int | None = None) -> Staged:
         kept = first_pass == self._history_pass
-        return await self.ledger.staged(self.target, first_pass, pass_no, with_history=kept)
+        staged = await self.ledger.staged(
+            self.target, first_pass, pass_no, before_ms=before_ms, with_history=kept
+        )
+        passes = [len(self._nameless.get(no, ())) for no in range(first_pass, pass_no + 1)]
+        if not any(passes):
+            return staged
+        # Rows without an id are told apart by their place.
+        repeated = min(passes[-2:]) if len(passes) > 1 else 0
+        return Staged(staged.in_pass + passes[-1], staged.in_all + max(passes), staged.repeated + repeated)
+
+    async def gone(self, listing: Listing) -> int:
+        statuses = [status for value in listing.statuses for status in value.split(",")]
+        return await self.ledger.gone(self.target, statuses, listing.start_time_ms or self.horizon_ms or 0)
+
+    def believed_surplus(self) -> int:
+        return self.traits.surplus(in_flight=self._lists_in_flight)
+
+    def surplus_is(self, rows: int) -> None:
+        in_flight = self._lists_in_flight
+        if rows < self.believed_surplus() and (in_flight or self.everything):
+            self.traits = self.traits.with_surplus(rows, in_flight=in_flight)
+
+    def saw_surplus(self, rows: Span) -> bool:
+        in_flight = self._lists_in_flight
+        self.findings.surplus[in_flight] = rows
+        seen_before = self.before.surplus.get(in_flight)
+        both = None if seen_before is None else rows.common(seen_before)
+        if both is None or both.most <= 0:
+            return False
+        self.traits = self.traits.with_surplus(both.most, in_flight=in_flight)
+        return True
+
+    def saw_low_total(self) -> None:
+        self.findings.total_is_low = True
+
+    @property
+    def _lists_in_flight(self) -> bool:
+        return self._question is Listed.IN_FLIGHT
+
+    async def _check_set_apart(self) -> None:
+        """
+        Make sure that few rows cannot be read: at most five, or one in twenty of those that came.
+
+        A row that could be read in another answer is none of them: it changed meanwhile.
+        Raises: ContractError.
+        """
+        if not self.set_apart:
+            return
+        named = [row.job_id for row in self.set_apart.values() if row.job_id is not None]
+        for job_id in await self.ledger.readable(self.target, named):
+            del self.set_apart[str(job_id)]
+        kept = self._history_pass is not None
+        staged = await self.ledger.staged(self.target, 0, 0, with_history=kept)
+        read = staged.in_all + len(self.set_apart) - len(named)
+        few = len(self.set_apart) <= _FEW_SET_APART or _SET_APART_OF * len(self.set_apart) <= read
+        if not few:
+            first = next(iter(self.set_apart.values()))
+            raise ContractError(
+                f"payload.list: {len(self.set_apart)} of {read} rows cannot be read, such as {first.problem}"
+            )
 
     @property
     def _is_first(self) -> bool:

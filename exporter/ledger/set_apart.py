@@ -1,0 +1,93 @@
+"""The rows that a target lists and that cannot be read, in the SQLite ledger."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+
+from exporter.ledger.protocol import Observation, Wanted
+from exporter.model import SetApart
+
+# So many are named on the status page and in the log.
+_SHOWN = 20
+
+
+def keep(db: sqlite3.Connection, target: int, observation: Observation) -> None:
+    """
+    Replace the rows set apart by those of this poll.
+
+    A poll that asks for changes only does not see all rows. Those that it did not see stay set apart until
+    the next full sync, or until they leave the lookback.
+    """
+    if observation.full:
+        db.execute("DELETE FROM set_apart WHERE target = ?", (target,))
+    else:
+        db.execute(
+            """
+            DELETE FROM set_apart WHERE target = :target AND (
+                created_ms < :horizon
+                OR job_id IN (SELECT id FROM staged WHERE target = :target AND wanted = :readable)
+            )
+            """,
+            {"target": target, "horizon": observation.horizon_ms or 0, "readable": Wanted.YES},
+        )
+    db.executemany(
+        "INSERT OR REPLACE INTO set_apart VALUES (?, ?, ?, ?, ?, ?)",
+        [(target, r.key, r.job_id, r.status, r.created_ms, r.problem) for r in observation.set_apart],
+    )
+
+
+def has_nameless(db: sqlite3.Connection, target: int) -> bool:
+    """Tell whether a row without a readable id is listed: it may be the row of any job."""
+    (found,) = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM set_apart WHERE target = ? AND job_id IS NULL)", (target,)
+    ).fetchone()
+    return bool(found)
+
+
+def read(db: sqlite3.Connection, target: int) -> tuple[int, tuple[SetApart, ...]]:
+    """Give how many rows are set apart, and some of them."""
+    (number,) = db.execute("SELECT count(*) FROM set_apart WHERE target = ?", (target,)).fetchone()
+    if not number:
+        return 0, ()
+    rows = db.execute(
+        """
+        SELECT key, job_id, status, created_ms, problem FROM set_apart
+        WHERE target = ? ORDER BY created_ms DESC, key LIMIT ?
+        """,
+        (target, _SHOWN),
+    )
+    return number, tuple(SetApart(*row) for row in rows)
+
+
+def unlisted_since(db: sqlite3.Connection, target: int, since_ms: int) -> int:
+    """Count the rows set apart whose job the ledger does not list, of those that may be created since."""
+    (rows,) = db.execute(
+        """
+        SELECT count(*) FROM set_apart
+        WHERE target = :target AND ifnull(created_ms, :since) >= :since AND NOT EXISTS (
+            SELECT 1 FROM jobs
+            WHERE jobs.target = :target AND jobs.id = set_apart.job_id AND jobs.listed = 1
+        )
+        """,
+        {"target": target, "since": since_ms},
+    ).fetchone()
+    return int(rows)
+
+
+def by_status(db: sqlite3.Connection, target: int) -> dict[str, int]:
+    """See protocol.Ledger.set_apart_by_status."""
+    shown = db.execute(
+        "SELECT status, count(*) FROM set_apart WHERE target = ? AND status <> '' GROUP BY status", (target,)
+    ).fetchall()
+    known = db.execute(
+        """
+        SELECT jobs.status, count(*)
+        FROM set_apart JOIN jobs ON jobs.target = set_apart.target AND jobs.id = set_apart.job_id
+        WHERE set_apart.target = ? AND jobs.listed = 1 GROUP BY jobs.status
+        """,
+        (target,),
+    ).fetchall()
+    excess = Counter(dict(shown))
+    excess.subtract(dict(known))
+    return {status: rows for status, rows in excess.items() if rows}
