@@ -24,6 +24,7 @@ CORE = (
     "exporter.octopus.wire",
     "exporter.sync.filters",
     "exporter.sync.traits",
+    "exporter.sync.deletions",
     "exporter.sync.planner",
     "exporter.sync.serverclock",
     "exporter.sync.transitions",

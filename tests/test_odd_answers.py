@@ -10,7 +10,8 @@ import pytest
 from exporter.errors import ApiUnavailable, ContractError
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Progress, Target, Totals, is_terminal
-from exporter.octopus.wire import ListQuery
+from exporter.octopus.client import RequestCounter
+from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.poll import Poll
 from exporter.sync.traits import Findings
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
@@ -324,6 +325,50 @@ async def test_a_full_sync_that_fails_is_none(scene: Scene) -> None:
     scene.api.before_page = None
     assert await scene.poll()
     assert scene.full_syncs == ["first", "drift"]
+    assert scene.is_true
+
+
+@pytest.mark.parametrize("deleted", [(4_321,), (0, 1, 5_999), (17, 18, 19, 20, 3_000)])
+@pytest.mark.parametrize("busy", [False, True])
+async def test_finished_jobs_that_were_deleted_are_found_without_a_full_sync(
+    scene: Scene, deleted: tuple[int, ...], busy: bool
+) -> None:
+    for job_id in range(6_000):
+        scene.put(job_id, created_ms=START_MS - 50_000_000 + 7_321 * job_id)
+    assert await scene.poll()
+    for job_id in deleted:
+        del scene.api.jobs[job_id]
+    ids = iter(range(10_000, 20_000))
+
+    def arrive(query: ListQuery) -> None:
+        if busy and len(scene.api.asked) % 3 == 0:
+            now = scene.api.now_ms
+            scene.api.put(a_job(next(ids), "RUNNING", created_ms=now, started_ms=now, updated_ms=now))
+
+    scene.api.before_page = arrive
+    assert await scene.poll()
+    requests = len(scene.api.asked)
+    scene.api.before_page = None
+    assert await scene.poll()
+    assert scene.is_true
+    assert scene.full_syncs == ["first"]
+    if len(deleted) == 1 and not busy:
+        assert requests < 40  # everything takes 64
+
+
+async def test_a_server_that_finds_no_job_by_its_id_does_not_make_jobs_look_deleted(scene: Scene) -> None:
+    for job_id in range(6_000):
+        scene.put(job_id, created_ms=START_MS - 50_000_000 + 7_321 * job_id)
+    assert await scene.poll()
+    del scene.api.jobs[4_321]
+    list_page = scene.api.list_page
+
+    async def find_none(target: Target, query: ListQuery, counter: RequestCounter) -> Page:
+        page = await list_page(target, query, counter)
+        return page if query.job_id is None else Page((), total=0)
+
+    scene.api.list_page = find_none  # type: ignore[method-assign]  # of this one server
+    assert await scene.poll()
     assert scene.is_true
 
 

@@ -114,7 +114,7 @@ class Observation:
     Shape: `full` if everything in the window was listed, else what was not staged is as it was, but for what
     was in flight; `full_sync` if that was for a reason, and not only because it is little; `followed_up` if
     the same poll has recorded before, and nothing was published since; `set_apart` are the rows that this
-    poll could not read.
+    poll could not read; `deleted` are finished jobs that it found not to be listed any more.
     Units: `began_ms` and `server_now_ms` by the server's clock, `now_ms` by ours; `horizon_ms`
     is the start of the lookback by the server's clock, None for no limit.
     """
@@ -130,6 +130,7 @@ class Observation:
     followed_up: bool = False
     server: ServerTraits = field(default_factory=ServerTraits)
     set_apart: tuple[SetApart, ...] = ()
+    deleted: tuple[int, ...] = ()
 
 
 class Wanted(enum.IntEnum):
@@ -224,6 +225,14 @@ class Ledger(Protocol):
 
     async def listed_lately(self, target: Target, since_ms: int) -> int:
         """Count the jobs listed that were created since a time not long ago."""
+
+    async def finished_between(
+        self, target: Target, start_ms: int, end_ms: int, most: int
+    ) -> tuple[int, ...]:
+        """Name finished jobs listed that were created from one time to before another; `most` of them."""
+
+    async def oldest_created(self, target: Target) -> int:
+        """Give the creation time of the oldest finished job listed, 0 where there is none."""
 
     async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
         """Count the jobs listed that were created from each of these times on, up to `most`."""

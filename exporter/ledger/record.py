@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -95,6 +95,8 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     set_apart.keep(db, target, observation)
     if row.commits and not set_apart.has_nameless(db, target):
         _unlist_missing(db, target, observation)
+    if observation.deleted:
+        _unlist_deleted(db, target, observation.deleted)
     _prune(db, target, observation.horizon_ms)
     now = Commit(row.commits + _step(observation), observation.now_ms)
     add_to_series(db, target, tally, row.shown_types, now)
@@ -229,6 +231,13 @@ def _move_listing(db: sqlite3.Connection, target: int, moves: Counter[tuple[str,
     db.executemany(_MOVE, rows)
 
 
+def _unlist_deleted(db: sqlite3.Connection, target: int, job_ids: tuple[int, ...]) -> None:
+    given = {"target": target, "ids": _encoded(job_ids)}
+    which = "known.target = :target AND known.listed = 1 AND known.in_flight = 0"
+    among = "known.id IN (SELECT value FROM json_each(:ids))"
+    _unlist(db, target, "jobs AS known", f"{which} AND {among}", given)
+
+
 def _unlist_missing(db: sqlite3.Connection, target: int, observation: Observation) -> None:
     """
     Take what a complete listing did not show out of the listing: of all jobs, or of those in flight.
@@ -241,7 +250,9 @@ def _unlist_missing(db: sqlite3.Connection, target: int, observation: Observatio
         _unlist(db, target, FINISHED_JOBS, MISSING_TERMINAL, given)
 
 
-def _unlist(db: sqlite3.Connection, target: int, table: str, missing: str, given: dict[str, int]) -> None:
+def _unlist(
+    db: sqlite3.Connection, target: int, table: str, missing: str, given: Mapping[str, object]
+) -> None:
     _subtract(db, target, table, missing, given)
     db.execute(f"UPDATE {table} SET listed = 0, in_flight = 0 WHERE {missing}", given)  # noqa: S608
 
@@ -265,7 +276,9 @@ def _prune(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
     )
 
 
-def _subtract(db: sqlite3.Connection, target: int, table: str, which: str, given: dict[str, int]) -> None:
+def _subtract(
+    db: sqlite3.Connection, target: int, table: str, which: str, given: Mapping[str, object]
+) -> None:
     leaving = db.execute(
         f"SELECT job_type, status, count(*) FROM {table} WHERE {which} GROUP BY job_type, status",  # noqa: S608
         given,

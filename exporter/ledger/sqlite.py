@@ -34,7 +34,15 @@ from exporter.ledger.protocol import (
 )
 from exporter.ledger.record import keep_learnt, record, record_audit
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
-from exporter.ledger.totals import listed_lately, listed_since, read_summary, restore, target_id
+from exporter.ledger.totals import (
+    finished_between,
+    listed_lately,
+    listed_since,
+    oldest_created,
+    read_summary,
+    restore,
+    target_id,
+)
 from exporter.model import Job, Target, TargetKey, Totals
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
@@ -141,6 +149,14 @@ class SqliteLedger:
 
     async def listed_lately(self, target: Target, since_ms: int) -> int:
         return await self._on(target, lambda db, row: listed_lately(db, row, since_ms))
+
+    async def finished_between(
+        self, target: Target, start_ms: int, end_ms: int, most: int
+    ) -> tuple[int, ...]:
+        return await self._on(target, lambda db, row: finished_between(db, row, start_ms, end_ms, most))
+
+    async def oldest_created(self, target: Target) -> int:
+        return await self._on(target, oldest_created)
 
     async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
         return await self._on(target, lambda db, row: staging.rows_since(db, row, cuts, most))

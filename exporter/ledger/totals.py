@@ -161,6 +161,29 @@ def listed_lately(db: sqlite3.Connection, target: int, since_ms: int) -> int:
     return int(jobs) + set_apart.unlisted_since(db, target, since_ms)
 
 
+def finished_between(
+    db: sqlite3.Connection, target: int, start_ms: int, end_ms: int, most: int
+) -> tuple[int, ...]:
+    """Name finished jobs listed with a creation time in this span, `most` of them at most."""
+    rows = db.execute(
+        """
+        SELECT id FROM jobs INDEXED BY jobs_by_creation
+        WHERE target = ? AND in_flight = 0 AND created_ms >= ? AND created_ms < ? AND listed = 1 LIMIT ?
+        """,
+        (target, start_ms, end_ms, most),
+    )
+    return tuple(job_id for (job_id,) in rows)
+
+
+def oldest_created(db: sqlite3.Connection, target: int) -> int:
+    """Give the creation time of the oldest finished job, 0 where there is none."""
+    (created_ms,) = db.execute(
+        "SELECT min(created_ms) FROM jobs INDEXED BY jobs_by_creation WHERE target = ? AND in_flight = 0",
+        (target,),
+    ).fetchone()
+    return int(created_ms or 0)
+
+
 def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tuple[str, ...]:
     """Give the configured types, or else the documented ones and then those the API has invented since."""
     if target.job_types:

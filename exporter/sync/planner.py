@@ -20,6 +20,7 @@ Cost in requests, with pages(n) = 1 + (n - 1) // (page size less the overlap of 
     full sync  pages(in flight) + pages(created within the lookback) + a few jobs that slipped
     audit      one for each status
     proof      one, which gives the total of the lookback; two more where it differs
+    deletion   about log2(listed) requests find a finished job that was deleted; a full sync, if that is less
 
 So a poll costs what is in flight and what has changed, whatever is stored. `window_start` picks the window
 for which the sum is least.
@@ -125,6 +126,11 @@ def may_sync_again(summary: Summary, schedule: Schedule, page_size: int, now_ms:
 def is_large(summary: Summary, page_size: int) -> bool:
     """Tell whether everything is so much that it is not read without need."""
     return summary.listed > _MANY_PAGES * page_size
+
+
+def cost_of_everything(summary: Summary, page_size: int) -> int:
+    """Give about how many requests it takes to read everything."""
+    return 2 + summary.listed // max(page_size - page_size // 20, 1)
 
 
 def is_little(listed: int, page_size: int) -> bool:

@@ -15,13 +15,13 @@ from exporter.sync.filters import FILTERS, FilterFailed, FilterName, Filters
 from exporter.sync.planner import (
     audit_is_due,
     audited_statuses,
+    cost_of_everything,
     is_little,
     judge,
     may_sync_again,
     status_listings,
-    surplus,
-    window_listings,
 )
+from exporter.sync.proof import Proof
 from exporter.sync.reading import PageSource, PollRules, Reading
 from exporter.sync.traits import Findings
 
@@ -69,6 +69,7 @@ class Poll:
         self._reading: Reading | None = None
         self._totals: Totals
         self._followed_up = False
+        self._deleted: tuple[int, ...] = ()
         self._goes_on = False
         self._broke_ms = 0
 
@@ -177,6 +178,7 @@ class Poll:
             followed_up=self._followed_up,
             server=reading.traits,
             set_apart=tuple(reading.set_apart.values()),
+            deleted=self._deleted,
         )
 
     # -- the proof ---------------------------------------------------------------------------------------
@@ -204,19 +206,34 @@ class Poll:
 
         A job that went just now makes a difference that is gone, or another, when the changes are read once
         more. One that stays is a change that no question about changes shows, such as a finished job that was
-        deleted: then everything is read. A difference that the last full sync left is no reason for another.
+        deleted: that is looked for, and where it is not found everything is read. A difference that the last
+        full sync left is no reason for another.
         """
-        difference = await self._difference()
+        proof = Proof(self._current, self._ledger)
+        difference = await proof.difference()
         for _ in range(_PROOFS):
             if difference == self._current.traits.difference:
                 return
             await self._read_again()
-            if await self._difference() != difference:
+            if await proof.difference() != difference:
                 return
+        if await self._unlist_deleted(proof, self._current.traits.difference - difference):
+            return
         schedule, page_size = self._rules.schedule, self._rules.page_size
         if may_sync_again(self._current.summary, schedule, page_size, self._now_ms()):
             await self._read_again("drift")
             await self._note_difference()
+
+    async def _unlist_deleted(self, proof: Proof, missing: int) -> bool:
+        """Look for finished jobs that were deleted, and tell whether that explains the difference."""
+        page_size = self._rules.page_size
+        deleted = await proof.find_deleted(missing, cost_of_everything(self._current.summary, page_size))
+        if not deleted:
+            return False
+        self._deleted = deleted
+        await self._read_again()
+        self._deleted = ()
+        return await proof.difference() == self._current.traits.difference
 
     async def _note_difference(self) -> None:
         """Keep what the API's total and the ledger differ by although everything was just read."""
@@ -224,45 +241,12 @@ class Poll:
         if is_little(listed, self._rules.page_size) or not self.filters.can_tell_changes:
             return
         try:
-            difference = await self._difference()
+            difference = await Proof(self._current, self._ledger).difference()
         except (PollError, FilterFailed):
             return  # the next poll's proof finds it, and reads everything once more
         if difference != self._current.traits.difference:
             self._current.traits = replace(self._current.traits, difference=difference)
             await self._ledger.learnt(self.target, self._current.traits, self._current.filters)
-
-    async def _difference(self) -> int:
-        """
-        Give how many jobs the API lists more than the ledger, of those created before the poll began.
-
-        Those created since are the next poll's; they are subtracted only where there is a difference. Where
-        the API gives no total, nothing is known to differ.
-        """
-        known = self._current.traits.difference
-        whole = await self._surplus_of_all()
-        if whole is None:
-            self._current.findings.total_is_low = True
-            return known
-        if whole == known:
-            return known
-        recent, again = await self._surplus_of_recent(), await self._surplus_of_all()
-        if recent is None or again is None:
-            return known
-        return known + surplus(whole - known, recent, again - known)
-
-    async def _surplus_of_all(self) -> int | None:
-        horizon_ms = self._current.horizon_ms
-        total = await self._total_since(horizon_ms)
-        return None if total is None else total - await self._ledger.listed_since(self.target, horizon_ms)
-
-    async def _surplus_of_recent(self) -> int | None:
-        began_ms = self._current.server.began_ms(self._now_ms())
-        total = await self._total_since(began_ms)
-        return None if total is None else total - await self._ledger.listed_lately(self.target, began_ms)
-
-    async def _total_since(self, start_ms: int | None) -> int | None:
-        reading = self._current
-        return await reading.sum(window_listings(self.target, reading.filters, start_ms))
 
     async def _read_again(self, reason: str | None = None) -> None:
         self._current.summary = await self._ledger.summary(self.target)
