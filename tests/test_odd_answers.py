@@ -310,6 +310,19 @@ async def test_progress_counts_rows_once(scene: Scene) -> None:
     assert all(total is not None and rows <= total for rows, total in scene.seen)
 
 
+async def test_a_job_deleted_during_a_full_sync_is_gone_with_the_next_poll(scene: Scene) -> None:
+    scene.put(*range(700))
+
+    def delete(query: ListQuery) -> None:
+        if query.offset > 300:
+            scene.api.jobs.pop(650, None)  # on the first page, newest first
+
+    scene.api.before_page = delete
+    assert await scene.poll()
+    assert await scene.poll()
+    assert scene.is_true
+
+
 async def test_a_full_sync_that_fails_is_none(scene: Scene) -> None:
     scene.put(*range(700))
     assert await scene.poll()

@@ -245,7 +245,8 @@ def judge(before: Audit | None, totals: Mapping[str, int], ledger: Mapping[str, 
     drift = {status: total - ledger[status] for status, total in totals.items()}
     standing = {} if before is None else before.standing
     if standing is None:  # everything was just read
-        return Audit(now_ms, drift, totals=dict(totals), standing=drift)
+        # Too few there means that jobs were deleted meanwhile, which does not stand.
+        return Audit(now_ms, drift, totals=dict(totals), standing={s: d for s, d in drift.items() if d > 0})
     ended = [
         status
         for status in totals

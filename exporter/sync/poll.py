@@ -236,12 +236,16 @@ class Poll:
         return await proof.difference() == self._current.traits.difference
 
     async def _note_difference(self) -> None:
-        """Keep what the API's total and the ledger differ by although everything was just read."""
+        """
+        Keep by how much the API's total exceeds the ledger although everything was just read.
+
+        Less than the ledger it is where a job was deleted meanwhile: that is for the next poll to find.
+        """
         listed = sum(self._totals.jobs.values())
         if is_little(listed, self._rules.page_size) or not self.filters.can_tell_changes:
             return
         try:
-            difference = await Proof(self._current, self._ledger).difference()
+            difference = max(await Proof(self._current, self._ledger).difference(), 0)
         except (PollError, FilterFailed):
             return  # the next poll's proof finds it, and reads everything once more
         if difference != self._current.traits.difference:

@@ -29,7 +29,8 @@ class ServerTraits:
     of that length is the last, and a shorter one is.
     `surplus_in_flight`, `surplus_window`: the rows that its totals count and its pages never show, in the
     listing of jobs in flight and in any other.
-    `difference`: its total less the ledger, as the last full sync left it. Another one would not change it.
+    `difference`: the jobs that its total counts and the last full sync did not list. Another one would not
+    change that.
     """
 
     page_size: int | None = None
