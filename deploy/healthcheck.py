@@ -15,6 +15,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 HOST = "127.0.0.1"
 # Unauthorized, and too many requests: both are the exporter's own answers.
 HEALTHY = (200, 401, 429)
+# What a port that speaks TLS answers to plain HTTP.
+SPEAKS_TLS = 400
 
 
 def main() -> int:
@@ -31,12 +33,15 @@ def main() -> int:
 def ask(port: int) -> tuple[int, str]:
     """Ask over HTTP and, where that is not understood, over TLS. Raises: OSError, HTTPException."""
     try:
-        return answer(HTTPConnection(HOST, port, timeout=2))
+        status, said = answer(HTTPConnection(HOST, port, timeout=2))
     except ConnectionRefusedError:
         raise
     except (ConnectionError, HTTPException):
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        status, said = SPEAKS_TLS, ""
+    if status != SPEAKS_TLS:
+        return status, said
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         return answer(HTTPSConnection(HOST, port, timeout=2, context=context))
     except ssl.SSLError as error:

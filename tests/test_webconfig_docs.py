@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.web.toolkit import WebConfiguration
-from exporter.web.toolkit.names import CLIENT_AUTH_TYPES, CURVES, VERSIONS
+from exporter.web.toolkit.names import CLIENT_AUTH_TYPES, CURVES, UNVERIFIED_TYPES, VERSIONS
 from exporter.web.toolkit.settings import SECTIONS, Headers, WebSettings
 from tests.certificates import Authority
 
@@ -25,7 +25,7 @@ def test_every_key_is_in_it(section: type[WebSettings]) -> None:
     assert [key for key in section.keys() if key not in DOCUMENT] == []  # noqa: SIM118 - not a mapping
 
 
-@pytest.mark.parametrize("name", [*CLIENT_AUTH_TYPES, *CURVES, *VERSIONS])
+@pytest.mark.parametrize("name", [*CLIENT_AUTH_TYPES, *UNVERIFIED_TYPES, *CURVES, *VERSIONS])
 def test_every_name_is_in_it(name: str) -> None:
     assert f"`{name}`" in DOCUMENT
 

@@ -12,7 +12,7 @@ from exporter.errors import ConfigError
 from exporter.web.toolkit import WebConfiguration
 from exporter.web.toolkit.configuration import notes
 from exporter.web.toolkit.durations import parse_go_duration
-from exporter.web.toolkit.names import CIPHERS, CURVES
+from exporter.web.toolkit.names import CIPHERS, CURVES, UNVERIFIED_TYPES
 from tests.certificates import Authority
 
 HASH = "$2y$10$" + "x" * 53
@@ -61,7 +61,7 @@ def test_every_key_is_taken(folder: Path) -> None:
           min_version: TLS12
           max_version: TLS13
           cipher_suites: [{", ".join(CIPHERS)}]
-          curve_preferences: [{", ".join(CURVES)}]
+          curve_preferences: [X25519]
           prefer_server_cipher_suites: false
         http_server_config:
           http2: false
@@ -126,7 +126,7 @@ def test_everything_wrong_is_told_at_once_with_its_place(folder: Path) -> None:
         ),
         (
             "web.yml:4:21: tls_server_config.client_auth_type: found Maybe, expected NoClientCert,"
-            " RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert"
+            " VerifyClientCertIfGiven or RequireAndVerifyClientCert"
         ),
         "web.yml:5:24: tls_server_config.client_allowed_sans: found <secret>, expected a list",
         "web.yml:6:16: tls_server_config.min_version: found TLS111, expected TLS10, TLS11, TLS12 or TLS13",
@@ -177,7 +177,7 @@ PAIR = "cert_file: server.crt, key_file: server.key"
         ("cert_file: server.key, key_file: server.key", "server.key: found no CERTIFICATE in it"),
         ("cert_file: server.crt, key_file: ca.pem", "ca.pem: found no PRIVATE KEY in it, expected a private"),
         (
-            f"{PAIR}, client_auth_type: RequestClientCert, client_ca_file: /dev/null",
+            f"{PAIR}, client_auth_type: VerifyClientCertIfGiven, client_ca_file: /dev/null",
             "/dev/null: cannot be read (Not a regular file)",
         ),
         (f"{PAIR}, client_ca_file: ca.pem", "client_ca_file: found without a client_auth_type, expected Req"),
@@ -187,6 +187,14 @@ PAIR = "cert_file: server.crt, key_file: server.key"
         (
             f"{PAIR}, max_version: TLS12, cipher_suites: [TLS_AES_128_GCM_SHA256]",
             "found only suites of TLS 1",
+        ),
+        (f"{PAIR}, curve_preferences: [{', '.join(CURVES)}]", "found 4 curves, expected one: Python's ssl"),
+        *(
+            (
+                f"{PAIR}, client_auth_type: {name}",
+                f"found {name}, which verifies no certificate: Python's ssl",
+            )
+            for name in UNVERIFIED_TYPES
         ),
     ],
 )

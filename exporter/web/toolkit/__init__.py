@@ -6,7 +6,7 @@ The web configuration file of the Prometheus exporter-toolkit: TLS, users, heade
     sources        the files that were read, and whether they changed
     together       what has to hold between keys (explanation: what pydantic found)
     loading        file -> settings and a TLS context, or every problem there is
-    tls            settings -> TLS context (openssl: what Python's ssl leaves out)
+    tls            settings -> TLS context
     client_policy  whom a handshake lets in (connection: the handshake itself)
     basic_auth     users and passwords
     rate_limit     a token bucket

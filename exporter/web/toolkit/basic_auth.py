@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import bcrypt
+import structlog
 
 _MOST_REFUSED = 256
-# bcrypt looks at no more. Two passwords that differ only behind that would be one and the same.
-_LONGEST_BYTES = 72
+# bcrypt looks at no more, and Go takes longer passwords even so. Newer versions of the library refuse them.
+_BCRYPT_BYTES = 72
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class Login:
 
     user: str
     password: bytes = field(repr=False)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether bcrypt does not look at all of the password."""
+        return len(self.password) > _BCRYPT_BYTES
 
 
 def read_login(header: str | None) -> Login | None:
@@ -58,11 +64,12 @@ class BasicAuth:
         self._comparing = asyncio.Lock()
         self._admitted: dict[str, bytes] = {}
         self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._told_of_cut = False
 
     async def admits(self, header: str | None) -> bool:
         """Tell whether this Authorization header has a known user and the right password."""
         login = read_login(header)
-        if login is None or len(login.password) > _LONGEST_BYTES:
+        if login is None:
             return False
         seen = self._digest(login)
         if (known := self._remembered(login, seen)) is not None:
@@ -93,11 +100,20 @@ class BasicAuth:
         # Apart from each other, so that a flood of guesses does not push out those who may come in.
         if admitted:
             self._admitted[login.user] = seen
+            self._tell_of_cut(login)
         else:
             self._refused[seen] = None
             if len(self._refused) > _MOST_REFUSED:
                 self._refused.popitem(last=False)
         return admitted
+
+    def _tell_of_cut(self, login: Login) -> None:
+        if login.is_cut and not self._told_of_cut:
+            self._told_of_cut = True
+            structlog.get_logger().warning(
+                "a password is longer than bcrypt reads: what follows its first 72 bytes is not compared",
+                user=login.user,
+            )
 
     def _digest(self, login: Login) -> bytes:
         user = login.user.encode("utf-8", "surrogateescape")
@@ -107,6 +123,6 @@ class BasicAuth:
 
 def _matches(password: bytes, hashed: bytes) -> bool:
     try:
-        return bcrypt.checkpw(password, hashed)
+        return bcrypt.checkpw(password[:_BCRYPT_BYTES], hashed)
     except ValueError:  # a password that bcrypt does not take
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -15,13 +16,12 @@ Certificate = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class ClientPolicy:
     """
-    What is asked of a client's certificate.
+    What is asked of a client's certificate that OpenSSL has verified.
 
-    Shape: `allowed_sans` empty is any; `verified` is whether OpenSSL checks who signed it and until when.
+    Shape: `allowed_sans` empty is any.
     """
 
     allowed_sans: frozenset[str]
-    verified: bool
 
     def check(self, certificate: Certificate | None, *, resumed: bool) -> None:
         """
@@ -33,7 +33,7 @@ class ClientPolicy:
         if self.allowed_sans and self.allowed_sans.isdisjoint(names(certificate)):
             raise ssl.SSLCertVerificationError("the client's certificate has none of client_allowed_sans")
         # OpenSSL looks at the dates in a full handshake, and not again when a session is resumed.
-        if resumed and self.verified and certificate and has_ended(certificate, time.time()):
+        if resumed and certificate and has_ended(certificate, time.time()):
             raise ssl.SSLCertVerificationError("the client's certificate has expired")
 
 
@@ -47,7 +47,8 @@ def _names(certificate: Certificate) -> Iterator[str]:
         if kind in {"DNS", "email", "URI"}:
             yield name
         elif kind == "IP Address":
-            yield str(ip_address(name.strip()))
+            with suppress(ValueError):  # OpenSSL writes <invalid> for one of an impossible length
+                yield str(ip_address(name.strip()))
 
 
 def has_ended(certificate: Certificate, now: float) -> bool:

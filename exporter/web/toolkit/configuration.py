@@ -173,9 +173,7 @@ def notes(settings: WebSettings) -> list[str]:
         found.append("http_server_config.http2 has no effect: HTTP/1.1 is spoken")
     if tls is not None and tls.min_version in TOO_OLD:
         found.append(f"tls_server_config.min_version {tls.min_version} is taken as TLS12")
-    if tls is not None and tls.asks_clients and not tls.verifies_clients:
-        found.append(f"client_auth_type {tls.client_auth_type} takes certificates that anybody has signed")
-    if tls is not None and tls.verifies_clients and tls.client_authorities is None:
+    if tls is not None and tls.asks_clients and tls.client_authorities is None:
         found.append("tls_server_config has no client_ca_file: the system's authorities are trusted")
     if tls is None and settings.basic_auth_users:
         found.append("basic_auth_users without tls_server_config: passwords travel in clear text")

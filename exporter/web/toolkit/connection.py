@@ -9,10 +9,18 @@ import structlog
 
 from exporter.web.toolkit.client_policy import ClientPolicy
 
+_SENTENCE = b"This port speaks HTTPS only; the request came over plain HTTP.\n"
+_PLAIN_ANSWER = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(_SENTENCE), _SENTENCE)
+)
+
 
 class ServerConnection(ssl.SSLObject):
     """
     A connection that tells a client why it is refused, and is held to its context's policy.
+
+    A client that speaks plain HTTP is told so in plain HTTP.
 
     asyncio drops a connection whose handshake fails before OpenSSL's alert has been sent, and all the client
     could say would be that it ended. So the failure is told as a wait for more: what there is to send is sent
@@ -33,6 +41,10 @@ class ServerConnection(ssl.SSLObject):
             raise
         except ssl.SSLError as error:
             _log(error)
+            # OpenSSL has taken the first five bytes, and may have an alert for the client, which reads none.
+            if b" HTTP/1." in self.incoming.read():
+                self.outgoing.read()
+                self.outgoing.write(_PLAIN_ANSWER)
             if not self.outgoing.pending:
                 raise
             self._failed = True
@@ -50,7 +62,8 @@ class ServerConnection(ssl.SSLObject):
 
 
 def _log(error: ssl.SSLError) -> None:
-    structlog.get_logger().debug("TLS handshake refused", reason=error.reason or str(error))
+    # Only an error of OpenSSL's has a reason; one of the policy's has none, not even an empty one.
+    structlog.get_logger().debug("TLS handshake refused", reason=getattr(error, "reason", None) or str(error))
 
 
 class ServerContext(ssl.SSLContext):

@@ -27,7 +27,7 @@ CIPHERS = (*TLS12_CIPHERS, *TLS13_CIPHERS)
 # What Go takes by default, less CBC: forward secrecy and authenticated encryption only.
 DEFAULT_CIPHERS = tuple(name for name in TLS12_CIPHERS if not name.endswith("_CBC_SHA"))
 
-CURVES = {"CurveP256": "P-256", "CurveP384": "P-384", "CurveP521": "P-521", "X25519": "X25519"}
+CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 
 # OpenSSL speaks 1.0 and 1.1 only at a security level that lets weak keys and signatures through as well.
 VERSIONS = {
@@ -39,15 +39,10 @@ VERSIONS = {
 TOO_OLD = ("TLS10", "TLS11")
 
 NO_CLIENT_CERT = "NoClientCert"
-CLIENT_AUTH_TYPES = (
-    NO_CLIENT_CERT,
-    "RequestClientCert",
-    "RequireAnyClientCert",
-    "VerifyClientCertIfGiven",
-    "RequireAndVerifyClientCert",
-)
-# What early versions of the toolkit called RequireAnyClientCert.
-CLIENT_AUTH_ALIASES = {"RequireClientCert": "RequireAnyClientCert", "": NO_CLIENT_CERT}
+CLIENT_AUTH_TYPES = (NO_CLIENT_CERT, "VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
+# Types that ask for a certificate and verify nothing, which Python's ssl cannot do. The last is what early
+# versions of the toolkit called RequireAnyClientCert.
+UNVERIFIED_TYPES = ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert")
 
 # Headers that may be set, with the values that are allowed (none: any).
 HEADERS: dict[str, tuple[str, ...]] = {

@@ -12,7 +12,7 @@ from pydantic import ValidationInfo
 from exporter.config.problems import expected, refused
 from exporter.config.scalars import Scalar, Text
 from exporter.web.toolkit.durations import parse_go_duration
-from exporter.web.toolkit.names import CLIENT_AUTH_ALIASES, CLIENT_AUTH_TYPES
+from exporter.web.toolkit.names import CLIENT_AUTH_TYPES, NO_CLIENT_CERT, UNVERIFIED_TYPES
 from exporter.web.toolkit.sources import Sources
 
 # 53 characters of salt and hash; what precedes them is the version and the cost.
@@ -91,16 +91,19 @@ class PemFile(_PemScalar):
 
 @dataclass(frozen=True)
 class ClientAuthType(Scalar):
-    """How clients are asked for certificates; nothing and the toolkit's old name are taken too."""
+    """How clients are asked for certificates; an empty text is NoClientCert."""
 
     def read(self, value: object) -> str:
-        name = CLIENT_AUTH_ALIASES.get(str(value), str(value))
+        name = str(value) or NO_CLIENT_CERT
+        if name in UNVERIFIED_TYPES:
+            fault = f"found {name}, which verifies no certificate: Python's ssl cannot do that"
+            raise refused(f"{fault}, expected {' or '.join(CLIENT_AUTH_TYPES[1:])}")
         if name not in CLIENT_AUTH_TYPES:
             raise expected(f"{', '.join(CLIENT_AUTH_TYPES[:-1])} or {CLIENT_AUTH_TYPES[-1]}")
         return name
 
     def describe(self) -> dict[str, Any]:
-        return {"enum": [*CLIENT_AUTH_TYPES, *CLIENT_AUTH_ALIASES]}
+        return {"enum": [*CLIENT_AUTH_TYPES, ""]}
 
 
 @dataclass(frozen=True)

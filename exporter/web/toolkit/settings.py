@@ -57,7 +57,7 @@ class TlsServer(Section):
     cipher_suites: tuple[Annotated[str, Choice(CIPHERS)], ...] = ()
     """the cipher suites up to TLS 1.2"""
     curve_preferences: tuple[Annotated[str, Choice(tuple(CURVES))], ...] = ()
-    """the curves of the key exchange, the preferred one first"""
+    """the curve of the key exchange, one at most"""
     prefer_server_cipher_suites: Annotated[bool, Flag()] = True
     """whether the order of cipher_suites decides, not the client's"""
 
@@ -78,12 +78,8 @@ class TlsServer(Section):
         return self.client_auth_type != NO_CLIENT_CERT
 
     @property
-    def verifies_clients(self) -> bool:
-        return self.client_auth_type in {"VerifyClientCertIfGiven", "RequireAndVerifyClientCert"}
-
-    @property
     def requires_clients(self) -> bool:
-        return self.client_auth_type in {"RequireAnyClientCert", "RequireAndVerifyClientCert"}
+        return self.client_auth_type == "RequireAndVerifyClientCert"
 
 
 class Headers(Section):

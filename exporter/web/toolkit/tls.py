@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from exporter.web.toolkit import openssl
 from exporter.web.toolkit.client_policy import ClientPolicy
 from exporter.web.toolkit.connection import ServerConnection, ServerContext
 from exporter.web.toolkit.names import CURVES, DEFAULT_CIPHERS, TLS12_CIPHERS, VERSIONS
@@ -56,11 +55,10 @@ def _set_protocol(context: ServerContext, tls: TlsServer) -> None:
 
 
 def _set_curves(context: ServerContext, tls: TlsServer) -> None:
-    groups = [CURVES[name] for name in tls.curve_preferences]
     try:
-        if groups:
-            openssl.set_groups(context, groups)
-    except openssl.NotPossible:
+        for name in tls.curve_preferences:  # one at most: Python's ssl sets no list
+            context.set_ecdh_curve(CURVES[name])
+    except ValueError:
         message = "cannot be set with this Python's OpenSSL, expected none"
         raise BadTls("curve_preferences", message) from None
 
@@ -95,28 +93,14 @@ def _no_passphrase() -> str:
 
 
 def _set_clients(context: ServerContext, tls: TlsServer) -> None:
-    context.policy = ClientPolicy(frozenset(tls.client_allowed_sans), tls.verifies_clients)
+    context.policy = ClientPolicy(frozenset(tls.client_allowed_sans))
     if not tls.asks_clients:
         return
     # A resumed session is not verified anew.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     _set_authorities(context, tls)
-    mode = ssl.CERT_REQUIRED if tls.requires_clients else ssl.CERT_OPTIONAL
-    if tls.verifies_clients:
-        context.verify_mode = mode
-    else:
-        _accept_any(context, mode, tls.client_auth_type)
-
-
-def _accept_any(context: ServerContext, mode: ssl.VerifyMode, asked: str) -> None:
-    try:
-        openssl.accept_any_certificate(context, mode)
-    except openssl.NotPossible:
-        message = (
-            f"found {asked}, which this Python's OpenSSL cannot be told, expected RequireAndVerifyClientCert"
-        )
-        raise BadTls("client_auth_type", message) from None
+    context.verify_mode = ssl.CERT_REQUIRED if tls.requires_clients else ssl.CERT_OPTIONAL
 
 
 def _set_authorities(context: ServerContext, tls: TlsServer) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from exporter.config.problems import Problem
-from exporter.web.toolkit.names import CLIENT_AUTH_ALIASES, NO_CLIENT_CERT, TLS12_CIPHERS, TOO_OLD, VERSIONS
+from exporter.web.toolkit.names import NO_CLIENT_CERT, TLS12_CIPHERS, TOO_OLD, VERSIONS
 
 _SECTION = "tls_server_config"
 _NO_CLIENTS = "found without a client_auth_type, expected RequireAndVerifyClientCert there"
@@ -19,7 +19,7 @@ def check_together(tree: object) -> list[Problem]:
     """Find what contradicts itself, or is missing, in the TLS of a document."""
     match tree:
         case {"tls_server_config": dict() as tls} if tls:
-            found = (*_sources(tls), *_clients(tls), *_versions(tls))
+            found = (*_sources(tls), *_clients(tls), *_versions(tls), *_curves(tls))
             return [Problem((_SECTION, key), message) for key, message in found]
     return []
 
@@ -34,8 +34,7 @@ def _sources(tls: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def _clients(tls: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    asked = str(tls.get("client_auth_type") or "")
-    if CLIENT_AUTH_ALIASES.get(asked, asked) != NO_CLIENT_CERT:
+    if (tls.get("client_auth_type") or NO_CLIENT_CERT) != NO_CLIENT_CERT:
         return
     # The toolkit takes client_allowed_sans even so, and lets everybody in.
     for key in ("client_ca", "client_ca_file", "client_allowed_sans"):
@@ -54,3 +53,9 @@ def _versions(tls: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         yield "max_version", f"found {high} below min_version, expected {low} or later"
     elif high == "TLS12" and isinstance(suites, list) and suites and TLS12_CIPHERS.keys().isdisjoint(suites):
         yield "cipher_suites", "found only suites of TLS 1.3 below max_version TLS12, expected one of TLS 1.2"
+
+
+def _curves(tls: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    curves = tls.get("curve_preferences")
+    if isinstance(curves, list) and len(curves) > 1:
+        yield "curve_preferences", f"found {len(curves)} curves, expected one: Python's ssl sets no more"
