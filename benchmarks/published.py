@@ -42,8 +42,8 @@ from exporter.model import (
     TargetSnapshot,
     Totals,
 )
-from exporter.web.app import SHORT_WAY, Exporter, create_app
-from exporter.web.server import bind_all, serve_on
+from exporter.web.app import Exporter, create_app
+from exporter.web.server import serve
 
 _NOW_MS = 1_700_000_000_123
 _CONFIGURED = Metrics()
@@ -133,7 +133,7 @@ def _metric(family: Family) -> Metric:
 
 async def _serve(published: list[TargetSnapshot], port: int, *, peer: bool) -> None:
     if peer:
-        app, short_way = web.Application(), None
+        app = web.Application()
         registry = CollectorRegistry()
         registry.register(_Peer(published))
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -145,8 +145,7 @@ async def _serve(published: list[TargetSnapshot], port: int, *, peer: bool) -> N
             publisher.publish(one)
         publisher.render_now()
         app = create_app(cast("Exporter", None), publisher)  # whose other pages nobody asks for
-        short_way = app[SHORT_WAY]
-    await serve_on(app, bind_all([ListenAddress("127.0.0.1", port)]), short_way=short_way)
+    await serve(app, [ListenAddress("127.0.0.1", port)])
     print(sum(1 for _ in _samples(published)), flush=True)
     await asyncio.Event().wait()
 

@@ -30,8 +30,8 @@ from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.exposition.render import join, render_target
 from exporter.service import spare_event_loop
-from exporter.web.app import SHORT_WAY, Exporter, create_app
-from exporter.web.server import bind_all, serve_on
+from exporter.web.app import Exporter, create_app
+from exporter.web.server import serve
 
 _PROBE_SECONDS = 0.01
 _SCRAPER = """
@@ -87,7 +87,7 @@ async def _lags(series: int, interval: float | None, seconds: float) -> tuple[li
         publisher.publish(one)
     publisher.render_now()
     app = create_app(cast("Exporter", None), publisher)  # whose other pages nobody asks for
-    server = await serve_on(app, bind_all([ListenAddress("127.0.0.1", 0)]), short_way=app[SHORT_WAY])
+    server = await serve(app, [ListenAddress("127.0.0.1", 0)])
     url = f"http://127.0.0.1:{server.ports[0]}/metrics"
     scraper = await asyncio.create_subprocess_exec(sys.executable, "-c", _SCRAPER, url)
     tasks = [asyncio.create_task(publisher.run())]

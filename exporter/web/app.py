@@ -15,10 +15,8 @@ from aiohttp import web
 
 from exporter.errors import ConfigError
 from exporter.exposition.publication import Publisher
-from exporter.web import metrics
-from exporter.web.metrics import Scrapes
+from exporter.web.metrics import OnServed, Scrapes
 from exporter.web.page import STATIC
-from exporter.web.scraping import ShortWay
 from exporter.web.status_pages import StatusPages, StatusSource
 
 _SECURITY = {
@@ -31,9 +29,6 @@ _SECURITY = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
-
-# For servers that nothing is to stand in front of; see exporter.web.scraping.
-SHORT_WAY = web.AppKey("short way", ShortWay)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -66,7 +61,7 @@ class _Surface:
         ]
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        return await metrics.answer(self._scrapes, request)
+        return await self._scrapes.answer(request)
 
     async def healthy(self, request: web.Request) -> web.Response:
         return web.Response(text="octopus-exporter is healthy.\n")
@@ -88,13 +83,19 @@ class _Surface:
 
 
 def create_app(
-    exporter: Exporter, publisher: Publisher, *, clock: Callable[[], float] = time.time
+    exporter: Exporter,
+    publisher: Publisher,
+    *,
+    clock: Callable[[], float] = time.time,
+    on_served: OnServed | None = None,
 ) -> web.Application:
-    """Build the application; nothing runs yet. Units: `clock` gives Unix seconds."""
+    """
+    Build the application; nothing runs yet.
+
+    Units: `clock` gives Unix seconds. Shape: `on_served` is told of scrapes, see exporter.web.metrics.
+    """
     app = web.Application(middlewares=[_short_errors])
-    scrapes = Scrapes(publisher)
-    app[SHORT_WAY] = ShortWay(scrapes, _SECURITY)
-    app.add_routes(_Surface(exporter, scrapes, clock).routes())
+    app.add_routes(_Surface(exporter, Scrapes(publisher, on_served), clock).routes())
     app.on_response_prepare.append(_harden)
     return app
 

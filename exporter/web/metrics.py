@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 
 from exporter.exposition.compression import Body, Piece, Run
 from exporter.exposition.instruments import ProcessMetrics
@@ -25,7 +27,14 @@ from exporter.web.negotiation import accepts_gzip, choose_format
 _TAIL_SECONDS = 0.25
 # More than this is sent in chunks, so that no call on the event loop takes long.
 _CHUNK_BYTES = 256 * 1024
-_WHOLE_BYTES = 4 * 1024 * 1024
+
+OnServed = Callable[[Bodies], None]
+"""
+Told of each scrape that was answered completely, with the publication it was given.
+
+Completely: the last byte of a GET's body was handed to the operating system (over TLS: to the TLS layer), on
+a connection that still stood. HEAD, and a scrape of single families by `name[]`, do not count.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +61,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The body of an answer, in as many pieces as it comes in."""
+    """
+    The body of an answer, in the pieces it is kept in.
+
+    Shape: `published` is the publication that all of it shows, None where it shows a part.
+    """
 
     pieces: list[bytes]
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.pieces))
+    size: int
+    published: Bodies | None = None
 
     def chunks(self) -> Iterator[bytes]:
         """Give it in chunks of a size that can be sent at once."""
@@ -73,15 +84,6 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
-    """A whole body as it is sent again and again, made of these at that time."""
-
-    bodies: Bodies
-    tail: bytes
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class _Tail:
     read_at: float
     lines: bytes
@@ -90,40 +92,46 @@ class _Tail:
 class Scrapes:
     """Answers scrapes with what is published. Units: `timer` gives seconds that never step back."""
 
-    def __init__(self, publisher: Publisher, *, timer: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        on_served: OnServed | None = None,
+        *,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._publisher = publisher
+        self._on_served = on_served
         self._timer = timer
         self._process = ProcessMetrics()
         self._tails: dict[Format, _Tail] = {}
-        self._wholes: dict[Wanted, _Whole] = {}
+        self._known: dict[Wanted, tuple[bytes, Content]] = {}
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET or HEAD /metrics."""
+        names = request.query.getall("name[]", [])
+        wanted = Wanted.of(_header(request, "Accept"), _header(request, "Accept-Encoding"), names)
+        content = await self._selected(wanted) if wanted.names else self.content(wanted)
+        return web.Response(body=_Sending(content, request, self._on_served), headers=wanted.headers)
 
     def content(self, wanted: Wanted) -> Content:
-        """Give everything that is published."""
-        whole = self.whole(wanted)
-        return self._content(wanted) if whole is None else Content([whole])
-
-    def whole(self, wanted: Wanted) -> bytes | None:
-        """Give the same in one piece, kept for the next scrape; None where it is too large for that."""
+        """Give everything that is published. Its tail is compressed once, not by every scrape."""
         bodies, tail = self._publisher.bodies, self._tail(wanted.format)
-        known = self._wholes.get(wanted)
-        if known is not None and known.bodies is bodies and known.tail is tail:
-            return known.body
-        content = self._content(wanted)
-        if content.size > _WHOLE_BYTES:
-            self._wholes.pop(wanted, None)
-            return None
-        self._wholes[wanted] = made = _Whole(bodies, tail, b"".join(content.pieces))
-        return made.body
+        known_tail, known = self._known.get(wanted, (b"", None))
+        if known is not None and known.published is bodies and known_tail is tail:
+            return known
+        body = bodies.of(wanted.format)
+        pieces = body.gzip_with_tail(tail) if wanted.gzip else body.with_tail(tail)
+        content = Content(pieces, sum(map(len, pieces)), bodies)
+        # What shows an older publication would keep it in memory.
+        self._known = {key: value for key, value in self._known.items() if value[1].published is bodies}
+        self._known[wanted] = tail, content
+        return content
 
-    def _content(self, wanted: Wanted) -> Content:
-        body, tail = self._publisher.bodies.of(wanted.format), self._tail(wanted.format)
-        return Content(body.gzip_with_tail(tail) if wanted.gzip else body.with_tail(tail))
-
-    async def selected(self, wanted: Wanted) -> Content:
+    async def _selected(self, wanted: Wanted) -> Content:
         """Give what is asked for by name."""
         body, tail = self._publisher.bodies.of(wanted.format), self._tail(wanted.format)
         # In a thread: every line is looked at.
-        return await asyncio.to_thread(_selected, body, tail, wanted)
+        return await asyncio.to_thread(_select, body, tail, wanted)
 
     def _tail(self, format_: Format) -> bytes:
         now, known = self._timer(), self._tails.get(format_)
@@ -132,25 +140,40 @@ class Scrapes:
         return known.lines
 
 
-def _selected(body: Body, tail: bytes, wanted: Wanted) -> Content:
+def _select(body: Body, tail: bytes, wanted: Wanted) -> Content:
     lines = b"".join(select(body.with_tail(tail), wanted.names))
     made = Body.of([Run.of((Piece.of(lines),))])
-    return Content(made.gzip_with_tail(b"") if wanted.gzip else [lines])
+    pieces = made.gzip_with_tail(b"") if wanted.gzip else [lines]
+    return Content(pieces, sum(map(len, pieces)))
 
 
-async def answer(scrapes: Scrapes, request: web.Request) -> web.StreamResponse:
-    """Answer GET or HEAD /metrics."""
-    names = request.query.getall("name[]", [])
-    wanted = Wanted.of(_header(request, "Accept"), _header(request, "Accept-Encoding"), names)
-    content = await scrapes.selected(wanted) if wanted.names else scrapes.content(wanted)
-    response = web.StreamResponse(headers=wanted.headers)
-    response.content_length = content.size
-    await response.prepare(request)
-    if request.method != "HEAD":
-        for chunk in content.chunks():
-            await response.write(chunk)
-    await response.write_eof()
-    return response
+class _Sending(Payload):
+    """
+    Sends a content as an answer's body.
+
+    aiohttp does it once the handler has returned, and takes a client that leaves meanwhile for no error.
+    """
+
+    def __init__(self, content: Content, request: web.Request, on_served: OnServed | None) -> None:
+        super().__init__(content)
+        self._content = content
+        self._request = request
+        self._on_served = on_served
+
+    @property
+    def size(self) -> int:
+        return self._content.size
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return b"".join(self._content.pieces).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        for chunk in self._content.chunks():
+            await writer.write(chunk)
+        await writer.drain()
+        published = self._content.published
+        if self._on_served is not None and published is not None and self._request.transport is not None:
+            self._on_served(published)
 
 
 def _header(request: web.Request, name: str) -> str:

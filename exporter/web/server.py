@@ -3,47 +3,117 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
+import structlog
 from aiohttp import web
-from aiohttp.log import access_logger
 
 from exporter.config import ListenAddress
 from exporter.errors import StartError
-from exporter.web.connection import Connection
-from exporter.web.crowd import Crowd, room
-from exporter.web.scraping import ShortWay
+from exporter.web.connection import Connection, Connections, InternalFaults, room
 
 _SHUTDOWN_SECONDS = 2.0
 _BACKLOG = 128
-# A connection is no client's, to be counted, before this is over.
 _HANDSHAKE_SECONDS = 10.0
+# How long to wait where the kernel gives no new connection: it may be short of descriptors or of memory.
+_PAUSE_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
 class Server:
-    """A running server and the ports it got, in the order of the addresses; a Unix socket has none."""
+    """
+    Serves an application on sockets that are bound and listen, from `start` to `close`, which closes them.
 
-    runner: web.AppRunner
-    ports: tuple[int, ...]
-    listeners: tuple[asyncio.Server, ...] = ()
-    short_way: ShortWay | None = None
+    Shape: `connections` says how many there may be, by default as many as this process has room for.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        sockets: Sequence[socket.socket],
+        ssl_context: ssl.SSLContext | None = None,
+        connections: Connections | None = None,
+    ) -> None:
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
+        self._sockets = tuple(sockets)
+        self._ssl_context = ssl_context
+        self._connections = connections or Connections(room())
+        self._faults = InternalFaults()
+        self._accepting: list[asyncio.Task[None]] = []
+        self._accepts = True
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports in the order of the addresses; a Unix socket has none."""
+        return tuple(bound.getsockname()[1] for bound in self._sockets if bound.family != socket.AF_UNIX)
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        for bound in self._sockets:
+            bound.setblocking(False)
+            self._accepting.append(asyncio.create_task(self._accept(bound), name="accept"))
 
     async def close(self) -> None:
         """Stop listening, let the requests under way end, and cut what is left after two seconds."""
-        for listener in self.listeners:
-            listener.close()
-        if self.short_way is not None:
-            self.short_way.close()
-        await self.runner.cleanup()
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for bound in self._sockets:
+            bound.close()
+        await self._runner.cleanup()
+
+    async def _accept(self, bound: socket.socket) -> None:
+        """
+        Open a connection for every client, as long as the task lives.
+
+        asyncio's own server is not told which clients are still at their TLS handshake, so they could not be
+        counted; and where descriptors run out it logs a traceback a second.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as opening:
+            while True:
+                try:
+                    accepted, _ = await loop.sock_accept(bound)
+                except ConnectionAbortedError:  # by a client that has left already
+                    continue
+                except OSError as error:
+                    self._tell(error)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    continue
+                self._tell(None)
+                opening.create_task(self._open(accepted))
+                # An accept that succeeds at once does not let others run, and there may always be one more.
+                await asyncio.sleep(0)
+
+    def _tell(self, error: OSError | None) -> None:
+        """Log when connections cannot be accepted any more, and when they can again."""
+        if error is not None and self._accepts:
+            structlog.get_logger().error("connections cannot be accepted", error=str(error))
+        elif error is None and not self._accepts:
+            structlog.get_logger().info("connections are accepted again")
+        self._accepts = error is None
+
+    async def _open(self, accepted: socket.socket) -> None:
+        connection = Connection(cast("web.Server", self._runner.server), self._connections, self._faults)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=self._ssl_context,
+                ssl_handshake_timeout=None if self._ssl_context is None else _HANDSHAKE_SECONDS,
+            )
+        except asyncio.CancelledError:
+            connection.opening_failed()
+            raise
+        except OSError:  # the client's handshake has failed, or has not come in time
+            connection.opening_failed()
+        except Exception as error:
+            connection.opening_failed()
+            self._faults.tell(error)
 
 
 async def serve(
@@ -57,34 +127,12 @@ async def serve_on(
     app: web.Application,
     sockets: Sequence[socket.socket],
     ssl_context: ssl.SSLContext | None = None,
-    short_way: ShortWay | None = None,
-    crowd: Crowd | None = None,
+    connections: Connections | None = None,
 ) -> Server:
-    """
-    Serve on sockets that are bound; they are closed with the server.
-
-    Shape: `short_way` answers scrapes past the application, for an application nothing stands in front of;
-    `crowd` says how many clients there may be, by default as many as this process has room for.
-    """
-    crowd = crowd or Crowd(room())
-    ports = tuple(bound.getsockname()[1] for bound in sockets if bound.family != socket.AF_UNIX)
-    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
-    await runner.setup()
-    protocol: Callable[[], asyncio.Protocol] = partial(Connection, cast("web.Server", runner.server), crowd)
-    if short_way is not None and not access_logger.isEnabledFor(logging.DEBUG):
-        protocol = short_way.before(protocol, crowd)
-    loop = asyncio.get_running_loop()
-    listeners = [
-        await loop.create_server(
-            protocol,
-            sock=bound,
-            backlog=_BACKLOG,
-            ssl=ssl_context,
-            ssl_handshake_timeout=None if ssl_context is None else _HANDSHAKE_SECONDS,
-        )
-        for bound in sockets
-    ]
-    return Server(runner, ports, tuple(listeners), short_way)
+    """Serve on sockets that are bound."""
+    server = Server(app, sockets, ssl_context, connections)
+    await server.start()
+    return server
 
 
 def bind_all(addresses: Sequence[ListenAddress]) -> list[socket.socket]:

@@ -10,7 +10,6 @@ from aiohttp import web
 
 from exporter.config import Web
 from exporter.web.activation import passed_count, take_sockets
-from exporter.web.app import SHORT_WAY
 from exporter.web.server import bind_all, serve_on
 from exporter.web.toolkit import Gate, WebConfiguration
 
@@ -36,10 +35,7 @@ async def serving(
         if configuration is not None:
             Gate(configuration).guard(app)
             await stack.enter_async_context(configuration.followed())
-        if configuration is None:
-            server = await serve_on(app, sockets, short_way=app[SHORT_WAY])
-        else:
-            # The gate is in the application: nothing may go past it.
-            server = await serve_on(app, sockets, configuration.ssl_context)
+        context = None if configuration is None else configuration.ssl_context
+        server = await serve_on(app, sockets, context)
         stack.push_async_callback(server.close)
         yield server.ports
