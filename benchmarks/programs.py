@@ -224,6 +224,16 @@ def published(series: int, *, peer: bool = False) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
+def promhttp(folder: Path, text: bytes) -> Iterator[int]:
+    """Serve an exposition, given in the text format, with Go's own handler; give the port."""
+    file, program, port = folder / "exposition.txt", folder / "promhttp", _free_port()
+    file.write_bytes(text)
+    subprocess.run(["go", "build", "-o", program, "."], cwd=_ROOT / "benchmarks" / "promhttp", check=True)
+    with _listening([program, file, str(port)], port):
+        yield port
+
+
+@contextmanager
 def nginx(folder: Path) -> Iterator[int]:
     """Serve a folder's files as they are, marked as compressed; give the port."""
     port = _free_port()
@@ -245,11 +255,18 @@ def nginx(folder: Path) -> Iterator[int]:
         """
     )
     folder.chmod(0o755)  # nginx reads as nobody where it is started by root
-    command = ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    command: list[str | Path] = ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    with _listening(command, port):
+        yield port
+
+
+@contextmanager
+def _listening(command: list[str | Path], port: int) -> Iterator[None]:
+    """Run a program that is not ours, from when it listens on this port."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _until(lambda: _accepts(port))
-        yield port
+        yield
     finally:
         process.terminate()
         process.wait()

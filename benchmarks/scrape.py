@@ -1,11 +1,14 @@
 """
-A scrape: the exporter beside nginx, which serves the same bytes as a file, and beside the client library's
-own handler, which renders the same families at every scrape.
+A scrape: the exporter beside three others.
+
+- nginx serves the same bytes as a file;
+- the client library's own handler renders the same families at every scrape;
+- promhttp, Go's handler, does so too (benchmarks/promhttp). It runs where `go` is installed.
 
 Usage: python -m benchmarks.scrape [--series N …] [--seconds N] [--rounds N]; --quick for little of each.
-Needs wrk and nginx.
+Needs wrk and nginx. The Go program needs the network once, for its modules.
 
-One client, wrk, with one connection and gzip, asks all three in turn; the latencies are wrk's, those of the
+One client, wrk, with one connection and gzip, asks all of them in turn; the latencies are wrk's, those of the
 median round.
 """
 
@@ -16,6 +19,8 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -60,9 +65,9 @@ def _quantile(told: str, percent: int) -> float:
     return float(value) * _UNITS_MS[unit]
 
 
-def _body(url: str) -> bytes:
+def _body(url: str, headers: Mapping[str, str] = _HEADERS) -> bytes:
     opener = build_opener(ProxyHandler({}))
-    with opener.open(Request(url, headers=_HEADERS), timeout=120) as found:
+    with opener.open(Request(url, headers=dict(headers)), timeout=120) as found:
         body: bytes = found.read()
     return body
 
@@ -73,33 +78,42 @@ def _middle(rounds: list[Latency]) -> Latency:
 
 
 def _compare(wanted: int, seconds: float, rounds: int) -> list[tuple[str, ...]]:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        programs.published(wanted) as (port, series),
-        programs.published(wanted, peer=True) as (peer_port, _),
-        programs.nginx(Path(folder)) as nginx_port,
-    ):
-        urls = {
-            "nginx": f"http://127.0.0.1:{nginx_port}/metrics",
-            "exporter": f"http://127.0.0.1:{port}/metrics",
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        port, series = running.enter_context(programs.published(wanted))
+        peer_port, _ = running.enter_context(programs.published(wanted, peer=True))
+        ports = {
+            "nginx": running.enter_context(programs.nginx(folder)),
+            "exporter": port,
+            "prometheus_client": peer_port,
         }
-        (Path(folder) / "metrics").write_bytes(_body(urls["exporter"]))
-        size = len(_body(urls["nginx"]))
-        assert size == len((Path(folder) / "metrics").read_bytes())
-        found: dict[str, list[Latency]] = {name: [] for name in urls}
-        for _ in range(rounds):
-            for name, url in urls.items():
-                found[name].append(_wrk(url, seconds))
-        peer = _wrk(f"http://127.0.0.1:{peer_port}/metrics", max(_PEER_SECONDS, wanted / 5000))
+        if shutil.which("go") is not None:
+            text = _body(_url(port), {})
+            ports["promhttp"] = running.enter_context(programs.promhttp(folder, text))
+        (folder / "metrics").write_bytes(_body(_url(port)))
+        sizes = {name: len(_body(_url(port))) for name, port in ports.items()}
+        # prometheus_client takes a second for 100,000 series: its latency needs no rounds.
+        slow_seconds = max(_PEER_SECONDS, wanted / 5000)
+        found: dict[str, list[Latency]] = {name: [] for name in ports}
+        for number in range(rounds):
+            for name, port in ports.items():
+                if name == "prometheus_client":
+                    found[name] += [_wrk(_url(port), slow_seconds)] if number == 0 else []
+                else:
+                    found[name].append(_wrk(_url(port), seconds))
     middle = {name: _middle(latencies) for name, latencies in found.items()}
-    middle["prometheus_client"] = peer
-    say(f"{series:,} series: prometheus_client's p50 is {peer.p50 / middle['exporter'].p50:,.0f} times ours")
-    return [_row(series, name, size, one, middle["nginx"]) for name, one in middle.items()]
+    for name in middle.keys() & {"prometheus_client", "promhttp"}:
+        say(f"{series:,} series: {name}'s p50 is {middle[name].p50 / middle['exporter'].p50:,.1f} times ours")
+    return [_row(series, name, sizes[name], one, middle["nginx"]) for name, one in middle.items()]
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/metrics"
 
 
 def _row(series: int, name: str, size: int, one: Latency, nginx: Latency) -> tuple[str, ...]:
     return (
-        *(f"{series:,}", name, "" if name == "prometheus_client" else f"{size / 1000:,.1f}"),
+        *(f"{series:,}", name, f"{size / 1000:,.1f}"),
         *(f"{one.per_second:,.1f}", f"{one.p50:,.3f}", f"{one.p99:,.3f}"),
         *(ratio(one.p50, nginx.p50), ratio(one.p99, nginx.p99)),
     )
