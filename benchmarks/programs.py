@@ -15,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,15 +50,15 @@ class Server:
 
     def served(self) -> tuple[int, int]:
         """Give how many pages it has answered with, and their bytes."""
-        told = json.loads(_get(f"{self.url}/served"))
+        told = json.loads(get(f"{self.url}/served"))
         return told["requests"], told["bytes"]
 
     def delay(self, seconds: float) -> None:
         """Keep every answer back from now on."""
-        _get(f"{self.url}/latency?seconds={seconds}", "POST")
+        get(f"{self.url}/latency?seconds={seconds}", "POST")
 
     def change(self, endings: int, arrivals: int) -> None:
-        _get(f"{self.url}/world?endings={endings}&arrivals={arrivals}", "POST")
+        get(f"{self.url}/world?endings={endings}&arrivals={arrivals}", "POST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Client:
 
     def scrape(self, *names: str) -> list[Sample]:
         """Scrape as Prometheus does; give the samples whose names begin so."""
-        shown = _get(f"http://127.0.0.1:{self.port}/metrics", zipped=True).decode()
+        shown = get(f"http://127.0.0.1:{self.port}/metrics", zipped=True).decode()
         # Most of some megabytes is not asked for, and reading it would take the exporter's turn on the CPU.
         wanted = "".join(line for line in shown.splitlines(keepends=True) if line.startswith(names))
         return [sample for family in text_string_to_metric_families(wanted) for sample in family.samples]
@@ -117,10 +117,15 @@ class Client:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
 
+    def status(self) -> dict[str, Any]:
+        """Give what /api/v1/status says."""
+        told: dict[str, Any] = json.loads(get(f"http://127.0.0.1:{self.port}/api/v1/status"))
+        return told
+
     def _page(self, path: str) -> bytes | None:
         assert self.process.poll() is None, f"ended with {self.process.returncode}"
         try:
-            return _get(f"http://127.0.0.1:{self.port}/{path}")
+            return get(f"http://127.0.0.1:{self.port}/{path}")
         except (URLError, OSError):
             return None
 
@@ -138,12 +143,13 @@ class Exporter:
     port: int
     interval_seconds: float = 1.0
     projects: int = 1
+    credentials: Mapping[str, str] = field(default_factory=lambda: {"type": "token", "token": "any"})
 
     @contextmanager
     def running(self) -> Iterator[Client]:
         file = self.folder / "config.yaml"
         file.write_text(yaml.safe_dump(self._config()))
-        with _started("exporter", "run", "--config", str(file), log=self.folder / "log") as process:
+        with started("exporter", "run", "--config", str(file), log=self.folder / "log") as process:
             yield Client(process, self.server, self.port, time.monotonic())
 
     def lose_ledger(self) -> None:
@@ -159,7 +165,7 @@ class Exporter:
     def _config(self) -> dict[str, Any]:
         return {
             "projects": [self._project(number) for number in range(self.projects)],
-            "credentials": {"default": {"type": "token", "token": "any"}},
+            "credentials": {"default": dict(self.credentials)},
             # Neither the pace nor an audit in the middle is what is measured.
             "poll": {
                 "interval": f"{self.interval_seconds:g}s",
@@ -173,11 +179,15 @@ class Exporter:
 
     def _project(self, number: int) -> dict[str, Any]:
         return {
-            "id": f"{number:04x}{PROJECT[4:]}",
+            "id": project_id(number),
             "name": f"project-{number:03d}",
             "endpoint": self.server.url,
             "workspaces": ["0"],
         }
+
+
+def project_id(number: int) -> str:
+    return f"{number:04x}{PROJECT[4:]}"
 
 
 @contextmanager
@@ -187,8 +197,8 @@ def page_server(jobs: int, *, in_flight: int = 200, spread: int = 3) -> Iterator
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _compile()
     options = ["--in-flight", str(in_flight), "--spread", str(spread)]
-    with _started("benchmarks.server", str(jobs), *options) as process:
-        yield Server(_first_line(process).removeprefix("server: "), process.pid)
+    with started("benchmarks.server", str(jobs), *options) as process:
+        yield Server(first_line(process).removeprefix("server: "), process.pid)
 
 
 @contextmanager
@@ -202,16 +212,16 @@ def exporter(server: Server, **settings: Any) -> Iterator[Exporter]:
 def naive(server: Server) -> Iterator[Client]:
     """Run the naive exporter."""
     port = _free_port()
-    with _started("benchmarks.naive", server.url, str(port)) as process:
+    with started("benchmarks.naive", server.url, str(port)) as process:
         yield Client(process, server, port, time.monotonic())
 
 
 @contextmanager
 def floor(server: Server) -> Iterator[tuple[Client, Callable[[], float]]]:
     """Run the floor; the function waits for its end and gives the seconds that the reading took."""
-    with _started("benchmarks.floor", server.url, "--concurrency", str(CONCURRENCY), "--stay") as process:
+    with started("benchmarks.floor", server.url, "--concurrency", str(CONCURRENCY), "--stay") as process:
         client = Client(process, server, 0, time.monotonic())
-        yield client, lambda: float(json.loads(_first_line(process))["seconds"])
+        yield client, lambda: float(json.loads(first_line(process))["seconds"])
 
 
 @contextmanager
@@ -219,8 +229,8 @@ def published(series: int, *, peer: bool = False) -> Iterator[tuple[int, int]]:
     """Serve at least so many series, by the exporter or its peer; give the port, and how many there are."""
     _compile()
     port = _free_port()
-    with _started("benchmarks.published", str(series), str(port), *(["--peer"] if peer else [])) as process:
-        yield port, int(_first_line(process))
+    with started("benchmarks.published", str(series), str(port), *(["--peer"] if peer else [])) as process:
+        yield port, int(first_line(process))
 
 
 @contextmanager
@@ -278,7 +288,7 @@ def _accepts(port: int) -> bool:
 
 
 @contextmanager
-def _started(module: str, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def started(module: str, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run a module; it does not outlive the block."""
     with (log or Path("/dev/null")).open("ab") as errors:
         process = subprocess.Popen(
@@ -311,18 +321,24 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPYCACHEPREFIX": str(_COMPILED)}
 
 
-def _first_line(process: subprocess.Popen[bytes]) -> str:
+def first_line(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline().decode().strip()
     assert line, f"ended with {process.wait()} and said nothing"
     return line
 
 
-def _get(url: str, method: str = "GET", *, zipped: bool = False) -> bytes:
+def get(url: str, method: str = "GET", *, zipped: bool = False) -> bytes:
     headers = {"Accept-Encoding": "gzip"} if zipped else {}
     with _opener.open(Request(url, method=method, headers=headers), timeout=60) as answer:
         body: bytes = answer.read()
     return gzip.decompress(body) if answer.headers["Content-Encoding"] == "gzip" else body
+
+
+def post(url: str, order: object) -> None:
+    """Send an order as JSON."""
+    with _opener.open(Request(url, json.dumps(order).encode(), method="POST"), timeout=60):
+        pass
 
 
 def _until(look: Callable[[], bool], seconds: float = 0.02) -> None:
