@@ -19,7 +19,8 @@ from exporter.config import (
     Config,
     PasswordCredentials,
 )
-from exporter.model import Target
+from exporter.masking import Secrets
+from exporter.model import JOB_TYPES, STATUSES, Target
 from exporter.octopus.client import OctopusClient
 from exporter.octopus.credentials import Credentials, TokenCredentials
 from exporter.octopus.limiter import EndpointLimiter
@@ -34,18 +35,25 @@ T = TypeVar("T")
 class Access:
     """Builds the clients of one configuration; `succeed` moves on to the next one."""
 
-    def __init__(self, config: Config, session: aiohttp.ClientSession, observer: ApiObserver) -> None:
+    def __init__(
+        self, config: Config, session: aiohttp.ClientSession, observer: ApiObserver, secrets: Secrets
+    ) -> None:
         self._config = config
         self._session = session
         self._observer = observer
+        self._secrets = secrets
+        secrets.never_mask(_named(config))
+        secrets.keep(*config.ledger.url.passwords)
         self._retrier = Retrier(observer)
-        self._transport = Transport(session, observer=observer, timeout_seconds=config.poll.timeout_seconds)
+        self._transport = Transport(
+            session, observer=observer, timeout_seconds=config.poll.timeout_seconds, secrets=secrets
+        )
         self._shared: dict[Hashable, Any] = {}
         self._inherited: dict[Hashable, Any] = {}
 
     def succeed(self, config: Config) -> Access:
         """Give the access for a new configuration, which takes over what has not changed."""
-        heir = Access(config, self._session, self._observer)
+        heir = Access(config, self._session, self._observer, self._secrets)
         heir._inherited = self._shared
         return heir
 
@@ -99,6 +107,16 @@ class Access:
             inherited = self._inherited.get(identity)
             self._shared[identity] = build() if inherited is None else inherited
         return cast("T", self._shared[identity])
+
+
+def _named(config: Config) -> set[str]:
+    """Give what is never masked: the documented words, and what the configuration calls its things."""
+    targets = config.targets()
+    words = {*JOB_TYPES, *STATUSES, *config.poll.terminal_statuses, *config.credentials}
+    for target in targets:
+        words |= {target.project, target.project_id, target.workspace, target.region, *target.job_types}
+        words |= {target.endpoint, target.endpoint.rpartition("://")[2], target.path}
+    return words
 
 
 def _access_key(name: str, settings: AkSkCredentials) -> Credentials:

@@ -13,6 +13,7 @@ from exporter.config import Config
 from exporter.errors import ApiError, StartError
 from exporter.ledger.protocol import Ledger
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.masking import Secrets
 from exporter.model import Target
 from exporter.octopus.client import OctopusClient, RequestCounter
 from exporter.octopus.observer import Silence
@@ -41,7 +42,7 @@ class Line:
         return self.error is not None or self.ledger is None or self.api not in (None, self.ledger)
 
 
-async def audit(config: Config) -> list[Line]:
+async def audit(config: Config, secrets: Secrets) -> list[Line]:
     """
     Compare every target, all at once. The exporter may be running meanwhile.
 
@@ -53,7 +54,7 @@ async def audit(config: Config) -> list[Line]:
     ledger = await SqliteLedger.open_to_read(path)
     try:
         async with open_session() as session:
-            access = Access(config, session, Silence())
+            access = Access(config, session, Silence(), secrets)
             lines = await asyncio.gather(
                 *(_audit(config, ledger, access.client(target), target) for target in config.targets())
             )
@@ -83,7 +84,7 @@ async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: 
     return lines
 
 
-def table(lines: Sequence[Line]) -> Table:
+def table(lines: Sequence[Line], secrets: Secrets) -> Table:
     """Lay the comparison out for people."""
     shown = Table(
         "project", "workspace", "status", "API", "ledger", "difference", title="The ledger, audited"
@@ -95,7 +96,7 @@ def table(lines: Sequence[Line]) -> Table:
             line.status,
             "?" if line.api is None else str(line.api),
             "never polled" if line.ledger is None else str(line.ledger),
-            _difference(line),
+            secrets.masked(_difference(line)),
         )
     return shown
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from exporter.access import Access
 from exporter.config import Config
 from exporter.errors import ApiError, ConfigError
+from exporter.masking import Secrets
 from exporter.model import Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.observer import Silence
@@ -53,11 +54,11 @@ def web_problems(config: Config) -> list[str]:
     return []
 
 
-async def probe(config: Config) -> list[Finding]:
+async def probe(config: Config, secrets: Secrets) -> list[Finding]:
     """Get a token and read one page for every target, all at once."""
     skew = _Skew()
     async with open_session() as session:
-        access = Access(config, session, skew)
+        access = Access(config, session, skew, secrets)
         return await asyncio.gather(*(_probe(access, target, skew) for target in config.targets()))
 
 
@@ -70,7 +71,7 @@ async def _probe(access: Access, target: Target, skew: _Skew) -> Finding:
     return Finding(target, page.total, skew.seconds.get(target.project))
 
 
-def table(findings: list[Finding]) -> Table:
+def table(findings: list[Finding], secrets: Secrets) -> Table:
     """Lay the findings out for people."""
     shown = Table("project", "workspace", "credentials", "answer", "jobs", "clock", title="What the API says")
     for finding in findings:
@@ -79,7 +80,7 @@ def table(findings: list[Finding]) -> Table:
             target.project,
             target.workspace,
             target.credentials,
-            "works" if error is None else f"{error.reason}: {error}",
+            "works" if error is None else secrets.masked(f"{error.reason}: {error}"),
             "" if finding.jobs is None else str(finding.jobs),
             "" if finding.skew_seconds is None else f"{finding.skew_seconds:+.1f} s",
         )

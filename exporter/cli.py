@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from rich.console import Console
 from exporter import __version__, audit, check, demo, service
 from exporter.config import Config, load
 from exporter.errors import ConfigError, ExporterError, StartError
+from exporter.log import Log
+from exporter.masking import Secrets
 from exporter.simulator import SimulatorSettings
 
 T = TypeVar("T")
@@ -145,8 +148,11 @@ def check_command(
         raise ConfigError(problems)
     typer.echo(f"{config}: valid, {len(read.targets())} targets in {len(read.projects)} projects")
     if online:
-        findings = _finish(check.probe(read))
-        Console(soft_wrap=False).print(check.table(findings))
+        secrets = Secrets(time.time)
+        with Log(secrets) as log:
+            log.configure(read.log.level, read.log.format)
+            findings = _finish(check.probe(read, secrets))
+        Console(soft_wrap=False).print(check.table(findings, secrets))
         if any(finding.error for finding in findings):
             raise typer.Exit(1)
 
@@ -163,8 +169,11 @@ def once(config: ConfigFile) -> None:
 @app.command(name="audit")
 def audit_command(config: ConfigFile) -> None:
     """Compare the ledger with the API's own totals; exit 1 if they differ. The exporter may be running."""
-    lines = _finish(audit.audit(_load(config)))
-    Console().print(audit.table(lines))
+    read, secrets = _load(config), Secrets(time.time)
+    with Log(secrets) as log:
+        log.configure(read.log.level, read.log.format)
+        lines = _finish(audit.audit(read, secrets))
+    Console().print(audit.table(lines, secrets))
     if any(line.differs for line in lines):
         raise typer.Exit(1)
 

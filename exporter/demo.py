@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from exporter import log
 from exporter.config import Config
+from exporter.log import Log
+from exporter.masking import Secrets
 from exporter.service import handled_signals, run_exporter
 from exporter.simulator import SimulatorSettings, serve
 
@@ -64,9 +65,9 @@ async def simulate(
     settings: SimulatorSettings, host: str, port: int, announce: Callable[[str], None]
 ) -> None:
     """Run a simulator until stopped. Raises: StartError; ConfigError; ForcedStop."""
-    log.configure("info", "logfmt")
     stop = asyncio.Event()
-    with handled_signals(stop):
+    with Log(Secrets()) as log, handled_signals(stop):
+        log.configure("info", "logfmt")
         simulator = await serve(settings, host, port)
         try:
             announce(simulator.url)

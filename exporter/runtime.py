@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from exporter import log
 from exporter.access import Access
 from exporter.config import Config
 from exporter.errors import ConfigError, LedgerError
@@ -23,6 +22,8 @@ from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.ledger.facts import ledger_facts
 from exporter.ledger.protocol import CountingRules, Ledger
+from exporter.log import Log
+from exporter.masking import Secrets
 from exporter.model import PollStatus, Progress, Target, TargetKey, TargetSnapshot
 from exporter.sync.planner import Schedule
 from exporter.sync.poller import Poller, Rhythm, Watcher
@@ -57,6 +58,8 @@ class Runtime:
         access: Access,
         publisher: Publisher,
         instruments: Instruments,
+        secrets: Secrets,
+        log: Log,
         watcher: Watcher | None = None,
     ) -> None:
         self._config = config
@@ -67,6 +70,8 @@ class Runtime:
         self._access = access
         self._publisher = publisher
         self._instruments = instruments
+        self._secrets = secrets
+        self._log = log
         self._watcher = watcher
         self._running: dict[TargetKey, _Running] = {}
         self._reloading = asyncio.Lock()
@@ -146,6 +151,7 @@ class Runtime:
         pollers = [self._poller(self._config, self._access, target) for target in self._config.targets()]
         for poller in pollers:
             await poller.restore()
+            self._remember_labels(poller.target.key)
         return all(await asyncio.gather(*(poller.poll() for poller in pollers)))
 
     async def reload(self) -> None:
@@ -189,7 +195,7 @@ class Runtime:
 
     async def _apply(self, config: Config) -> None:
         """Move to a configuration, from the one before or, at the start, from nothing."""
-        log.configure(config.log.level, config.log.format)
+        self._log.configure(config.log.level, config.log.format)
         self._instruments.show_created(config.metrics.created_series)
         before, access = self._config, self._access.succeed(config)
         wanted = {target.key: target for target in config.targets()}
@@ -220,9 +226,19 @@ class Runtime:
             if not self._started.is_set():
                 raise
             structlog.get_logger().error("target not restored", project=target.project, error=str(exc))
+        else:
+            self._remember_labels(target.key)
         stop = asyncio.Event()
         task = self._group.create_task(poller.run(stop), name=f"poll {target.project}/{target.workspace}")
         self._running[target.key] = _Running(poller, stop, task)
+
+    def _remember_labels(self, key: TargetKey) -> None:
+        """Keep the values of labels that are exported already, whatever the secrets are now."""
+        for shown in self._publisher.snapshots:
+            if shown.target.key == key and shown.totals is not None:
+                totals = shown.totals
+                for labels in (totals.jobs, totals.completed, totals.failures):
+                    self._secrets.known_labels(label for series in labels for label in series)
 
     async def _end(self, some: Iterable[_Running], grace_seconds: float) -> None:
         tasks = [running.task for running in some]

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ import structlog
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from exporter import __version__, log
+from exporter import __version__
 from exporter.access import Access
 from exporter.config import Config
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.ledger.opening import open_ledger
+from exporter.log import Log
+from exporter.masking import Secrets
 from exporter.octopus.transport import open_session
 from exporter.runtime import Runtime
 from exporter.watching import watching
@@ -46,6 +49,7 @@ class Assembly:
 
     runtime: Runtime
     publisher: Publisher
+    secrets: Secrets
 
 
 @asynccontextmanager
@@ -55,26 +59,29 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
 
     Raises: StartError (the ledger cannot be used).
     """
-    log.configure(config.log.level, config.log.format)
-    ledger = await open_ledger(config.ledger.url)
-    try:
-        async with open_session() as session:
-            with watching(Console(stderr=True)) as watcher:
-                registry = CollectorRegistry(auto_describe=True)
-                instruments = Instruments(registry, __version__)
-                publisher = Publisher(instruments)
-                runtime = Runtime(
-                    config,
-                    load=load,
-                    ledger=ledger,
-                    access=Access(config, session, instruments),
-                    publisher=publisher,
-                    instruments=instruments,
-                    watcher=watcher,
-                )
-                yield Assembly(runtime, publisher)
-    finally:
-        await ledger.close()
+    secrets = Secrets(time.time)
+    instruments = Instruments(CollectorRegistry(auto_describe=True), __version__)
+    with Log(secrets) as log:
+        log.configure(config.log.level, config.log.format)
+        ledger = await open_ledger(config.ledger.url)
+        try:
+            async with open_session() as session:
+                with watching(Console(stderr=True)) as watcher:
+                    publisher = Publisher(instruments)
+                    runtime = Runtime(
+                        config,
+                        load=load,
+                        ledger=ledger,
+                        access=Access(config, session, instruments, secrets),
+                        publisher=publisher,
+                        instruments=instruments,
+                        secrets=secrets,
+                        log=log,
+                        watcher=watcher,
+                    )
+                    yield Assembly(runtime, publisher, secrets)
+        finally:
+            await ledger.close()
 
 
 async def run_exporter(
@@ -95,7 +102,7 @@ async def run_exporter(
     web = None if file is None else await asyncio.to_thread(WebConfiguration.load, file)
     with handled_signals(stop):
         async with assemble(config, load) as parts:
-            app = create_app(parts.runtime, parts.publisher)
+            app = create_app(parts.runtime, parts.publisher, masked=parts.secrets.masked)
             # It is closed last, so that the end of the polling can still be scraped.
             async with serving(app, config.web, web, systemd_socket=systemd_socket) as ports:
                 announce(ports)

@@ -21,7 +21,7 @@ from exporter.errors import (
 )
 from exporter.octopus.access_key import AccessKeyCredentials
 from exporter.octopus.client import RequestCounter
-from exporter.octopus.credentials import Authoriser, ProjectScope, token_grant
+from exporter.octopus.credentials import Authoriser, ProjectScope, TokenCredentials, token_grant
 from exporter.octopus.exchange import Grant
 from exporter.octopus.wire import ListQuery, Page
 from tests.octopus_fakes import (
@@ -317,3 +317,32 @@ async def test_a_cancelled_request_leaves_nothing_behind() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert jobs(await client.list_page(asked, ListQuery())) == [7]
+
+
+async def test_a_page_is_masked_before_anything_of_it_is_kept() -> None:
+    token = "MIIQtoken-0123456789-abcdefghijklmnop"
+    failed = row(
+        8,
+        status="RUN_FAILED",
+        job_type=f"TYPE_{token[3:20]}",
+        msg_code=f"E.{token[:14]}",
+        msg_error=f"cannot log in with {token[5:25].encode().hex()}",
+    )
+    answer = (200, page(row(7), failed))
+    _, _, result = await listed(answer, credentials=TokenCredentials(name="default", token=Secret(token)))
+    assert isinstance(result, Page)
+    plain, masked = result.jobs
+    assert (plain.id, plain.status) == (7, "RUNNING")
+    assert (masked.job_type, masked.status) == ("TYPE_<secret>", "RUN_FAILED")
+    assert (masked.msg_code, masked.msg_error) == ("E.<secret>", "cannot log in with <secret>")
+
+
+async def test_a_token_that_equals_a_documented_word_renames_nothing() -> None:
+    failed = row(8, status="RUN_FAILED", msg_code=4001, msg_error="it is RUN_FAILED")
+    w, _, result = await listed(
+        (200, page(failed)), credentials=TokenCredentials(name="default", token=Secret("RUN_FAILED"))
+    )
+    assert isinstance(result, Page)
+    assert (result.jobs[0].status, result.jobs[0].msg_code) == ("RUN_FAILED", "4001")
+    w.transport.secrets.never_mask(["RUN_FAILED"])
+    assert w.transport.secrets.masked("it is RUN_FAILED") == "it is RUN_FAILED"

@@ -238,11 +238,11 @@ def test_the_limit_is_read_out_of_the_message(message: str, limit: RateLimit | N
 
 
 def test_what_is_shown_holds_no_secret() -> None:
-    request = replace(ASKED, secrets=("s3cret-token", "", "p w"))
-    body = {"error_code": "x s3cret-token", "error_msg": "s3cret-token and p w\nand " + "A" * 3000}
+    request = replace(ASKED, secrets=("s3cret-token", "", "pass word"))
+    body = {"error_code": "x s3cret-token", "error_msg": "s3cret-token and pass word\nand " + "A" * 3000}
     error = error_of(answered(body, 401, x_request_id="s3cret-token"), request)
     assert "s3cret" not in str(error)
-    assert "p w" not in str(error)
+    assert "pass word" not in str(error)
     assert "AAA" not in str(error)
 
 

@@ -171,6 +171,16 @@ async def test_what_is_sent_over_a_real_connection_verifies(security_token: str)
     assert "X-Auth-Token" not in sent
 
 
+def test_the_bare_signature_is_a_secret_of_its_request() -> None:
+    key = AccessKey(
+        "QTWAOYTTINDUT2QVKYUC", "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc", "temporary-token-0123"
+    )
+    grant = signed_grant(list_request(target(), ListQuery()), key, PROJECT_ID, lambda: NOW)
+    assert len(grant.signature) == 64
+    assert grant.headers["Authorization"].endswith(f"Signature={grant.signature}")
+    assert grant.secrets == ("QTWAOYTTINDUT2QVKYUC", key.secret_key, "temporary-token-0123")
+
+
 def test_a_key_does_not_show_in_what_is_printed() -> None:
     key = AccessKey("AK", "sk-secret", "st-secret")
     grant = signed_grant(Request("GET", "https://h", "/"), key, PROJECT_ID, lambda: NOW)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.model import CounterValue, TargetSnapshot
-from exporter.web.status import STATES, State
+from exporter.masking import Secrets
+from exporter.model import CounterValue, Failure, Fault, TargetSnapshot
+from exporter.web.status import STATES, ReloadStatus, State, status
 from tests.status_states import (
     ABOUT,
     DRIFTING,
@@ -92,3 +93,18 @@ def test_the_clocks_and_the_poll_under_way_are_found_by_target() -> None:
     ok, failing = status_of(OK, FAILING, about=about).targets
     assert (ok.polling_since_ms, ok.clock_skew_seconds) == (NOW_MS - 1500, None)
     assert (failing.polling_since_ms, failing.clock_skew_seconds) == (None, -61.0)
+
+
+def test_texts_of_servers_are_masked_again_where_they_are_shown() -> None:
+    """The ledger may have got them from a process that did not know the secret."""
+    token = "MIIQtoken-0123456789-abcdefghijklmnop"
+    masked = Secrets.of(token).masked
+    fault = Fault("contract", f"found {token}", NOW_MS, 400, token[:20], "https://octopus.test", token[7:30])
+    failure = Failure(1, "FRAME_EXTRACT", "RUN_FAILED", "3101", f"no: {token.encode().hex()}", NOW_MS)
+    snapshot = replace(OK, poll=replace(GOOD, error=fault), totals=replace(FULL, recent_failures=(failure,)))
+    about = replace(ABOUT, reload=ReloadStatus(False, NOW_MS, (f"found {token}",)))
+    shown = status([snapshot], about, version="1", now_ms=NOW_MS, missing=[], progress={}, masked=masked)
+    (target,) = shown.targets
+    assert target.error == replace(fault, message="found <secret>", code="<secret>", request_id="<secret>")
+    assert target.recent_failures == (replace(failure, msg_error="no: <secret>"),)
+    assert shown.reload.problems == ("found <secret>",)

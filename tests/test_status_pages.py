@@ -47,7 +47,7 @@ class Source:
 @pytest.fixture
 async def client(aiohttp_client: Callable[..., Awaitable[Client]]) -> Client:
     app = web.Application()
-    app.add_routes(StatusPages(Source(), lambda: NOW_MS / 1000).routes())
+    app.add_routes(StatusPages(Source(), str, lambda: NOW_MS / 1000).routes())
     return await aiohttp_client(app, cookie_jar=CookieJar(unsafe=True))
 
 

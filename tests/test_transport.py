@@ -3,8 +3,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import textwrap
+from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -15,8 +19,16 @@ from aioresponses import aioresponses
 from structlog.testing import capture_logs
 
 from exporter import __version__
-from exporter.errors import AnswerTooLarge, ApiError, ApiTimeout, ApiUnavailable, ContractError, StartError
+from exporter.errors import (
+    AnswerTooLarge,
+    ApiError,
+    ApiTimeout,
+    ApiUnavailable,
+    ContractError,
+    StartError,
+)
 from exporter.octopus.exchange import Request, Response
+from exporter.octopus.iam import decode_token
 from exporter.octopus.transport import open_session
 from exporter.octopus.wire import decode_page
 from tests.octopus_fakes import Api, page, world
@@ -302,3 +314,58 @@ async def test_a_bundle_that_is_none_is_said_at_the_start(tmp_path: Path) -> Non
     for path in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
         with pytest.raises(StartError, match="REQUESTS_CA_BUNDLE="):
             open_session({"REQUESTS_CA_BUNDLE": str(path)})
+
+
+ECHOES: dict[str, Callable[[str], str]] = {
+    "whole": str,
+    "60 characters of it": lambda token: token[:60],
+    "its middle": lambda token: token[300:340],
+    "base64": lambda token: b64encode(token[5:90].encode()).decode(),
+    "hex": lambda token: token[100:130].encode().hex(),
+    "wrapped": lambda token: "\n".join(textwrap.wrap(token[:200], 40)),
+    "percent": lambda token: quote(token[200:260], safe=""),
+}
+TOKEN = b64encode(bytes(range(256)) * 3).decode()
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+async def test_an_answer_that_repeats_a_token_shows_nothing_of_it(echo: str) -> None:
+    said = ECHOES[echo](TOKEN)
+    body = {"error_code": f"E.{said}", "error_msg": f"no: {said}!", "request_id": said}
+    headers = {"X-Request-Id": " ".join(said.split())[:200], "Location": f"https://login.test/{quote(said)}"}
+    async with (
+        Api([(403, body), (302, b"", headers), (500, body)]).server() as server,
+        ClientSession() as session,
+    ):
+        w = world(session)
+        w.transport.secrets.use(TOKEN)
+        with capture_logs() as logs:
+            errors = []
+            for _ in range(3):
+                with pytest.raises(ApiError) as raised:
+                    await w.transport.ask(get(server.make_url("/")), "p", decode_page)
+                errors.append(raised.value)
+    told = "".join([*map(str, errors), *(f"{error.code}{error.request_id}" for error in errors), str(logs)])
+    assert "<secret>" in told
+    assert all(word not in told for word in said.split())
+    assert not any(TOKEN[at : at + 12] in told for at in range(len(TOKEN) - 11))
+
+
+async def test_a_request_s_own_secrets_are_masked_in_the_answers_of_others() -> None:
+    signature = "0123456789abcdef" * 4
+    answers = [(200, page()), (404, {"error_msg": f"{signature[5:40]} and hunter2-hunter2"})]
+    async with Api(list(answers)).server() as server, ClientSession() as session:
+        w = world(session)
+        signed = replace(get(server.make_url("/")), secrets=("hunter2-hunter2",), signature=signature)
+        await w.transport.ask(signed, "p", decode_page)
+        with pytest.raises(ContractError) as raised:
+            await w.transport.ask(get(server.make_url("/")), "p", decode_page)
+    assert raised.value.message.endswith(": <secret> and <secret>")
+
+
+async def test_a_new_token_is_a_secret_from_its_answer_on() -> None:
+    answer = (201, {"error_msg": f"here is {TOKEN[:50]}"}, {"X-Subject-Token": TOKEN})
+    async with Api([answer]).server() as server, ClientSession() as session:
+        with pytest.raises(ContractError) as raised:
+            await world(session).transport.ask(get(server.make_url("/")), "p", decode_token)
+    assert raised.value.message.endswith("here is <secret>")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from exporter.config.secret import MASK, Secret, is_secret_text
 
@@ -39,6 +39,16 @@ class LedgerUrl:
         if scheme == "postgresql":
             return cls("postgresql", None, Secret(text), _without_password(text))
         raise ValueError("neither sqlite nor postgresql")
+
+    @property
+    def passwords(self) -> tuple[str, ...]:
+        """What of the URL must not show."""
+        if self.backend == "sqlite":
+            return ()
+        url = urlsplit(self.url.get())
+        _, _, password = url.netloc.rpartition("@")[0].partition(":")
+        options = [value for key, value in parse_qsl(url.query) if key.lower() in _SECRET_OPTIONS]
+        return tuple(filter(None, (password, unquote(password), *options)))
 
     def __str__(self) -> str:
         return self.display

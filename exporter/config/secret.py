@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from exporter.errors import ConfigError
+from exporter.masking import MASK
 
-MASK = "<secret>"
+__all__ = ["MASK", "Secret", "is_secret_text", "scrub"]
+
 _LARGEST_BYTES = 65_536
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 

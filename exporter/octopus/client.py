@@ -12,6 +12,7 @@ from exporter.octopus.credentials import Credentials, ProjectScope
 from exporter.octopus.exchange import Grant, Request, Response
 from exporter.octopus.limiter import EndpointLimiter
 from exporter.octopus.observer import ApiObserver
+from exporter.octopus.page_masking import masked_page
 from exporter.octopus.retrier import Retrier
 from exporter.octopus.transport import Transport
 from exporter.octopus.wire import ListQuery, Page, clock_skew, decode_page, list_request
@@ -94,7 +95,9 @@ class OctopusClient:
 
     def _decoder(self, project: str) -> Callable[[Response, Request], Page]:
         def decode(response: Response, request: Request) -> Page:
-            page = decode_page(response, request, self._terminal_statuses)
+            page = masked_page(
+                decode_page(response, request, self._terminal_statuses), self._transport.secrets
+            )
             if page.server_time_ms is not None:
                 skew = clock_skew(page.server_time_ms, response.sent_at, response.received_at)
                 self._observer.clock_skew(project, skew)

@@ -6,11 +6,13 @@ Nothing here sends anything; `transport` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
 from urllib.parse import quote, urlsplit
+
+from exporter.masking import Secrets
 
 AuthKind = Literal["token", "aksk", "password"]
 
@@ -20,13 +22,15 @@ class Grant:
     """
     What makes one request allowed.
 
-    Shape: `fingerprint` tells one secret from another without being one; `secrets` must never be shown.
+    Shape: `fingerprint` tells one secret from another without being one; `secrets` and the `signature`, which
+    is good for one request, must never be shown.
     """
 
     kind: AuthKind
     headers: Mapping[str, str] = field(repr=False)
     fingerprint: str
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    signature: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,8 @@ class Request:
     One request to send.
 
     Shape: `origin` is scheme://host[:port]; `path` and `query` are as meant, not yet percent-encoded; a
-    repeated key in `query` is an array. `secrets` are kept out of every error.
+    repeated key in `query` is an array. `secrets` and `signature` are kept out of every text that an answer
+    brings; `mask` knows them and those of other requests, and is set by who sends it.
     """
 
     method: str
@@ -46,6 +51,8 @@ class Request:
     body: bytes = field(default=b"", repr=False)
     auth: AuthKind | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    signature: str = field(default="", repr=False)
+    mask: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
 
     @property
     def host(self) -> str:
@@ -79,7 +86,13 @@ class Request:
             headers={**self.headers, **grant.headers},
             auth=grant.kind,
             secrets=(*self.secrets, *grant.secrets),
+            signature=grant.signature,
         )
+
+    def masked(self, text: str) -> str:
+        """Mask the secrets in a text that the answer brought."""
+        mask = self.mask or Secrets.of(*self.secrets, self.signature).masked
+        return mask(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -82,7 +83,9 @@ class PasswordCredentials:
         async with self._trial.attempt(fingerprint(self._domain, self._user, password)):
             token = await (self._retrier.run(ask, scope.project) if patient else ask())
         self._announce(scope, token)
-        grant, now = token_grant(self._name, token.value), self._clock()
+        now, grant = self._clock(), token_grant(self._name, token.value)
+        # As long as its token is in use the password is kept in mind too, to be masked.
+        grant = replace(grant, secrets=(*grant.secrets, password))
         renew_at = renewal_time(now, token.life_seconds)
         return Lease(grant, grant.fingerprint, renew_at, now + token.life_seconds)
 

@@ -22,6 +22,8 @@ from exporter.errors import (
 from exporter.octopus.exchange import Request, Response
 
 MAX_MESSAGE_CHARS = 300
+# So much of a text is read: more than what is shown, as blanks and secrets are taken out of it.
+_MAX_READ_CHARS = 8 * MAX_MESSAGE_CHARS
 _MAX_WORD_CHARS = 100
 
 # By the code without its prefix: `octopus.`, `APIGW.` and `APIG.` all occur, and none at all.
@@ -110,10 +112,11 @@ def contract_error(message: str, response: Response, request: Request) -> Contra
 
 
 def shown(text: str, request: Request) -> str:
-    """Make a text from outside fit to be shown: one line, bounded, without the request's secrets."""
-    for secret in filter(None, request.secrets):
-        text = text.replace(secret, "<secret>")
+    """Make a text from outside fit to be shown: one line, bounded, without secrets."""
+    text = request.masked(text[:_MAX_READ_CHARS])
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    # Again: what kept the pieces of a secret apart may have been something else than a blank.
+    line = request.masked(line)
     # A word this long is nothing to read, and may be a token that was cut or wrapped.
     line = re.sub(rf"\S{{{_MAX_WORD_CHARS},}}", "…", line)
     return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 1] + "…"

@@ -82,5 +82,6 @@ def signed_grant(request: Request, key: AccessKey, project_id: str, clock: Calla
     if key.security_token:
         headers["X-Security-Token"] = key.security_token
     signed = sign(request, headers, key)
-    secrets = (key.secret_key, key.security_token, signed["Authorization"])
-    return Grant("aksk", signed, key.fingerprint, secrets)
+    signature = signed["Authorization"].rpartition("Signature=")[2]
+    secrets = (key.access_key, key.secret_key, key.security_token)
+    return Grant("aksk", signed, key.fingerprint, secrets, signature)

@@ -6,6 +6,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from exporter.errors import (
     RateLimited,
     StartError,
 )
+from exporter.masking import Secrets
 from exporter.octopus.exchange import Request, Response
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.proxies import Proxies
@@ -101,8 +103,10 @@ class Transport:
         timeout_seconds: float,
         max_body_bytes: int = MAX_BODY_BYTES,
         clock: Callable[[], float] = time.time,
+        secrets: Secrets | None = None,
     ) -> None:
         self._session = session
+        self.secrets = secrets or Secrets(clock)
         self._proxies = Proxies()
         self._observer = observer
         self._timeout_seconds = timeout_seconds
@@ -111,10 +115,15 @@ class Transport:
 
     async def ask(self, request: Request, project: str, decode: Callable[[Response, Request], _T]) -> _T:
         """
-        Send a request and decode its answer; a failure is logged here, once.
+        Send a request and decode its answer; that requests fail is logged here.
 
+        Shape: what `decode` is given masks the secrets of this request and of all others (`Request.masked`).
         Raises: ApiError, whatever went wrong.
         """
+        self.secrets.use(*request.secrets)
+        if request.signature:
+            self.secrets.use_once(request.signature)
+        request = replace(request, mask=self.secrets.masked)
         try:
             return decode(await self._send(request, project), request)
         except ApiError as error:
@@ -146,6 +155,8 @@ class Transport:
         ) as answer:
             body = await self._body(answer, request)
             headers = {name.lower(): value for name, value in answer.headers.items()}
+            # A new token: what comes with it may repeat it.
+            self.secrets.use(*filter(None, (headers.get("x-subject-token"),)))
             return Response(answer.status, headers, body, sent_at, self._clock())
 
     async def _body(self, answer: aiohttp.ClientResponse, request: Request) -> bytes:

@@ -45,10 +45,16 @@ class Exporter(StatusSource, Protocol):
 
 
 class _Surface:
-    def __init__(self, exporter: Exporter, scrapes: Scrapes, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        exporter: Exporter,
+        scrapes: Scrapes,
+        masked: Callable[[str], str],
+        clock: Callable[[], float],
+    ) -> None:
         self._exporter = exporter
         self._scrapes = scrapes
-        self._pages = StatusPages(exporter, clock)
+        self._pages = StatusPages(exporter, masked, clock)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -86,16 +92,18 @@ def create_app(
     exporter: Exporter,
     publisher: Publisher,
     *,
+    masked: Callable[[str], str] = str,
     clock: Callable[[], float] = time.time,
     on_served: OnServed | None = None,
 ) -> web.Application:
     """
     Build the application; nothing runs yet.
 
-    Units: `clock` gives Unix seconds. Shape: `on_served` is told of scrapes, see exporter.web.metrics.
+    Shape: `masked` takes the secrets out of the texts that servers sent; `on_served` is told of scrapes, see
+    exporter.web.metrics. Units: `clock` gives Unix seconds.
     """
     app = web.Application(middlewares=[_short_errors])
-    app.add_routes(_Surface(exporter, Scrapes(publisher, on_served), clock).routes())
+    app.add_routes(_Surface(exporter, Scrapes(publisher, on_served), masked, clock).routes())
     app.on_response_prepare.append(_harden)
     return app
 

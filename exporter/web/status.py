@@ -8,8 +8,8 @@ docs/status-api.md describes: they only grow.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from exporter.model import (
@@ -143,9 +143,17 @@ def status(
     now_ms: int,
     missing: list[str],
     progress: Mapping[TargetKey, Progress],
+    masked: Callable[[str], str] = str,
 ) -> Status:
-    """Lay all targets out, in the order they come."""
-    targets = [target_status(shown, progress.get(shown.target.key), about, now_ms) for shown in snapshots]
+    """
+    Lay all targets out, in the order they come.
+
+    Shape: `masked` takes the secrets out of a text: what came in masked may have been recorded by a process
+    that knew other secrets.
+    """
+    targets = [
+        target_status(shown, progress.get(shown.target.key), about, now_ms, masked) for shown in snapshots
+    ]
     return Status(
         version=version,
         started_ms=about.started_ms,
@@ -156,13 +164,17 @@ def status(
         targets=targets,
         credentials=about.credentials,
         ledger=about.ledger,
-        reload=about.reload,
+        reload=replace(about.reload, problems=tuple(map(masked, about.reload.problems))),
         config=about.config,
     )
 
 
 def target_status(
-    snapshot: TargetSnapshot, progress: Progress | None, about: About, now_ms: int
+    snapshot: TargetSnapshot,
+    progress: Progress | None,
+    about: About,
+    now_ms: int,
+    masked: Callable[[str], str] = str,
 ) -> TargetStatus:
     """Lay one target out."""
     target, poll, totals = snapshot.target, snapshot.poll, snapshot.totals
@@ -186,7 +198,7 @@ def target_status(
         skipped=poll.skipped,
         failures={str(reason): count for reason, count in poll.failures.items()},
         full_syncs=poll.full_syncs,
-        error=poll.error,
+        error=_masked_fault(poll.error, masked),
         progress=progress,
         baseline_ms=totals.baseline_ms if totals else None,
         last_audit_ms=totals.last_audit_ms if totals else None,
@@ -199,7 +211,7 @@ def target_status(
         oldest_created_ms=_by_type(totals.oldest_created_ms) if totals else {},
         oldest_started_ms=_by_type(totals.oldest_started_ms) if totals else {},
         job_failures=_by_code(totals) if totals else {},
-        recent_failures=totals.recent_failures if totals else (),
+        recent_failures=_masked_failures(totals.recent_failures, masked) if totals else (),
     )
 
 
@@ -218,6 +230,21 @@ def state_of(
     if poll.last_success_ms is not None and now_ms - poll.last_success_ms > limit_seconds * 1000:
         return "late"
     return "drifting" if totals is not None and any(totals.drift.values()) else "ok"
+
+
+def _masked_fault(fault: Fault | None, masked: Callable[[str], str]) -> Fault | None:
+    if fault is None:
+        return None
+    return replace(
+        fault,
+        message=masked(fault.message),
+        code=masked(fault.code),
+        request_id=masked(fault.request_id),
+    )
+
+
+def _masked_failures(failures: Iterable[Failure], masked: Callable[[str], str]) -> tuple[Failure, ...]:
+    return tuple(replace(failure, msg_error=masked(failure.msg_error)) for failure in failures)
 
 
 def _in_flight(totals: Totals) -> int:

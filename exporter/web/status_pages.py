@@ -40,10 +40,17 @@ class StatusSource(Protocol):
 
 
 class StatusPages:
-    """`/` and `/api/v1/status`. Units: `clock` gives Unix seconds."""
+    """
+    `/` and `/api/v1/status`.
 
-    def __init__(self, source: StatusSource, clock: Callable[[], float]) -> None:
+    Shape: `masked` takes the secrets out of a text. Units: `clock` gives Unix seconds.
+    """
+
+    def __init__(
+        self, source: StatusSource, masked: Callable[[str], str], clock: Callable[[], float]
+    ) -> None:
         self._source = source
+        self._masked = masked
         self._clock = clock
         self._page = Page()
         self._rendering = asyncio.Lock()
@@ -79,7 +86,13 @@ class StatusPages:
         about, snapshots = await source.about(), tuple(source.snapshots())
         missing, progress = source.ready(), source.progress()
         return lambda: status(
-            snapshots, about, version=__version__, now_ms=now_ms, missing=missing, progress=progress
+            snapshots,
+            about,
+            version=__version__,
+            now_ms=now_ms,
+            missing=missing,
+            progress=progress,
+            masked=self._masked,
         )
 
 

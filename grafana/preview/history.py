@@ -26,7 +26,7 @@ from typing import TextIO
 import aiohttp
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
-from exporter import __version__, log
+from exporter import __version__
 from exporter.access import Access
 from exporter.config import Config
 from exporter.exposition import families as f
@@ -34,6 +34,8 @@ from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.ledger.protocol import Ledger
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.log import Log
+from exporter.masking import Secrets
 from exporter.octopus.transport import open_session
 from exporter.runtime import poll_rules
 from exporter.simulator import SimulatorSettings, serve
@@ -99,7 +101,7 @@ class Past:
         ProcessCollector(registry=self._process)
         self._shift = 0.0
         self._publisher = Publisher(self._instruments)
-        access = Access(config, session, self._instruments)
+        access = Access(config, session, self._instruments, Secrets(time.time))
         self._pollers = [
             Poller(
                 target,
@@ -229,9 +231,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="the storage of a Prometheus to be")
     parser.add_argument("--hours", type=int, default=13, help="how many hours up to now")
     arguments = parser.parse_args()
-    log.configure("error", "logfmt")
     end = time.time() // STEP_SECONDS * STEP_SECONDS
-    with tempfile.TemporaryDirectory() as folder:
+    with Log(Secrets()) as log, tempfile.TemporaryDirectory() as folder:
+        log.configure("error", "logfmt")
         make_blocks(asyncio.run(record(end, arguments.hours, Path(folder))), arguments.output)
     sys.stdout.write(f"it ends at {end:.0f}: python -m grafana.preview --at {end:.0f} ...\n")
 
