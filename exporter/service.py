@@ -61,7 +61,7 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
     """
     secrets = Secrets(time.time)
     instruments = Instruments(CollectorRegistry(auto_describe=True), __version__)
-    with Log(secrets) as log:
+    with Log(secrets, on_dropped=instruments.log_line_dropped) as log:
         log.configure(config.log.level, config.log.format)
         ledger = await open_ledger(config.ledger.url)
         try:

@@ -237,16 +237,25 @@ def _process() -> tuple[Panel, ...]:
             ),
             unit="s",
             steps=LOOP_LAG,
-            width=6,
+            width=8,
         ),
         Lines(
             key="memory",
             queries=(Query(scraped("process_resident_memory_bytes"), BY_INSTANCE),),
             unit="bytes",
-            width=6,
+            width=8,
         ),
-        Lines(key="cpu", queries=(Query(cpu, BY_INSTANCE),), unit="percentunit", width=6),
-        Lines(key="files", queries=(Query(scraped("process_open_fds"), BY_INSTANCE),), unit="short", width=6),
+        Lines(key="cpu", queries=(Query(cpu, BY_INSTANCE),), unit="percentunit", width=8),
+        Lines(
+            key="files", queries=(Query(scraped("process_open_fds"), BY_INSTANCE),), unit="short", width=12
+        ),
+        Lines(
+            key="log_lines",
+            queries=(Query(_per_step(f.LOG_LINES_DROPPED, ("instance",)), BY_INSTANCE),),
+            unit="short",
+            style="bars",
+            width=12,
+        ),
         Table(
             key="instances",
             by=("instance", "version", "python_version"),

@@ -115,6 +115,13 @@ class ClockSkew(_Section):
     for_: Duration = Field(alias="for")
 
 
+class Dropped(_Section):
+    """Anything at all that was dropped, over a window."""
+
+    window: Duration
+    for_: Duration = Field(alias="for")
+
+
 class Exporter(_Section):
     down: Duration
     target_down: Duration
@@ -124,6 +131,7 @@ class Exporter(_Section):
     throttled: ShareOver
     polls_late: ShareOver
     clock_skew: ClockSkew
+    log_lines_dropped: Dropped
 
 
 class Settings(_Section):

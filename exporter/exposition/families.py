@@ -365,6 +365,14 @@ EVENT_LOOP_LAG = Family(
         ),
     ),
 )
+LOG_LINES_DROPPED = Family(
+    "octopus_exporter_log_lines_dropped_total",
+    "counter",
+    (),
+    "Log lines that were not written, as their reader did not keep up or is gone.",
+    "Counted when a line is dropped; the log says how many they were once it goes on.",
+    (Query("Log lines lost in the last hour", "increase(octopus_exporter_log_lines_dropped_total[1h]) > 0"),),
+)
 BUILD_INFO = Family(
     "octopus_exporter_build_info",
     "gauge",
@@ -424,6 +432,7 @@ INSTRUMENT_FAMILIES = (
     API_CLOCK_SKEW,
     CREDENTIALS_EXPIRY,
     EVENT_LOOP_LAG,
+    LOG_LINES_DROPPED,
     BUILD_INFO,
     CONFIG_RELOAD_OK,
     CONFIG_RELOAD_TIME,

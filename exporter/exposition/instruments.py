@@ -55,6 +55,7 @@ class Instruments:
             buckets=_LAG_BUCKETS,
             registry=registry,
         )
+        self._log_lines_dropped = self._make(Counter, f.LOG_LINES_DROPPED)
         self._make(Gauge, f.BUILD_INFO).labels(version, platform.python_version()).set(1)
         self._reload_ok = self._make(Gauge, f.CONFIG_RELOAD_OK)
         self._reload_time = self._make(Gauge, f.CONFIG_RELOAD_TIME)
@@ -78,6 +79,10 @@ class Instruments:
     def loop_lag(self, seconds: float) -> None:
         """A timer of the event loop ran this much late."""
         self._loop_lag.observe(seconds)
+
+    def log_line_dropped(self) -> None:
+        """A log line was not written. Any thread may say so."""
+        self._log_lines_dropped.inc()
 
     def expiries(self) -> dict[str, float]:
         """Give when each credentials' token or key ends (Unix seconds), where that is known."""

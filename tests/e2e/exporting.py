@@ -63,15 +63,16 @@ class Exporter:
             file.unlink()
 
     @contextmanager
-    def running(self) -> Iterator[Program]:
+    def running(self, errors_to: int | None = None) -> Iterator[Program]:
         """Run it. It need not be ready yet, nor even listen."""
-        with started((*EXPORTER, "run", "--config", self.write()), self.folder, name="exporter") as program:
+        command = (*EXPORTER, "run", "--config", self.write())
+        with started(command, self.folder, name="exporter", errors_to=errors_to) as program:
             yield program
 
     @contextmanager
-    def ready(self) -> Iterator[Program]:
+    def ready(self, errors_to: int | None = None) -> Iterator[Program]:
         """Run it, and wait until every target has been published."""
-        with self.running() as program:
+        with self.running(errors_to) as program:
             self.wait_until_ready(program)
             yield program
 

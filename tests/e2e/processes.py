@@ -72,8 +72,13 @@ def started(
     name: str = "program",
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    errors_to: int | None = None,
 ) -> Iterator[Program]:
-    """Run a program in a folder; its output goes to files there, and it does not outlive the block."""
+    """
+    Run a program in a folder; its output goes to files there, and it does not outlive the block.
+
+    Shape: standard error goes to the descriptor `errors_to` instead, where one is given.
+    """
     out, err = folder / f"{name}.out", folder / f"{name}.err"
     with out.open("ab") as stdout, err.open("ab") as stderr:
         process = subprocess.Popen(
@@ -82,7 +87,7 @@ def started(
             env=plain_environment() | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
-            stderr=stderr,
+            stderr=stderr if errors_to is None else errors_to,
             pass_fds=pass_fds,
         )
     program = Program(process, out, err)
