@@ -25,6 +25,7 @@ from exporter.ledger.protocol import CountingRules, Ledger
 from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.model import PollStatus, Progress, Target, TargetKey, TargetSnapshot
+from exporter.states import Allowance, StateLog
 from exporter.sync.planner import Schedule
 from exporter.sync.poller import Poller, Rhythm, Watcher
 from exporter.sync.reading import PollRules
@@ -33,6 +34,9 @@ from exporter.web.status import About, CredentialsStatus, ReloadStatus
 # A poll that is under way at the end has this long to be recorded; it is lost otherwise, and nothing with it.
 _GRACE_SECONDS = 3.0
 _LAG_INTERVAL_SECONDS = 0.1
+# Anyone who may POST /-/reload could fill the log otherwise.
+_RELOAD_LINES_AT_ONCE = 20
+_RELOAD_LINES_PER_HOUR = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,14 @@ class Runtime:
         self._group = asyncio.TaskGroup()
         self._started = asyncio.Event()
         self._reload_wanted = asyncio.Event()
+        self._unrestored: dict[TargetKey, StateLog] = {}
+        self._not_reloaded = StateLog(
+            structlog.get_logger(),
+            "configuration not reloaded",
+            "configuration can be reloaded again",
+            is_error=True,
+        )
+        self._reload_lines = Allowance(_RELOAD_LINES_AT_ONCE, _RELOAD_LINES_PER_HOUR)
 
     @property
     def lifecycle_enabled(self) -> bool:
@@ -167,13 +179,16 @@ class Runtime:
                 self._instruments.reload_result(ok=False, timestamp_seconds=time.time())
                 self._reload = ReloadStatus(False, _now_ms(), tuple(exc.problems))
                 self._publisher.refresh()
-                structlog.get_logger().error("configuration not reloaded", error=str(exc))
+                self._not_reloaded.holds(str(exc), time.time(), error=str(exc))
                 raise
             await self._apply(config)
             self._instruments.reload_result(ok=True, timestamp_seconds=time.time())
             self._reload = ReloadStatus(True, _now_ms())
             self._publisher.refresh()
-            structlog.get_logger().info("configuration reloaded", targets=len(self._running))
+            self._not_reloaded.is_over(time.time())
+            log = structlog.get_logger()
+            say = log.info if self._reload_lines.take(time.time()) else log.debug
+            say("configuration reloaded", targets=len(self._running))
 
     def want_reload(self) -> None:
         """Reload soon; how it went is logged and shown by the metrics."""
@@ -225,8 +240,20 @@ class Runtime:
         except LedgerError as exc:
             if not self._started.is_set():
                 raise
-            structlog.get_logger().error("target not restored", project=target.project, error=str(exc))
+            state = StateLog(
+                structlog.get_logger(), "target not restored", "target restored again", is_error=True
+            )
+            state = self._unrestored.setdefault(target.key, state)
+            state.holds(
+                exc.reason,
+                time.time(),
+                project=target.project,
+                workspace=target.workspace,
+                error=str(exc),
+            )
         else:
+            if target.key in self._unrestored:
+                self._unrestored[target.key].is_over(time.time(), project=target.project)
             self._remember_labels(target.key)
         stop = asyncio.Event()
         task = self._group.create_task(poller.run(stop), name=f"poll {target.project}/{target.workspace}")

@@ -20,6 +20,7 @@ CORE = (
     "exporter.masking.search",
     "exporter.masking.secrets",
     "exporter.masking.views",
+    "exporter.states",
     "exporter.octopus.exchange",
     "exporter.octopus.iam",
     "exporter.octopus.observer",
@@ -76,7 +77,7 @@ PURE = {
 
 # From the ground up: a module may import its own layer and those before it, never one after it.
 LAYERS = (
-    ("exporter", "exporter.errors", "exporter.model", "exporter.masking"),
+    ("exporter", "exporter.errors", "exporter.model", "exporter.masking", "exporter.states"),
     ("exporter.config", "exporter.octopus", "exporter.exposition", "exporter.simulator", "exporter.log"),
     ("exporter.ledger", "exporter.sync"),
     ("exporter.web", "exporter.access"),

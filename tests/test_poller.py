@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from exporter.errors import ApiTimeout, ApiUnavailable, CredentialsRefused
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import TargetSnapshot
+from exporter.states import LINES_AT_ONCE, LINES_PER_HOUR
 from exporter.sync.poller import Poller, Rhythm, next_due
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 
@@ -151,3 +153,30 @@ async def test_polls_repeat_until_stopped(stage: Stage) -> None:
 )
 def test_a_poll_that_overruns_skips_and_never_piles_up(now: float, expected: float) -> None:
     assert next_due(100.0, now, 10.0) == expected
+
+
+async def test_a_target_that_is_down_for_a_day_is_logged_at_both_ends_and_every_hour(stage: Stage) -> None:
+    poller = stage.poller()
+    stage.api.error = ApiUnavailable("down")
+    with capture_logs() as lines:
+        for _ in range(289):
+            await poller.poll()
+            stage.now += 300
+        stage.api.error = None
+        await poller.poll()
+    told = [line for line in lines if line["log_level"] != "debug"]
+    assert [line.get("state", "begins") for line in told] == ["begins", *["lasts"] * 24, "ends"]
+    assert {line["event"] for line in told} == {"poll failed", "polling works again"}
+    assert (told[-1]["times"], told[-1]["since"]) == (289, "1970-01-01T00:16:40Z")
+
+
+async def test_a_target_that_fails_in_turns_does_not_fill_the_log(stage: Stage) -> None:
+    poller = stage.poller()
+    errors = (ApiUnavailable("down"), CredentialsRefused("wrong password"), None)
+    with capture_logs() as lines:
+        for number in range(2_880):
+            stage.api.error = errors[number % 3]
+            await poller.poll()
+            stage.now += 30
+    told = [line for line in lines if line["log_level"] != "debug"]
+    assert len(told) <= LINES_AT_ONCE + 24 * LINES_PER_HOUR

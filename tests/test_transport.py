@@ -25,6 +25,7 @@ from exporter.errors import (
     ApiTimeout,
     ApiUnavailable,
     ContractError,
+    PermissionRefused,
     StartError,
 )
 from exporter.octopus.exchange import Request, Response
@@ -369,3 +370,34 @@ async def test_a_new_token_is_a_secret_from_its_answer_on() -> None:
         with pytest.raises(ContractError) as raised:
             await world(session).transport.ask(get(server.make_url("/")), "p", decode_token)
     assert raised.value.message.endswith("here is <secret>")
+
+
+async def test_requests_that_fail_for_a_day_are_logged_at_both_ends_and_every_hour() -> None:
+    refused = (403, {"error_code": "APIGW.0302"})
+    async with Api([*[refused] * 289, (200, page())]).server() as server, ClientSession() as session:
+        w = world(session)
+        request = get(server.make_url("/"))
+        with capture_logs() as logs:
+            for _ in range(289):
+                with pytest.raises(PermissionRefused):
+                    await w.transport.ask(request, "p", decode_page)
+                w.clock.now += 300
+            await w.transport.ask(request, "p", decode_page)
+    told = [line for line in logs if line["log_level"] != "debug"]
+    assert [line.get("state", "begins") for line in told] == ["begins", *["lasts"] * 24, "ends"]
+    assert {line["event"] for line in told} == {"request failed", "requests work again"}
+
+
+async def test_workspaces_of_a_project_are_told_apart_when_one_of_them_fails() -> None:
+    answers = [(403, {}), (200, page())] * 20
+    async with Api(list(answers)).server() as server, ClientSession() as session:
+        w = world(session)
+        requests = [
+            replace(get(server.make_url("/")), query=(("workspace_id", workspace),)) for workspace in "ab"
+        ]
+        with capture_logs() as logs:
+            for _ in range(20):
+                with pytest.raises(PermissionRefused):
+                    await w.transport.ask(requests[0], "p", decode_page)
+                await w.transport.ask(requests[1], "p", decode_page)
+    assert len([line for line in logs if line["log_level"] != "debug"]) == 1

@@ -29,6 +29,7 @@ from exporter.octopus.exchange import Request, Response
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.proxies import Proxies
 from exporter.octopus.refusal import shown
+from exporter.states import StateLog
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 # IAM tokens come in a header and are several KB long; aiohttp's own bound is 8190 bytes.
@@ -112,6 +113,7 @@ class Transport:
         self._timeout_seconds = timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._clock = clock
+        self._failing: dict[tuple[str, ...], StateLog] = {}
 
     async def ask(self, request: Request, project: str, decode: Callable[[Response, Request], _T]) -> _T:
         """
@@ -125,10 +127,37 @@ class Transport:
             self.secrets.use_once(request.signature)
         request = replace(request, mask=self.secrets.masked)
         try:
-            return decode(await self._send(request, project), request)
+            answer = decode(await self._send(request, project), request)
         except ApiError as error:
-            _log_failure(error, project)
+            self._log_failure(error, request, project)
             raise
+        if self._failing:
+            self._log_success(request, project)
+        return answer
+
+    def _log_failure(self, error: ApiError, request: Request, project: str) -> None:
+        details = {
+            "project": project,
+            "reason": error.reason,
+            "error": error.message,
+            "status": error.status,
+            "code": error.code,
+            "url": error.url,
+            "request_id": error.request_id,
+        }
+        # What is retried is news only when the retries are used up, and then the poll says so.
+        if isinstance(error, RateLimited | ApiUnavailable):
+            _log.debug("request failed", **details)
+            return
+        state = self._failing.setdefault(
+            _question(request, project), StateLog(_log, "request failed", "requests work again")
+        )
+        state.holds((error.reason, error.status, error.code), self._clock(), **details)
+
+    def _log_success(self, request: Request, project: str) -> None:
+        state = self._failing.get(_question(request, project))
+        if state is not None:
+            state.is_over(self._clock(), project=project, url=request.url)
 
     async def _send(self, request: Request, project: str) -> Response:
         started, sent_at, code = time.perf_counter(), self._clock(), "error"
@@ -189,16 +218,7 @@ def _reason(exc: Exception, host: str) -> str:
     return text.format(exc=exc, host=host)
 
 
-def _log_failure(error: ApiError, project: str) -> None:
-    # What is retried is news only when the retries are used up, and then the poll says so.
-    log = _log.debug if isinstance(error, RateLimited | ApiUnavailable) else _log.warning
-    log(
-        "request failed",
-        project=project,
-        reason=error.reason,
-        error=error.message,
-        status=error.status,
-        code=error.code,
-        url=error.url,
-        request_id=error.request_id,
-    )
+def _question(request: Request, project: str) -> tuple[str, ...]:
+    """Tell what a request is about: there are no more of these than targets and places to log in."""
+    workspaces = [value for name, value in request.query if name == "workspace_id"]
+    return (project, request.url, *workspaces)

@@ -72,6 +72,8 @@ class Poll:
         self._deleted: tuple[int, ...] = ()
         self._goes_on = False
         self._broke_ms = 0
+        # Why the last proof could not be made.
+        self.not_proved: PollError | None = None
 
     @property
     def filters(self) -> Filters:
@@ -185,6 +187,7 @@ class Poll:
 
     async def _prove_if_possible(self) -> None:
         """Prove the poll. It is complete and recorded, so it stands where the API will not help with that."""
+        self.not_proved = None
         try:
             try:
                 await self._prove()
@@ -192,13 +195,7 @@ class Poll:
                 self._give_up(failed.name)
                 await self._read_again()
         except PollError as exc:
-            structlog.get_logger().warning(
-                "poll not proved",
-                project=self.target.project,
-                workspace=self.target.workspace,
-                reason=exc.reason,
-                error=str(exc),
-            )
+            self.not_proved = exc
 
     async def _prove(self) -> None:
         """

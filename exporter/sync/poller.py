@@ -21,6 +21,7 @@ import structlog
 from exporter.errors import ApiError, ContractError, PollError
 from exporter.ledger.protocol import Ledger
 from exporter.model import Fault, PollStatus, Progress, Target, TargetSnapshot, Totals
+from exporter.states import StateLog
 from exporter.sync.poll import Poll
 from exporter.sync.reading import PageSource, PollRules
 from exporter.sync.traits import Findings
@@ -91,7 +92,11 @@ class Poller:
         self._expiry: asyncio.TimerHandle | None = None
         self._findings = Findings()
         self._unfinished: Poll | None = None
-        self._log = structlog.get_logger().bind(project=target.project, workspace=target.workspace)
+        self._log = log = structlog.get_logger().bind(project=target.project, workspace=target.workspace)
+        self._failing = StateLog(log, "poll failed", "polling works again")
+        self._late = StateLog(log, "poll took longer than its interval", "polls keep to their interval again")
+        self._not_proved = StateLog(log, "poll not proved", "polls are proved again")
+        self._audit_failing = StateLog(log, "audit failed", "audits work again")
 
     async def restore(self) -> None:
         """Publish what the ledger has of the target, if anything. Raises: LedgerError."""
@@ -119,8 +124,10 @@ class Poller:
         skipped = round((following - due) / interval) - 1
         if skipped > 0:
             self.status = replace(self.status, skipped=self.status.skipped + skipped)
-            self._log.warning("poll took longer than its interval", polls_skipped=skipped)
+            self._late.holds("late", self._clock(), polls_skipped=skipped)
             self._publish()
+        else:
+            self._late.is_over(self._clock())
         return following
 
     async def poll(self) -> bool:
@@ -135,7 +142,7 @@ class Poller:
             if isinstance(exc, ApiError) and not isinstance(exc, ContractError):
                 self._unfinished = poll
         else:
-            self._succeeded(totals, poll.full_sync)
+            self._succeeded(totals, poll)
         finally:
             self._findings = poll.findings
             self._has_read()
@@ -184,19 +191,27 @@ class Poller:
         try:
             audited = await poll.audit()
         except PollError as exc:
-            self._log.warning("audit failed", error=str(exc))
+            self._audit_failing.holds(exc.reason, self._clock(), error=str(exc))
             return
         if audited is not None:
+            self._audit_failing.is_over(self._clock())
             self._totals = audited
             self.status = replace(self.status, requests=poll.counter.sent)
             self._publish()
 
-    def _succeeded(self, totals: Totals, full_sync: str | None) -> None:
-        if full_sync is not None:
-            full_syncs = {**self.status.full_syncs, full_sync: self.status.full_syncs[full_sync] + 1}
+    def _succeeded(self, totals: Totals, poll: Poll) -> None:
+        if poll.full_sync is not None:
+            full_syncs = {
+                **self.status.full_syncs,
+                poll.full_sync: self.status.full_syncs[poll.full_sync] + 1,
+            }
             self.status = replace(self.status, full_syncs=full_syncs)
-        if self.status.error is not None:
-            self._log.info("polling works again")
+        self._failing.is_over(self._clock())
+        exc = poll.not_proved
+        if exc is None:
+            self._not_proved.is_over(self._clock())
+        else:
+            self._not_proved.holds(exc.reason, self._clock(), reason=exc.reason, error=str(exc))
         self._tell_of_set_apart(totals)
         self._totals = totals
         self.status = replace(self.status, up=True, last_success_ms=totals.committed_ms, error=None)
@@ -219,10 +234,8 @@ class Poller:
     def _failed(self, exc: PollError) -> None:
         before = self.status.error
         since_ms = self._now_ms() if before is None else before.since_ms
-        if before is None or before.reason != exc.reason:
-            self._log.warning("poll failed", reason=exc.reason, error=str(exc))
-        else:
-            self._log.debug("poll failed again", reason=exc.reason, error=str(exc))
+        status = exc.status if isinstance(exc, ApiError) else 0
+        self._failing.holds((exc.reason, status), self._clock(), reason=exc.reason, error=str(exc))
         failures = {**self.status.failures, exc.reason: self.status.failures[exc.reason] + 1}
         self.status = replace(self.status, up=False, failures=failures, error=_fault(exc, since_ms))
 
