@@ -96,6 +96,12 @@ class Poller:
         self._failing = StateLog(log, "poll failed", "polling works again")
         self._late = StateLog(log, "poll took longer than its interval", "polls keep to their interval again")
         self._not_proved = StateLog(log, "poll not proved", "polls are proved again")
+        self._set_apart = StateLog(log, "rows cannot be read and are set apart", "all rows can be read again")
+        self._unlisted = StateLog(
+            log,
+            "the API's total counts jobs that it does not list",
+            "the API's total is that of its rows again",
+        )
         self._audit_failing = StateLog(log, "audit failed", "audits work again")
 
     async def restore(self) -> None:
@@ -212,24 +218,27 @@ class Poller:
             self._not_proved.is_over(self._clock())
         else:
             self._not_proved.holds(exc.reason, self._clock(), reason=exc.reason, error=str(exc))
-        self._tell_of_set_apart(totals)
+        self._tell_of_rows(totals, poll)
         self._totals = totals
         self.status = replace(self.status, up=True, last_success_ms=totals.committed_ms, error=None)
 
-    def _tell_of_set_apart(self, totals: Totals) -> None:
-        """Tell when rows that cannot be read come, change or go."""
-        before = () if self._totals is None else self._totals.set_apart
-        if totals.set_apart == before:
-            return
-        if not totals.set_apart:
-            self._log.info("all rows can be read again")
-            return
-        self._log.warning(
-            "rows cannot be read and are set apart",
-            rows=totals.rows_unreadable,
-            job_ids=[str(row.job_id or "none") for row in totals.set_apart],
-            problem=totals.set_apart[0].problem,
-        )
+    def _tell_of_rows(self, totals: Totals, poll: Poll) -> None:
+        """Tell of rows that cannot be read, and of a total that counts more jobs than the API lists."""
+        now = self._clock()
+        if totals.set_apart:
+            self._set_apart.holds(
+                tuple(row.key for row in totals.set_apart),
+                now,
+                rows=totals.rows_unreadable,
+                job_ids=["none" if row.job_id is None else str(row.job_id) for row in totals.set_apart],
+                problem=totals.set_apart[0].problem,
+            )
+        else:
+            self._set_apart.is_over(now)
+        if poll.unlisted_jobs:
+            self._unlisted.holds(poll.unlisted_jobs, now, jobs=poll.unlisted_jobs)
+        else:
+            self._unlisted.is_over(now)
 
     def _failed(self, exc: PollError) -> None:
         before = self.status.error
