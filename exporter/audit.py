@@ -14,7 +14,7 @@ from exporter.errors import ApiError, StartError
 from exporter.ledger.protocol import Ledger
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
-from exporter.model import Target
+from exporter.model import STATUSES, Target
 from exporter.octopus.client import OctopusClient, RequestCounter
 from exporter.octopus.observer import Silence
 from exporter.octopus.transport import open_session
@@ -69,9 +69,9 @@ async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: 
         return [Line(target, "")]
     summary = await ledger.summary(target)
     if not summary.filters.can_tell_changes:
-        return [Line(target, status, None, totals.in_status(status)) for status in audited_statuses(())]
+        return [Line(target, status, None, totals.in_status(status)) for status in STATUSES]
     lines: list[Line] = []
-    for status in audited_statuses(summary.invented):
+    for status in audited_statuses(totals, summary.horizon_ms, config.metrics.max_statuses):
         listings = status_listings(target, summary.filters, status, summary.horizon_ms)
         try:
             pages = [

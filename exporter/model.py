@@ -28,6 +28,9 @@ FAILED_STATUSES = ("SUBMIT_FAILED", "RUN_FAILED", "UPLOAD_FAILED")
 TERMINAL_STATUSES = ("FINISHED", "STOPPED", *FAILED_STATUSES)
 STATUSES = (*IN_FLIGHT_STATUSES, *TERMINAL_STATUSES)
 
+# The label of undocumented job types and statuses that have none of their own.
+OTHER = "other"
+
 FULL_SYNC_REASONS = ("first", "gap", "scheduled", "drift", "filters")
 
 _IN_FLIGHT = frozenset(IN_FLIGHT_STATUSES)
@@ -190,8 +193,10 @@ class Totals:
     `created`, `submitting` by job_type; the oldest by (job_type, in-flight status), absent where there is
     none; `drift` by status; `filters` tells of each whether the server honours it as documented. Everything
     known is zero-filled here. The values are what is to be shown: a series that was never shown before stands
-    at 0 here, whatever it counted. `baseline_ms` is None where all history counts; `committed_ms` is our
-    clock at the commit. `rows_unreadable` are set apart, `set_apart` has some of them.
+    at 0 here, whatever it counted. Of what the API invented there is what has come so far.
+    `undocumented_ended` are the listed jobs that have ended in a status nobody documents. `baseline_ms` is
+    None where all history counts; `committed_ms` is our clock at the commit. `rows_unreadable` are set apart,
+    `set_apart` has some of them.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -210,6 +215,7 @@ class Totals:
     committed_ms: int = 0
     rows_unreadable: int = 0
     set_apart: tuple[SetApart, ...] = ()
+    undocumented_ended: int = 0
 
     def in_status(self, status: str) -> int:
         """Add up the jobs listed in one status, over all types."""

@@ -324,6 +324,8 @@ def poll_rules(config: Config) -> PollRules:
             submitting_bounds=config.metrics.submitting_buckets,
             running_bounds=config.metrics.running_buckets,
             max_msg_codes=config.metrics.max_msg_codes,
+            max_job_types=config.metrics.max_job_types,
+            max_statuses=config.metrics.max_statuses,
             count_history=config.metrics.count_history,
         ),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from exporter.errors import AnswerTooLarge, ContractError, PollError
 from exporter.ledger.protocol import CountingRules
 from exporter.model import Job, Target
@@ -69,6 +71,8 @@ class FakeApi:
     separated, only the "first" value, or it "refuses" more than one. Jobs in `odd` are rows that cannot be
     read, those in `nameless` without an id; more rows than `most_asked` are refused, and an answer of more
     than `most_sent` is too large; `total_of` gives the total from the true one and the rows of the page.
+    `skew_ms` is what the time it tells is ahead of the time by which its rows are stamped. `terminal` is
+    `poll.terminal_statuses`, which the wire applies.
     """
 
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -82,6 +86,8 @@ class FakeApi:
     most_asked: int = 1_000
     most_sent: int = 1_000
     total_of: Callable[[int, int], int] = lambda total, _rows: total
+    skew_ms: int = 0
+    terminal: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
     arrays: str = "array"
     before_page: Callable[[ListQuery], None] | None = None
@@ -107,11 +113,15 @@ class FakeApi:
             raise AnswerTooLarge("the answer is longer than it may be", status=200)
         odd = self.odd | self.nameless
         return Page(
-            jobs=tuple(job for job in page if job.id not in odd),
+            jobs=tuple(self._as_configured(job) for job in page if job.id not in odd),
             total=self.total_of(len(rows), len(page)) if self.gives_total else None,
-            server_time_ms=self.now_ms // 1000 * 1000 if self.gives_time else None,
+            server_time_ms=(self.now_ms + self.skew_ms) // 1000 * 1000 if self.gives_time else None,
             set_apart=tuple(self._odd(at, job) for at, job in enumerate(page) if job.id in odd),
         )
+
+    def _as_configured(self, job: Job) -> Job:
+        named = job.status in self.terminal
+        return job if named == job.named_terminal else structs.replace(job, named_terminal=named)
 
     def _odd(self, index: int, job: Job) -> SetApartRow:
         job_id = None if job.id in self.nameless else job.id

@@ -120,6 +120,9 @@ class TestGoodFiles:
     def test_undocumented_statuses_may_be_named_as_terminal(self, good: Config) -> None:
         assert good.poll.terminal_statuses == ("ARCHIVED", "Timed out")
 
+    def test_undocumented_values_have_fifty_labels_unless_told_otherwise(self, good: Config) -> None:
+        assert (good.metrics.max_job_types, good.metrics.max_statuses) == (0, 50)
+
     def test_files_are_looked_for_beside_the_configuration(self, good: Config) -> None:
         key = good.credentials["key"]
         assert isinstance(key, AkSkCredentials)

@@ -18,7 +18,7 @@ from exporter.model import STATUSES, Job, Totals
 from exporter.octopus.wire import ListQuery
 from exporter.sync.poll import Poll
 from exporter.sync.transitions import Baseline, are_history, is_history
-from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.fake_api import COUNTING, FakeApi, a_job, a_target, poll_rules
 
 TYPE = "FRAME_EXTRACT"
 TARGET = a_target()
@@ -155,7 +155,8 @@ async def test_of_two_copies_the_one_updated_later_is_kept(scene: Scene) -> None
     new = msgspec.structs.replace(old, status="STOPPED", ended_ms=4_000, updated_ms=4_000)
     await scene.ledger.begin(TARGET)
     for jobs in ([new], [old], [old, new, old]):
-        await scene.ledger.stage(TARGET, jobs, [Wanted.YES] * len(jobs), Origin(Listed.WINDOW, 1, BEGAN_MS))
+        origin = Origin(Listed.WINDOW, 1, BEGAN_MS)
+        await scene.ledger.stage(TARGET, jobs, [Wanted.YES] * len(jobs), origin, COUNTING)
     await scene.ledger.staged(TARGET, 1, 1, with_history=True)
     db = sqlite3.connect(scene.file)
     assert db.execute("SELECT id, status, ended_ms FROM jobs").fetchall() == [(1, "STOPPED", 4_000)]
@@ -169,7 +170,7 @@ async def test_rows_are_counted_once_wherever_they_stand(scene: Scene) -> None:
     await scene.ledger.begin(TARGET)
     counts = []
     for jobs, origin in (([*ended, *running], first), ([*ended, *running], second), (ended[:4], third)):
-        await scene.ledger.stage(TARGET, jobs, [Wanted.YES] * len(jobs), origin)
+        await scene.ledger.stage(TARGET, jobs, [Wanted.YES] * len(jobs), origin, COUNTING)
         counts.append(await scene.ledger.staged(TARGET, 1, origin.pass_no, with_history=True))
     assert counts == [Staged(12, 12, 0), Staged(12, 12, 12), Staged(4, 12, 4)]
 
@@ -178,12 +179,13 @@ async def test_what_is_older_than_the_lookback_or_not_wanted_is_not_history_to_k
     jobs = [a_job(job_id, "FINISHED", ended_ms=3_000) for job_id in (1, 2, 3)]
     await scene.ledger.begin(TARGET)
     wanted = [Wanted.YES, Wanted.NO, Wanted.YES]
-    await scene.ledger.stage(TARGET, jobs, wanted, Origin(Listed.WINDOW, 1, BEGAN_MS, 1_002))
+    origin = Origin(Listed.WINDOW, 1, BEGAN_MS, 1_002)
+    await scene.ledger.stage(TARGET, jobs, wanted, origin, COUNTING)
     assert await scene.ledger.staged(TARGET, 1, 1, with_history=True) == Staged(3, 3, 0)
     assert scene.rows() == 1
 
 
-@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("status", [*STATUSES, "ARCHIVED"])
 @pytest.mark.parametrize("ended_ms", [None, BEGAN_MS - 1, BEGAN_MS])
 @pytest.mark.parametrize("updated_ms", [BEGAN_MS - 1, BEGAN_MS])
 def test_many_at_once_are_judged_as_each_by_itself(

@@ -66,6 +66,7 @@ PURE = {
         "itertools",
         "json",
         "math",
+        "operator",
         "re",
         "string",
         "typing",

@@ -312,7 +312,9 @@ async def test_history_that_comes_back_into_scope_is_not_counted_again(scene: Sc
 async def test_more_rows_than_were_asked_for_are_kept_too(scene: Scene) -> None:
     jobs = [a_job(job_id) for job_id in range(1, 5_001)]
     await scene.ledger.begin(scene.target)
-    await scene.ledger.stage(scene.target, jobs, [True] * len(jobs), Origin(Listed.WINDOW, 1))
+    await scene.ledger.stage(
+        scene.target, jobs, [True] * len(jobs), Origin(Listed.WINDOW, 1), scene.rules.counting
+    )
     assert (await scene.ledger.staged(scene.target, 1, 1)).in_pass == 5_000
 
 
@@ -327,7 +329,7 @@ async def test_a_poll_walks_an_index_and_not_all_that_is_stored(tmp_path: Path, 
     await (await SqliteLedger.open(tmp_path / "plan.db")).close()
     db = sqlite3.connect(tmp_path / "plan.db")
     db.execute(STAGING)
-    given = {"target": 1, "horizon": 0, "most": 1}
+    given = {"target": 1, "horizon": 0, "most": 1, "undocumented": 0}
     plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", given))
     db.close()
     assert "USING COVERING INDEX jobs_" in plan or "USING INDEX jobs_" in plan
@@ -394,6 +396,44 @@ async def test_a_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> No
     scene.run_job(1)
     totals = await scene.poll()
     assert (totals.completed[FAILED].value, totals.created[TYPE].value) == (6, 1)
+    await scene.ledger.close()
+
+
+async def test_what_an_older_ledger_lists_no_more_and_what_it_invented_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    old = sqlite3.connect(path)
+    old.executescript(";".join(statement for version in MIGRATIONS[:2] for statement in version))
+    old.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2")
+    old.execute(
+        """
+        INSERT INTO targets (project, project_id, workspace, commits, committed_ms, baselines, shown_types)
+        VALUES ('perception', 'p1', '0', 3, 900000, '{"*": 500000}', '{}')
+        """
+    )
+    times = (900_000, 900_000, 900_000, None, 900_000)
+    for job_id, status, in_flight, listed in (
+        (1, "RUNNING", 0, 0),
+        (2, "FINISHED", 0, 0),
+        (3, "PONDERING", 0, 0),
+        (4, "PONDERING", 1, 1),
+    ):
+        row = (1, job_id, "INVENTED", status, *times, listed, in_flight)
+        old.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * 11)})", row)
+    old.execute("INSERT INTO listing VALUES (1, 'INVENTED', 'PONDERING', 1)")
+    old.commit()
+    old.close()
+    scene = Scene(await SqliteLedger.open(path))
+    scene.rules = poll_rules(max_job_types=0, max_statuses=0)
+    for job_id in range(1, 5):
+        fields = {"created_ms": 900_000, "started_ms": 900_000, "job_type": "INVENTED"}
+        status = "STOPPED" if job_id in (1, 3) else "FINISHED"
+        end_ms = None if job_id == 2 else 1_000_000
+        scene.api.put(a_job(job_id, status, updated_ms=1_000_000, ended_ms=end_ms, **fields))
+    await scene.poll()
+    totals = await scene.poll()
+    assert totals.completed["INVENTED", "STOPPED"].value == 2  # 1 and 3 were in flight when they went
+    assert totals.completed["INVENTED", "FINISHED"].value == 1  # 4; 2 had ended before
+    assert totals.jobs["INVENTED", "PONDERING"] == 0
     await scene.ledger.close()
 
 

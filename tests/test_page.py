@@ -238,12 +238,19 @@ def test_jobs_of_all_targets_are_added_up() -> None:
     assert f">{2 * sum(JOBS.values()):,}</td></tr></tfoot>" in table
 
 
-def test_an_unknown_status_has_a_column_among_those_in_flight() -> None:
-    totals = replace(FULL, jobs={**JOBS, ("FRAME_EXTRACT", "PONDERING"): 5})
-    html = render(status_of(replace(OK, totals=totals)))
+def test_an_unknown_status_has_a_column_among_those_in_flight_if_one_of_its_jobs_is() -> None:
+    jobs = {**JOBS, ("FRAME_EXTRACT", "PONDERING"): 5, ("FRAME_EXTRACT", "ARCHIVED"): 3}
+    oldest = {**FULL.oldest_created_ms, ("FRAME_EXTRACT", "PONDERING"): 1}
+    html = render(
+        status_of(
+            replace(OK, totals=replace(FULL, jobs=jobs, oldest_created_ms=oldest, undocumented_ended=3))
+        )
+    )
     columns = re.findall(r'<th scope="col"[^>]*><bdi class="word">(\w+)</bdi>', html)
     assert columns[3:6] == ["UPLOADING", "PONDERING", "FINISHED"]
+    assert columns[10] == "ARCHIVED"
     assert '<th scope="colgroup" colspan="5">' in html
+    assert '<th scope="colgroup" colspan="6" class="edge">' in html
 
 
 def test_ages_of_jobs_go_by_the_servers_clock() -> None:

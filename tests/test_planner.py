@@ -171,7 +171,7 @@ def test_an_array_is_sent_as_the_server_takes_it(style: str, expected: list[tupl
 
 def test_no_request_has_more_values_than_the_api_takes() -> None:
     target = a_target(job_types=tuple(f"T{number}" for number in range(45)))
-    listings = in_flight_listings(target, Filters(), ())
+    listings = in_flight_listings(target, Filters())
     assert [len(listing.job_types) for listing in listings] == [20, 20, 5]
 
 

@@ -70,6 +70,21 @@ RUN = {"started_ms": 1_100, "ended_ms": 1_500}
         pytest.param(job("STOPPED", updated_ms=999), LATER, (False, False, False), id="no end: its update"),
         pytest.param(job("FINISHED", started_ms=7, ended_ms=9), HISTORY, (True, True, True), id="history"),
         pytest.param(job("SOMETHING_NEW"), LATER, (True, False, False), id="an unknown status ends no run"),
+        pytest.param(
+            job("SOMETHING_NEW", ended_ms=1_500), LATER, (True, False, True), id="unless it shows an end"
+        ),
+        pytest.param(
+            job("SOMETHING_NEW", named_terminal=True), LATER, (True, False, True), id="or is named an end"
+        ),
+        pytest.param(
+            job("SOMETHING_NEW", ended_ms=999), LATER, (False, False, False), id="which may be history too"
+        ),
+        pytest.param(job("QUEUING", started_ms=0), LATER, (True, False, False), id="a start at 0 is none"),
+        pytest.param(job("RUN_FAILED", ended_ms=0), LATER, (True, False, True), id="an end at 0 is none"),
+        pytest.param(job("RUN_FAILED", ended_ms=-1), FIRST, (False, False, True), id="so is one before 1970"),
+        pytest.param(
+            job("NEW", ended_ms=0), LATER, (True, False, False), id="and ends no run in an unknown status"
+        ),
     ],
 )
 def test_first_sight(seen: Job, baseline: Baseline, expected: tuple[bool, bool, bool]) -> None:
@@ -114,6 +129,51 @@ def test_other_times_are_another_run(times: dict[str, int], expected: tuple[bool
     assert counted(before, job("RUN_FAILED", updated_ms=9_000, **times)) == expected
 
 
+@pytest.mark.parametrize("ends", [{"ended_ms": 1_500}, {"named_terminal": True}])
+def test_a_run_ends_in_a_status_that_nobody_documents(ends: dict[str, int]) -> None:
+    before = known(job("RUNNING", started_ms=1_100))
+    after = job("ARCHIVED", started_ms=1_100, updated_ms=3_000, **ends)
+    assert counted(before, after) == (False, False, True)
+    assert counted(known(job("RUNNING"), after), after) == (False, False, False)
+
+
+def test_an_end_time_that_comes_later_ends_a_run_of_unknown_status() -> None:
+    before = known(job("RUNNING", started_ms=1_100), job("ARCHIVED", started_ms=1_100, updated_ms=3_000))
+    assert before.in_flight
+    assert counted(before, job("ARCHIVED", updated_ms=4_000, **RUN)) == (False, False, True)
+
+
+@pytest.mark.parametrize(("updated_ms", "expected"), [(1_000, True), (999, False)])
+def test_a_status_named_as_an_end_later_ends_the_runs_in_it_but_for_those_before_the_baseline(
+    updated_ms: int, expected: bool
+) -> None:
+    seen = job("ARCHIVED", updated_ms=updated_ms)
+    before = known(seen)
+    assert before.in_flight
+    named = job("ARCHIVED", updated_ms=updated_ms, named_terminal=True)
+    assert counted(before, named) == (False, False, expected)
+    after = known(seen, named)
+    assert not after.in_flight
+    assert counted(after, named) == (False, False, False)
+
+
+def test_a_status_that_is_no_end_any_more_leaves_counted_runs_alone_until_something_happens() -> None:
+    named = job("ARCHIVED", started_ms=1_100, named_terminal=True)
+    unnamed = job("ARCHIVED", started_ms=1_100, updated_ms=9_000)
+    after = known(named, unnamed)
+    assert not after.in_flight
+    assert counted(after, job("FINISHED", updated_ms=9_500, **RUN)) == (False, False, False)
+    again = job("RUNNING", started_ms=9_100, updated_ms=9_500)
+    assert counted(after, again) == (False, True, False)
+    assert known(named, unnamed, again).in_flight
+
+
+def test_a_start_at_0_counts_once_when_it_comes() -> None:
+    before = known(job("QUEUING", started_ms=0))
+    assert (before.started_ms, before.counted_start_ms) == (None, None)
+    assert counted(before, job("RUNNING", started_ms=2_000, updated_ms=2_000)) == (False, True, False)
+
+
 def test_a_reopened_job_ends_again() -> None:
     before = known(job("UPLOAD_FAILED", **RUN), job("UPLOADING", started_ms=1_100, updated_ms=3_000))
     after = job("FINISHED", started_ms=1_100, ended_ms=1_500, updated_ms=4_000)
@@ -142,9 +202,13 @@ def test_a_row_stamped_by_a_clock_put_right_since_is_no_newer_copy(latest_ms: in
     [
         ({"submitting_ms": 7, "running_ms": 8, **RUN}, 7, 8),
         (RUN, 600, 400),
-        ({"submitting_ms": -5, "running_ms": -5, **RUN}, 0, 0),
-        ({"started_ms": 100, "ended_ms": 50}, 0, 0),
+        ({"submitting_ms": -5, "running_ms": -5, **RUN}, 600, 400),
+        ({"started_ms": 100, "ended_ms": 50}, 0, None),
         ({"started_ms": 1_100}, 600, None),
+        ({"started_ms": 1_100, "ended_ms": 50}, 600, None),
+        ({"started_ms": 1_100, "ended_ms": 50, "running_ms": 8}, 600, 8),
+        ({"started_ms": 1_100, "ended_ms": 1_100}, 600, 0),
+        ({"submitting_ms": 2**62, "running_ms": 2**62, **RUN}, 600, 400),
     ],
 )
 def test_durations(fields: dict[str, int], submitting_ms: int, running_ms: int | None) -> None:
@@ -157,3 +221,37 @@ def test_a_job_that_never_started_has_no_durations() -> None:
     change = transition(None, job("SUBMIT_FAILED", ended_ms=1_500), LATER)
     assert change is not None
     assert (change.ended, change.submitting_ms, change.running_ms) == (True, None, None)
+
+
+def submitting_ms(before: KnownJob, seen: Job) -> int | None:
+    change = transition(before, seen, LATER)
+    assert change is not None
+    return change.submitting_ms
+
+
+QUEUED = job("QUEUING", updated_ms=2_000)
+AGAIN = {"started_ms": 2_000, "updated_ms": 2_000, "submitting_ms": 1_500}
+
+
+@pytest.mark.parametrize(
+    ("sights", "figure", "expected"),
+    [
+        pytest.param([job("RUN_FAILED", **RUN)], 1_500, 500, id="since the end before"),
+        pytest.param([job("RUN_FAILED", **RUN)], 300, 300, id="the figure of this run alone"),
+        pytest.param([job("RUN_FAILED", **RUN)], None, 500, id="no figure"),
+        pytest.param(
+            [job("RUN_FAILED", **RUN), QUEUED], 1_500, 500, id="seen queuing meanwhile, without an end"
+        ),
+        pytest.param([job("SUBMIT_FAILED", ended_ms=1_500)], 1_500, 500, id="ended without a start"),
+        pytest.param(
+            [job("RUNNING", started_ms=1_100), QUEUED], 1_500, 900, id="no end known: since its start"
+        ),
+        pytest.param([job("RUN_FAILED", started_ms=1_100, ended_ms=9_000)], 1_500, 900, id="an end to come"),
+        pytest.param([QUEUED], 1_500, 1_500, id="a first start"),
+    ],
+)
+def test_a_job_that_starts_again_waited_since_its_last_run_at_most(
+    sights: list[Job], figure: int | None, expected: int
+) -> None:
+    seen = job("RUNNING", **(AGAIN | {"submitting_ms": figure}))
+    assert submitting_ms(known(*sights), seen) == expected

@@ -164,6 +164,10 @@ class Metrics(Section):
     """how long the gauges of a failing target are kept"""
     max_msg_codes: Annotated[int, Whole(0)] = 50
     """how many error codes of a target have series of their own; the rest becomes other"""
+    max_job_types: Annotated[int, Whole(0)] = 50
+    """how many undocumented job types of a target have series of their own; the rest becomes other"""
+    max_statuses: Annotated[int, Whole(0)] = 50
+    """how many undocumented statuses of a target have series of their own; the rest becomes other"""
     created_series: Annotated[bool, Flag()] = False
     """whether OpenMetrics has _created series"""
     count_history: Annotated[bool, Flag()] = False

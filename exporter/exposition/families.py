@@ -52,8 +52,8 @@ class Family:
 LABELS = {
     "project": "name of the project in the configuration",
     "workspace": 'workspace id; "0" where none is configured',
-    "job_type": "job type, in the API's words",
-    "status": "job status, in the API's words",
+    "job_type": 'job type, in the API\'s words; "other" beyond `metrics.max_job_types` undocumented ones',
+    "status": 'job status, in the API\'s words; "other" beyond `metrics.max_statuses` undocumented ones',
     "msg_code": 'error code of a failed run; "" where none came, "other" beyond `metrics.max_msg_codes`',
     "reason": "one of a fixed list, all of it exported from the start",
     "project_id": "id of the project",

@@ -11,10 +11,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain, compress
 from operator import attrgetter, itemgetter
 
+from exporter.ledger.labels import Labels
 from exporter.ledger.protocol import Origin, Staged, Wanted
 from exporter.ledger.staging import batches, count, placeholders
 from exporter.model import Job
@@ -34,21 +34,19 @@ _columns = attrgetter(
 _CLEARED_AT_ONCE = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The history of a target: jobs by type and status, and the latest update of any."""
-
-    jobs: Counter[tuple[str, str]]
-    updated_ms: int
-
-
-NONE = Kept(Counter(), 0)
-
-
 def keep(
-    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin
+    db: sqlite3.Connection,
+    target: int,
+    labels: Labels | None,
+    jobs: Sequence[Job],
+    wanted: Sequence[Wanted],
+    origin: Origin,
 ) -> tuple[list[Job], list[Wanted]]:
-    """Write what is history of a page, and give what is not, which is to be staged."""
+    """
+    Write what is history of a page, and give what is not, which is to be staged.
+
+    Shape: no `labels` where each job type and status of the page is its own label, which is nearly always so.
+    """
     horizon_ms, before_ms = origin.horizon_ms, origin.history_before_ms or 0
     kept = [
         history and want is Wanted.YES and job.created_ms >= horizon_ms
@@ -56,12 +54,19 @@ def keep(
     ]
     row = f"({target}, {', '.join('?' * 8)}, 1, 0)"
     # In the order of the key, which spares SQLite a search for most rows.
-    for some in batches(sorted(map(_columns, compress(jobs, kept)), key=itemgetter(0))):
+    ended = map(_columns, compress(jobs, kept))
+    if labels is not None:
+        ended = map(_labelled, ended, map(labels.of, compress(jobs, kept)))
+    for some in batches(sorted(ended, key=itemgetter(0))):
         db.execute(_KEEP.format(rows=placeholders(row, len(some))), list(chain.from_iterable(some)))
     if all(kept):
         return [], []
     rest = [not history for history in kept]
     return list(compress(jobs, rest)), list(compress(wanted, rest))
+
+
+def _labelled(row: tuple[object, ...], labels: tuple[str, str]) -> tuple[object, ...]:
+    return (row[0], *labels, *row[3:])
 
 
 def clear_some(db: sqlite3.Connection, target: int) -> bool:
@@ -105,11 +110,7 @@ def count_with_history(
     return Staged(staged.in_pass, staged.in_all + kept - in_all, repeated)
 
 
-def read(db: sqlite3.Connection, target: int) -> Kept:
-    """Give what is kept of a target without a commit."""
-    rows = db.execute(
-        "SELECT job_type, status, count(*), max(updated_ms) FROM jobs WHERE target = ? GROUP BY 1, 2",
-        (target,),
-    ).fetchall()
-    jobs = Counter({(kind, status): number for kind, status, number, _ in rows})
-    return Kept(jobs, max((updated_ms for *_, updated_ms in rows), default=0))
+def read(db: sqlite3.Connection, target: int) -> Counter[tuple[str, str]]:
+    """Count what is kept of a target without a commit, by job type and status."""
+    rows = db.execute("SELECT job_type, status, count(*) FROM jobs WHERE target = ? GROUP BY 1, 2", (target,))
+    return Counter({(kind, status): number for kind, status, number in rows})

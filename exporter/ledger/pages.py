@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from exporter.ledger.protocol import Origin, Wanted
+from exporter.ledger.protocol import CountingRules, Origin, Wanted
 from exporter.model import Job
 
 
 class Pages:
     """Rows in the order they were read, those of one origin together; `rows` is how many."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: CountingRules) -> None:
+        self.rules = rules
         self.rows = 0
         self._runs: list[tuple[Origin, list[Job], list[Wanted]]] = []
 

@@ -24,13 +24,15 @@ class CountingRules:
     """
     How runs become series.
 
-    Units: bounds in seconds, ascending, without +Inf. Shape: at most `max_msg_codes` error codes per target
-    get a series of their own, the rest is counted as "other".
+    Units: bounds in seconds, ascending, without +Inf. Shape: at most so many error codes, undocumented job
+    types and undocumented statuses per target get series of their own, the rest is counted as "other".
     """
 
     submitting_bounds: tuple[float, ...]
     running_bounds: tuple[float, ...]
     max_msg_codes: int = 50
+    max_job_types: int = 50
+    max_statuses: int = 50
     count_history: bool = False
 
 
@@ -88,9 +90,10 @@ class Summary:
     What the ledger knows of a target before a poll.
 
     Shape: `scope` holds the job types that have a baseline, or "*", or nothing before the first poll;
-    `listed` is how many jobs are; `invented` the statuses in flight that nobody documents.
+    `listed` is how many jobs are; `invented` the undocumented statuses to list what is in flight by;
+    `newest_ms` is when the newest of its jobs was created, 0 where there is none.
     Units: `watermark_ms` (when the last poll began), `covered_from_ms` (since when all that was created was
-    listed) and `horizon_ms` (before which finished jobs were pruned, None for none) by the server's clock,
+    listed) and `horizon_ms` (before which finished jobs were pruned, None for none) by the clock of the rows,
     `full_sync_ms` by ours.
     """
 
@@ -104,6 +107,7 @@ class Summary:
     filters: Filters
     audit: Audit | None
     server: ServerTraits = field(default_factory=ServerTraits)
+    newest_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +119,16 @@ class Observation:
     was in flight; `full_sync` if that was for a reason, and not only because it is little; `followed_up` if
     the same poll has recorded before, and nothing was published since; `set_apart` are the rows that this
     poll could not read; `deleted` are finished jobs that it found not to be listed any more.
-    Units: `began_ms` and `server_now_ms` by the server's clock, `now_ms` by ours; `horizon_ms`
-    is the start of the lookback by the server's clock, None for no limit.
+    Units: `began_ms` and `clock_ms` (now) by the clock of the rows, which these are ahead of by `lead_ms`
+    (serverclock.Clocks), `now_ms` by ours; `horizon_ms` is the start of the lookback by the clock of the
+    rows, None for no limit; jobs in flight in an undocumented status that were created before
+    `undocumented_from_ms` were not asked for.
     """
 
     target: Target
     began_ms: int
-    server_now_ms: int
+    clock_ms: int
+    lead_ms: int
     now_ms: int
     horizon_ms: int | None
     full: bool
@@ -131,6 +138,7 @@ class Observation:
     server: ServerTraits = field(default_factory=ServerTraits)
     set_apart: tuple[SetApart, ...] = ()
     deleted: tuple[int, ...] = ()
+    undocumented_from_ms: int = 0
 
 
 class Wanted(enum.IntEnum):
@@ -159,8 +167,8 @@ class Origin:
     """
     Where a page came from, and what of it is history, which a first sync is made of.
 
-    Units: by the server's clock. Shape: jobs that had ended before `history_before_ms` and were created from
-    `horizon_ms` on are history (transitions.is_history); None where rows are to be compared first.
+    Units: by the clock of the rows. Shape: jobs that had ended before `history_before_ms` and were created
+    from `horizon_ms` on are history (transitions.is_history); None where rows are to be compared first.
     """
 
     question: Listed
@@ -182,7 +190,12 @@ class Ledger(Protocol):
         """Forget what is staged of a target, and the history of a first sync that did not come to its end."""
 
     async def stage(
-        self, target: Target, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin
+        self,
+        target: Target,
+        jobs: Sequence[Job],
+        wanted: Sequence[Wanted],
+        origin: Origin,
+        rules: CountingRules,
     ) -> None:
         """Stage the rows of a page; of two copies of a row the one updated later stays, else the newer."""
 
@@ -214,8 +227,11 @@ class Ledger(Protocol):
         A row counts in the status that it shows; its job, where it is known, in the one that the ledger has.
         """
 
-    async def vanished(self, target: Target) -> tuple[Known, ...]:
-        """Name the jobs in flight that should have been listed and were not."""
+    async def vanished(self, target: Target, undocumented_from_ms: int) -> tuple[Known, ...]:
+        """
+        Name the jobs in flight that should have been listed and were not: of those in an undocumented status
+        the ones created since.
+        """
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
         """Name finished jobs that a full sync should have listed and did not; `most` of them at most."""

@@ -26,40 +26,54 @@ from exporter.ledger.series import (
 )
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
 from exporter.ledger.tally import Tally
-from exporter.ledger.totals import TargetRow, read_target, read_totals, target_id, types_to_show
-from exporter.model import TERMINAL_STATUSES, Job, Target, Totals, is_terminal
+from exporter.ledger.totals import (
+    TargetRow,
+    newest_creation,
+    read_target,
+    read_totals,
+    target_id,
+    types_to_show,
+)
+from exporter.model import Job, Target, Totals
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
 from exporter.sync.transitions import KnownJob, Transition, transition
 
+# Where a job stands in the listing: its job type, its status, and whether it is in flight.
+_Place = tuple[str, str, bool]
+
 _CHUNK = 2000
-# A server that stamps rows this much later than its own clock does not stamp them by that clock.
+# A row stamped this much later than the clock of the rows was stamped by another, which is wrong.
 _CLOCK_TOLERANCE_MS = 60_000
 
 # A terminal job that is new to us and outside the lookback is none of our business; one that we know is,
 # because its run may have ended since.
-_CHANGED = f"""
+_CHANGED = """
     SELECT staged.id, staged.job_type, staged.status, staged.created_ms, staged.updated_ms,
         staged.started_ms, staged.ended_ms, staged.submitting_ms, staged.running_ms,
-        staged.msg_code, staged.msg_error,
+        staged.msg_code, staged.msg_error, NULL, staged.in_flight = 0, staged.failed,
         known.id, known.job_type, known.status, known.created_ms, known.updated_ms,
-        known.started_ms, known.ended_ms, known.counted_start_ms, known.listed
+        known.started_ms, known.ended_ms, known.counted_start_ms, known.listed = 1,
+        known.in_flight = 1 OR known.listed = -1
     FROM staged LEFT JOIN jobs AS known ON known.target = staged.target AND known.id = staged.id
     WHERE staged.target = :target AND staged.wanted = 1
         AND iif(known.id IS NULL,
-            staged.created_ms >= :horizon OR staged.status NOT IN {TERMINAL_STATUSES},
-            known.listed = 0 OR known.status <> staged.status OR known.job_type <> staged.job_type
+            staged.created_ms >= :horizon OR staged.in_flight = 1,
+            known.listed <> 1 OR known.status <> staged.status OR known.job_type <> staged.job_type
+                OR known.in_flight <> staged.in_flight
                 OR known.updated_ms <> staged.updated_ms OR known.started_ms IS NOT staged.started_ms
-                OR known.ended_ms IS NOT staged.ended_ms)
+                OR iif(staged.in_flight = 1 AND staged.ended_ms IS NULL, 0,
+                    known.ended_ms IS NOT staged.ended_ms))
     ORDER BY staged.id
-"""  # noqa: S608 - constants only
+"""
 # What transitions.is_history says of a job that is new; `baseline` and `forgotten` are 0 where all counts.
 _HISTORY = f"""
     staged.target = :target AND staged.wanted = 1
     AND (staged.job_type = :scope
         OR (:scope = '{ALL_TYPES}' AND staged.job_type NOT IN (SELECT value FROM json_each(:named))))
-    AND staged.status IN {TERMINAL_STATUSES} AND staged.created_ms >= :horizon
-    AND (ifnull(staged.ended_ms, staged.updated_ms) < :baseline OR staged.created_ms < :forgotten)
+    AND staged.in_flight = 0 AND staged.created_ms >= :horizon
+    AND (iif(staged.ended_ms > 0, staged.ended_ms, staged.updated_ms) < :baseline
+        OR staged.created_ms < :forgotten)
     AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.target = staged.target AND jobs.id = staged.id)
 """  # noqa: S608 - constants only
 _COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
@@ -67,12 +81,6 @@ _KEEP_HISTORY = f"""
     INSERT INTO jobs
     SELECT target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms, started_ms, 1, 0
     FROM staged WHERE {_HISTORY}
-"""  # noqa: S608 - constants only
-_NEWEST = f"""
-    SELECT max(
-        (SELECT ifnull(max(created_ms), 0) FROM {IN_FLIGHT_JOBS} WHERE target = :target AND in_flight = 1),
-        (SELECT ifnull(max(created_ms), 0) FROM {FINISHED_JOBS} WHERE target = :target AND in_flight = 0)
-    )
 """  # noqa: S608 - constants only
 _KEEP = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MOVE = """
@@ -86,11 +94,11 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     target = target_id(db, observation.target)
     db.execute("BEGIN IMMEDIATE")
     row = read_target(db, target)
-    kept = history.read(db, target) if row.commits == 0 else history.NONE
-    baselines = _baselines(db, row, observation, rules, kept.updated_ms)
+    kept = history.read(db, target) if row.commits == 0 else Counter[tuple[str, str]]()
+    baselines = _baselines(row, observation, rules)
     _leave_scope(db, target, observation.target)
     empty_changed_histograms(db, target, rules, observation.now_ms)
-    _move_listing(db, target, kept.jobs)
+    _move_listing(db, target, _all_ended(kept))
     tally = _fold(db, target, observation, rules, baselines)
     set_apart.keep(db, target, observation)
     if row.commits and not set_apart.has_nameless(db, target):
@@ -107,32 +115,21 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     return read_totals(db, read_target(db, target), observation.target, rules)
 
 
-def _baselines(
-    db: sqlite3.Connection,
-    row: TargetRow,
-    observation: Observation,
-    rules: CountingRules,
-    history_updated_ms: int,
-) -> Baselines:
-    began_ms: int | None = observation.began_ms
-    (staged,) = db.execute("SELECT max(updated_ms) FROM staged WHERE target = ?", (row.id,)).fetchone()
-    newest = max(staged or 0, history_updated_ms)
-    if newest > observation.server_now_ms + _CLOCK_TOLERANCE_MS:
-        began_ms = newest + 1
-    now_ms = max(observation.server_now_ms, observation.now_ms)
+def _baselines(row: TargetRow, observation: Observation, rules: CountingRules) -> Baselines:
+    begin_ms = observation.began_ms + observation.lead_ms
     baselines = rescope(
-        _without_future(row, now_ms),
+        _without_future(row, observation.clock_ms),
         observation.target.job_types,
-        None if rules.count_history and row.commits == 0 else began_ms,
+        None if rules.count_history and row.commits == 0 else begin_ms,
         row.forgotten_before_ms,
     )
-    return replace(baselines, latest_ms=now_ms + _CLOCK_TOLERANCE_MS)
+    return replace(baselines, latest_ms=observation.clock_ms + observation.lead_ms + _CLOCK_TOLERANCE_MS)
 
 
 def _without_future(row: TargetRow, now_ms: int) -> dict[str, int | None]:
     """
-    Correct a beginning that is yet to come: a wrong clock gave it, or a single row's absurd time. Left as it
-    is, it makes history of all that comes until then.
+    Correct a beginning that is yet to come: a wrong clock gave it, or the absurd times of some rows. Left as
+    it is, it makes history of all that comes until then.
     """
     return {
         kind: at_ms if at_ms is None or at_ms <= now_ms else min(at_ms, row.watermark_ms)
@@ -160,10 +157,10 @@ def _fold(
     _keep_history(db, target, observation.horizon_ms, baselines)
     tally = Tally(rules, known_codes(db, target))
     moves = _Moves(db, target)
-    for job, known in _changed(db, target, observation.horizon_ms):
+    for job, failed, known in _changed(db, target, observation.horizon_ms):
         change = transition(known, job, baselines.of(job.job_type))
         if change is not None:
-            tally.add(job, change)
+            tally.add(job, change, failed=failed)
             moves.add(job.id, known, change)
     moves.flush()
     return tally
@@ -171,11 +168,12 @@ def _fold(
 
 def _changed(
     db: sqlite3.Connection, target: int, horizon_ms: int | None
-) -> Iterator[tuple[Job, KnownJob | None]]:
+) -> Iterator[tuple[Job, bool, KnownJob | None]]:
     cursor = db.execute(_CHANGED, {"target": target, "horizon": horizon_ms or 0})
     while rows := cursor.fetchmany(_CHUNK):
         for row in rows:
-            yield Job(*row[:11]), None if row[11] is None else KnownJob(*row[12:])
+            # As of a row whose status the configuration names, or does not: it may be labelled "other" here.
+            yield Job(*row[:13]), bool(row[13]), None if row[14] is None else KnownJob(*row[15:])
 
 
 def _keep_history(db: sqlite3.Connection, target: int, horizon_ms: int | None, baselines: Baselines) -> None:
@@ -196,7 +194,7 @@ def _keep_history(db: sqlite3.Connection, target: int, horizon_ms: int | None, b
         arriving = db.execute(_COUNT_HISTORY, given)
         moves = Counter({(kind, status): jobs for kind, status, jobs in arriving})
         db.execute(_KEEP_HISTORY, given)
-        _move_listing(db, target, moves)
+        _move_listing(db, target, _all_ended(moves))
 
 
 class _Moves:
@@ -206,16 +204,15 @@ class _Moves:
         self._db = db
         self._target = target
         self._rows: list[tuple[object, ...]] = []
-        self._listing: Counter[tuple[str, str]] = Counter()
+        self._listing: Counter[_Place] = Counter()
 
     def add(self, job_id: int, known: KnownJob | None, change: Transition) -> None:
         if known is not None and known.listed:
-            self._listing[known.job_type, known.status] -= 1
+            self._listing[known.job_type, known.status, bool(known.in_flight)] -= 1
         now = change.known
-        self._listing[now.job_type, now.status] += 1
+        self._listing[now.job_type, now.status, now.in_flight] += 1
         times = (now.created_ms, now.updated_ms, now.started_ms, now.ended_ms, now.counted_start_ms)
-        in_flight = not is_terminal(now.status)
-        self._rows.append((self._target, job_id, now.job_type, now.status, *times, True, in_flight))
+        self._rows.append((self._target, job_id, now.job_type, now.status, *times, True, now.in_flight))
         if len(self._rows) >= _CHUNK:
             self.flush()
 
@@ -226,9 +223,12 @@ class _Moves:
         self._listing.clear()
 
 
-def _move_listing(db: sqlite3.Connection, target: int, moves: Counter[tuple[str, str]]) -> None:
-    rows = [(target, kind, status, not is_terminal(status), jobs) for (kind, status), jobs in moves.items()]
-    db.executemany(_MOVE, rows)
+def _move_listing(db: sqlite3.Connection, target: int, moves: Counter[_Place]) -> None:
+    db.executemany(_MOVE, [(target, *place, jobs) for place, jobs in moves.items()])
+
+
+def _all_ended(jobs: Counter[tuple[str, str]]) -> Counter[_Place]:
+    return Counter({(kind, status, False): number for (kind, status), number in jobs.items()})
 
 
 def _unlist_deleted(db: sqlite3.Connection, target: int, job_ids: tuple[int, ...]) -> None:
@@ -244,7 +244,11 @@ def _unlist_missing(db: sqlite3.Connection, target: int, observation: Observatio
 
     The rows stay until they leave the lookback: a job that shows up again is compared with what was counted.
     """
-    given = {"target": target, "horizon": observation.horizon_ms or 0}
+    given = {
+        "target": target,
+        "horizon": observation.horizon_ms or 0,
+        "undocumented": observation.undocumented_from_ms,
+    }
     _unlist(db, target, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, given)
     if observation.full:
         _unlist(db, target, FINISHED_JOBS, MISSING_TERMINAL, given)
@@ -254,7 +258,7 @@ def _unlist(
     db: sqlite3.Connection, target: int, table: str, missing: str, given: Mapping[str, object]
 ) -> None:
     _subtract(db, target, table, missing, given)
-    db.execute(f"UPDATE {table} SET listed = 0, in_flight = 0 WHERE {missing}", given)  # noqa: S608
+    db.execute(f"UPDATE {table} SET listed = -in_flight, in_flight = 0 WHERE {missing}", given)  # noqa: S608
 
 
 def _prune(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
@@ -263,7 +267,7 @@ def _prune(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
         return
     given = {"target": target, "horizon": horizon_ms}
     # A clock that is wrong for once must not make us forget jobs that are yet to come.
-    (newest_ms,) = db.execute(_NEWEST, given).fetchone()
+    newest_ms = newest_creation(db, target)
     outside = "known.target = :target AND known.in_flight = 0 AND known.created_ms < :horizon"
     _subtract(db, target, FINISHED_JOBS, f"{outside} AND known.listed = 1", given)
     db.execute(f"DELETE FROM {FINISHED_JOBS} WHERE {outside}", given)  # noqa: S608 - constants only
@@ -280,10 +284,14 @@ def _subtract(
     db: sqlite3.Connection, target: int, table: str, which: str, given: Mapping[str, object]
 ) -> None:
     leaving = db.execute(
-        f"SELECT job_type, status, count(*) FROM {table} WHERE {which} GROUP BY job_type, status",  # noqa: S608
+        f"""
+        SELECT job_type, status, in_flight, count(*) FROM {table} WHERE {which}
+        GROUP BY job_type, status, in_flight
+        """,  # noqa: S608 - constants only
         given,
     )
-    _move_listing(db, target, Counter({(kind, status): -jobs for kind, status, jobs in leaving}))
+    moves = Counter({(kind, status, bool(flies)): -jobs for kind, status, flies, jobs in leaving})
+    _move_listing(db, target, moves)
 
 
 def _step(observation: Observation) -> int:

@@ -107,7 +107,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     # The API's path joins the identity of a target. '' marks a target of an older version: it takes the path
     # that it is next polled with. `endpoint` is the one polled last, `server` is what was found out about it,
     # `labels` are the undocumented job types and statuses that have series of their own. `listing` tells jobs
-    # in flight from ended ones, since an undocumented status may hold both.
+    # in flight from ended ones, since an undocumented status may hold both. So does `listed` of jobs that are
+    # not listed any more: -1 were in flight, 0 had ended.
     (
         """
         CREATE TABLE targets_with_path (
@@ -161,6 +162,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         FROM listing
         """,
         "DROP TABLE listing",
+        """
+        UPDATE jobs SET listed = -1
+        WHERE listed = 0
+            AND status NOT IN ('FINISHED', 'STOPPED', 'SUBMIT_FAILED', 'RUN_FAILED', 'UPLOAD_FAILED')
+        """,
         "ALTER TABLE listing_in_flight RENAME TO listing",
         """
         CREATE TABLE set_apart (
@@ -191,6 +197,8 @@ STAGING = """
         running_ms INTEGER,
         msg_code TEXT NOT NULL,
         msg_error TEXT NOT NULL,
+        in_flight INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
         wanted INTEGER NOT NULL,
         found_by INTEGER NOT NULL,
         last_pass INTEGER NOT NULL,

@@ -11,7 +11,6 @@ import msgspec
 from exporter.ledger.protocol import CountingRules
 from exporter.ledger.tally import (
     FAILURES,
-    OTHER_CODE,
     RECENT_FAILURES,
     RUNNING,
     SUBMITTING,
@@ -20,12 +19,16 @@ from exporter.ledger.tally import (
     add_counters,
     add_histograms,
 )
-from exporter.model import CounterValue, Exemplar, Failure, HistogramValue
+from exporter.model import OTHER, TERMINAL_STATUSES, CounterValue, Exemplar, Failure, HistogramValue
 
 _encode = msgspec.json.Encoder().encode
 _exemplar = msgspec.json.Decoder(Exemplar).decode
 _histogram = msgspec.json.Decoder(HistogramValue).decode
 _failure = msgspec.json.Decoder(Failure).decode
+
+
+# The series of these statuses are shown with their job type; those of others are born when they first count.
+_SHOWN = frozenset(("", *TERMINAL_STATUSES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def known_codes(db: sqlite3.Connection, target: int) -> set[str]:
     """Give the error codes that have a series of their own."""
     rows = db.execute(
         "SELECT DISTINCT msg_code FROM counters WHERE target = ? AND family = ? AND msg_code NOT IN ('', ?)",
-        (target, FAILURES, OTHER_CODE),
+        (target, FAILURES, OTHER),
     )
     return {code for (code,) in rows}
 
@@ -115,7 +118,7 @@ def add_to_series(
 
 
 def _birth(key: SeriesKey, shown_types: Mapping[str, int], commit: Commit) -> Commit:
-    if key.msg_code == "" and key.job_type in shown_types:
+    if key.msg_code == "" and key.status in _SHOWN and key.job_type in shown_types:
         return Commit(0, shown_types[key.job_type])
     return commit
 

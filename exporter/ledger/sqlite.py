@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from exporter.errors import LedgerError, StartError
-from exporter.ledger import history, set_apart, staging
+from exporter.ledger import history, labels, set_apart, staging
 from exporter.ledger.pages import Pages
 from exporter.ledger.protocol import (
     Audit,
@@ -110,9 +110,14 @@ class SqliteLedger:
             pass
 
     async def stage(
-        self, target: Target, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin
+        self,
+        target: Target,
+        jobs: Sequence[Job],
+        wanted: Sequence[Wanted],
+        origin: Origin,
+        rules: CountingRules,
     ) -> None:
-        pages = self._pages.setdefault(target.key, Pages())
+        pages = self._pages.setdefault(target.key, Pages(rules))
         pages.add(jobs, wanted, origin)
         if pages.rows >= _ROWS_WAITING:
             await self._on(target, _nothing)
@@ -138,8 +143,8 @@ class SqliteLedger:
     async def set_apart_by_status(self, target: Target) -> dict[str, int]:
         return await self._on(target, set_apart.by_status)
 
-    async def vanished(self, target: Target) -> tuple[Known, ...]:
-        return await self._on(target, staging.vanished)
+    async def vanished(self, target: Target, undocumented_from_ms: int) -> tuple[Known, ...]:
+        return await self._on(target, lambda db, row: staging.vanished(db, row, undocumented_from_ms))
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
         return await self._on(target, lambda db, row: staging.missing(db, row, horizon_ms, most))
@@ -193,7 +198,7 @@ class SqliteLedger:
                 self._rows[target.key] = target_id(db, target)
             row = self._rows[target.key]
             if pages is not None:
-                _stage(db, row, pages)
+                _stage(db, row, target.job_types, pages)
             return work(db, row)
 
         return await self._run(staged_first)
@@ -225,13 +230,19 @@ def _durably(db: sqlite3.Connection, work: Callable[[], R]) -> R:
         db.execute("PRAGMA synchronous = NORMAL")
 
 
-def _stage(db: sqlite3.Connection, target: int, pages: Pages) -> None:
+def _stage(db: sqlite3.Connection, target: int, job_types: Sequence[str], pages: Pages) -> None:
     db.execute("BEGIN")
+    before = labels.read(db, target)
+    known = labels.Labels(before, job_types, pages.rules)
     for origin, jobs, wanted in pages.by_origin():
+        plain = known.learn(jobs, wanted)
         if origin.history_before_ms is None:
-            staging.stage(db, target, jobs, wanted, origin)
+            staging.stage(db, target, known, jobs, wanted, origin)
         else:
-            staging.stage(db, target, *history.keep(db, target, jobs, wanted, origin), origin)
+            rest = history.keep(db, target, None if plain else known, jobs, wanted, origin)
+            staging.stage(db, target, known, *rest, origin)
+    if known.kept != before:
+        labels.write(db, target, known.kept)
     db.execute("COMMIT")
 
 

@@ -14,8 +14,9 @@ from typing import TypeVar
 
 import msgspec
 
+from exporter.ledger.labels import Labels
 from exporter.ledger.protocol import Known, Listed, Missing, Origin, Staged, Wanted
-from exporter.model import IN_FLIGHT_STATUSES, Job
+from exporter.model import IN_FLIGHT_STATUSES, Job, is_failed
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ _STAGE = """
         running_ms = iif(excluded.updated_ms >= updated_ms, excluded.running_ms, running_ms),
         msg_code = iif(excluded.updated_ms >= updated_ms, excluded.msg_code, msg_code),
         msg_error = iif(excluded.updated_ms >= updated_ms, excluded.msg_error, msg_error),
+        in_flight = iif(excluded.updated_ms >= updated_ms, excluded.in_flight, in_flight),
+        failed = iif(excluded.updated_ms >= updated_ms, excluded.failed, failed),
         wanted = iif(excluded.updated_ms >= updated_ms, excluded.wanted, wanted),
         updated_ms = max(excluded.updated_ms, updated_ms),
         found_by = found_by | excluded.found_by,
@@ -39,7 +42,7 @@ _STAGE = """
         last_pass = excluded.last_pass
 """
 
-_ROW = f"({', '.join('?' * 15)}, 0)"
+_ROW = f"({', '.join('?' * 17)}, 0)"
 
 _MISSING = """
     known.target = :target AND known.listed = 1 AND {which}
@@ -48,7 +51,11 @@ _MISSING = """
         WHERE staged.target = known.target AND staged.id = known.id AND staged.wanted <> 0
       )
 """
-MISSING_IN_FLIGHT = _MISSING.format(which="known.in_flight = 1")
+# Jobs in an undocumented status are asked for at every poll only if they are young; the others stay.
+MISSING_IN_FLIGHT = _MISSING.format(
+    which=f"""known.in_flight = 1
+      AND (known.status IN {IN_FLIGHT_STATUSES} OR known.created_ms >= :undocumented)"""
+)
 MISSING_TERMINAL = _MISSING.format(which="known.in_flight = 0 AND known.created_ms >= :horizon")
 # Named, because without statistics SQLite takes the primary key, and walks all that is stored.
 IN_FLIGHT_JOBS = "jobs AS known INDEXED BY jobs_in_flight"
@@ -65,11 +72,16 @@ def clear(db: sqlite3.Connection, target: int) -> None:
 
 
 def stage(
-    db: sqlite3.Connection, target: int, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin
+    db: sqlite3.Connection,
+    target: int,
+    labels: Labels,
+    jobs: Sequence[Job],
+    wanted: Sequence[Wanted],
+    origin: Origin,
 ) -> None:
     # One statement for the page: each step of SQLite lets go of the interpreter, and a step for every row
     # would have to win it back from the event loop as often.
-    rows = [_row(target, job, want, origin) for job, want in zip(jobs, wanted, strict=True)]
+    rows = [_row(target, labels, job, want, origin) for job, want in zip(jobs, wanted, strict=True)]
     for some in batches(rows):
         db.execute(_STAGE.format(rows=placeholders(_ROW, len(some))), list(chain.from_iterable(some)))
 
@@ -84,12 +96,11 @@ def placeholders(row: str, rows: int) -> str:
     return ", ".join([row] * rows)
 
 
-def _row(target: int, job: Job, wanted: Wanted, origin: Origin) -> tuple[object, ...]:
+def _row(target: int, labels: Labels, job: Job, wanted: Wanted, origin: Origin) -> tuple[object, ...]:
     return (
         target,
         job.id,
-        job.job_type,
-        job.status,
+        *labels.of(job),
         job.created_ms,
         job.updated_ms,
         job.started_ms,
@@ -98,6 +109,8 @@ def _row(target: int, job: Job, wanted: Wanted, origin: Origin) -> tuple[object,
         job.running_ms,
         job.msg_code,
         job.msg_error,
+        not job.has_ended,
+        is_failed(job.status),
         wanted,
         origin.question,
         origin.pass_no,
@@ -118,8 +131,9 @@ def count(
     return Staged(*map(int, row))
 
 
-def vanished(db: sqlite3.Connection, target: int) -> tuple[Known, ...]:
-    return tuple(Known(*row) for row in db.execute(_LISTED_IN_FLIGHT, {"target": target}))
+def vanished(db: sqlite3.Connection, target: int, undocumented_from_ms: int) -> tuple[Known, ...]:
+    given = {"target": target, "undocumented": undocumented_from_ms}
+    return tuple(Known(*row) for row in db.execute(_LISTED_IN_FLIGHT, given))
 
 
 def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: int) -> Missing:
@@ -130,7 +144,12 @@ def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: i
 
 
 def gone(db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms: int) -> int:
-    given = {"target": target, "horizon": start_ms, "statuses": msgspec.json.encode(statuses).decode()}
+    given = {
+        "target": target,
+        "horizon": start_ms,
+        "undocumented": start_ms,
+        "statuses": msgspec.json.encode(statuses).decode(),
+    }
     chosen = "(:statuses = '[]' OR known.status IN (SELECT value FROM json_each(:statuses)))"
     (in_flight,) = db.execute(
         f"""

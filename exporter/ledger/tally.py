@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from exporter.ledger.protocol import CountingRules
-from exporter.model import CounterValue, Exemplar, Failure, HistogramValue, Job, is_failed
+from exporter.model import OTHER, CounterValue, Exemplar, Failure, HistogramValue, Job
 from exporter.sync.transitions import Transition, end_of
 
 SUBMITTING = "submitting"
@@ -14,7 +14,6 @@ RUNNING = "running"
 CREATED = "created"
 COMPLETED = "completed"
 FAILURES = "failures"
-OTHER_CODE = "other"
 RECENT_FAILURES = 50
 
 
@@ -42,8 +41,8 @@ class Tally:
     histograms: dict[SeriesKey, HistogramValue] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
-    def add(self, job: Job, change: Transition) -> None:
-        """Add what one transition says is to be counted."""
+    def add(self, job: Job, change: Transition, *, failed: bool) -> None:
+        """Add what one transition says is to be counted; `failed` if the run failed, should it have ended."""
         if change.created:
             self._count(SeriesKey(CREATED, job.job_type))
         if change.submitting_ms is not None:
@@ -51,15 +50,15 @@ class Tally:
             at_ms = job.updated_ms if job.started_ms is None else job.started_ms
             self._observe(key, self.rules.submitting_bounds, change.submitting_ms, job.id, at_ms)
         if change.ended:
-            self._end(job, change)
+            self._end(job, change, failed)
 
-    def _end(self, job: Job, change: Transition) -> None:
+    def _end(self, job: Job, change: Transition, failed: bool) -> None:
         self._count(SeriesKey(COMPLETED, job.job_type, job.status))
         at_ms = end_of(job)
         if change.running_ms is not None:
             key = SeriesKey(RUNNING, job.job_type, job.status)
             self._observe(key, self.rules.running_bounds, change.running_ms, job.id, at_ms)
-        if is_failed(job.status):
+        if failed:
             key = SeriesKey(FAILURES, job.job_type, job.status, self._code(job.msg_code))
             self._count(key, Exemplar(job.id, 1.0, at_ms))
             if len(self.failures) >= 2 * RECENT_FAILURES:
@@ -72,7 +71,7 @@ class Tally:
         if msg_code == "" or msg_code in self.msg_codes:
             return msg_code
         if len(self.msg_codes) >= self.rules.max_msg_codes:
-            return OTHER_CODE
+            return OTHER
         self.msg_codes.add(msg_code)
         return msg_code
 

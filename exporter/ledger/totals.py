@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import msgspec
 
@@ -12,10 +14,12 @@ from exporter.ledger import set_apart
 from exporter.ledger.baselines import latest
 from exporter.ledger.protocol import Audit, CountingRules, Summary
 from exporter.ledger.series import read_counters, read_failures, read_histograms
+from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS
 from exporter.ledger.tally import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING, SeriesKey
 from exporter.model import (
     FAILED_STATUSES,
     JOB_TYPES,
+    OTHER,
     STATUSES,
     TERMINAL_STATUSES,
     CounterValue,
@@ -25,6 +29,17 @@ from exporter.model import (
 )
 from exporter.sync.filters import FILTERS, Filters
 from exporter.sync.traits import ServerTraits
+
+V = TypeVar("V", CounterValue, HistogramValue)
+
+_NEWEST = f"""
+    SELECT max(
+        (SELECT ifnull(max(created_ms), 0) FROM {IN_FLIGHT_JOBS} WHERE target = :target AND in_flight = 1),
+        (SELECT ifnull(max(created_ms), 0) FROM {FINISHED_JOBS} WHERE target = :target AND in_flight = 0)
+    )
+"""  # noqa: S608 - constants only
+# A listing is worth its requests if it shows a job in flight among so many.
+_WORTH_LISTING = 100
 
 
 class _Oldest(TypedDict):
@@ -117,7 +132,11 @@ def read_summary(db: sqlite3.Connection, target: int) -> Summary:
     """Give what the next poll can build on."""
     row = read_target(db, target)
     listed = db.execute(
-        "SELECT status, sum(jobs) FROM listing WHERE target = ? AND jobs > 0 GROUP BY status", (target,)
+        """
+        SELECT status, sum(jobs), total(jobs * in_flight) FROM listing
+        WHERE target = ? AND jobs > 0 GROUP BY status
+        """,
+        (target,),
     ).fetchall()
     return Summary(
         watermark_ms=row.watermark_ms,
@@ -125,11 +144,32 @@ def read_summary(db: sqlite3.Connection, target: int) -> Summary:
         full_sync_ms=row.full_sync_ms,
         horizon_ms=row.horizon_ms,
         scope=frozenset(row.baselines),
-        listed=sum(jobs for _, jobs in listed),
-        invented=tuple(sorted({status for status, _ in listed} - set(STATUSES))),
+        listed=sum(jobs for _, jobs, _ in listed),
+        invented=_invented(listed),
         filters=row.filters,
         audit=row.audit,
         server=row.server,
+        newest_ms=newest_creation(db, target),
+    )
+
+
+def newest_creation(db: sqlite3.Connection, target: int) -> int:
+    """Give when the newest known job was created, 0 where none is known."""
+    (newest_ms,) = db.execute(_NEWEST, {"target": target}).fetchone()
+    return int(newest_ms)
+
+
+def _invented(listed: Sequence[tuple[str, int, float]]) -> tuple[str, ...]:
+    """
+    Name the undocumented statuses to list what is in flight by. Nothing can be listed by OTHER, and where few
+    of many jobs in a status are in flight, it costs less to ask for those one by one.
+    """
+    return tuple(
+        sorted(
+            status
+            for status, jobs, in_flight in listed
+            if in_flight and status not in (*STATUSES, OTHER) and jobs <= _WORTH_LISTING * in_flight
+        )
     )
 
 
@@ -204,16 +244,13 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
     types, series = types_to_show(db, row.id, target), _Series(row)
     rows_unreadable, some_set_apart = set_apart.read(db, row.id)
     counters = series.counters(read_counters(db, row.id), types)
-    histograms = series.histograms(read_histograms(db, row.id, rules))
+    histograms = series.histograms(read_histograms(db, row.id, rules), types)
     return Totals(
         jobs=_jobs(db, row.id, types),
         **_oldest(db, row.id, types),
         created={kind: counters.get(SeriesKey(CREATED, kind), series.zero(kind)) for kind in types},
-        completed={
-            (kind, status): counters.get(SeriesKey(COMPLETED, kind, status), series.zero(kind))
-            for kind in types
-            for status in TERMINAL_STATUSES
-        },
+        completed={(kind, status): series.zero(kind) for kind in types for status in TERMINAL_STATUSES}
+        | _by_status(counters, COMPLETED),
         failures={
             (key.job_type, key.status, key.msg_code): value
             for key, value in counters.items()
@@ -224,12 +261,11 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
             for kind in types
         },
         running={
-            (kind, status): histograms.get(
-                SeriesKey(RUNNING, kind, status), series.empty(kind, rules.running_bounds)
-            )
+            (kind, status): series.empty(kind, rules.running_bounds)
             for kind in types
             for status in TERMINAL_STATUSES
-        },
+        }
+        | _by_status(histograms, RUNNING),
         drift=dict.fromkeys(STATUSES, 0) | ({} if row.audit is None else row.audit.drift),
         last_audit_ms=None if row.audit is None else row.audit.at_ms,
         filters={name: row.filters.works(name) for name in FILTERS},
@@ -238,7 +274,12 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
         committed_ms=row.committed_ms,
         rows_unreadable=rows_unreadable,
         set_apart=some_set_apart,
+        undocumented_ended=_undocumented_ended(db, row.id, types),
     )
+
+
+def _by_status(series: Mapping[SeriesKey, V], family: str) -> dict[tuple[str, str], V]:
+    return {(key.job_type, key.status): value for key, value in series.items() if key.family == family}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +299,11 @@ class _Series:
         }
 
     def histograms(
-        self, known: dict[SeriesKey, tuple[int, HistogramValue]]
+        self, known: dict[SeriesKey, tuple[int, HistogramValue]], types: tuple[str, ...]
     ) -> dict[SeriesKey, HistogramValue]:
-        return {key: self._histogram(born, value) for key, (born, value) in known.items()}
+        return {
+            key: self._histogram(born, value) for key, (born, value) in known.items() if key.job_type in types
+        }
 
     def zero(self, job_type: str) -> CounterValue:
         return CounterValue(created_ms=self.row.shown_types.get(job_type))
@@ -278,9 +321,20 @@ class _Series:
 
 
 def _jobs(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> dict[tuple[str, str], int]:
-    rows = db.execute("SELECT job_type, status, jobs FROM listing WHERE target = ?", (target,))
-    listed = {(kind, status): jobs for kind, status, jobs in rows if kind in types}
-    return {(kind, status): 0 for kind in types for status in STATUSES} | listed
+    listed = Counter({(kind, status): 0 for kind in types for status in STATUSES})
+    for kind, status, jobs in db.execute(
+        "SELECT job_type, status, jobs FROM listing WHERE target = ?", (target,)
+    ):
+        if kind in types:
+            listed[kind, status] += jobs
+    return dict(listed)
+
+
+def _undocumented_ended(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> int:
+    rows = db.execute(
+        "SELECT job_type, status, jobs FROM listing WHERE target = ? AND in_flight = 0", (target,)
+    )
+    return sum(jobs for kind, status, jobs in rows if kind in types and status not in STATUSES)
 
 
 def _oldest(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> _Oldest:

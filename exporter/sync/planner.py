@@ -33,7 +33,16 @@ from dataclasses import dataclass
 from itertools import product
 
 from exporter.ledger.protocol import Audit, Known, Summary
-from exporter.model import IN_FLIGHT_STATUSES, STATUSES, TERMINAL_STATUSES, Job, Target, is_terminal
+from exporter.model import (
+    IN_FLIGHT_STATUSES,
+    OTHER,
+    STATUSES,
+    TERMINAL_STATUSES,
+    Job,
+    Target,
+    Totals,
+    is_terminal,
+)
 from exporter.octopus.wire import ListQuery
 from exporter.sync.filters import Filters, has_passed, values
 
@@ -99,7 +108,7 @@ def full_sync_reason(
     A job that ran again and ended while nobody looked is seen by listing everything only: so that is done
     after a gap, and where it is cheap (not `many` pages) after the least of them.
     With `doubts` the poll before saw totals that were too low: reading everything tells whether they are.
-    Shape: one of model.FULL_SYNC_REASONS. Units: `now_ms` by our clock, `server_now_ms` by the server's.
+    Shape: one of model.FULL_SYNC_REASONS. Units: `now_ms` by our clock, `server_now_ms` by that of the rows.
     """
     scope = set(target.job_types or ("*",))
     lookback_from_ms = 0 if schedule.lookback_ms is None else server_now_ms - schedule.lookback_ms
@@ -138,10 +147,10 @@ def is_little(listed: int, page_size: int) -> bool:
     return listed <= _FEW_PAGES * page_size
 
 
-def in_flight_listings(target: Target, filters: Filters, invented: Sequence[str]) -> tuple[Listing, ...]:
-    """Plan the listing of all that is in flight, without a bound in time."""
+def in_flight_listings(target: Target, filters: Filters) -> tuple[Listing, ...]:
+    """Plan the listing of all that is in flight as documented, without a bound in time."""
     kinds = values(filters.job_types, target.job_types)
-    statuses = values(filters.statuses, (*IN_FLIGHT_STATUSES, *invented))
+    statuses = values(filters.statuses, IN_FLIGHT_STATUSES)
     return tuple(Listing(*both) for both in product(kinds, statuses))
 
 
@@ -170,7 +179,7 @@ def status_listings(
     target: Target, filters: Filters, status: str, horizon_ms: int | None
 ) -> tuple[Listing, ...]:
     """Plan the listings whose totals add up to the jobs in one status."""
-    start_time_ms = horizon_ms if is_terminal(status) else None
+    start_time_ms = None if status in IN_FLIGHT_STATUSES else horizon_ms
     kinds = values(filters.job_types, target.job_types)
     return tuple(Listing(types, (status,), start_time_ms) for types in kinds)
 
@@ -180,8 +189,16 @@ def added_up(totals: Sequence[int | None]) -> int | None:
     return None if None in totals else sum(total or 0 for total in totals)
 
 
-def audited_statuses(invented: Sequence[str]) -> tuple[str, ...]:
-    return (*STATUSES, *invented)
+def audited_statuses(totals: Totals, horizon_ms: int | None, most: int) -> tuple[str, ...]:
+    """
+    Name the statuses to compare: the documented ones and `most` others.
+
+    An undocumented status may hold jobs that have ended, so the API is asked for those within the lookback
+    only, and a status in which the ledger has older ones, in flight, is not compared.
+    """
+    older = {status for (_, status), at_ms in totals.oldest_created_ms.items() if at_ms < (horizon_ms or 0)}
+    invented = {status for _, status in totals.jobs} - {*STATUSES, OTHER} - older
+    return (*STATUSES, *sorted(invented)[:most])
 
 
 def single_question(job_id: int) -> ListQuery:

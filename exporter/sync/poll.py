@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -23,6 +23,7 @@ from exporter.sync.planner import (
 )
 from exporter.sync.proof import Proof
 from exporter.sync.reading import PageSource, PollRules, Reading
+from exporter.sync.serverclock import Clocks
 from exporter.sync.traits import Findings
 
 # The count is checked so often before its difference is taken for one that stays.
@@ -143,6 +144,7 @@ class Poll:
             catching_up=self._catching_up,
             counter=self.counter,
             checks_lengths=audit_is_due(summary, self._rules.schedule, self._now_ms()),
+            clocks=Clocks(summary.newest_ms),
         )
 
     @property
@@ -176,8 +178,9 @@ class Poll:
         reading, now_ms = self._current, self._now_ms()
         return Observation(
             target=self.target,
-            began_ms=reading.server.began_ms(now_ms),
-            server_now_ms=reading.server.now_ms(now_ms),
+            began_ms=reading.clocks.began_ms(now_ms),
+            clock_ms=reading.clocks.now_ms(now_ms),
+            lead_ms=reading.clocks.lead_ms,
             now_ms=now_ms,
             horizon_ms=reading.horizon_ms,
             full=reading.everything,
@@ -187,6 +190,7 @@ class Poll:
             server=reading.traits,
             set_apart=tuple(reading.set_apart.values()),
             deleted=self._deleted,
+            undocumented_from_ms=reading.undocumented_from_ms,
         )
 
     # -- the proof ---------------------------------------------------------------------------------------
@@ -274,7 +278,7 @@ class Poll:
         if not due or not self.filters.can_tell_changes:
             return None
         try:
-            totals = await self._totals_by_status(summary.invented)
+            totals = await self._totals_by_status()
         except FilterFailed as failed:
             self._give_up(failed.name)
             await self._ledger.learnt(self.target, self._current.traits, self.filters)
@@ -286,11 +290,12 @@ class Poll:
         result = judge(summary.audit, totals, ledger, now_ms)
         return await self._ledger.audited(self.target, result, self._rules.counting)
 
-    async def _totals_by_status(self, invented: Sequence[str]) -> dict[str, int] | None:
+    async def _totals_by_status(self) -> dict[str, int] | None:
         """Ask for the API's totals, less the rows set apart; None where it does not give them all."""
         reading, totals = self._current, {}
         set_apart = await self._ledger.set_apart_by_status(self.target)
-        for status in audited_statuses(invented):
+        most = self._rules.counting.max_statuses
+        for status in audited_statuses(self._totals, reading.horizon_ms, most):
             listings = status_listings(self.target, reading.filters, status, reading.horizon_ms)
             total = await reading.sum(listings)
             if total is None:

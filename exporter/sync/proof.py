@@ -76,7 +76,7 @@ class Proof:
 
     @property
     def _began_ms(self) -> int:
-        return self._reading.server.began_ms(self._reading.now_ms())
+        return self._reading.clocks.began_ms(self._reading.now_ms())
 
     async def _of_all(self) -> int | None:
         horizon_ms = self._reading.horizon_ms

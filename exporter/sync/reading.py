@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn, Protocol
 
 from exporter.errors import AnswerTooLarge, ContractError
-from exporter.ledger.protocol import CountingRules, Ledger, Listed, Origin, Staged, Summary, Wanted
+from exporter.ledger.protocol import CountingRules, Known, Ledger, Listed, Origin, Staged, Summary, Wanted
 from exporter.model import Job, Progress, SetApart, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page, SetApartRow
@@ -31,7 +31,7 @@ from exporter.sync.planner import (
     window_start,
     window_statuses,
 )
-from exporter.sync.serverclock import ServerClock
+from exporter.sync.serverclock import Clocks
 from exporter.sync.traits import Findings, ServerTraits, Span, smaller_page
 
 _FEW_SET_APART = 5
@@ -81,7 +81,7 @@ class Reading:
     counter: RequestCounter
     checks_lengths: bool = False
     progress: Progress = field(default_factory=Progress)
-    server: ServerClock = field(default_factory=ServerClock)
+    clocks: Clocks = field(default_factory=Clocks)
     findings: Findings = field(default_factory=Findings)
     horizon_ms: int | None = None
     full_sync: str | None = None
@@ -99,7 +99,7 @@ class Reading:
         self._history_pass = None
         self.set_apart, self._nameless = {}, {}
         self._reader = reader = Reader(self, self.rules.concurrency, checks_lengths=self.checks_lengths)
-        # The lookback goes by the server's clock, which the first answer tells.
+        # The lookback goes by the clock of the rows, which the first answers tell.
         await self._read_in_flight(reader)
         self._set_horizon()
         self.full_sync = reason or self._full_sync_reason()
@@ -150,7 +150,7 @@ class Reading:
             self.filters,
             self.rules.schedule,
             now_ms,
-            self.server.now_ms(now_ms),
+            self.clocks.now_ms(now_ms),
             catching_up=self.catching_up,
             many=is_large(self.summary, self.rules.page_size),
             doubts=self.before.total_is_low,
@@ -159,7 +159,15 @@ class Reading:
     def _set_horizon(self) -> None:
         lookback_ms = self.rules.schedule.lookback_ms
         if lookback_ms is not None:
-            self.horizon_ms = max(self.server.now_ms(self.now_ms()) - lookback_ms, 0)
+            self.horizon_ms = max(self.clocks.now_ms(self.now_ms()) - lookback_ms, 0)
+
+    @property
+    def undocumented_from_ms(self) -> int:
+        """
+        Since when jobs in flight in an undocumented status are asked for: such a status may be one that jobs
+        stay in, so older ones are left to full syncs.
+        """
+        return 0 if self.full_sync is not None else self.horizon_ms or 0
 
     # -- what is in flight -------------------------------------------------------------------------------
 
@@ -167,7 +175,12 @@ class Reading:
         if self.filters.statuses == "none":
             return
         self._question = Listed.IN_FLIGHT
-        await _read_all(reader, in_flight_listings(self.target, self.filters, self.summary.invented))
+        await _read_all(reader, in_flight_listings(self.target, self.filters))
+        if self._invented:
+            # Such a status may hold what has ended in it too, so it is listed within the lookback.
+            self._set_horizon()
+            listings = window_listings(self.target, self.filters, self.horizon_ms, self._invented)
+            await _read_all(reader, listings)
 
     async def _check_in_flight(self, reader: Reader) -> None:
         """
@@ -184,7 +197,7 @@ class Reading:
             raise FilterFailed("statuses")
 
     async def _lacks_a_status(self) -> bool:
-        before_ms = self.server.began_ms(self.now_ms())
+        before_ms = self.clocks.began_ms(self.now_ms())
         return await self.ledger.unlisted_statuses(self.target, before_ms) > 0
 
     # -- what was created since --------------------------------------------------------------------------
@@ -215,7 +228,7 @@ class Reading:
 
     async def _window_start(self) -> int:
         base_ms = max(self.summary.watermark_ms - self.rules.schedule.overlap_ms, self.horizon_ms or 0)
-        vanished = await self.ledger.vanished(self.target)
+        vanished = await self._vanished()
         most = (len(vanished) + 1) * self.rules.page_size
         rows = await self.ledger.rows_since(self.target, cuts(vanished), most)
         return window_start(base_ms, vanished, rows, self.rules.page_size, ids_work=self.filters.id)
@@ -237,8 +250,21 @@ class Reading:
 
     async def _ask_for_vanished(self, reader: Reader) -> None:
         """Ask for what was in flight and is in no answer: it ended outside the window, or it was deleted."""
-        await self._ask_for([known.id for known in await self.ledger.vanished(self.target)])
+        await self._ask_for([known.id for known in await self._vanished()])
         await self._check_in_flight(reader)
+
+    async def _vanished(self) -> tuple[Known, ...]:
+        return await self.ledger.vanished(self.target, self.undocumented_from_ms)
+
+    async def _read_old_undocumented(self, reader: Reader) -> None:
+        """List all in undocumented statuses where that costs less than to ask for each job that vanished."""
+        vanished = await self._vanished()
+        if len(vanished) <= MOST_SINGLE_QUESTIONS or self.filters.statuses == "none" or not self._invented:
+            return
+        listings = window_listings(self.target, self.filters, None, self._invented)
+        total = await self.sum(listings)
+        if total is not None and total < len(vanished) * self.page_size:
+            await _read_all(reader, listings)
 
     async def _look_for_missing(self, reader: Reader) -> None:
         """
@@ -250,7 +276,8 @@ class Reading:
         """
         if self._is_first:
             return
-        vanished = await self.ledger.vanished(self.target)
+        await self._read_old_undocumented(reader)
+        vanished = await self._vanished()
         missing = await self.ledger.missing(self.target, self.horizon_ms, MOST_SINGLE_QUESTIONS)
         many = missing.total > MOST_SINGLE_QUESTIONS
         await self._ask_for([known.id for known in vanished])
@@ -286,7 +313,7 @@ class Reading:
 
     @property
     def server_now_ms(self) -> int:
-        return self.server.now_ms(self.now_ms())
+        return self.clocks.now_ms(self.now_ms())
 
     async def fetch(self, query: ListQuery) -> Page:
         """Ask for a page, or for a smaller one where the server refuses so many rows or sends too much."""
@@ -306,7 +333,7 @@ class Reading:
                         self.traits = replace(self.traits, page_size=page_size)
                         self._blame(query, refused)
                     self.traits = replace(self.traits, page_size=smaller)
-        self.server.answered(page.server_time_ms, sent_ms, self.now_ms())
+        self.clocks.answered(page.server_time_ms, sent_ms, self.now_ms(), page.jobs)
         self._check_filters(query, page)
         return page
 
@@ -328,7 +355,8 @@ class Reading:
         if page.set_apart:
             unread = self._set_apart(page.set_apart, offset, pass_no)
             jobs, wanted = [*jobs, *unread], [*wanted, *[Wanted.SET_APART] * len(unread)]
-        await self.ledger.stage(self.target, jobs, wanted, self._origin(pass_no))
+        origin, rules = self._origin(pass_no), self.rules.counting
+        await self.ledger.stage(self.target, jobs, wanted, origin, rules)
         if self.full_sync is not None and self._question is Listed.WINDOW:
             # Pages overlap, and a pass may be repeated: count how far down the list the pages have come.
             rows = self.progress.rows = max(self.progress.rows, offset + page.rows)
@@ -414,6 +442,10 @@ class Reading:
             )
 
     @property
+    def _invented(self) -> tuple[str, ...]:
+        return self.summary.invented[: self.rules.counting.max_statuses]
+
+    @property
     def _is_first(self) -> bool:
         return not self.summary.scope
 
@@ -428,7 +460,7 @@ class Reading:
             self._history_pass = pass_no
         if self._question is not Listed.WINDOW or pass_no != self._history_pass:
             return Origin(self._question, pass_no)
-        return Origin(self._question, pass_no, self.server.began_ms(self.now_ms()), self.horizon_ms or 0)
+        return Origin(self._question, pass_no, self.clocks.history_before_ms, self.horizon_ms or 0)
 
     @property
     def _keeps_history(self) -> bool:

@@ -1,43 +1,160 @@
 """
-What time it is at the server: pure.
+Which clock the rows of the list go by: pure.
 
-Jobs are stamped by the server's clock, so what is compared with their times (the baseline, the lookback) goes
-by that clock too. It is known from the answers, to the second; within that second our own clock decides.
-Source: API reference, table 8, `current_time`.
+The baseline, the watermark and the lookback are compared with times that the server wrote into its rows. Our
+own clock may be wrong, and so may the server's `current_time`; the rows tell which. A row cannot be stamped
+after it was read, so a clock that a row's stamp is ahead of is behind the clock of the rows, by the *lead* of
+that row. A clock that is ahead shows in no row: old rows are behind every clock. So of two clocks that no row
+contradicts the earlier is believed: at worst, more is read and less is taken for history.
+
+Source: API reference, table 8, `current_time`: to the second; within that second our own clock decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
+
+from exporter.model import Job
+
 _RESOLUTION_MS = 1000
+# Rows are written some time before they are read, and clocks that are kept right differ by less.
+_TOLERANCE_MS = 60_000
+_DAY_MS = 86_400_000
+# So few rows that are more than a day ahead of both clocks are themselves wrong; more of them, or nothing but
+# such rows, show that both clocks are.
+_SINGLE_ROWS = 5
+
+_updated = attrgetter("updated_ms")
+_ended = attrgetter("ended_ms")
 
 
-class ServerClock:
+@dataclass(slots=True)
+class _Clock:
     """
-    The server's clock, from the answers of one poll.
+    One of the two clocks during a poll.
 
-    Units: milliseconds. `began_ms` is the time of the first request; an API that does not give its time is
-    taken to have ours.
+    Units: milliseconds. Shape: `skew_ms` is what it is ahead of ours; `lead_ms` is what rows were ahead of it
+    at most, `far_lead_ms` those that were more than a day ahead of both.
     """
 
-    def __init__(self) -> None:
-        self._began_ms: int | None = None
-        self._skew_ms = 0
+    began_ms: int = 0
+    skew_ms: int = 0
+    lead_ms: int = 0
+    far_lead_ms: int = 0
 
-    def answered(self, server_time_ms: int | None, asked_ms: int, answered_ms: int) -> None:
+
+class Clocks:
+    """
+    Our clock and the server's, from the answers of one poll.
+
+    Units: milliseconds. An API that does not give its time is taken to have ours. `known_ms` is the latest
+    stamp that rows have shown before, 0 for none: a clock that is yet to reach it is behind, though no row of
+    this poll says so.
+    """
+
+    def __init__(self, known_ms: int = 0) -> None:
+        self._known_ms = known_ms
+        self._ours = _Clock()
+        self._servers = _Clock()
+        self._began = False
+        self._has_near_rows = False
+        self._far_rows: set[int] = set()
+
+    def answered(
+        self, server_time_ms: int | None, asked_ms: int, answered_ms: int, jobs: Sequence[Job]
+    ) -> None:
         """Learn from an answer; a request may have waited long between being asked for and answered."""
-        self._skew_ms = _nearest(answered_ms, server_time_ms) - answered_ms
-        if self._began_ms is None:
-            self._began_ms = _nearest(asked_ms, server_time_ms)
+        skew_ms = 0 if server_time_ms is None else _skew(server_time_ms, asked_ms, answered_ms)
+        self._servers.skew_ms = skew_ms
+        if not self._began:
+            self._began = True
+            self._ours.began_ms = asked_ms
+            self._servers.began_ms = asked_ms + skew_ms
+            self._remember(answered_ms)
+        if jobs:
+            self._look_at(jobs, answered_ms)
+
+    def _look_at(self, jobs: Sequence[Job], read_ms: int) -> None:
+        latest_ms = max(chain(map(_updated, jobs), filter(None, map(_ended, jobs))))
+        far_from_ms = read_ms + max(self._servers.skew_ms, 0) + _DAY_MS
+        if latest_ms > far_from_ms:
+            latest_ms = self._set_far_apart(jobs, read_ms, far_from_ms)
+        else:
+            self._has_near_rows = True
+        for clock in (self._ours, self._servers):
+            clock.lead_ms = max(clock.lead_ms, _lead(latest_ms, read_ms + clock.skew_ms))
+
+    def _remember(self, now_ms: int) -> None:
+        if self._known_ms <= now_ms + max(self._servers.skew_ms, 0) + _DAY_MS:
+            for clock in (self._ours, self._servers):
+                clock.lead_ms = _lead(self._known_ms, now_ms + clock.skew_ms)
+
+    def _set_far_apart(self, jobs: Sequence[Job], read_ms: int, far_from_ms: int) -> int:
+        """Note the rows that are far ahead, and give the latest stamp of the others."""
+        stamps = {job.id: max(job.updated_ms, job.ended_ms or 0) for job in jobs}
+        near = [stamp for stamp in stamps.values() if stamp <= far_from_ms]
+        self._has_near_rows = self._has_near_rows or bool(near)
+        for job_id, stamp in stamps.items():
+            if stamp > far_from_ms:
+                if len(self._far_rows) <= _SINGLE_ROWS:
+                    self._far_rows.add(job_id)
+                for clock in (self._ours, self._servers):
+                    clock.far_lead_ms = max(clock.far_lead_ms, _lead(stamp, read_ms + clock.skew_ms))
+        return max(near, default=0)
 
     def began_ms(self, now_ms: int) -> int:
-        return now_ms if self._began_ms is None else self._began_ms
+        """Give when the poll began, by the clock that is believed; before any answer, `now_ms`."""
+        clocks = self._believed()
+        return min(clock.began_ms for clock in clocks) if self._began else now_ms
 
     def now_ms(self, now_ms: int) -> int:
-        return now_ms + self._skew_ms
+        """Give what the clock that is believed shows, where ours shows `now_ms`."""
+        return now_ms + min(clock.skew_ms for clock in self._believed())
+
+    @property
+    def lead_ms(self) -> int:
+        """Give what the rows are ahead of the clock that is believed."""
+        return self._lead(min(self._believed(), key=_began))
+
+    @property
+    def history_before_ms(self) -> int:
+        """
+        Give a time that the baseline of this poll, `began_ms` + `lead_ms`, is never earlier than.
+
+        What has ended before it is history already while rows are still being read. `began_ms` is one of the
+        two clocks' beginnings, which stand since the first answer, and no lead is less than 0: so whatever
+        clock is believed in the end, the earlier beginning is no later than the baseline.
+        """
+        return min(self._ours.began_ms, self._servers.began_ms)
+
+    def _believed(self) -> Iterable[_Clock]:
+        """Give the clocks that no row contradicts; ours, if rows are ahead of both."""
+        clocks = (self._ours, self._servers)
+        return tuple(clock for clock in clocks if self._lead(clock) < _TOLERANCE_MS) or (self._ours,)
+
+    def _lead(self, clock: _Clock) -> int:
+        single = self._has_near_rows and len(self._far_rows) <= _SINGLE_ROWS
+        return clock.lead_ms if single else max(clock.lead_ms, clock.far_lead_ms)
 
 
-def _nearest(our_ms: int, server_time_ms: int | None) -> int:
-    """Give the moment within the server's second that is nearest to ours."""
-    if server_time_ms is None:
-        return our_ms
-    return min(max(our_ms, server_time_ms), server_time_ms + _RESOLUTION_MS - 1)
+def _began(clock: _Clock) -> int:
+    return clock.began_ms
+
+
+def _lead(stamp_ms: int, clock_ms: int) -> int:
+    """Give what a stamp is ahead of a clock, so that clock and lead together are after the stamp."""
+    return stamp_ms + 1 - clock_ms if stamp_ms > clock_ms else 0
+
+
+def _skew(server_time_ms: int, asked_ms: int, answered_ms: int) -> int:
+    """
+    Give what the server's clock is ahead of ours, no more than the answer proves.
+
+    The server wrote its time between the two moments, and cut it to the second.
+    """
+    least = server_time_ms - answered_ms
+    most = server_time_ms + _RESOLUTION_MS - 1 - asked_ms
+    return min(max(least, 0), most) if most >= least else least

@@ -5,9 +5,12 @@ A *run* starts when the job gets a start time and ends when it enters a terminal
 restarted keeps its id and runs again, so a row alone does not say whether its run was counted already: the
 ledger's row does. The rules, and the promise each one keeps (contract, "What must hold"):
 
-- A job known in flight and seen terminal has ended a run: one is counted, whenever it ended.
-- A job known terminal and seen terminal has ended another run only if its start time differs, or it had an
-  end time and that differs. An end time that was missing and is there now completes the row of the same run.
+- A job known in flight and seen ended has ended a run: one is counted, whenever it ended.
+- A job known ended and seen ended has ended another run only if its start time differs, or it had an end time
+  and that differs. An end time that was missing and is there now completes the row of the same run.
+- Whether an undocumented status ends a run depends on the configuration too. Where only that has changed and
+  not the row, a job in flight has now ended, and counts by the baseline like a job never seen; a job that had
+  ended stays so, since its run is counted.
 - A job never seen before counts by the baseline: what ended before the first complete sync began is history.
 - A start is counted once for each start time a job shows.
 - A row older than the one known (`updated_ms`) is a late copy of the past and changes nothing; unless the one
@@ -21,7 +24,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from exporter.model import TERMINAL_STATUSES, Job, is_terminal
+from exporter.model import TERMINAL_STATUSES, Job
+
+# The times of the API span so much (API reference, `start_time`): no duration is longer.
+_LONGEST_MS = 1_000_000_000_000
 
 
 class KnownJob(msgspec.Struct, frozen=True, gc=False):
@@ -29,7 +35,9 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     What the ledger remembers of a job.
 
     Shape: `counted_start_ms` is the last start that was counted or belongs to the baseline; it outlives a
-    row that shows no start time for a while. `listed` is False for a job that is no longer listed.
+    row that shows no start time for a while. `ended_ms` of a job in flight is the end of the run before, None
+    where that is not known. `listed` is False for a job that is no longer listed, of which `in_flight` tells
+    what it was when last listed.
     """
 
     job_type: str
@@ -40,6 +48,7 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     ended_ms: int | None
     counted_start_ms: int | None
     listed: bool = True
+    in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class Baseline:
     """
     What counts of jobs that were never seen before.
 
-    Shape: `at_ms` is when the first complete sync began, by the server's clock (None: all history counts);
+    Shape: `at_ms` is when the first complete sync began, by the clock of the rows (None: all history counts);
     `first_sync` is True while that sync is being recorded; jobs created before `forgotten_before_ms` may have
     been counted and pruned since, so they count only for what they do from now on; no job is updated after
     `latest_ms`, unless by a wrong clock (None: any time may be right).
@@ -90,35 +99,63 @@ class Transition:
 
 def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transition | None:
     """Tell what the sight of a job changes; None where it is an old copy of a row already known."""
+    seen = _without_empty_times(seen)
     if known is None:
         return _first_sight(seen, baseline)
     if seen.updated_ms < known.updated_ms and not baseline.is_yet_to_come(known.updated_ms):
         return None
     started = seen.started_ms is not None and seen.started_ms != known.counted_start_ms
-    ended = is_terminal(seen.status) and (not is_terminal(known.status) or _is_another_run(known, seen))
-    return _transition(seen, known.counted_start_ms, created=False, started=started, ended=ended)
+    has_ended = seen.has_ended or _stays_ended(known, seen)
+    if known.in_flight:
+        ended = has_ended and not (_is_same_row(known, seen) and baseline.ended_before(end_of(seen)))
+    else:
+        ended = has_ended and _is_another_run(known, seen)
+    return Transition(
+        known=_row(seen, known, has_ended=has_ended),
+        submitting_ms=submitting_duration_ms(seen, known) if started else None,
+        ended=ended,
+        running_ms=running_duration_ms(seen) if ended else None,
+    )
+
+
+def _without_empty_times(seen: Job) -> Job:
+    """Read a time that is not after 1970 as none."""
+    started = seen.started_ms is not None and seen.started_ms <= 0
+    ended = seen.ended_ms is not None and seen.ended_ms <= 0
+    if not started and not ended:
+        return seen
+    return msgspec.structs.replace(
+        seen,
+        started_ms=None if started else seen.started_ms,
+        ended_ms=None if ended else seen.ended_ms,
+    )
 
 
 def _first_sight(seen: Job, baseline: Baseline) -> Transition:
+    row = _row(seen, None, has_ended=seen.has_ended)
     if is_history(seen, baseline):
-        return _transition(seen, seen.started_ms, created=False, started=False, ended=False)
-    created = not baseline.forgot(seen) and baseline.is_news(seen.created_ms)
+        return Transition(row)
     started = seen.started_ms is not None and baseline.is_news(seen.started_ms)
-    return _transition(
-        seen, seen.started_ms, created=created, started=started, ended=is_terminal(seen.status)
+    return Transition(
+        known=row,
+        created=not baseline.forgot(seen) and baseline.is_news(seen.created_ms),
+        submitting_ms=submitting_duration_ms(seen) if started else None,
+        ended=seen.has_ended,
+        running_ms=running_duration_ms(seen) if seen.has_ended else None,
     )
 
 
 def is_history(seen: Job, baseline: Baseline) -> bool:
     """Tell whether a job never seen before had ended before anything counts."""
-    return is_terminal(seen.status) and (baseline.ended_before(end_of(seen)) or baseline.forgot(seen))
+    return seen.has_ended and (baseline.ended_before(end_of(seen)) or baseline.forgot(seen))
 
 
 def are_history(jobs: Sequence[Job], baseline_ms: int) -> list[bool]:
     """Tell the same of many at once, where nothing was forgotten: a first sync is made of them."""
+    # Written out, since the calls of `has_ended` and `end_of` would cost three times as much.
     return [
-        job.status in TERMINAL_STATUSES
-        and (job.updated_ms if job.ended_ms is None else job.ended_ms) < baseline_ms
+        (job.status in TERMINAL_STATUSES or job.has_ended)
+        and (job.updated_ms if job.ended_ms is None or job.ended_ms <= 0 else job.ended_ms) < baseline_ms
         for job in jobs
     ]
 
@@ -129,50 +166,72 @@ def _is_another_run(known: KnownJob, seen: Job) -> bool:
     return known.ended_ms is not None and seen.ended_ms != known.ended_ms
 
 
-def _transition(
-    seen: Job, counted_start_ms: int | None, *, created: bool, started: bool, ended: bool
-) -> Transition:
-    return Transition(
-        known=KnownJob(
-            job_type=seen.job_type,
-            status=seen.status,
-            created_ms=seen.created_ms,
-            updated_ms=seen.updated_ms,
-            started_ms=seen.started_ms,
-            ended_ms=seen.ended_ms,
-            counted_start_ms=counted_start_ms if seen.started_ms is None else seen.started_ms,
-        ),
-        created=created,
-        submitting_ms=submitting_duration_ms(seen) if started else None,
-        ended=ended,
-        running_ms=running_duration_ms(seen) if ended else None,
+def _is_same_row(known: KnownJob, seen: Job) -> bool:
+    """Tell whether nothing has happened to a job since it was last seen, as far as its row says."""
+    return seen.status == known.status and seen.updated_ms == known.updated_ms
+
+
+def _stays_ended(known: KnownJob, seen: Job) -> bool:
+    """Tell whether a job that had ended shows the same run in a status that no longer counts as an end."""
+    return (
+        not known.in_flight
+        and seen.status == known.status
+        and (seen.started_ms, seen.ended_ms) == (known.started_ms, known.ended_ms)
+    )
+
+
+def _row(seen: Job, known: KnownJob | None, *, has_ended: bool) -> KnownJob:
+    ended_ms, counted_start_ms = seen.ended_ms, seen.started_ms
+    if known is not None:
+        ended_ms = known.ended_ms if ended_ms is None and not has_ended else ended_ms
+        counted_start_ms = known.counted_start_ms if counted_start_ms is None else counted_start_ms
+    return KnownJob(
+        job_type=seen.job_type,
+        status=seen.status,
+        created_ms=seen.created_ms,
+        updated_ms=seen.updated_ms,
+        started_ms=seen.started_ms,
+        ended_ms=ended_ms,
+        counted_start_ms=counted_start_ms,
+        in_flight=not has_ended,
     )
 
 
 def end_of(job: Job) -> int:
-    """Give a terminal job's end in ms; its last update where the API gave no end."""
-    return job.updated_ms if job.ended_ms is None else job.ended_ms
+    """Give the end in ms of a run that has ended; the job's last update where the API gave no end."""
+    return job.ended_ms if job.ended_ms is not None and job.ended_ms > 0 else job.updated_ms
 
 
-def submitting_duration_ms(job: Job) -> int:
+def submitting_duration_ms(job: Job, known: KnownJob | None = None) -> int:
     """
     Give the time from creation to start of a started job: the API's own figure, else start less creation.
 
+    The API's figure of a job that runs again may reach back to its first creation. So it is no more than the
+    time since the end of the run before, or since its start where no end is known. There is always a figure,
+    since every start is observed: 0 where the times contradict each other.
     Source: API reference, table 6, `submitting_duration`.
     """
-    if job.submitting_ms is not None:
-        return max(job.submitting_ms, 0)
-    return max((job.started_ms or job.created_ms) - job.created_ms, 0)
+    started_ms = job.created_ms if job.started_ms is None else job.started_ms
+    waited_ms = _plausible(job.submitting_ms)
+    if waited_ms is None:
+        waited_ms = max(started_ms - job.created_ms, 0)
+    before = () if known is None else (known.ended_ms, known.counted_start_ms)
+    return min([waited_ms, *(started_ms - at for at in before if at is not None and at <= started_ms)])
 
 
 def running_duration_ms(job: Job) -> int | None:
     """
-    Give the run time of an ended job: the API's own figure, else end less start; None if it never started.
+    Give the run time of an ended job: the API's own figure, else end less start; None if it never started, or
+    if its times contradict each other.
 
     Source: API reference, table 6, `running_duration`.
     """
-    if job.running_ms is not None:
-        return max(job.running_ms, 0)
-    if job.started_ms is None or job.ended_ms is None:
-        return None
-    return max(job.ended_ms - job.started_ms, 0)
+    ran_ms = _plausible(job.running_ms)
+    if ran_ms is None and job.started_ms is not None and job.ended_ms is not None:
+        return _plausible(job.ended_ms - job.started_ms)
+    return ran_ms
+
+
+def _plausible(duration_ms: int | None) -> int | None:
+    """Give a duration that can be one; a negative or endless one is none."""
+    return duration_ms if duration_ms is not None and 0 <= duration_ms <= _LONGEST_MS else None

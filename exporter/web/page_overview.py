@@ -79,7 +79,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class JobTable:
-    """Jobs by type and status; the columns are those in flight, invented ones included, then the others."""
+    """Jobs by type and status; the columns are the statuses in flight, then those that have ended."""
 
     in_flight: list[str]
     ended: tuple[str, ...]
@@ -226,19 +226,21 @@ def _oldest(status: str, times: Iterable[tuple[TargetStatus, ByType]]) -> Oldest
 
 
 def _in_flight_statuses(targets: Iterable[TargetStatus]) -> list[str]:
-    """Give the statuses in flight: the documented ones, and after them what the API made up."""
-    listed = {status for target in targets for counts in target.jobs.values() for status in counts}
-    return [*IN_FLIGHT_STATUSES, *sorted(listed.difference(STATUSES))]
+    """Give the statuses in flight: the documented ones, then undocumented ones with a job in flight."""
+    held = {status for target in targets for oldest in target.oldest_created_ms.values() for status in oldest}
+    return [*IN_FLIGHT_STATUSES, *sorted(held.difference(STATUSES))]
 
 
 def job_table(targets: Sequence[TargetStatus]) -> JobTable:
     """Add the jobs listed up by type and status."""
     running = _in_flight_statuses(targets)
-    statuses = (*running, *TERMINAL_STATUSES)
+    listed = {status for target in targets for counts in target.jobs.values() for status in counts}
+    ended = (*TERMINAL_STATUSES, *sorted(listed.difference(STATUSES, running)))
+    statuses = (*running, *ended)
     types = sorted({job_type for target in targets for job_type in target.jobs})
     rows = [_job_row(job_type, statuses, targets) for job_type in types]
     totals = [sum(column) for column in zip(*(row.counts for row in rows), strict=True)]
-    return JobTable(running, TERMINAL_STATUSES, rows, totals, sum(totals))
+    return JobTable(running, ended, rows, totals, sum(totals))
 
 
 def _job_row(job_type: str, statuses: Sequence[str], targets: Iterable[TargetStatus]) -> JobRow:

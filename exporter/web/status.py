@@ -248,7 +248,8 @@ def _masked_failures(failures: Iterable[Failure], masked: Callable[[str], str]) 
 
 
 def _in_flight(totals: Totals) -> int:
-    return sum(jobs for (_, status), jobs in totals.jobs.items() if not is_terminal(status))
+    not_ended = sum(jobs for (_, status), jobs in totals.jobs.items() if not is_terminal(status))
+    return not_ended - totals.undocumented_ended
 
 
 def _by_type(values: Mapping[tuple[str, str], int]) -> ByType:

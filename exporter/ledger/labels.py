@@ -1,0 +1,107 @@
+"""
+Which undocumented job types and statuses of a target have series of their own.
+
+What the API invents becomes a label as it comes, up to a bound; what comes after that is labelled "other", so
+that no answer makes the number of series grow without limit. A value that has a label keeps it for ever, and
+so does one that has none: otherwise counts would move from one series to another. So labels are given out
+where rows enter the ledger, and are written in the transaction that first uses them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import compress
+
+import msgspec
+
+from exporter.ledger.protocol import CountingRules, Wanted
+from exporter.model import JOB_TYPES, OTHER, STATUSES, Job
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The undocumented values with a label of their own, in the order they came."""
+
+    job_types: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+
+
+class Labels:
+    """
+    The labels of one target.
+
+    Shape: `configured` are the job types that the configuration lists: they always have a label of their own.
+    """
+
+    def __init__(self, kept: Kept, configured: Sequence[str], rules: CountingRules) -> None:
+        self._job_types = _Values(JOB_TYPES, kept.job_types, configured, rules.max_job_types)
+        self._statuses = _Values(STATUSES, kept.statuses, (), rules.max_statuses)
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(tuple(self._job_types.kept), tuple(self._statuses.kept))
+
+    def learn(self, jobs: Sequence[Job], wanted: Sequence[Wanted]) -> bool:
+        """Give labels to the values that are new, as far as there are any left; tell whether all have one."""
+        job_types = self._job_types.learn({job.job_type for job in jobs}, jobs, wanted, "job_type")
+        statuses = self._statuses.learn({job.status for job in jobs}, jobs, wanted, "status")
+        return job_types and statuses
+
+    def of(self, job: Job) -> tuple[str, str]:
+        """Give the labels of a row's job type and status."""
+        return self._job_types.label(job.job_type), self._statuses.label(job.status)
+
+
+class _Values:
+    """The values of one field that have a label of their own; `kept` are the undocumented ones among them."""
+
+    def __init__(
+        self, documented: Iterable[str], kept: Sequence[str], configured: Sequence[str], most: int
+    ) -> None:
+        self.kept = list(kept)
+        self._most = most
+        self._configured = frozenset(configured)
+        own = {"", *documented, *kept}  # "" stands for what cannot be read of a row set apart
+        self._labels = {value: value for value in own}
+
+    def learn(self, found: set[str], jobs: Sequence[Job], wanted: Sequence[Wanted], field: str) -> bool:
+        if found <= self._labels.keys():  # nearly always
+            return True
+        ours = compress(jobs, map(Wanted.YES.__eq__, wanted))
+        for value in dict.fromkeys(getattr(job, field) for job in ours):
+            if value in self._labels or value == OTHER:
+                continue
+            if value in self._configured or len(self.kept) < self._most:
+                self.kept.append(value)
+                self._labels[value] = value
+        return found <= self._labels.keys()
+
+    def label(self, value: str) -> str:
+        return self._labels.get(value, OTHER)
+
+
+_kept = msgspec.json.Decoder(Kept).decode
+_NOTHING = "{}"
+
+
+def read(db: sqlite3.Connection, target: int) -> Kept:
+    """Give the labels of a target; in a ledger of a version that had no bound, those are all it has used."""
+    (labels,) = db.execute("SELECT labels FROM targets WHERE id = ?", (target,)).fetchone()
+    if labels != _NOTHING:
+        return _kept(labels)
+    return Kept(_used(db, target, "job_type", JOB_TYPES), _used(db, target, "status", STATUSES))
+
+
+def _used(db: sqlite3.Connection, target: int, column: str, documented: tuple[str, ...]) -> tuple[str, ...]:
+    rows = db.execute(
+        f"""
+        SELECT {column} FROM listing WHERE target = :target
+        UNION SELECT {column} FROM counters WHERE target = :target
+        """,  # noqa: S608 - constants only
+        {"target": target},
+    )
+    return tuple(sorted({value for (value,) in rows} - {*documented, "", OTHER}))
+
+
+def write(db: sqlite3.Connection, target: int, kept: Kept) -> None:
+    db.execute("UPDATE targets SET labels = ? WHERE id = ?", (msgspec.json.encode(kept).decode(), target))

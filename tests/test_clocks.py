@@ -1,0 +1,177 @@
+"""A wrong clock, ours or the server's, hides no job and makes no news of the past."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.model import Totals
+from exporter.octopus.wire import ListQuery
+from exporter.sync.poll import Poll
+from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+
+TYPE = "FRAME_EXTRACT"
+FAILED = (TYPE, "RUN_FAILED")
+NOW_MS = 1_772_434_800_000
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+YEAR_9999_MS = 253_402_300_000_000
+LOOKBACK_MS = 30 * DAY_MS
+
+
+class Scene:
+    """
+    Sixty jobs, one of which ended in each of the last 60 hours.
+
+    Shape: `ours_ms` is the error of our clock; `full_syncs` tells of each poll why it read everything.
+    """
+
+    def __init__(self, ledger: SqliteLedger) -> None:
+        self.ledger = ledger
+        self.api = FakeApi(now_ms=NOW_MS)
+        self.ours_ms = 0
+        self.next_id = 1
+        self.full_syncs: list[str | None] = []
+        for hours in range(60, 0, -1):
+            self.fail_now(NOW_MS - hours * HOUR_MS)
+
+    def fail_now(self, end_ms: int | None = None, **fields: object) -> None:
+        """Let a run of 30 s be over by now."""
+        end = self.api.now_ms if end_ms is None else end_ms
+        times = {"created_ms": end - 35_000, "started_ms": end - 30_000, "ended_ms": end, "updated_ms": end}
+        self.api.put(a_job(self.next_id, "RUN_FAILED", **(times | fields)))
+        self.next_id += 1
+
+    async def poll(self, after_ms: int = 30_000) -> Totals:
+        self.api.now_ms += after_ms
+        rules = poll_rules(20, LOOKBACK_MS)
+        poll = Poll(a_target(), self.api, self.ledger, rules, self.our_now_ms)
+        totals = await poll.run()
+        self.full_syncs.append(poll.full_sync)
+        return totals
+
+    def our_now_ms(self) -> int:
+        return self.api.now_ms + self.ours_ms
+
+    async def fail_hourly(self, hours: int) -> Totals:
+        """Let a run fail in each of some hours, and poll every ten minutes."""
+        for _ in range(hours):
+            self.api.now_ms += 2_000  # a clock that is far off is known to the second
+            self.fail_now()
+            for _ in range(6):
+                totals = await self.poll(10 * MINUTE_MS)
+        return totals
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    ledger = await SqliteLedger.open(None)
+    yield Scene(ledger)
+    await ledger.close()
+
+
+ERRORS = {
+    "right": (0, 0),
+    "the server 8 h ahead": (8 * HOUR_MS, 0),
+    "the server 8 h behind": (-8 * HOUR_MS, 0),
+    "the server in year 9999": (YEAR_9999_MS - NOW_MS, 0),
+    "the server in 1970": (-NOW_MS, 0),
+    "ours 8 h ahead": (0, 8 * HOUR_MS),
+    "ours 8 h behind": (0, -8 * HOUR_MS),
+    "ours in year 9999": (0, YEAR_9999_MS - NOW_MS),
+    "ours in 2001": (0, 1_000_000_000_000 - NOW_MS),
+    "both 20 s behind": (-20_000, -20_000),
+}
+
+
+@pytest.mark.parametrize(("servers_ms", "ours_ms"), ERRORS.values(), ids=ERRORS)
+async def test_all_is_listed_and_what_fails_from_now_on_counts(
+    scene: Scene, servers_ms: int, ours_ms: int
+) -> None:
+    scene.api.skew_ms, scene.ours_ms = servers_ms, ours_ms
+    scene.fail_now(NOW_MS - 20_000)  # so recent that a clock which is behind is seen to be
+    first = await scene.poll()
+    assert (first.jobs[FAILED], first.completed[FAILED].value) == (61, 0)
+    totals = await scene.fail_hourly(6)
+    assert (totals.jobs[FAILED], totals.completed[FAILED].value) == (67, 6)
+    assert sum(value.value for (*_, code), value in totals.failures.items()) == 6
+
+
+@pytest.mark.parametrize(("servers_ms", "ours_ms"), ERRORS.values(), ids=ERRORS)
+async def test_a_clock_may_turn_wrong_later(scene: Scene, servers_ms: int, ours_ms: int) -> None:
+    await scene.poll()
+    await scene.fail_hourly(2)
+    scene.api.skew_ms, scene.ours_ms = servers_ms, ours_ms
+    await scene.fail_hourly(2)
+    scene.api.skew_ms, scene.ours_ms = 0, 0
+    totals = await scene.fail_hourly(2)
+    assert (totals.jobs[FAILED], totals.completed[FAILED].value) == (66, 6)
+
+
+@pytest.mark.parametrize("ahead_ms", [HOUR_MS, 20 * HOUR_MS, 30 * DAY_MS, YEAR_9999_MS - NOW_MS])
+@pytest.mark.parametrize("gives_time", [True, False])
+async def test_one_row_from_the_future_makes_no_history_of_it(
+    scene: Scene, ahead_ms: int, gives_time: bool
+) -> None:
+    scene.api.gives_time = gives_time
+    scene.fail_now(NOW_MS - HOUR_MS, updated_ms=NOW_MS + ahead_ms)
+    first = await scene.poll()
+    assert (first.jobs[FAILED], first.completed[FAILED].value) == (61, 0)
+    totals = await scene.fail_hourly(3)
+    assert (totals.jobs[FAILED], totals.completed[FAILED].value) == (64, 3)
+
+
+async def test_one_row_from_the_future_hides_no_end_while_the_first_sync_runs(scene: Scene) -> None:
+    scene.fail_now(NOW_MS - HOUR_MS, updated_ms=NOW_MS + 30 * DAY_MS)
+    scene.api.before_page = lambda query: end_once(scene, query)
+    await scene.poll()
+    assert (await scene.poll()).completed[FAILED].value == 1
+
+
+def end_once(scene: Scene, query: ListQuery) -> None:
+    if query.offset:
+        scene.api.before_page = None
+        scene.api.now_ms += HOUR_MS
+        scene.fail_now()
+
+
+@pytest.mark.parametrize(
+    ("servers_ms", "ours_ms"), [(0, 0), (8 * HOUR_MS, 0), (-8 * HOUR_MS, 0), (0, HOUR_MS)]
+)
+async def test_what_ends_while_the_first_sync_runs_counts(
+    scene: Scene, servers_ms: int, ours_ms: int
+) -> None:
+    scene.api.skew_ms, scene.ours_ms = servers_ms, ours_ms
+    scene.fail_now(NOW_MS - 20_000)
+    scene.api.before_page = lambda query: end_once(scene, query)
+    await scene.poll()
+    totals = await scene.poll()
+    assert (totals.jobs[FAILED], totals.completed[FAILED].value) == (62, 1)
+
+
+@pytest.mark.parametrize("servers_ms", [0, 8 * HOUR_MS, YEAR_9999_MS - NOW_MS])
+async def test_a_first_list_that_is_empty_by_a_fault_makes_no_news_of_the_past(
+    scene: Scene, servers_ms: int
+) -> None:
+    scene.api.skew_ms = servers_ms
+    for hours in range(1_000):
+        scene.fail_now(NOW_MS - MINUTE_MS - hours * 1_000)
+    real, scene.api.jobs = scene.api.jobs, {}
+    await scene.poll()
+    scene.api.jobs = real
+    await scene.poll()
+    totals = await scene.poll()
+    assert totals.jobs[FAILED] == 1_060
+    assert totals.completed[FAILED].value == totals.created[TYPE].value == 0
+    assert (await scene.fail_hourly(1)).completed[FAILED].value == 1
+
+
+@pytest.mark.parametrize(("servers_ms", "ours_ms"), ERRORS.values(), ids=ERRORS)
+async def test_no_clock_makes_every_poll_a_full_sync(scene: Scene, servers_ms: int, ours_ms: int) -> None:
+    scene.api.skew_ms, scene.ours_ms = servers_ms, ours_ms
+    for seconds in range(100):
+        scene.fail_now(NOW_MS - 20_000 - seconds * 1_000)
+    for _ in range(4):
+        await scene.poll()
+    assert scene.full_syncs == ["first", None, None, None]
