@@ -35,13 +35,21 @@ class Finding:
     What one page of a target told.
 
     Shape: `jobs` is the API's total (None if it gives none), `skew_seconds` the server's clock less ours;
-    `error` says why there is neither.
+    `error` says why there is neither; `problem` is what is wrong with the row that came, "" if nothing is.
     """
 
     target: Target
     jobs: int | None = None
     skew_seconds: float | None = None
     error: ApiError | None = None
+    problem: str = ""
+
+    @property
+    def answer(self) -> str:
+        """Say in words how the API answered."""
+        if self.error is not None:
+            return f"{self.error.reason}: {self.error}"
+        return f"works, but its first row cannot be read: {self.problem}" if self.problem else "works"
 
 
 def web_problems(config: Config) -> list[str]:
@@ -68,19 +76,20 @@ async def _probe(access: Access, target: Target, skew: _Skew) -> Finding:
         page = await access.client(target).list_page(target, query, RequestCounter())
     except ApiError as error:
         return Finding(target, error=error)
-    return Finding(target, page.total, skew.seconds.get(target.project))
+    problem = page.set_apart[0].problem if page.set_apart else ""
+    return Finding(target, page.total, skew.seconds.get(target.project), problem=problem)
 
 
 def table(findings: list[Finding], secrets: Secrets) -> Table:
     """Lay the findings out for people."""
     shown = Table("project", "workspace", "credentials", "answer", "jobs", "clock", title="What the API says")
     for finding in findings:
-        target, error = finding.target, finding.error
+        target = finding.target
         shown.add_row(
             target.project,
             target.workspace,
             target.credentials,
-            "works" if error is None else secrets.masked(f"{error.reason}: {error}"),
+            secrets.masked(finding.answer),
             "" if finding.jobs is None else str(finding.jobs),
             "" if finding.skew_seconds is None else f"{finding.skew_seconds:+.1f} s",
         )

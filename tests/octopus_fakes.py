@@ -179,6 +179,7 @@ def world(
     observer: Observer | None = None,
     timeout_seconds: float = 5.0,
     max_body_bytes: int = 1_000_000,
+    terminal_statuses: frozenset[str] = frozenset(),
 ) -> World:
     clock, observer = clock or Clock(), observer or Observer()
     transport = Transport(
@@ -196,5 +197,6 @@ def world(
         limiter=limiter,
         retrier=retrier,
         observer=observer,
+        terminal_statuses=terminal_statuses,
     )
     return World(client, transport, retrier, limiter, observer, clock)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +12,7 @@ from aiohttp import ClientSession, web
 from structlog.testing import capture_logs
 
 from exporter.errors import (
+    AnswerTooLarge,
     ApiError,
     ApiUnavailable,
     AuthError,
@@ -104,6 +107,44 @@ async def test_it_is_given_up_in_the_end() -> None:
     assert len(w.observer.retries) == 4
 
 
+CUT = json.dumps(GOOD[1]).encode()[:-20]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (200, b""),
+        (200, CUT),
+        (200, b"<html>Sign in", {"Content-Type": "text/html"}),
+        # aiohttp takes a gzip stream that ends too early for a whole one.
+        (200, gzip.compress(CUT)[:-15], {"Content-Encoding": "gzip"}),
+        (200, CUT, {"Content-Encoding": "gzip"}),
+    ],
+)
+async def test_a_broken_answer_is_asked_for_again_like_a_502(broken: Answer) -> None:
+    w, _, result = await listed(broken, broken, broken, broken, GOOD)
+    assert jobs(result) == [7]
+    assert w.clock.slept == [0.25, 0.5, 1.0, 2.0]
+    assert w.observer.retries == [("perception", "unavailable")] * 4
+    _, api, result = await listed(broken)
+    assert type(result) is ApiUnavailable
+    assert len(api.asked) == 5
+
+
+async def test_an_answer_that_is_too_long_is_not_asked_for_again() -> None:
+    _, api, result = await listed((200, b" " * 2_000), max_body_bytes=1_000)
+    assert type(result) is AnswerTooLarge
+    assert len(api.asked) == 1
+
+
+async def test_the_configured_statuses_end_runs() -> None:
+    api = Api([(200, page(row(1, status="ARCHIVED"), row(2, status="PAUSED")))])
+    async with api.server() as server, ClientSession() as session:
+        client = world(session, terminal_statuses=frozenset({"ARCHIVED"})).client
+        result = await client.list_page(target(str(server.make_url("/"))), ListQuery())
+    assert [job.has_ended for job in result.jobs] == [True, False]
+
+
 async def test_a_timeout_is_tried_again() -> None:
     async def hang(request: object) -> Any:
         await asyncio.sleep(30)
@@ -151,8 +192,8 @@ async def test_too_long_a_rest_fails_this_poll_and_the_next_at_once() -> None:
         (400, sample("400-octopus-parameter.json"), ContractError),
         (403, {"error_code": "APIGW.0302", "error_msg": "no"}, PermissionRefused),
         (404, {"error_code": "APIGW.0101", "error_msg": "no"}, ContractError),
-        (200, b"<html>", ContractError),
         (200, {"payload": None}, ContractError),
+        (200, {"error_code": "octopus.400100"}, ContractError),
         (204, b"", ContractError),
         (302, b"", ContractError),
     ],

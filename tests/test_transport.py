@@ -112,6 +112,12 @@ async def test_an_answer_beyond_the_bound_is_not_read_on(encoding: str) -> None:
     assert error.message == "the answer is longer than 1000000 bytes"
 
 
+async def test_an_error_with_a_huge_body_is_what_its_status_says() -> None:
+    async with Api([(503, b"<html>" + b" " * 4_000_000)]).server() as server, ClientSession() as session:
+        with pytest.raises(ApiUnavailable, match="the API is unavailable"):
+            await world(session).transport.ask(get(server.make_url("/")), "p", decode_page)
+
+
 async def raw_server(answer: bytes) -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -125,6 +131,8 @@ async def raw_server(answer: bytes) -> asyncio.Server:
     ("answer", "said"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "broke off"),
+        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"pay', "broke off"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", "broke off"),
         (b"", "closed the connection without an answer"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "does not speak HTTP"),
     ],

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -58,6 +59,8 @@ _MEANINGS_BY_CLASS: dict[type[ApiError], str] = {
     ContractError: "the API answered with an undocumented status",
 }
 
+_E = TypeVar("_E", bound=ApiError)
+
 _LIMIT = re.compile(r"limit:\s*(\d{1,9})\s*,\s*time:\s*(\d{1,9})\s*(second|minute|hour|day)", re.IGNORECASE)
 _PERIOD_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
@@ -101,8 +104,17 @@ def error_of(response: Response, request: Request) -> ApiError:
 
 def contract_error(message: str, response: Response, request: Request) -> ContractError:
     """Say that an answer is not what the API documents, and what it is instead where that is plain."""
+    return _error(ContractError, message, response, request)
+
+
+def unavailable_error(message: str, response: Response, request: Request) -> ApiUnavailable:
+    """Say that an answer did not come whole, or not from the API, and what it is instead."""
+    return _error(ApiUnavailable, message, response, request)
+
+
+def _error(kind: type[_E], message: str, response: Response, request: Request) -> _E:
     said = _said(response.body)
-    return ContractError(
+    return kind(
         shown(f"{message}{_instead(response, said)}", request),
         status=response.status,
         url=request.url,

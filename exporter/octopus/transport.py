@@ -32,6 +32,8 @@ from exporter.octopus.refusal import shown
 from exporter.states import StateLog
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+# What of an error's body is read: its code and message stand at its beginning, or it is a web page.
+_MAX_ERROR_BYTES = 1024 * 1024
 # IAM tokens come in a header and are several KB long; aiohttp's own bound is 8190 bytes.
 _MAX_HEADER_BYTES = 64 * 1024
 _CONNECTIONS_PER_HOST = 100
@@ -189,18 +191,27 @@ class Transport:
             return Response(answer.status, headers, body, sent_at, self._clock())
 
     async def _body(self, answer: aiohttp.ClientResponse, request: Request) -> bytes:
-        """Read the body, decompressed, up to the bound: a broken server must not cost the memory."""
+        """
+        Read the body, decompressed, up to the bound: a broken server must not cost the memory.
+
+        Of an error's body only the beginning is read, so that its status decides and not its length.
+        Raises: AnswerTooLarge.
+        """
+        failed = answer.status >= 300
+        bound = min(_MAX_ERROR_BYTES, self._max_body_bytes) if failed else self._max_body_bytes
         chunks, size = [], 0
         async for chunk in answer.content.iter_any():
             size += len(chunk)
-            if size > self._max_body_bytes:
+            chunks.append(chunk)
+            if size > bound:
+                if failed:
+                    break
                 raise AnswerTooLarge(
-                    f"the answer is longer than {self._max_body_bytes} bytes",
+                    f"the answer is longer than {bound} bytes",
                     status=answer.status,
                     url=request.url,
                     request_id=shown(answer.headers.get("X-Request-Id", ""), request),
                 )
-            chunks.append(chunk)
         return b"".join(chunks)
 
     def _translated(self, exc: Exception, request: Request) -> ApiError:

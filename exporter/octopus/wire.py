@@ -6,6 +6,7 @@ Source: Huawei Cloud Octopus API reference, "querying the list of internal jobs"
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,18 +17,39 @@ import msgspec
 from exporter.errors import ContractError
 from exporter.model import Job, Target
 from exporter.octopus.exchange import Request, Response, split_endpoint
-from exporter.octopus.refusal import contract_error, error_of
-from exporter.octopus.rows import SetApartRow
+from exporter.octopus.refusal import contract_error, error_of, unavailable_error
+from exporter.octopus.rows import (
+    DOCUMENTED_WORDS,
+    EARLIEST_MS,
+    LATEST_MS,
+    MAX_ID,
+    SetApartRow,
+    label,
+    latest_ms,
+    message,
+    read_row,
+    whole_number,
+    word,
+)
+from exporter.octopus.text import read_json
 
 __all__ = ["ListQuery", "Page", "SetApartRow", "clock_skew", "decode_page", "list_request", "parse_time_ms"]
 
 MAX_ARRAY_VALUES = 20
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-# Milliseconds that are a time, some two hundred thousand years from now at the most.
-_Time = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_LONGEST_MS = 2**53
-_Word = Annotated[str, msgspec.Meta(min_length=1)]
+# What the API takes as a creation time.
+# Source: API reference, table 2, `start_time`, read 2026-04.
+_EARLIEST_START_MS = 1_000_000_000_000
+_LATEST_START_MS = 2_000_000_000_000
+# In years 1 to 9999, which is what calendars hold.
+_FIRST_YEAR_MS = -62_135_596_800_000
+_MAX_COUNT = 2**63 - 1
+
+# Narrower than the API's own types: what does not fit is read by `rows`, which must agree on what does.
+_Id = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
+_Time = Annotated[int, msgspec.Meta(ge=EARLIEST_MS, le=LATEST_MS)]
+_Duration = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
+_Code = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +86,28 @@ class Page:
 
 
 class _Row(msgspec.Struct, gc=False):
-    id: _Count
-    job_type: _Word
-    status: _Word
+    id: _Id
+    job_type: str
+    status: str
     create_at: _Time
     update_at: _Time | None = None
     start_at: _Time | None = None
     end_at: _Time | None = None
-    submitting_duration: int | None = None
-    running_duration: int | None = None
-    msg_code: int | str | None = None
+    submitting_duration: _Duration | None = None
+    running_duration: _Duration | None = None
+    msg_code: _Code | str | None = None
     msg_error: str | None = None
     workspace_id: int | str | None = None
 
 
-class _PageInfo(msgspec.Struct, gc=False):
-    offset: _Count | None = None
-    limit: _Count | None = None
-    total: _Count | None = None
-
-
 class _Payload(msgspec.Struct, gc=False):
-    rows: list[_Row] = msgspec.field(name="list")
-    page_info: _PageInfo | None = None
+    rows: list[_Row] | None = msgspec.field(default=None, name="list")
+    # Whatever is wrong with these two only costs what they say.
+    page_info: Any = None
 
 
 class _Answer(msgspec.Struct, gc=False):
     payload: _Payload
-    # Only tells the time: whatever is wrong with it must not fail a poll.
     meta_info: Any = None
 
 
@@ -102,7 +118,8 @@ def list_request(target: Target, query: ListQuery) -> Request:
     """
     Ask for one page of a target's jobs.
 
-    Shape: arrays as repeated keys; workspace_id only where one is configured.
+    Shape: arrays as repeated keys; workspace_id only where one is configured; start_time within what the API
+    takes.
     Raises: ValueError (more than MAX_ARRAY_VALUES values in an array).
     """
     origin, prefix = split_endpoint(target.endpoint)
@@ -114,7 +131,7 @@ def list_request(target: Target, query: ListQuery) -> Request:
             *_array("job_types", query.job_types),
             *_array("statuses", query.statuses),
             *_optional("id", query.job_id),
-            *_optional("start_time", query.start_time_ms),
+            *_optional("start_time", _within_bounds(query.start_time_ms)),
             *_optional("workspace_id", target.workspace_id),
             ("offset", str(query.offset)),
             ("limit", str(query.limit)),
@@ -133,65 +150,133 @@ def _optional(name: str, value: int | str | None) -> Iterable[tuple[str, str]]:
     return () if value is None else ((name, str(value)),)
 
 
+def _within_bounds(start_time_ms: int | None) -> int | None:
+    """Keep a creation time within what the API takes: it refuses others, of a long lookback for example."""
+    return None if start_time_ms is None else min(max(start_time_ms, _EARLIEST_START_MS), _LATEST_START_MS)
+
+
 def decode_page(
     response: Response, request: Request, terminal_statuses: frozenset[str] = frozenset()
 ) -> Page:
     """
     Read one page of the job list.
 
-    Tolerant of nulls where a field is optional, of fields and values nobody knows, and of silence about
-    total and time. Strict where a wrong answer would be counted: never reads one as "no jobs".
+    A documented answer is decoded strictly, which is fast; only where that fails it is read again tolerantly,
+    row by row. A wrong answer is never read as "no jobs".
     Shape: body {"payload": {"list": [job, ...], "page_info": {...}}, "meta_info": {...}}; `terminal_statuses`
     are undocumented statuses that end a run.
-    Raises: what `error_of` makes of another status than 200; ContractError, naming field and row.
+    Raises: what `error_of` makes of another status than 200; ApiUnavailable (not one whole JSON document);
+    ContractError (a document of another shape, or two rows or more of which none can be read).
     """
     if response.status != 200:
         raise error_of(response, request)
-    try:
-        answer = _decoder.decode(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise _not_a_page(exc, response, request) from exc
-    info = answer.payload.page_info or _PageInfo()
+    read = _read_strictly(response.body, terminal_statuses)
+    if read is None:
+        read = _read_tolerantly(response, request, terminal_statuses)
+    info = read.page_info if isinstance(read.page_info, dict) else {}
+    total = _count(info.get("total"))
+    if read.jobs is None and total != 0:
+        raise _not_a_list("payload.list is missing, and page_info.total is not 0", response, request)
+    if len(read.set_apart) > 1 and not read.jobs:
+        raise _not_a_list(_complaint(read.set_apart), response, request)
     return Page(
-        jobs=tuple([_job(row, terminal_statuses) for row in answer.payload.rows]),
-        total=info.total,
-        offset=info.offset,
-        limit=info.limit,
-        server_time_ms=_server_time_ms(answer.meta_info),
+        jobs=read.jobs or (),
+        total=total,
+        offset=_count(info.get("offset")),
+        limit=_count(info.get("limit")),
+        server_time_ms=_server_time_ms(read.meta_info),
+        set_apart=read.set_apart,
     )
 
 
-def _not_a_page(exc: Exception, response: Response, request: Request) -> ContractError:
-    return contract_error(f"the answer is not a job list: {exc}", response, request)
+class _Read(msgspec.Struct, frozen=True, gc=False):
+    """What an answer holds; `jobs` is None where it has no list, the last two are any JSON value."""
+
+    jobs: tuple[Job, ...] | None
+    set_apart: tuple[SetApartRow, ...]
+    page_info: object
+    meta_info: object
 
 
-def _job(row: _Row, terminal_statuses: frozenset[str]) -> Job:
-    # Positional: 200 of these make up most of the cost of a page.
-    return Job(
-        row.id,
-        row.job_type,
-        row.status,
-        row.create_at,
-        _latest_ms(row) if row.update_at is None else row.update_at,
-        row.start_at,
-        row.end_at,
-        _duration_ms(row.submitting_duration),
-        _duration_ms(row.running_duration),
-        "" if row.msg_code is None else str(row.msg_code),
-        row.msg_error or "",
-        None if row.workspace_id is None else str(row.workspace_id),
-        row.status in terminal_statuses,
+def _read_strictly(body: bytes, terminal_statuses: frozenset[str]) -> _Read | None:
+    """Read an answer as it is documented; None where it is another."""
+    try:
+        answer = _decoder.decode(body)
+        rows = answer.payload.rows
+        jobs = None if rows is None else _jobs(rows, terminal_statuses)
+    # A ValueError is a word that the decoder's types let pass; UnicodeDecodeError is one too.
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return _Read(jobs, (), answer.payload.page_info, answer.meta_info)
+
+
+def _jobs(rows: list[_Row], terminal_statuses: frozenset[str]) -> tuple[Job, ...]:
+    """Raises: ValueError (a job type or a status without anything to read)."""
+    # Positional, and without a call for a row as documented: 200 of these make up most of the cost of a page.
+    jobs = [
+        Job(
+            row.id,
+            row.job_type if row.job_type in DOCUMENTED_WORDS else word(row.job_type),
+            row.status if row.status in DOCUMENTED_WORDS else word(row.status),
+            row.create_at,
+            latest_ms(row.create_at, row.start_at, row.end_at) if row.update_at is None else row.update_at,
+            row.start_at,
+            row.end_at,
+            row.submitting_duration,
+            row.running_duration,
+            "" if (code := row.msg_code) is None else label(code) if isinstance(code, str) else str(code),
+            "" if row.msg_error is None else message(row.msg_error),
+            None if row.workspace_id is None else str(row.workspace_id) or None,
+        )
+        for row in rows
+    ]
+    if terminal_statuses:
+        named = msgspec.structs.replace
+        jobs = [named(job, named_terminal=True) if job.status in terminal_statuses else job for job in jobs]
+    return tuple(jobs)
+
+
+def _read_tolerantly(response: Response, request: Request, terminal_statuses: frozenset[str]) -> _Read:
+    """Raises: ApiUnavailable (not one whole JSON document); ContractError (another shape)."""
+    try:
+        answer = read_json(response.body, response.headers.get("content-type", ""))
+    except ValueError as exc:
+        raise unavailable_error(f"the answer is not a whole JSON document: {exc}", response, request) from exc
+    except RecursionError as exc:
+        raise _not_a_list("it is nested too deep", response, request) from exc
+    if not isinstance(answer, dict) or not isinstance(payload := answer.get("payload"), dict):
+        raise _not_a_list("it has no object payload", response, request)
+    rows = payload.get("list")
+    if not isinstance(rows, list | None):
+        raise _not_a_list("payload.list is not an array", response, request)
+    worth = [read_row(row, index, terminal_statuses) for index, row in enumerate(rows or ())]
+    return _Read(
+        None if rows is None else tuple([job for job in worth if isinstance(job, Job)]),
+        tuple([row for row in worth if isinstance(row, SetApartRow)]),
+        payload.get("page_info"),
+        answer.get("meta_info"),
     )
 
 
-def _latest_ms(row: _Row) -> int:
-    """Stand in for an update time that did not come."""
-    return max(row.create_at, row.start_at or 0, row.end_at or 0)
+def _complaint(set_apart: tuple[SetApartRow, ...]) -> str:
+    """Say why no row of an answer can be read, by the field that most rows fail at."""
+    ((worst, _),) = Counter(_field(row) for row in set_apart).most_common(1)
+    first = next(row for row in set_apart if _field(row) == worst)
+    return f"none of its {len(set_apart)} rows can be read: payload.list[{first.index}].{first.problem}"
 
 
-def _duration_ms(value: int | None) -> int | None:
-    """Take an impossible duration for none: two clocks disagreed, or -1 says "does not apply"."""
-    return value if value is not None and 0 <= value <= _LONGEST_MS else None
+def _field(row: SetApartRow) -> str:
+    return row.problem.partition(":")[0]
+
+
+def _not_a_list(why: str, response: Response, request: Request) -> ContractError:
+    return contract_error(f"the answer is not a job list: {why}", response, request)
+
+
+def _count(value: object) -> int | None:
+    """Read a number of rows; None where it is none."""
+    number = whole_number(value)
+    return number if number is not None and 0 <= number <= _MAX_COUNT else None
 
 
 def _server_time_ms(meta_info: object) -> int | None:
@@ -201,14 +286,19 @@ def _server_time_ms(meta_info: object) -> int | None:
 
 
 def parse_time_ms(value: object) -> int | None:
-    """Read a time like 2022-01-01T08:08:29Z, UTC where it names no zone; None where it is none."""
+    """
+    Read a time like 2022-01-01T08:08:29Z, UTC where it names no zone.
+
+    Never raises: None where it is no time, or one outside the years 1 to 9999 of UTC.
+    """
     if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(value)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        moment = datetime.fromisoformat(value.strip())
+        time_ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
+    return time_ms if _FIRST_YEAR_MS <= time_ms <= LATEST_MS else None
 
 
 def clock_skew(server_time_ms: int, sent_at: float, received_at: float) -> float:
