@@ -146,12 +146,21 @@ def test_status_and_code_together_say_what_it_is(
         (b"", "", " (empty body)"),
         (b"<html>502 Bad Gateway</html>", "", " (HTML, perhaps of a proxy)"),
         (b"\xff\xfe", "", ""),
+        (b'{"error_code": "a", "error_msg": "line 1\nline 2"}', "a", ": line 1 line 2"),
+        (b'{"error_code": "a", "error_msg": "half \\ud83d"}', "a", ": half"),
+        (b'{"error_code": "a", "error_msg": "\xb4\xc5"}', "a", ": \ufffd\ufffd"),
         (b"[" * 100_000, "", ""),
     ],
 )
 def test_every_shape_of_body_is_read(body: object, code: str, message: str) -> None:
     error = refusal(409, body)
     assert (error.code, error.message) == (code, "the API reports a conflict" + message)
+
+
+def test_the_announced_charset_is_read() -> None:
+    body = '{"error_code": "a", "error_msg": "无权限"}'.encode("gbk")
+    error = error_of(answered(body, 409, content_type="application/json;charset=GBK"), ASKED)
+    assert error.message == "the API reports a conflict: 无权限"
 
 
 @pytest.mark.parametrize(

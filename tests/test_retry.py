@@ -30,6 +30,7 @@ def waits(error: ApiError, draw: float = 1.0) -> list[float]:
         (RateLimited("x", retry_after_seconds=3), [3, 3, 3, 4, 8]),
         (ApiUnavailable("x", status=503), [0.5, 1, 2, 4]),
         (ApiUnavailable("no connection"), [0.5, 1, 2, 4]),
+        (ApiUnavailable("cut short", status=200), [0.5, 1, 2, 4]),
         (ApiUnavailable("x", status=500), [0.5, 1]),
         (ApiTimeout("x"), [0.5, 1]),
         (RateLimited("x", retry_after_seconds=LONGEST_WAIT_SECONDS + 1), []),

@@ -50,6 +50,7 @@ def test_a_number_that_is_no_int_is_told_from_a_text() -> None:
 @pytest.mark.parametrize(
     "body",
     [
+        b'{"a": "' + rb"\x" * 200_000 + b'"}',
         b"",
         b"  ",
         b"<html>",

@@ -279,6 +279,12 @@ def test_an_answer_without_a_readable_row_says_what_most_rows_have_wrong() -> No
     )
 
 
+def test_an_answer_of_a_million_nulls_is_not_kept() -> None:
+    rows = ",".join([PLAIN, *["null"] * 1_000_000])
+    with pytest.raises(ContractError, match=r"more than 1000 rows cannot be read: payload\.list\[1\]\.row: "):
+        decode(encoded(rows))
+
+
 def test_one_row_that_cannot_be_read_is_no_reason_to_refuse_an_answer() -> None:
     assert len(decode(page(row(create_at=1_700_000_000))).set_apart) == 1
 

@@ -51,7 +51,7 @@ UrlPath = Annotated[
 ]
 Workspace = Annotated[str, Text("a workspace id")]
 JobType = Annotated[str, Text("a job type such as FRAME_EXTRACT", r"[A-Za-z0-9_-]+")]
-Status = Annotated[str, Text("a status such as ARCHIVED", r".{1,200}")]
+Status = Annotated[str, Text("a status such as ARCHIVED", r"\S(.{0,198}\S)?")]
 Bucket = Annotated[float, Positive()]
 Listen = Annotated[ListenAddress, Parsed(LISTEN_ADDRESS, ListenAddress.parse)]
 AtLeastOne = Field(min_length=1)

@@ -8,8 +8,6 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-import msgspec
-
 from exporter.errors import (
     ApiError,
     ApiUnavailable,
@@ -21,6 +19,7 @@ from exporter.errors import (
     RateLimited,
 )
 from exporter.octopus.exchange import Request, Response
+from exporter.octopus.text import read_json
 
 MAX_MESSAGE_CHARS = 300
 # So much of a text is read: more than what is shown, as blanks and secrets are taken out of it.
@@ -80,7 +79,7 @@ def error_of(response: Response, request: Request) -> ApiError:
 
     Shape: the message is one line of at most MAX_MESSAGE_CHARS and holds no secret of the request.
     """
-    said = _said(response.body)
+    said = _said(response)
     kind = _kind(response.status, said, request)
     message = shown(_message(kind, response, said, request), request)
     if issubclass(kind, RateLimited):
@@ -113,7 +112,7 @@ def unavailable_error(message: str, response: Response, request: Request) -> Api
 
 
 def _error(kind: type[_E], message: str, response: Response, request: Request) -> _E:
-    said = _said(response.body)
+    said = _said(response)
     return kind(
         shown(f"{message}{_instead(response, said)}", request),
         status=response.status,
@@ -170,15 +169,15 @@ def _instead(response: Response, said: _Said) -> str:
     return " (HTML, perhaps of a proxy)" if response.body.lstrip()[:1] == b"<" else ""
 
 
-def _said(body: bytes) -> _Said:
+def _said(response: Response) -> _Said:
     """
     Read an error body: the first of the known shapes that fits.
 
     Source: Octopus API reference, "status codes" and "error codes"; API Gateway and IAM references.
     """
     try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = read_json(response.body, response.headers.get("content-type", ""))
+    except (ValueError, RecursionError):
         return _Said()
     if not isinstance(found, dict):
         return _Said()

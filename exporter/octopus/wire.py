@@ -7,7 +7,7 @@ Source: Huawei Cloud Octopus API reference, "querying the list of internal jobs"
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -44,6 +44,8 @@ _LATEST_START_MS = 2_000_000_000_000
 # In years 1 to 9999, which is what calendars hold.
 _FIRST_YEAR_MS = -62_135_596_800_000
 _MAX_COUNT = 2**63 - 1
+# An answer may be millions of nulls long; no poll that has so many odd rows succeeds.
+_MOST_SET_APART = 1000
 
 # Narrower than the API's own types: what does not fit is read by `rows`, which must agree on what does.
 _Id = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
@@ -178,7 +180,8 @@ def decode_page(
     if read.jobs is None and total != 0:
         raise _not_a_list("payload.list is missing, and page_info.total is not 0", response, request)
     if len(read.set_apart) > 1 and not read.jobs:
-        raise _not_a_list(_complaint(read.set_apart), response, request)
+        none_of = f"none of its {len(read.set_apart)} rows can be read"
+        raise _unreadable(none_of, read.set_apart, response, request)
     return Page(
         jobs=read.jobs or (),
         total=total,
@@ -249,20 +252,33 @@ def _read_tolerantly(response: Response, request: Request, terminal_statuses: fr
     rows = payload.get("list")
     if not isinstance(rows, list | None):
         raise _not_a_list("payload.list is not an array", response, request)
-    worth = [read_row(row, index, terminal_statuses) for index, row in enumerate(rows or ())]
+    jobs: list[Job] = []
+    set_apart: list[SetApartRow] = []
+    for index, row in enumerate(rows or ()):
+        worth = read_row(row, index, terminal_statuses)
+        if isinstance(worth, Job):
+            jobs.append(worth)
+        elif len(set_apart) < _MOST_SET_APART:
+            set_apart.append(worth)
+        else:
+            raise _unreadable(
+                f"more than {_MOST_SET_APART} rows cannot be read", set_apart, response, request
+            )
     return _Read(
-        None if rows is None else tuple([job for job in worth if isinstance(job, Job)]),
-        tuple([row for row in worth if isinstance(row, SetApartRow)]),
+        None if rows is None else tuple(jobs),
+        tuple(set_apart),
         payload.get("page_info"),
         answer.get("meta_info"),
     )
 
 
-def _complaint(set_apart: tuple[SetApartRow, ...]) -> str:
-    """Say why no row of an answer can be read, by the field that most rows fail at."""
+def _unreadable(
+    what: str, set_apart: Sequence[SetApartRow], response: Response, request: Request
+) -> ContractError:
+    """Refuse an answer for its rows; the example is one of the field that most of them fail at."""
     ((worst, _),) = Counter(_field(row) for row in set_apart).most_common(1)
-    first = next(row for row in set_apart if _field(row) == worst)
-    return f"none of its {len(set_apart)} rows can be read: payload.list[{first.index}].{first.problem}"
+    example = next(row for row in set_apart if _field(row) == worst)
+    return _not_a_list(f"{what}: payload.list[{example.index}].{example.problem}", response, request)
 
 
 def _field(row: SetApartRow) -> str:
