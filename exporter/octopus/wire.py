@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from exporter.errors import ContractError
-from exporter.model import Job, Target
+from exporter.model import JOB_TYPES, STATUSES, Job, Target
 from exporter.octopus.exchange import Request, Response, split_endpoint
 from exporter.octopus.refusal import contract_error, error_of, unavailable_error
 from exporter.octopus.rows import (
@@ -102,18 +102,31 @@ class _Row(msgspec.Struct, gc=False):
     workspace_id: int | str | None = None
 
 
-class _Payload(msgspec.Struct, gc=False):
-    rows: list[_Row] | None = msgspec.field(default=None, name="list")
+class _DocumentedRow(_Row, gc=False):
+    # The decoder gives its own copy of these words, which costs less than a new text for every row.
+    job_type: Literal[JOB_TYPES]  # type: ignore[valid-type] # mypy wants the words themselves here
+    status: Literal[STATUSES]  # type: ignore[valid-type] # likewise
+
+
+_AnyRow = TypeVar("_AnyRow", bound=_Row)
+
+
+class _Payload(msgspec.Struct, Generic[_AnyRow], gc=False):
+    rows: list[_AnyRow] | None = msgspec.field(default=None, name="list")
     # Whatever is wrong with these two only costs what they say.
     page_info: Any = None
 
 
-class _Answer(msgspec.Struct, gc=False):
-    payload: _Payload
+class _Answer(msgspec.Struct, Generic[_AnyRow], gc=False):
+    payload: _Payload[_AnyRow]
     meta_info: Any = None
 
 
-_decoder = msgspec.json.Decoder(_Answer)
+# The first takes documented types and statuses only, the second every one.
+_decoders: tuple[msgspec.json.Decoder[_Answer[Any]], ...] = (
+    msgspec.json.Decoder(_Answer[_DocumentedRow]),
+    msgspec.json.Decoder(_Answer[_Row]),
+)
 
 
 def list_request(target: Target, query: ListQuery) -> Request:
@@ -202,15 +215,19 @@ class _Read(msgspec.Struct, frozen=True, gc=False):
 
 
 def _read_strictly(body: bytes, terminal_statuses: frozenset[str]) -> _Read | None:
-    """Read an answer as it is documented; None where it is another."""
-    try:
-        answer = _decoder.decode(body)
-        rows = answer.payload.rows
-        jobs = None if rows is None else _jobs(rows, terminal_statuses)
-    # A ValueError is a word that the decoder's types let pass; UnicodeDecodeError is one too.
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-    return _Read(jobs, (), answer.payload.page_info, answer.meta_info)
+    """Read an answer as it is documented, new types and statuses included; None where it is another."""
+    for decoder in _decoders:
+        try:
+            answer = decoder.decode(body)
+            rows = answer.payload.rows
+            jobs = None if rows is None else _jobs(rows, terminal_statuses)
+        except msgspec.ValidationError:
+            continue
+        # A ValueError is a word that the decoder's types let pass; UnicodeDecodeError is one too.
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return None
+        return _Read(jobs, (), answer.payload.page_info, answer.meta_info)
+    return None
 
 
 def _jobs(rows: list[_Row], terminal_statuses: frozenset[str]) -> tuple[Job, ...]:
