@@ -138,8 +138,8 @@ def whole_number(value: object) -> int | None:
 
 def _id(value: object) -> int:
     number = whole_number(value)
-    if number is None or not 1 <= number <= MAX_ID:
-        raise ValueError(f"{_found(value)}, expected a whole number from 1 to {MAX_ID}")
+    if number is None or not 0 <= number <= MAX_ID:
+        raise ValueError(f"{_found(value)}, expected a whole number from 0 to {MAX_ID}")
     return number
 
 

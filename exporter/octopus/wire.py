@@ -48,7 +48,7 @@ _MAX_COUNT = 2**63 - 1
 _MOST_SET_APART = 1000
 
 # Narrower than the API's own types: what does not fit is read by `rows`, which must agree on what does.
-_Id = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
+_Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 _Time = Annotated[int, msgspec.Meta(ge=EARLIEST_MS, le=LATEST_MS)]
 _Duration = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
 _Code = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
