@@ -24,7 +24,7 @@ from exporter.config import Config, load
 from exporter.errors import ConfigError, ExporterError, StartError
 from exporter.log import Log
 from exporter.masking import Secrets
-from exporter.simulator import SimulatorSettings
+from exporter.simulator import SimulatorSettings, parse_quirks
 
 T = TypeVar("T")
 
@@ -127,12 +127,18 @@ def simulate(
     speed: Speed = 1.0,
     seed: Seed = 1,
     faults: Annotated[
-        str, typer.Option(metavar="NAMES", help="What goes wrong, as throttle,errors,expiry,slow,broken.")
+        str, typer.Option(metavar="NAMES", help="What goes wrong by chance, as throttle,errors=0.1.")
     ] = "",
+    quirks: Annotated[
+        str,
+        typer.Option(metavar="JSON", help="What the server does differently, as in docs/simulator.md."),
+    ] = "{}",
     host: Annotated[str, typer.Option(help="The address to listen on.")] = demo.HOST,
 ) -> None:
     """Run the simulator alone: IAM and the job list over HTTP."""
-    settings = SimulatorSettings(jobs=jobs, speed=speed, seed=seed, faults=faults)
+    settings = SimulatorSettings(
+        jobs=jobs, speed=speed, seed=seed, faults=faults, quirks=parse_quirks(quirks)
+    )
     _finish(demo.simulate(settings, host, port, lambda url: typer.echo(f"simulator: {url}")))
 
 

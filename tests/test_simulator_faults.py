@@ -12,7 +12,7 @@ from exporter.simulator.faults import DEFAULT_PROBABILITIES, Faults, parse_fault
 
 SAMPLES = Path(__file__).parent / "samples"
 ALL = "throttle=1,errors=1,expiry=1,slow=1,broken=1"
-GOOD = Answer(200, b'{"meta_info": {"current_time": "2022-01-01T08:08:29Z"}, "payload": {"list": []}}')
+GOOD = Answer(200, b'{"meta_info":{"current_time":"2022-01-01T08:08:29Z"},"payload":{"list":[]}}')
 
 
 def faults_of(text: str, seed: int = 1) -> Faults:
@@ -32,7 +32,7 @@ def test_every_fault_that_cannot_be_used_gets_its_line() -> None:
     with pytest.raises(ConfigError) as raised:
         parse_faults("throttle,gremlins,slow=2,broken=often")
     assert raised.value.problems == [
-        "faults: 'gremlins' is unknown: expected any of throttle, errors, expiry, slow, broken",
+        f"faults: 'gremlins' is unknown: expected any of {', '.join(DEFAULT_PROBABILITIES)}",
         "faults: 'slow=2': expected a probability from 0 to 1",
         "faults: 'broken=often': expected a probability from 0 to 1",
     ]

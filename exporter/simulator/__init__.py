@@ -1,14 +1,17 @@
 """A stand-in for the remote API: IAM and the job list over HTTP, with jobs that live and fail."""
 
 from exporter.simulator.app import RunningSimulator, create_app, serve
-from exporter.simulator.settings import DEMO_PROJECT, Credentials, Quirks, SimulatorSettings
+from exporter.simulator.quirks import OddRow, Quirks, parse_quirks
+from exporter.simulator.settings import DEMO_PROJECT, Credentials, SimulatorSettings
 
 __all__ = [
     "DEMO_PROJECT",
     "Credentials",
+    "OddRow",
     "Quirks",
     "RunningSimulator",
     "SimulatorSettings",
     "create_app",
+    "parse_quirks",
     "serve",
 ]

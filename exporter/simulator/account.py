@@ -41,7 +41,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._at_ms = array("q")
-        self._columns = (self._at_ms, array("H"), array("B"), array("B"), array("i"), array("q"))
+        self._columns = (self._at_ms, array("H"), array("H"), array("H"), array("i"), array("q"))
         self._history = 0
         self._history_ms = 0
 

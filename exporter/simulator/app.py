@@ -58,7 +58,7 @@ def create_app(settings: SimulatorSettings) -> web.Application:
     """
     start_ms = int(time.time() * 1000) if settings.start_ms is None else settings.start_ms
     clock = SimulatedClock(start_ms, settings.speed, time.monotonic)
-    simulator = Simulator(settings, clock, time.time)
+    simulator = Simulator(settings, clock, time.time, time.monotonic)
     app = web.Application()
     app.add_routes(Control(simulator).routes())
     api = _Api(simulator)
@@ -110,6 +110,7 @@ class _Api:
             status=answer.status,
             body=answer.body,
             content_type=answer.content_type,
+            charset=answer.charset,
             headers=answer.headers,
         )
 

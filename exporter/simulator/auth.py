@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from random import Random
 from uuid import UUID, uuid5
@@ -29,6 +29,7 @@ _NO_TOKEN = "Incorrect IAM authentication information: x-auth-token not found"  
 _TOKEN_OVER = "Incorrect IAM authentication information: The token must be updated."  # noqa: S105 - a message
 _BAD_SIGNATURE = "Incorrect IAM authentication information: verify aksk signature fail"
 _KEY_LOCKED = "Incorrect IAM authentication information: AK access failed to reach the limit, forbidden"
+_REVOKED = "The token has been revoked, or its permissions have changed."
 _OLD_SIGNATURE = "Incorrect IAM authentication information: the request time has expired"
 
 
@@ -90,6 +91,7 @@ class Lock:
 class Token:
     project_id: str
     expires_at: float
+    is_revoked: bool = False
 
 
 class Gate:
@@ -110,8 +112,12 @@ class Gate:
         self._user_lock = Lock(USER_LOCKED_SECONDS)
         self._key_lock = Lock(KEY_LOCKED_SECONDS)
 
-    def issue(self, body: bytes, now: float) -> Answer:
-        """Answer a request for a token: 201 with the token in X-Subject-Token, or why not."""
+    def issue(self, body: bytes, now: float, expires_at: str | None = None) -> Answer:
+        """
+        Answer a request for a token: 201 with the token in X-Subject-Token, or why not.
+
+        Shape: `expires_at` is written instead of the true time of expiry.
+        """
         try:
             auth = msgspec.json.decode(body, type=_TokenRequest).auth
         except msgspec.MsgspecError:
@@ -125,7 +131,7 @@ class Gate:
         name = self._name_of(auth.scope.project)
         if name is None:
             return iam_error(404, "Not Found", "The project in the scope does not exist.")
-        return self._issued(name, now)
+        return self._issued(name, now, expires_at)
 
     def check_token(self, text: str | None, project_id: str, request_id: str, now: float) -> Answer | None:
         """Return why a token does not open this project, or None where it does."""
@@ -136,6 +142,8 @@ class Gate:
             return service_error(401, "400001", "The request token is invalid.")
         if token.expires_at <= now:
             return gateway_error(401, "APIGW.0307", _TOKEN_OVER, request_id)
+        if token.is_revoked:
+            return gateway_error(403, "APIGW.0302", _REVOKED, request_id)
         if token.project_id != project_id:
             return service_error(403, "400003", "The token is of another project.")
         return None
@@ -144,7 +152,13 @@ class Gate:
         """End a token before its time."""
         token = self._tokens.get(text)
         if token is not None:
-            self._tokens[text] = Token(token.project_id, 0.0)
+            self._tokens[text] = replace(token, expires_at=0.0)
+
+    def revoke(self, text: str) -> None:
+        """Refuse a token with 403 from now on."""
+        token = self._tokens.get(text)
+        if token is not None:
+            self._tokens[text] = replace(token, is_revoked=True)
 
     def check_signature(self, request: SignedRequest, request_id: str, now: float) -> Answer | None:
         """Return why a signed request is refused, or None where it is not."""
@@ -178,21 +192,21 @@ class Gate:
                 return name
         return None
 
-    def _issued(self, project_name: str, now: float) -> Answer:
+    def _issued(self, project_name: str, now: float, expires_at: str | None) -> Answer:
         text = "MII" + b64encode(self._rng.randbytes(TOKEN_BYTES)).decode()
         token = Token(self._projects[project_name], now + self._ttl_seconds)
         self._tokens[text] = token
-        body = self._token_body(project_name, token, now)
+        body = self._token_body(project_name, token, now, expires_at or _iam_time(token.expires_at))
         return json_answer(201, body, {"X-Subject-Token": text})
 
-    def _token_body(self, project_name: str, token: Token, now: float) -> dict[str, object]:
+    def _token_body(self, project_name: str, token: Token, now: float, expires_at: str) -> dict[str, object]:
         domain = {"id": _id_of(self._credentials.domain), "name": self._credentials.domain}
         user = {"id": _id_of(self._credentials.user), "name": self._credentials.user, "domain": domain}
         return {
             "token": {
                 "methods": ["password"],
                 "issued_at": _iam_time(now),
-                "expires_at": _iam_time(token.expires_at),
+                "expires_at": expires_at,
                 "project": {"id": token.project_id, "name": project_name, "domain": domain},
                 "roles": [{"id": "0", "name": "te_admin"}],
                 "user": user | {"password_expires_at": ""},

@@ -7,14 +7,15 @@ Errors are one JSON line, {"error": "…"}, with 400.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from exporter.errors import ConfigError
-from exporter.model import is_failed
-from exporter.simulator.settings import DEFAULT_WORKSPACE, Quirks
+from exporter.model import IN_FLIGHT_STATUSES, is_failed
+from exporter.simulator.quirks import Quirks
+from exporter.simulator.settings import DEFAULT_WORKSPACE
 from exporter.simulator.simulator import FOREVER_MS, Simulator
 
 Name = Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Z0-9_]{0,63}$")]
@@ -57,7 +58,9 @@ class JobsOrder(msgspec.Struct, forbid_unknown_fields=True):
     Create jobs now.
 
     Shape: `outcome` None lets them live as any other; a terminal status is reached within seconds, any other
-    is where they stay; `project` None is the first one; `msg_code` 0 gives no code, None leaves it to chance.
+    is where they stay, unless it `ends` their run; `project` None is the first one; `msg_code` 0 gives no
+    code, None leaves it to chance. What is `numbered` is another one for every job: the type and the outcome
+    get _1, _2, … behind them, and the code is counted up.
     """
 
     job_type: Name
@@ -65,6 +68,8 @@ class JobsOrder(msgspec.Struct, forbid_unknown_fields=True):
     outcome: Name | None = None
     msg_code: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     msg_error: str | None = None
+    ends: bool = False
+    numbered: Literal["job_type", "outcome", "msg_code"] | None = None
     workspace: str = DEFAULT_WORKSPACE
     project: str | None = None
 
@@ -135,13 +140,34 @@ class Control:
         _check_failure(order)
         if order.msg_code and order.msg_error:
             world.messages[order.msg_code] = order.msg_error
-        ids = world.inject(listing, order.job_type, order.count, order.outcome, order.msg_code)
+        ids = [
+            number + self._simulator.quirks.id_offset
+            for one in _one_by_one(order)
+            for number in world.inject(listing, one.job_type, one.count, one.outcome, one.msg_code, one.ends)
+        ]
         return _json({"ids": ids})
+
+
+def _one_by_one(order: JobsOrder) -> list[JobsOrder]:
+    """Split an order whose jobs are to differ into one for each job."""
+    if order.numbered is None:
+        return [order]
+    one = msgspec.structs.replace(order, count=1)
+    numbers = range(1, order.count + 1)
+    if order.numbered == "job_type":
+        return [msgspec.structs.replace(one, job_type=f"{order.job_type}_{n}") for n in numbers]
+    if order.numbered == "outcome":
+        return [msgspec.structs.replace(one, outcome=f"{order.outcome}_{n}") for n in numbers]
+    return [msgspec.structs.replace(one, msg_code=(order.msg_code or 0) + n) for n in numbers]
 
 
 def _check_failure(order: JobsOrder) -> None:
     if order.msg_code and not is_failed(order.outcome or ""):
         raise ConfigError([f"msg_code: {order.msg_code}: only with an outcome that failed"])
+    if order.numbered in ("outcome", "msg_code") and order.outcome is None:
+        raise ConfigError([f"numbered: {order.numbered!r}: only with an outcome"])
+    if order.ends and (order.outcome is None or order.outcome in IN_FLIGHT_STATUSES):
+        raise ConfigError(["ends: only with an outcome that is not in flight"])
 
 
 def _plain(handler: Handler) -> Handler:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 
-import msgspec
-
 from exporter.errors import ConfigError
 from exporter.simulator.answers import Answer, gateway_error, json_answer, service_error
 
@@ -21,6 +19,9 @@ DEFAULT_PROBABILITIES: Mapping[str, float] = {
     "expiry": 0.02,
     "slow": 0.05,
     "broken": 0.03,
+    "garbled": 0.03,
+    "blank": 0.02,
+    "revoke": 0.02,
 }
 
 _THROTTLED = "The throttling threshold has been reached: policy ip over ratelimit,limit:5,time:1 second"
@@ -96,6 +97,10 @@ class Faults:
         """Spoil a good answer."""
         return self._rng.choice(_BREAKS)(answer)
 
+    def garbled(self, answer: Answer) -> Answer:
+        """Spoil a good answer so that it is no JSON any more."""
+        return self._rng.choice(_GARBLES)(answer)
+
     def slowed(self, answer: Answer) -> Answer:
         """Keep an answer back for about the slow seconds."""
         seconds = self._slow_seconds * self._rng.uniform(0.5, 1.5)
@@ -112,8 +117,9 @@ def _truncated(answer: Answer) -> Answer:
 
 
 def _without_payload(answer: Answer) -> Answer:
-    body = msgspec.json.decode(answer.body)
-    return replace(answer, body=msgspec.json.encode({"meta_info": body["meta_info"]}))
+    """Leave the payload out. It is the body's last field, whatever stands in it."""
+    head, _, _ = answer.body.partition(b',"payload":')
+    return replace(answer, body=head + b"}")
 
 
 _FAILURES: tuple[Callable[[str], Answer], ...] = (
@@ -128,10 +134,10 @@ _FAILURES: tuple[Callable[[str], Answer], ...] = (
     lambda _: _html(504, "504 Gateway Time-out"),
 )
 
-_BREAKS: tuple[Callable[[Answer], Answer], ...] = (
+_GARBLES: tuple[Callable[[Answer], Answer], ...] = (
     _truncated,
     lambda answer: replace(answer, body=b""),
     lambda _: _html(200, "Please sign in"),
-    _without_payload,
     lambda answer: replace(answer, is_cut=True),
 )
+_BREAKS = (*_GARBLES, _without_payload)

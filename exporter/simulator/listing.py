@@ -45,6 +45,11 @@ class Listing:
         _discard(self._ids(job_type, old), job_id)
         insort(self._ids(job_type, new), job_id)
 
+    def insert(self, job_id: int, job_type: int, status: int) -> None:
+        """Put a job back that was removed."""
+        insort(self.all_ids, job_id)
+        insort(self._ids(job_type, status), job_id)
+
     def remove(self, job_id: int, job_type: int, status: int) -> None:
         """Drop a deleted job."""
         _discard(self.all_ids, job_id)

@@ -39,14 +39,15 @@ class Run(NamedTuple):
     One run from its QUEUING on.
 
     Shape: `times_ms` ascending, one per step: LAUNCHING, RUNNING, UPLOADING as far as it gets, and `last` as
-    the last one, which is terminal unless the job is to stay there; `msg_code` 0 for none; `taken` steps lie
-    behind.
+    the last one, which ends the run unless the job is to stay there (`ends` false); `msg_code` 0 for none;
+    `taken` steps lie behind.
     """
 
     times_ms: tuple[int, ...]
     last: str
     msg_code: int = 0
     taken: int = 0
+    ends: bool = True
 
     @property
     def next_ms(self) -> int | None:
@@ -57,6 +58,10 @@ class Run(NamedTuple):
     def next_status(self) -> str:
         """What the next step leads to."""
         return IN_FLIGHT_STATUSES[self.taken + 1] if self.taken < len(self.times_ms) - 1 else self.last
+
+    @property
+    def is_ended_by_next(self) -> bool:
+        return self.ends and self.taken == len(self.times_ms) - 1
 
     @property
     def started_ms(self) -> int:
@@ -86,17 +91,19 @@ def plan_run(rng: Random, profile: Profile, at_ms: int) -> Run:
     return _cut(rng, (at_ms, launching, running, uploading, ended), status, profile.causes)
 
 
-def plan_soon(rng: Random, profile: Profile, at_ms: int, outcome: str, msg_code: int | None) -> Run:
+def plan_soon(
+    rng: Random, profile: Profile, at_ms: int, outcome: str, msg_code: int | None, ends: bool = False
+) -> Run:
     """
     Draw a run that comes to `outcome` within seconds.
 
     An outcome that is not terminal is where the job stays; one that the documentation does not know follows
-    RUNNING. `msg_code` None leaves the code to the profile.
+    RUNNING, and with `ends` it ends the run. `msg_code` None leaves the code to the profile.
     """
     soon = replace(profile, queue=_SOON, launch=_SOON, run=_SOON, upload=_SOON, outcomes={outcome: 1.0})
     if not is_terminal(outcome):
         whole = plan_run(rng, replace(soon, outcomes={"FINISHED": 1.0}), at_ms)
-        return Run(whole.times_ms[: _STAY.get(outcome, 3)], outcome)
+        return Run(whole.times_ms[: _STAY.get(outcome, 3)], outcome, ends=ends)
     run = plan_run(rng, soon, at_ms)
     return run if msg_code is None else run._replace(msg_code=msg_code)
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter.simulator.listing import Ids, Listing, Window, count, newest, oldest
-from exporter.simulator.settings import DEFAULT_WORKSPACE, Order, Quirks
+from exporter.simulator.quirks import Quirks
+from exporter.simulator.settings import DEFAULT_WORKSPACE, Order
 from exporter.simulator.table import Names, Table
 
 MAX_LIMIT = 200
@@ -20,7 +21,7 @@ DEFAULT_LIMIT = 10
 MAX_VALUES = 20
 JOBS_PER_DATA_ID = 8
 
-_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _DATA_ID = re.compile(r"DPK([0-9]{7,15})", re.ASCII)
 
 Pairs = Sequence[tuple[str, str]]
@@ -75,7 +76,7 @@ def parse(pairs: Pairs, table: Table, quirks: Quirks) -> Query:
     Raises: BadParameterError.
     """
     kept = [(name, value) for name, value in pairs if name not in quirks.ignore_filters]
-    limit = _integer(kept, "limit", 1, MAX_LIMIT)
+    limit = _integer(kept, "limit", 1, quirks.max_limit or MAX_LIMIT)
     return Query(
         workspace_id=_last(kept, "workspace_id") or DEFAULT_WORKSPACE,
         job_types=_values(kept, "job_types", table.types, quirks),

@@ -1,5 +1,5 @@
 """
-What a simulator can be told: the settings it starts with, and the quirks of the server it plays.
+The settings a simulator starts with.
 
 Everything is checked where it is built: a simulator that starts has usable settings.
 """
@@ -9,49 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import msgspec
-
 from exporter.errors import ConfigError
+from exporter.simulator.quirks import Quirks, at_least
 
 DEMO_PROJECT = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 DEFAULT_WORKSPACE = "0"
 
 Order = Literal["created-desc", "created-asc", "update-desc"]
-Shift = Literal["none", "insert", "delete", "both"]
-FilterName = Literal["workspace_id", "job_types", "statuses", "start_time", "end_time", "id", "data_id"]
-
-
-class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """
-    How the server departs from the straightforward reading of its documentation.
-
-    Shape: `clamp_limit` None for no clamp; `repeat_rows` rows of the page before stand in front of every page
-    but the first; a `shift` happens after one in `shift_every` pages that are not the last one.
-    """
-
-    clamp_limit: int | None = None
-    omit_total: bool = False
-    ignore_filters: tuple[FilterName, ...] = ()
-    first_value_only: bool = False
-    comma_arrays: bool = False
-    latency_seconds: float = 0.0
-    repeat_rows: int = 0
-    shift: Shift = "none"
-    shift_every: int = 1
-    null_absent: bool = False
-    growing_durations: bool = False
-    omit_workspace_id: bool = False
-    extra_fields: bool = False
-
-    def __post_init__(self) -> None:
-        problems = [
-            *_at_least("quirks.clamp_limit", self.clamp_limit, 1),
-            *_at_least("quirks.latency_seconds", self.latency_seconds, 0),
-            *_at_least("quirks.repeat_rows", self.repeat_rows, 0),
-            *_at_least("quirks.shift_every", self.shift_every, 1),
-        ]
-        if problems:
-            raise ConfigError(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +62,11 @@ class SimulatorSettings:
 
     def __post_init__(self) -> None:
         problems = [
-            *_at_least("jobs", self.jobs, 0),
-            *_at_least("speed", self.speed, 0),
-            *_at_least("jobs_per_day", self.jobs_per_day, 0),
-            *_at_least("token_ttl_seconds", self.token_ttl_seconds, 0),
-            *_at_least("slow_seconds", self.slow_seconds, 0),
+            *at_least("jobs", self.jobs, 0),
+            *at_least("speed", self.speed, 0),
+            *at_least("jobs_per_day", self.jobs_per_day, 0),
+            *at_least("token_ttl_seconds", self.token_ttl_seconds, 0),
+            *at_least("slow_seconds", self.slow_seconds, 0),
             *_some_distinct("projects", self.projects),
             *_some_distinct("workspaces", self.workspaces),
         ]
@@ -110,12 +74,6 @@ class SimulatorSettings:
             problems.append(f"order: {self.order!r}: expected one of {', '.join(get_args(Order))}")
         if problems:
             raise ConfigError(problems)
-
-
-def _at_least(name: str, value: float | None, minimum: float) -> list[str]:
-    if value is None or minimum <= value < float("inf"):
-        return []
-    return [f"{name}: {value}: expected a number of {minimum:g} or more"]
 
 
 def _some_distinct(name: str, values: tuple[str, ...]) -> list[str]:

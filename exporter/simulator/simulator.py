@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import replace
+from random import Random
 from typing import Any
 from uuid import UUID, uuid5
 
 from exporter.simulator.answers import (
     Answer,
-    Scribe,
     bad_parameter,
     gateway_error,
     iam_error,
@@ -24,9 +24,13 @@ from exporter.simulator.auth import Gate
 from exporter.simulator.clock import SimulatedClock
 from exporter.simulator.faults import Faults
 from exporter.simulator.listing import Listing
-from exporter.simulator.query import BadParameterError, Found, Query, find, parse
+from exporter.simulator.pages import Scribe, odd_kinds
+from exporter.simulator.past import Past
+from exporter.simulator.query import BadParameterError, Query, parse
+from exporter.simulator.quirks import Quirks
 from exporter.simulator.settings import SimulatorSettings
 from exporter.simulator.signing import SignedRequest
+from exporter.simulator.views import Seen, Views
 from exporter.simulator.world import World
 
 _REQUEST_IDS = UUID("72657175-6573-7473-6f66-6f63746f7075")
@@ -39,21 +43,28 @@ class Simulator:
 
     Shape: `requests` counts what was answered by (kind, HTTP status), kind "list" or "token"; `quirks` and
     `faults` may change while it serves. Units: `real_now` gives Unix seconds, for tokens and signatures;
-    `clock` is the time the jobs live in.
+    `clock` is the time the jobs live in; `monotonic` gives real seconds, for what lags.
     """
 
     def __init__(
-        self, settings: SimulatorSettings, clock: SimulatedClock, real_now: Callable[[], float]
+        self,
+        settings: SimulatorSettings,
+        clock: SimulatedClock,
+        real_now: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.quirks = settings.quirks
         self.faults = Faults(settings.faults, settings.seed, settings.slow_seconds)
         self.world = World(settings, clock.now_ms())
+        self._past = self.world.past = Past(self.world.table, self.world.listings, monotonic)
+        rng = Random(f"quirks {settings.seed}")
+        self._views = Views(self.world.table, self._past, settings.order, rng)
         self.requests: Counter[tuple[str, int]] = Counter()
         self._real_now = real_now
         self._gate = Gate(settings.credentials, settings.projects, settings.token_ttl_seconds, settings.seed)
-        self._scribe = Scribe(self.world.table, self.world.messages)
+        self._scribe = Scribe(self.world.table, self.world.messages, rng)
         self._answered = 0
         self._pages = 0
 
@@ -64,6 +75,8 @@ class Simulator:
         answer = self._listed(request, project_id, request_id, befallen)
         if "broken" in befallen and answer.status == 200:
             answer = self.faults.broken(answer)
+        if "garbled" in befallen and answer.status == 200:
+            answer = self.faults.garbled(answer)
         return self._sent("list", answer, befallen, {"X-Request-Id": request_id})
 
     def issue_token(self, request: SignedRequest) -> Answer:
@@ -73,7 +86,7 @@ class Simulator:
         if "errors" in befallen:
             answer = iam_error(503, "Service Unavailable", "The service is currently unavailable.")
         else:
-            answer = self._gate.issue(request.body, self._real_now())
+            answer = self._gate.issue(request.body, self._real_now(), self.quirks.token_expires_at)
         trace = {"X-Request-Id": request_id, "X-IAM-Trace-Id": f"token_cn-north-11_null_{request_id}"}
         return self._sent("token", answer, befallen, trace)
 
@@ -90,10 +103,34 @@ class Simulator:
         return replace(answer, headers={"X-Request-Id": self._next_request_id()})
 
     def account(self, since_ms: int, until_ms: int) -> dict[str, Any]:
-        """Add up what the jobs did from `since_ms` to before `until_ms`."""
+        """Add up what the jobs did from `since_ms` to before `until_ms`, and name the rows served odd."""
         world = self.present()
         targets = world.account.targets(world.listings, since_ms, until_ms)
-        return {"now_ms": world.now_ms, "since_ms": since_ms, "until_ms": until_ms, "targets": targets}
+        for target, listing in zip(targets, world.listings, strict=True):
+            target["odd"] = self._odd(listing)
+        return {
+            "now_ms": world.now_ms,
+            "since_ms": since_ms,
+            "until_ms": until_ms,
+            "settled": self._past.is_settled(self.quirks.longest_lag_seconds),
+            "targets": targets,
+        }
+
+    def _odd(self, listing: Listing) -> list[dict[str, Any]]:
+        """Name the listed jobs whose rows the quirks make odd, or hide."""
+        table, quirks = self.world.table, self.quirks
+        if not quirks.odd_rows and not quirks.hidden_ids:
+            return []
+        odd: list[dict[str, Any]] = []
+        for number in listing.all_ids:
+            status = table.statuses[table.status[number - 1]]
+            kinds = [one.what for one in odd_kinds(number, status, quirks)]
+            job_id = number + quirks.id_offset
+            if kinds or job_id in quirks.hidden_ids:
+                job_type = table.types[table.job_type[number - 1]]
+                what = ["hidden"] if job_id in quirks.hidden_ids else kinds
+                odd.append({"id": job_id, "job_type": job_type, "status": status, "what": what})
+        return odd
 
     def present(self) -> World:
         """Return the world as it is by the clock."""
@@ -106,7 +143,7 @@ class Simulator:
         if "errors" in befallen:
             return self.faults.failed(request_id)
         refusal = self._refusal(request, project_id, request_id, befallen)
-        return refusal or self._page(request, project_id)
+        return refusal or self._page(request, project_id, "blank" in befallen)
 
     def _refusal(
         self, request: SignedRequest, project_id: str, request_id: str, befallen: Set[str]
@@ -114,34 +151,34 @@ class Simulator:
         token, now = request.headers.get("x-auth-token"), self._real_now()
         if token is not None and "expiry" in befallen:
             self._gate.expire(token)
+        if token is not None and "revoke" in befallen:
+            self._gate.revoke(token)
         if project_id not in self.settings.projects:
             return service_error(404, "400004", "The project does not exist.")
         if "authorization" in request.headers:
             return self._gate.check_signature(request, request_id, now)
         return self._gate.check_token(token, project_id, request_id, now)
 
-    def _page(self, request: SignedRequest, project_id: str) -> Answer:
-        world = self.present()
+    def _page(self, request: SignedRequest, project_id: str, is_blank: bool) -> Answer:
+        world, quirks = self.present(), self.quirks
         try:
-            query = parse(request.query, world.table, self.quirks)
+            query = parse(request.query, world.table, quirks)
         except BadParameterError as error:
             return bad_parameter(error.name, error.value, world.now_ms)
-        number = world.find_listing(project_id, query.workspace_id)
+        number = None if is_blank else world.find_listing(project_id, query.workspace_id)
         if number is None:
-            listing, found = Listing(project_id, query.workspace_id), Found([], 0)
-        else:
-            listing = world.listings[number]
-            found = find(world.table, listing, self._bent(query), self.settings.order)
-        answer = self._scribe.page(listing, query, found, self.quirks, world.now_ms)
-        if number is not None and query.limit > 1 and query.offset + len(found.ids) < found.total:
+            return self._scribe.page([], 0, query, quirks, world.now_ms)
+        seen = self._seen(number, query, quirks)
+        answer = self._scribe.page(seen.rows, seen.total, query, quirks, world.now_ms)
+        if query.limit > 1 and query.offset + len(seen.rows) < seen.total:
             self._shift(number)
         return answer
 
-    def _bent(self, query: Query) -> Query:
-        """Clamp the limit and reach back for repeated rows, as the quirks have it."""
-        limit = min(query.limit, self.quirks.clamp_limit or query.limit)
-        repeated = min(query.offset, self.quirks.repeat_rows)
-        return replace(query, offset=query.offset - repeated, limit=limit + repeated)
+    def _seen(self, number: int, query: Query, quirks: Quirks) -> Seen:
+        listing, now_ms = self.world.listings[number], self.world.now_ms
+        return self._views.see(
+            listing, query, quirks, lambda ids: self._scribe.rows(ids, listing, quirks, now_ms)
+        )
 
     def _shift(self, listing: int) -> None:
         """Insert or delete a row behind a page, so that the next one does not begin where this one ended."""

@@ -7,25 +7,28 @@ and start give the same world at the same instant, however often somebody looked
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from heapq import heappop, heappush
 from random import Random
 
-from exporter.model import is_terminal
 from exporter.simulator.account import Account
 from exporter.simulator.arrivals import DAY_MS, HISTORY_MS, Arrivals
 from exporter.simulator.history import fill_history
 from exporter.simulator.listing import Listing
 from exporter.simulator.lives import DELETED_AFTER_MS, Event, Run, draw_fate, plan_run, plan_soon
+from exporter.simulator.past import Past
 from exporter.simulator.profiles import PROFILES, Profile, invented, known_messages
 from exporter.simulator.settings import SimulatorSettings
-from exporter.simulator.table import Table
+from exporter.simulator.table import NOT_LISTED, Table
 
 
 class World:
     """
     All jobs of all listings.
 
-    Shape: `table` holds every job, `listings` what is listed per (project, workspace), `account` what ended.
+    Shape: `table` holds every job, `listings` what is listed per (project, workspace), `account` what ended;
+    `past` takes down the changes, once there is one.
     Units: Unix milliseconds UTC.
     """
 
@@ -35,6 +38,7 @@ class World:
         self.account = Account(self.table)
         self.listings = [Listing(p, w) for p in settings.projects for w in settings.workspaces]
         self.messages = known_messages()
+        self.past: Past | None = None
         self._profiles = {profile.job_type: profile for profile in PROFILES}
         self._start_ms = start_ms
         self._rng = Random(settings.seed)
@@ -58,15 +62,22 @@ class World:
         return None
 
     def inject(
-        self, listing: int, job_type: str, count: int, outcome: str | None, msg_code: int | None
+        self,
+        listing: int,
+        job_type: str,
+        count: int,
+        outcome: str | None,
+        msg_code: int | None,
+        ends: bool = False,
     ) -> list[int]:
         """
         Create jobs now that come to `outcome` within seconds, or live as any other where it is None.
 
-        A type the documentation does not know is taken as it is. Return the ids.
+        A type the documentation does not know is taken as it is, and so is an outcome, which ends the run
+        with `ends` only. Return the numbers of the jobs.
         """
         profile = self._profiles.setdefault(job_type, invented(job_type))
-        return [self._create(listing, profile, self.now_ms, outcome, msg_code) for _ in range(count)]
+        return [self._create(listing, profile, self.now_ms, outcome, msg_code, ends) for _ in range(count)]
 
     def insert_one(self, listing: int) -> None:
         """Let a job arrive right now, out of turn."""
@@ -79,7 +90,8 @@ class World:
             job_id = self._rng.choice(ids)
             ended_ms = self.table.ended_ms[job_id - 1]
             if ended_ms and ended_ms + DELETED_AFTER_MS <= self.now_ms:
-                self._delete(job_id)
+                with self._taken_down(job_id):
+                    self._delete(job_id)
                 return
 
     def _live_through_history(self, jobs: int) -> None:
@@ -111,9 +123,21 @@ class World:
             self._arrive(at_ms, self._rng.randrange(len(self.listings)))
             self._await_arrival(at_ms)
         elif event is Event.STEP:
-            self._step(at_ms, job_id)
+            with self._taken_down(job_id):
+                self._step(at_ms, job_id)
         elif self.table.listed[job_id - 1]:
-            self._befall(at_ms, job_id, event)
+            with self._taken_down(job_id):
+                self._befall(at_ms, job_id, event)
+
+    @contextmanager
+    def _taken_down(self, job_id: int) -> Iterator[None]:
+        """Take down what the job was before this change."""
+        if self.past is None:
+            yield
+            return
+        before = self.table.cells(job_id)
+        yield
+        self.past.note(job_id, before)
 
     def _befall(self, at_ms: int, job_id: int, event: Event) -> None:
         if event is Event.TOUCHED:
@@ -130,22 +154,30 @@ class World:
             heappush(self._events, (at_ms, 0, Event.ARRIVAL))
 
     def _arrive(self, at_ms: int, listing: int) -> None:
-        self._create(listing, self._arrivals.profile_at(self._rng, at_ms), at_ms, None, None)
+        self._create(listing, self._arrivals.profile_at(self._rng, at_ms), at_ms)
 
     def _create(
-        self, listing: int, profile: Profile, at_ms: int, outcome: str | None, msg_code: int | None
+        self,
+        listing: int,
+        profile: Profile,
+        at_ms: int,
+        outcome: str | None = None,
+        msg_code: int | None = None,
+        ends: bool = False,
     ) -> int:
         job_id = self._append(listing, profile, at_ms)
         if outcome is None:
             self._begin(job_id, plan_run(self._rng, profile, at_ms))
         else:
-            self._begin(job_id, plan_soon(self._rng, profile, at_ms, outcome, msg_code))
+            self._begin(job_id, plan_soon(self._rng, profile, at_ms, outcome, msg_code, ends))
         return job_id
 
     def _append(self, listing: int, profile: Profile, created_ms: int) -> int:
         job_type = self.table.types.number(profile.job_type)
         job_id = self.table.append(listing, job_type, created_ms)
         self.listings[listing].append(job_id, job_type, self.table.status[job_id - 1])
+        if self.past is not None:
+            self.past.note(job_id, NOT_LISTED)
         return job_id
 
     def _begin(self, job_id: int, run: Run) -> None:
@@ -157,8 +189,9 @@ class World:
     def _step(self, at_ms: int, job_id: int) -> None:
         run = self._runs.pop(job_id)
         status = run.next_status
+        is_over = run.is_ended_by_next
         self._enter(job_id, status, at_ms)
-        if is_terminal(status):
+        if is_over:
             self._end(job_id, at_ms, run.msg_code)
         else:
             self._begin(job_id, run._replace(taken=run.taken + 1))

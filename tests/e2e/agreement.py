@@ -35,7 +35,7 @@ def lived(account: dict[str, Any]) -> dict[str, Figures]:
     return {
         name: without_zeros(_flat(figures))
         for name, figures in account.items()
-        if name not in ("project", "workspace")
+        if name not in ("project", "workspace", "odd")
     }
 
 

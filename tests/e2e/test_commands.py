@@ -115,10 +115,18 @@ def test_simulate_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert "Traceback" not in program.errors
 
 
-def test_simulate_refuses_faults_there_are_none_of(tmp_path: Path) -> None:
-    done = run(("simulate", "--port", "0", "--faults", "gremlins"), tmp_path)
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--faults", "gremlins", "faults: 'gremlins' is unknown"),
+        ("--quirks", '{"gremlins": 1}', "quirks: Object contains unknown field `gremlins`"),
+        ("--quirks", '{"clamp_limit": 0}', "quirks.clamp_limit: 0: expected a number of 1 or more"),
+    ],
+)
+def test_simulate_refuses_what_it_cannot_play(tmp_path: Path, option: str, value: str, problem: str) -> None:
+    done = run(("simulate", "--port", "0", option, value), tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("octopus-exporter: faults: 'gremlins' is unknown")
+    assert done.stderr.startswith(f"octopus-exporter: {problem}")
     assert done.stderr.count("\n") == 1
 
 

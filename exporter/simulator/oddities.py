@@ -1,0 +1,126 @@
+"""
+Rows as no server should give them: each oddity turns one row's fields into others.
+
+Pure: the random source comes in. Units: the row's, so Unix milliseconds and milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+import msgspec
+
+from exporter.simulator.quirks import OddRow
+
+Fields = dict[str, Any]
+Spoil = Callable[[Fields, OddRow, Random], object]
+
+TIMES = ("create_at", "update_at", "start_at", "end_at")
+DURATIONS = ("submitting_duration", "running_duration")
+_ABSENT = ("start_at", "end_at", *DURATIONS, "msg_code")
+_NUMBERS = ("id", *TIMES, *DURATIONS, "msg_code")
+_REQUIRED = ("id", "job_type", "status", "create_at")
+YEAR_10000_MS = 253_402_300_800_000
+
+
+def odd(row: object, odd_rows: tuple[OddRow, ...], rng: Random) -> object:
+    """Apply what was selected for this row, in the order given."""
+    fields: object = msgspec.to_builtins(row)
+    for one in odd_rows:
+        if not isinstance(fields, dict):
+            return fields
+        fields = SPOILS[one.what](fields, one, rng)
+    return fields
+
+
+def _set(**values: object) -> Spoil:
+    return lambda fields, _, __: fields | values
+
+
+def _raw(name: str, text: bytes) -> Spoil:
+    """Write a field as these bytes, which need not be JSON."""
+    return lambda fields, _, __: fields | {name: msgspec.Raw(text)}
+
+
+def _without(*names: str) -> Spoil:
+    return lambda fields, _, __: {name: value for name, value in fields.items() if name not in names}
+
+
+def _each(names: tuple[str, ...], change: Callable[[Any], object]) -> Spoil:
+    """Change these fields where the row has them."""
+    return lambda fields, _, __: {
+        name: change(value) if name in names and value is not None else value
+        for name, value in fields.items()
+    }
+
+
+def _absent(value: object) -> Spoil:
+    """Give this for what does not apply."""
+    return lambda fields, _, __: (
+        dict.fromkeys(_ABSENT, value) | {name: found for name, found in fields.items() if found is not None}
+    )
+
+
+def _stamped_ahead(fields: Fields, order: OddRow, _: Random) -> Fields:
+    ahead_ms = int(order.seconds * 1000)
+    return {name: value + ahead_ms if name in TIMES and value else value for name, value in fields.items()}
+
+
+def _end_before_start(fields: Fields, _: OddRow, __: Random) -> Fields:
+    if not fields.get("start_at") or not fields.get("end_at"):
+        return fields
+    kept = {name: value for name, value in fields.items() if name != "running_duration"}
+    return kept | {"end_at": fields["start_at"] - 1000}
+
+
+def _update_jitter(fields: Fields, order: OddRow, rng: Random) -> Fields:
+    reach_ms = int(order.seconds * 1000)
+    return fields | {"update_at": fields["update_at"] + rng.randint(-reach_ms, reach_ms)}
+
+
+SPOILS: Mapping[str, Spoil] = {
+    "text-surrogate": _raw("msg_error", b'"disk full \\ud83d"'),
+    "text-cut": _raw("msg_error", b'"disk full \xe7\xa3"'),
+    "text-control": _raw("msg_error", b'"disk\n\tfull\x00\x1b[31m"'),
+    "text-chinese": _set(msg_error="磁盘已满，无法写入数据"),  # noqa: RUF001 - what such a server writes
+    "text-long": _set(msg_error="disk full " * 10_000),
+    "text-object": _set(msg_error={"reason": "disk full"}),
+    "nan": lambda fields, _, __: fields | {"score": msgspec.Raw(b"NaN"), "cost": msgspec.Raw(b"-Infinity")},
+    "label-long": lambda fields, _, __: fields | {"resource_spec": "1Core_" + "4" * 100_000 + "GiB"},
+    "null-row": lambda _, __, ___: None,
+    "text-row": lambda _, __, ___: "deleted",
+    "no-id": _without("id"),
+    "id-text": _set(id="job-one"),
+    "id-null": _set(id=None),
+    "id-huge": _raw("id", b"36893488147419103232"),
+    "no-type": _without("job_type"),
+    "type-null": _set(job_type=None),
+    "no-status": _without("status"),
+    "status-null": _set(status=None),
+    "status-number": _set(status=3),
+    "no-created": _without("create_at"),
+    "created-text": _set(create_at="yesterday"),
+    "year-10000": _set(create_at=YEAR_10000_MS),
+    "negative-start": _set(start_at=-1),
+    "negative-end": _set(end_at=-1),
+    "zero-start": lambda fields, _, __: {"start_at": 0} | fields,
+    "zero-end": lambda fields, _, __: fields | {"end_at": 0},
+    "none-zero": _absent(0),
+    "none-empty": _absent(""),
+    "none-minus-one": _absent(-1),
+    "numbers-text": _each(_NUMBERS, str),
+    "numbers-float": _each(_NUMBERS, float),
+    "times-fraction": _each((*TIMES, *DURATIONS), lambda value: value + 0.25),
+    "code-fraction": _set(msg_code=1.5),
+    "seconds": _each(TIMES, lambda value: value // 1000),
+    "stamped-ahead": _stamped_ahead,
+    "end-before-start": _end_before_start,
+    "no-end": _without("end_at", "running_duration"),
+    "no-durations": _without(*DURATIONS),
+    "update-missing": _without("update_at"),
+    "update-null": _set(update_at=None),
+    "update-constant": lambda fields, _, __: fields | {"update_at": fields["create_at"]},
+    "update-jitter": _update_jitter,
+}
