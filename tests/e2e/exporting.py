@@ -79,6 +79,15 @@ class Exporter:
     def wait_until_ready(self, program: Program) -> None:
         until(lambda: self.is_ready(program), f"ready\n{program.errors}")
 
+    def wait_until_listening(self, program: Program) -> None:
+        """Wait until it answers, whether its targets are up or not."""
+
+        def listens() -> bool:
+            program.must_run()
+            return self.try_page("-/healthy") is not None
+
+        until(listens, f"an answer\n{program.errors}")
+
     def is_ready(self, program: Program) -> bool:
         program.must_run()
         answer = self.try_page("-/ready")
@@ -92,6 +101,12 @@ class Exporter:
 
     def scrape(self) -> Exposed:
         return Exposed.of_text(self._metrics())
+
+    def scrape_names(self, *names: str) -> Exposed:
+        """Scrape these samples only, which costs little however many targets there are."""
+        answer = self.page("metrics?" + "&".join(f"name[]={name}" for name in names))
+        assert answer.status == 200, answer.text
+        return Exposed.of_text(answer.text)
 
     def _metrics(self) -> str:
         answer = self.page("metrics")

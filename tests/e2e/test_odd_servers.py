@@ -1,0 +1,237 @@
+"""
+Every odd server of `odd_servers`, all at the same time: a simulator each, and one exporter with all of them.
+
+ODD_SERVERS, a regular expression, chooses servers by name, for a look at one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from exporter.model import JOB_TYPES, STATUSES
+from tests.e2e.agreement import lived
+from tests.e2e.exporting import Exporter, password, project
+from tests.e2e.exposed import Exposed, Figures, told
+from tests.e2e.odd_servers import SERVERS, Odd
+from tests.e2e.resting import scrape_at_rest
+from tests.e2e.simulation import PROJECT, START_MS, Simulation, simulations
+
+pytestmark = pytest.mark.e2e
+
+CHOSEN = {
+    name: server for name, server in SERVERS.items() if re.search(os.environ.get("ODD_SERVERS", ""), name)
+}
+UP = [name for name, server in CHOSEN.items() if server.down_because is None]
+INJECTED = {"job_type": "FRAME_EXTRACT", "outcome": "RUN_FAILED", "msg_code": 77, "count": 6}
+POLL = {"interval": "1s", "audit_interval": "5s", "terminal_statuses": ["SHELVED"], "lookback": "60d"}
+# A full sync may follow a surprise; it must not become the way a server is read.
+MAX_FULL_SYNCS = 4
+MAX_REQUESTS = 400
+MAX_TEXT = 2000
+
+
+@dataclass(slots=True)
+class Phase:
+    """What was exposed and what was true at one moment, by project."""
+
+    exposed: Exposed
+    status: dict[str, dict[str, Any]]
+    accounts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def error(self, name: str) -> str:
+        error = self.status[name]["error"]
+        return f"{error['reason']}: {error['message']}" if error else "no error"
+
+
+@dataclass(slots=True)
+class Lives:
+    """The phases: after the first sync, after some hours, and with all oddities switched off."""
+
+    first: Phase
+    later: Phase
+    cured: Phase
+    status: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
+    folder = tmp_path_factory.mktemp("odd")
+    settings = [_settings(server) for server in CHOSEN.values()]
+    with simulations(folder / "simulators", *settings) as served:
+        simulators = dict(zip(CHOSEN, served, strict=True))
+        sections = [project(one.url, name, credentials=name) for name, one in simulators.items()]
+        exporter = Exporter(folder, "", projects=sections)
+        exporter.change(poll=POLL)
+        exporter.config["credentials"] = {name: password(one.url) for name, one in simulators.items()}
+        with exporter.running() as program:
+            exporter.wait_until_listening(program)
+            yield _live(exporter, simulators)
+
+
+def _settings(server: Odd) -> dict[str, Any]:
+    start_ms = START_MS
+    if server.start_in_seconds is not None:
+        start_ms = int((time.time() + server.start_in_seconds) * 1000)
+    given = {"quirks": server.quirks, "faults": server.faults, "jobs": server.jobs, "start_ms": start_ms}
+    return {"jobs_per_day": 300, **given, **server.settings}
+
+
+def _live(exporter: Exporter, simulators: dict[str, Simulation]) -> Lives:
+    """Sync first, live three hours with failures to count, and be cured."""
+    patience = {name: _patience(server) for name, server in CHOSEN.items()}
+    _leave_blank_lists_behind(exporter, simulators)
+    first = _phase(exporter, simulators, patience)
+    for name, server in CHOSEN.items():
+        if server.later is not None:
+            simulators[name].set_quirks(**server.later)
+    _let_hours_pass(exporter, simulators, patience)
+    later = _phase(exporter, simulators, patience)
+    status = exporter.page("api/v1/status").json["targets"]
+    for simulator in simulators.values():
+        simulator.set_quirks()
+        simulator.set_faults("")
+    cured = _phase(exporter, simulators, {})
+    return Lives(first, later, cured, status)
+
+
+def _patience(server: Odd) -> int:
+    """Return how many polls may fail before a server is given up: chance takes more of them."""
+    return 30 if server.faults else 3
+
+
+def _leave_blank_lists_behind(exporter: Exporter, simulators: dict[str, Simulation]) -> None:
+    """Let the first poll of some servers find an empty list, by a fault."""
+    blank = [name for name, server in CHOSEN.items() if "blank" in server.faults]
+    for name in blank:
+        exporter.scrape_until("octopus_up", 1, project=name)
+        simulators[name].set_faults("")
+
+
+def _let_hours_pass(exporter: Exporter, simulators: dict[str, Simulation], patience: dict[str, int]) -> None:
+    """Let three hours pass, an hour at a time, with failures to count after the first one."""
+    for hour in range(3):
+        for name, simulator in simulators.items():
+            simulator.advance(3600)
+            if hour == 0:
+                for order in (INJECTED, *CHOSEN[name].orders):
+                    simulator.create_jobs(**order)
+        scrape_at_rest(exporter, successes=1, patience=patience)
+
+
+def _phase(exporter: Exporter, simulators: dict[str, Simulation], patience: dict[str, int]) -> Phase:
+    exposed = scrape_at_rest(exporter, patience=patience)
+    phase = Phase(exposed, {target["project"]: target for target in exporter.targets()})
+    for name, simulator in simulators.items():
+        baseline_ms = phase.status[name]["baseline_ms"] or 0
+        phase.accounts[name] = simulator.account(PROJECT, "0", baseline_ms)
+    return phase
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_it_is_read_at_first(lives: Lives, name: str) -> None:
+    _check(lives.first, name)
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_hours_later_it_is_counted_exactly(lives: Lives, name: str) -> None:
+    server = CHOSEN[name]
+    _check(lives.later, name)
+    if server.down_because is None:
+        failures = told(lives.later.exposed, project=name)["failures"]
+        assert failures.get(("FRAME_EXTRACT", "RUN_FAILED", "77")) == INJECTED["count"]
+
+
+@pytest.mark.parametrize("name", UP)
+def test_rows_set_apart_are_counted(lives: Lives, name: str) -> None:
+    unreadable = [
+        phase.exposed.value("octopus_rows_unreadable", project=name)
+        for phase in (lives.first, lives.later, lives.cured)
+    ]
+    server = CHOSEN[name]
+    assert unreadable == [server.apart if server.later is None else 0, server.apart, 0]
+
+
+@pytest.mark.parametrize("name", UP)
+def test_it_costs_no_more_than_it_must(lives: Lives, name: str) -> None:
+    exposed = lives.later.exposed
+    assert exposed.total("octopus_ledger_full_syncs_total", project=name) <= MAX_FULL_SYNCS
+    assert (exposed.value("octopus_poll_requests", project=name) or 0) <= MAX_REQUESTS
+
+
+@pytest.mark.parametrize("name", UP)
+def test_drift_is_what_the_totals_have_too_many(lives: Lives, name: str) -> None:
+    drift = lives.later.exposed.by("octopus_ledger_drift_jobs", "status", project=name)
+    assert drift
+    if CHOSEN[name].has_surplus:
+        assert max(drift.values()) > 0
+    elif not {"total_surplus", "total_cap", "total_of_page", "total_fixed"} & set(CHOSEN[name].quirks):
+        assert set(drift.values()) == {0}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_once_the_server_is_as_documented_everything_is_exact(lives: Lives, name: str) -> None:
+    server = CHOSEN[name]
+    phase = lives.cured
+    assert phase.exposed.value("octopus_up", project=name) == 1, phase.error(name)
+    if server.down_because is None:
+        _check(phase, name)
+    else:
+        assert told(phase.exposed, project=name)["listed"] == lived(phase.accounts[name])["listed"]
+
+
+def test_neither_texts_nor_values_grow_without_bounds(lives: Lives) -> None:
+    for target in lives.status:
+        for failure in target["recent_failures"]:
+            assert len(failure["msg_error"]) <= MAX_TEXT, target["project"]
+    for label, known in (("job_type", JOB_TYPES), ("status", STATUSES)):
+        seen = {sample.labels[label] for sample in lives.later.exposed.having("octopus_jobs")}
+        assert len(seen) <= len(known) + 100, label
+
+
+def _check(phase: Phase, name: str) -> None:
+    """Hold one target to its account, or to the error it has to show."""
+    server, up = CHOSEN[name], phase.exposed.value("octopus_up", project=name)
+    if server.down_because is not None:
+        assert up == 0
+        assert phase.error(name).startswith("contract: ")
+        assert server.down_because in phase.error(name)
+        return
+    assert up == 1, phase.error(name)
+    said, true = told(phase.exposed, project=name), expected(server, phase.accounts[name])
+    for figure in server.uncounted:
+        said[figure] = true[figure] = {}
+    if server.lumps:
+        said, true = _sums(said), _sums(true)
+    differing = {figure: (true[figure], said[figure]) for figure in true if true[figure] != said[figure]}
+    assert not differing, f"{name}: expected, exported by figure"
+
+
+def expected(server: Odd, account: dict[str, Any]) -> dict[str, Figures]:
+    """
+    Give the account less what cannot be known.
+
+    A row that was never read is not listed; one that was read before it became odd stays as it was.
+    """
+    true = lived(account)
+    for odd in account["odd"]:
+        if odd["what"] == ["hidden"] or (server.apart and server.later is None):
+            true["listed"] = _less(true["listed"], (odd["job_type"], odd["status"]))
+    return true
+
+
+def _less(figures: Figures, key: tuple[str, ...]) -> Figures:
+    left = Counter(figures) - Counter({key: 1})
+    return dict(left)
+
+
+def _sums(figures: dict[str, Figures]) -> dict[str, Figures]:
+    """Add values up that may be lumped together as "other"."""
+    return {name: {("all",): sum(by.values())} for name, by in figures.items()}
