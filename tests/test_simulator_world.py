@@ -211,3 +211,15 @@ def test_quirks_that_cannot_be_used_are_all_named() -> None:
         "quirks.clamp_limit: 0: expected a number of 1 or more\n"
         "quirks.shift_every: 0: expected a number of 1 or more"
     )
+
+
+def test_no_job_runs_again_where_none_is_to() -> None:
+    world, other = (world_of(jobs=300, jobs_per_day=250, reopening=reopening) for reopening in (False, True))
+    for one in (world, other):
+        one.advance(START_MS + 30 * DAY_MS)
+    reopened = [
+        [job for job, at in enumerate(one.table.submitted_ms) if at != one.table.created_ms[job]]
+        for one in (world, other)
+    ]
+    assert not reopened[0]
+    assert reopened[1]

@@ -40,7 +40,8 @@ class SimulatorSettings:
     All a simulator starts with.
 
     Shape: `jobs` are listed at start, over all projects and workspaces; `jobs_per_day` arrive from then on
-    (more when the history is denser than that); `start_ms` None starts at the present.
+    (more when the history is denser than that); without `reopening`, no job runs again; `start_ms` None
+    starts at the present.
     Units: `speed` is simulated seconds per second; `token_ttl_seconds` and `slow_seconds` are real ones.
     Raises: ConfigError, with all problems.
     """
@@ -55,6 +56,7 @@ class SimulatorSettings:
     quirks: Quirks = field(default_factory=Quirks)
     path: str = "system-jobs"
     jobs_per_day: float = 2880.0
+    reopening: bool = True
     start_ms: int | None = None
     token_ttl_seconds: float = 86_400.0
     slow_seconds: float = 2.0

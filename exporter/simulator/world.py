@@ -41,6 +41,7 @@ class World:
         self.past: Past | None = None
         self._profiles = {profile.job_type: profile for profile in PROFILES}
         self._start_ms = start_ms
+        self._reopening = settings.reopening
         self._rng = Random(settings.seed)
         self._events: list[tuple[int, int, Event]] = []
         self._runs: dict[int, Run] = {}
@@ -214,6 +215,8 @@ class World:
 
     def _await_fate(self, job_id: int, at_ms: int) -> None:
         fate = draw_fate(self._rng, at_ms)
+        if fate and fate[1] is Event.REOPENED and not self._reopening:
+            return
         # What is listed at the start was, evidently, not deleted before.
         if fate and (fate[0] > self._start_ms or fate[1] is not Event.DELETED):
             heappush(self._events, (fate[0], job_id, fate[1]))

@@ -39,6 +39,16 @@ def lived(account: dict[str, Any]) -> dict[str, Figures]:
     }
 
 
+def differences(said: dict[str, Figures], true: dict[str, Figures]) -> list[str]:
+    """Give a line for every series that differs."""
+    return [
+        f"{name}{{{', '.join(key)}}}: expected {figures.get(key, 0)}, exported {said[name].get(key, 0)}"
+        for name, figures in true.items()
+        for key in sorted(figures.keys() | said[name].keys())
+        if figures.get(key, 0) != said[name].get(key, 0)
+    ]
+
+
 def _flat(nested: dict[str, Any], path: tuple[str, ...] = ()) -> Figures:
     flat: Figures = {}
     for name, value in nested.items():

@@ -38,6 +38,10 @@ class Simulation:
             if (target["project"], target["workspace"]) == (project, workspace)
         )
 
+    def is_settled(self) -> bool:
+        """Tell whether no answer shows an older state than another any more."""
+        return bool(ask(f"{self.url}/simulator/account").json["settled"])
+
     def requests(self, kind: str, status: int | None = None) -> int:
         """Count what was answered: "list" or "token", with one HTTP status or all."""
         counted = ask(f"{self.url}/simulator/requests").json

@@ -13,15 +13,10 @@ PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.03
 
 
-def until(
-    look: Callable[[], T],
-    what: str,
-    seconds: float = PATIENCE_SECONDS,
-    look_seconds: float = _LOOK_SECONDS,
-) -> T:
+def until(look: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
     """Look until there is something to see and give it; fail with `what` was waited for."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what}; last seen: {seen!r}"
-        time.sleep(look_seconds)
+        time.sleep(_LOOK_SECONDS)
     return seen
