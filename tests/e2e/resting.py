@@ -39,10 +39,10 @@ class Attempts:
 
     def all_rested(self, exposed: Exposed) -> bool:
         """Tell whether every target has rested, by the scrapes so far and this one."""
-        successes = exposed.successes()
+        successes, polled = exposed.successes(), exposed.polled_since(self.since)
         for target, count in successes.items():
             self._failed.setdefault(target, _failures(exposed, target))
-            if target in exposed.polled_since(self.since):
+            if target in polled:
                 self._succeeded.setdefault(target, count)
         return bool(successes) and all(
             self._has_succeeded(target, count) or self._has_failed(exposed, target)

@@ -190,10 +190,11 @@ def _differences(life: Life) -> dict[str, list[str]]:
 
 
 def _compared(life: Life) -> dict[str, list[str]]:
-    exposed = life.exporter.scrape()
+    by_project = life.exporter.scrape().by_project()
     found: dict[str, list[str]] = {}
     for target in life.exporter.targets():
         name = target["project"]
+        exposed = by_project[name]
         if exposed.value("octopus_up", project=name) != 1:
             error = target["error"] or {"reason": "", "message": "not polled"}
             found[name] = [f"up is not 1: {error['reason']}: {error['message']}"]
