@@ -43,6 +43,7 @@ OBJECT = {"x": 1}
 @pytest.mark.parametrize(
     ("field", "attribute", "raw", "expected"),
     [
+        ("id", "id", 0, 0),
         ("id", "id", "123", 123),
         ("id", "id", "123.0", 123),
         ("id", "id", " 123 ", 123),
@@ -266,7 +267,7 @@ def test_whatever_a_row_is_it_is_a_job_or_set_apart(fields: Any) -> None:
     if isinstance(found, SetApartRow):
         assert len(found.problem) < 150
         return
-    assert 1 <= found.id <= MAX_ID
+    assert 0 <= found.id <= MAX_ID
     for time_ms in (found.created_ms, found.updated_ms, found.started_ms, found.ended_ms):
         assert time_ms is None or EARLIEST_MS <= time_ms <= LATEST_MS
     for text in (found.job_type, found.status, found.msg_code, found.msg_error):
