@@ -41,9 +41,9 @@ benchmark: $(VENV)/.dev ## measure at small sizes, in some minutes
 	@$(BIN)/python -m benchmarks --quick
 
 lock: $(VENV)/.dev ## pin what pyproject.toml asks for anew [LOCKFLAGS=--upgrade]
-	$(LOCK) $(LOCKFLAGS) pyproject.toml --output-file requirements/run.txt
+	$(LOCK) $(LOCKFLAGS) pyproject.toml --all-extras --output-file requirements/run.txt
 	$(LOCK) $(LOCKFLAGS) --group build --constraints requirements/run.txt --output-file requirements/build.txt
-	$(LOCK) $(LOCKFLAGS) pyproject.toml --group dev $(RUN_LOCKS:%=--constraints %) \
+	$(LOCK) $(LOCKFLAGS) pyproject.toml --all-extras --group dev $(RUN_LOCKS:%=--constraints %) \
 	    --output-file requirements/dev.txt
 
 image: ## build the container image octopus-exporter

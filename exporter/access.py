@@ -8,6 +8,7 @@ endpoint said it may be asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -19,8 +20,10 @@ from exporter.config import (
     Config,
     PasswordCredentials,
 )
+from exporter.errors import ConfigError
 from exporter.masking import Secrets
 from exporter.model import JOB_TYPES, STATUSES, Target
+from exporter.octopus.access_key import AccessKeyCredentials
 from exporter.octopus.client import OctopusClient
 from exporter.octopus.credentials import Credentials, TokenCredentials
 from exporter.octopus.limiter import EndpointLimiter
@@ -30,6 +33,20 @@ from exporter.octopus.retrier import Retrier
 from exporter.octopus.transport import Transport
 
 T = TypeVar("T")
+
+
+def require_extras(config: Config) -> None:
+    """
+    Check that what this configuration needs is installed.
+
+    Raises: ConfigError, which says what to install.
+    """
+    chains = [name for name, one in config.credentials.items() if isinstance(one, ChainCredentials)]
+    if chains and find_spec("huaweicloudsdkcore") is None:
+        command = 'pip install "octopus-exporter[huaweicloud]"'
+        raise ConfigError(
+            [f"credentials.{name}.type: chain needs the official SDK: {command}" for name in chains]
+        )
 
 
 class Access:
@@ -97,7 +114,8 @@ class Access:
         )
 
     def _chain(self, name: str) -> Credentials:
-        from exporter.octopus.chain import ChainCredentials as Chain  # noqa: PLC0415 - as in _access_key
+        # The SDK is an extra, and takes most of a second to load: only who needs it does.
+        from exporter.octopus.chain import ChainCredentials as Chain  # noqa: PLC0415 - see above
 
         return Chain(name=name, observer=self._observer, timeout_seconds=self._config.poll.timeout_seconds)
 
@@ -120,9 +138,6 @@ def _named(config: Config) -> set[str]:
 
 
 def _access_key(name: str, settings: AkSkCredentials) -> Credentials:
-    # The SDK takes most of a second to load, so only those who need it do.
-    from exporter.octopus.access_key import AccessKeyCredentials  # noqa: PLC0415 - see above
-
     return AccessKeyCredentials(
         name=name,
         access_key=settings.access_key,

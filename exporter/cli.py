@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from exporter import __version__, audit, check, demo, service
+from exporter.access import require_extras
 from exporter.config import Config, load
 from exporter.errors import ConfigError, ExporterError, StartError
 from exporter.log import Log
@@ -193,7 +194,9 @@ def main() -> None:
 
 
 def _load(path: Path, **overrides: Any) -> Config:
-    return load(path, os.environ).with_overrides(**overrides)
+    config = load(path, os.environ).with_overrides(**overrides)
+    require_extras(config)
+    return config
 
 
 def _finish(work: Coroutine[Any, Any, T]) -> T:

@@ -28,6 +28,7 @@ CORE = (
     "exporter.octopus.refusal",
     "exporter.octopus.retry",
     "exporter.octopus.rows",
+    "exporter.octopus.signing",
     "exporter.octopus.text",
     "exporter.octopus.wire",
     "exporter.sync.filters",
@@ -59,7 +60,7 @@ PURE = {
         "datetime",
         "decimal",
     ),
-    *("email.utils", "enum", "functools", "hashlib", "html", "itertools", "json", "math", "operator"),
+    *("email.utils", "enum", "functools", "hashlib", "hmac", "html", "itertools", "json", "math", "operator"),
     *("re", "string", "typing", "unicodedata", "urllib.parse", "zlib"),
     *("msgspec", "prometheus_client.utils"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,13 @@ def group(groups: dict[str, list[Any]], name: str) -> Iterator[str]:
 
 def wanted(name: str) -> list[str]:
     asked = pyproject()
-    groups = asked["dependency-groups"]
+    groups, project = asked["dependency-groups"], asked["project"]
+    # The lock, and with it the image, has all extras.
+    run = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     return {
-        "run": asked["project"]["dependencies"],
+        "run": run,
         "build": [*asked["build-system"]["requires"], *group(groups, "build")],
-        "dev": [*asked["project"]["dependencies"], *group(groups, "dev")],
+        "dev": [*run, *group(groups, "dev")],
     }[name]
 
 

@@ -1,4 +1,4 @@
-"""Credentials that sign requests with an access key, by the SDK's signer."""
+"""Credentials that sign requests with an access key."""
 
 from __future__ import annotations
 

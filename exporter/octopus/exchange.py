@@ -68,15 +68,16 @@ class Request:
         return self.origin + self.encoded_path
 
     @property
-    def full_url(self) -> str:
-        """
-        The URL, percent-encoded, byte for byte as it is sent.
-
-        The query is sorted, so that it equals the canonical query a signature is computed over.
-        """
-        query = "&".join(
+    def encoded_query(self) -> str:
+        """The query, sorted and percent-encoded: it is sent as it is signed."""
+        return "&".join(
             f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(self.query)
         )
+
+    @property
+    def full_url(self) -> str:
+        """The URL, percent-encoded, byte for byte as it is sent."""
+        query = self.encoded_query
         return f"{self.url}?{query}" if query else self.url
 
     def granted(self, grant: Grant) -> Request:

@@ -1,7 +1,7 @@
 """
 Verify the SDK-HMAC-SHA256 signature of a request.
 
-Written apart from the official SDK, which signs for the exporter, so that the two check each other.
+Written apart from the exporter's signer, so that the two check each other.
 Source: the signing vectors in the tests, the published example among them.
 """
 
