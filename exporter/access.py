@@ -23,6 +23,7 @@ from exporter.config import (
 from exporter.errors import ConfigError
 from exporter.masking import Secrets
 from exporter.model import JOB_TYPES, STATUSES, Target
+from exporter.octopus import proxies
 from exporter.octopus.access_key import AccessKeyCredentials
 from exporter.octopus.client import OctopusClient
 from exporter.octopus.credentials import Credentials, TokenCredentials
@@ -60,7 +61,7 @@ class Access:
         self._observer = observer
         self._secrets = secrets
         secrets.never_mask(_named(config))
-        secrets.keep(*config.ledger.url.passwords)
+        secrets.keep(*config.ledger.url.passwords, *proxies.secrets())
         self._retrier = Retrier(observer)
         self._transport = Transport(
             session, observer=observer, timeout_seconds=config.poll.timeout_seconds, secrets=secrets

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 import trustme
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, encode_basic_auth, web
 from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
 from structlog.testing import capture_logs
@@ -244,11 +244,26 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
     assert str(proxy.asked[0].url) == "http://octopus.invalid/jobs"
 
 
-async def test_no_proxy_goes_straight(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "10.0.0.0/8,127.0.0.0/8", "*"])
+async def test_no_proxy_goes_straight(monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
     async with Api([(200, page())]).server() as server, open_session() as session:
         await world(session).transport.ask(get(server.make_url("/")), "p", decode_page)
+
+
+async def test_a_proxy_is_told_its_user_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Api([(200, page())])
+    async with proxy.server() as server:
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:p%40%2Fss@{server.host}:{server.port}")
+        async with open_session() as session:
+            await world(session).transport.ask(get("http://octopus.invalid"), "p", decode_page)
+    assert proxy.asked[0].headers["Proxy-Authorization"] == encode_basic_auth("user", "p@/ss")
+
+
+def test_a_proxy_that_is_none_is_said_at_the_start() -> None:
+    with pytest.raises(StartError, match=r"^HTTPS_PROXY: its port is not a number"):
+        open_session({"HTTPS_PROXY": "http://user:PASS@proxy.test:PASS"})
 
 
 async def test_a_proxy_that_is_away_or_refuses_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,9 +65,10 @@ def open_session(env: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
     Open the HTTP session all endpoints share; to be called in the event loop, and closed there.
 
     Certificate authorities come from SSL_CERT_FILE and SSL_CERT_DIR (instead of the system's) and
-    REQUESTS_CA_BUNDLE (besides them); proxies, at each request, from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
-    Raises: StartError (REQUESTS_CA_BUNDLE cannot be read).
+    REQUESTS_CA_BUNDLE (besides them); proxies from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+    Raises: StartError (REQUESTS_CA_BUNDLE cannot be read, or a proxy is none).
     """
+    Proxies(env)
     connector = aiohttp.TCPConnector(
         ssl=_tls_context(env.get("REQUESTS_CA_BUNDLE", "")),
         # The pollers' own concurrency is the bound: one host that hangs must not use up the others' share.
