@@ -68,6 +68,7 @@ class Access:
         )
         self._shared: dict[Hashable, Any] = {}
         self._inherited: dict[Hashable, Any] = {}
+        self._limiters: dict[str, EndpointLimiter] = {}
 
     def succeed(self, config: Config) -> Access:
         """Give the access for a new configuration, which takes over what has not changed."""
@@ -77,15 +78,26 @@ class Access:
 
     def client(self, target: Target) -> OctopusClient:
         """Give the client for a target."""
-        rate = self._config.poll.requests_per_second
         return OctopusClient(
             transport=self._transport,
             credentials=self._credentials(target),
-            limiter=self._share(("limiter", target.endpoint, rate), lambda: EndpointLimiter(rate)),
+            limiter=self._limiter(target.endpoint),
             retrier=self._retrier,
             observer=self._observer,
             terminal_statuses=frozenset(self._config.poll.terminal_statuses),
         )
+
+    def rests(self) -> dict[str, float]:
+        """Tell which endpoints rest because they asked for it, and for how many more seconds."""
+        rests = {endpoint: limiter.rest_seconds for endpoint, limiter in self._limiters.items()}
+        return {endpoint: seconds for endpoint, seconds in rests.items() if seconds is not None}
+
+    def _limiter(self, endpoint: str) -> EndpointLimiter:
+        rate = self._config.poll.requests_per_second
+        identity = ("limiter", endpoint, rate)
+        limiter = self._share(identity, lambda: EndpointLimiter(rate, endpoint=endpoint))
+        self._limiters[endpoint] = limiter
+        return limiter
 
     def _credentials(self, target: Target) -> Credentials:
         settings = self._config.credentials_of(target)

@@ -113,12 +113,16 @@ class Runtime:
             interval_seconds=self._config.poll.interval_seconds,
             polling_since_ms=self._polling_since_ms(),
             clock_skews=self._instruments.clock_skews(),
+            rests_until_ms=self._rests_until_ms(),
             credentials=self._credentials(),
             # In a thread: what stats a file waits for its disk.
             ledger=await asyncio.to_thread(ledger_facts, self._config.ledger.url),
             reload=self._reload,
             config=self.config,
         )
+
+    def _rests_until_ms(self) -> dict[str, int]:
+        return {endpoint: _now_ms() + round(left * 1000) for endpoint, left in self._access.rests().items()}
 
     def _polling_since_ms(self) -> dict[TargetKey, int]:
         began = {key: running.poller.polling_since_ms for key, running in self._running.items()}

@@ -32,6 +32,7 @@ ABOUT = About(
     interval_seconds=30.0,
     polling_since_ms={},
     clock_skews={"perception": 0.4},
+    rests_until_ms={},
     credentials=(CredentialsStatus("default", "password", NOW_MS + 23 * HOUR_MS),),
     ledger=LedgerFacts("sqlite", "/var/lib/octopus-exporter/ledger.db", 1, 12_900_000),
     reload=ReloadStatus(True, NOW_MS - 26 * HOUR_MS),

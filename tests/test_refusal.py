@@ -218,7 +218,10 @@ NOW = 1_700_000_000.0
         ("", None),
         ("-3", None),
         ("soon", None),
+        ("9999999999", 9_999_999_999.0),
         ("9" * 400, None),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 +9999999999999999999999", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:

@@ -88,6 +88,14 @@ def test_what_is_not_known_yet_is_none_or_empty() -> None:
     assert (target.jobs, target.drift, target.recent_failures) == ({}, {}, ())
 
 
+def test_the_rest_of_an_endpoint_is_that_of_all_its_targets() -> None:
+    about = replace(ABOUT, rests_until_ms={OK.target.endpoint: NOW_MS + 7})
+    elsewhere = replace(FAILING, target=replace(FAILING.target, endpoint="https://other.test"))
+    ok, waiting, other = status_of(OK, WAITING, elsewhere, about=about).targets
+    assert ok.endpoint_rests_until_ms == waiting.endpoint_rests_until_ms == NOW_MS + 7
+    assert other.endpoint_rests_until_ms is None
+
+
 def test_the_clocks_and_the_poll_under_way_are_found_by_target() -> None:
     about = replace(ABOUT, polling_since_ms={OK.target.key: NOW_MS - 1500}, clock_skews={"mapping": -61.0})
     ok, failing = status_of(OK, FAILING, about=about).targets

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from exporter.errors import AuthError, RateLimited
+from exporter.errors import AuthError
 from exporter.model import Target
 from exporter.octopus.credentials import Credentials, ProjectScope
 from exporter.octopus.exchange import Grant, Request, Response
@@ -79,19 +79,13 @@ class OctopusClient:
         return await self._attempt(call)
 
     async def _attempt(self, call: _Call) -> Page:
-        async with self._credentials.authorise(call.scope) as authorise:
-            await self._limiter.wait()
+        async with self._credentials.authorise(call.scope) as authorise, self._limiter.turn():
             call.grant = authorise(call.request)
-            return await self._exchange(call, call.request.granted(call.grant))
-
-    async def _exchange(self, call: _Call, request: Request) -> Page:
-        call.counter.sent += 1
-        project = call.scope.project
-        try:
-            return await self._transport.ask(request, project, self._decoder(project))
-        except RateLimited as error:
-            self._limiter.penalise(error.retry_after_seconds, error.limit)
-            raise
+            call.counter.sent += 1
+            project = call.scope.project
+            return await self._transport.ask(
+                call.request.granted(call.grant), project, self._decoder(project)
+            )
 
     def _decoder(self, project: str) -> Callable[[Response, Request], Page]:
         def decode(response: Response, request: Request) -> Page:

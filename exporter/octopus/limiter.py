@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
+import structlog
 from aiolimiter import AsyncLimiter
 
-from exporter.errors import RateLimit, RateLimited
+from exporter.errors import ApiError, RateLimit, RateLimited
 
+# What is told to wait longer fails at once, so that its poll is seen to fail.
 LONGEST_WAIT_SECONDS = 60.0
-LONGEST_REST_SECONDS = 3600.0
+LONGEST_REST_SECONDS = 300.0
 DEFAULT_REST_SECONDS = 1.0
 RECOVERY_SECONDS = 600.0
 NAMED_LIMIT_SECONDS = 3600.0
 _SLOWEST = 0.05
 _WORTH_A_CHANGE = 1.05
+
+_log = structlog.get_logger(__name__)
 
 
 class EndpointLimiter:
@@ -26,15 +32,20 @@ class EndpointLimiter:
     No bursts: a bucket that holds a second's worth would let twice the rate through in the first second, and
     the server counts by the second. A throttling halves the rate, down to a twentieth of what is configured;
     it comes back over RECOVERY_SECONDS. A limit that the endpoint names is kept for NAMED_LIMIT_SECONDS.
+
+    A rest that the endpoint asks for is kept, up to LONGEST_REST_SECONDS. After one longer than
+    LONGEST_WAIT_SECONDS a single request is sent first: the others wait for its answer.
     """
 
     def __init__(
         self,
         requests_per_second: float,
         *,
+        endpoint: str = "",
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._endpoint = endpoint
         self._configured = requests_per_second
         self._rate = requests_per_second
         self._rate_since = clock()
@@ -43,7 +54,9 @@ class EndpointLimiter:
         self._bucket = _bucket(requests_per_second)
         # The bucket alone is not fair: a newcomer may take the place of a waiter that was just woken.
         self._turn = asyncio.Lock()
-        self._rest_until = 0.0
+        self._rest_until = -math.inf
+        # From a long rest on, until a request was answered otherwise than by another throttling.
+        self._is_resting = False
         self._clock = clock
         self._sleep = sleep
 
@@ -52,18 +65,55 @@ class EndpointLimiter:
         """The rate in force: the configured one, or a lower one after a throttling."""
         return self._rate
 
-    async def wait(self) -> None:
+    @property
+    def rest_seconds(self) -> float | None:
         """
-        Wait for one's turn.
+        How long the endpoint still rests; None where it does not, or for less than a poll waits.
+
+        It is 0 from the end of the rest until a request shows that the endpoint answers again.
+        """
+        return max(self._rest_until - self._clock(), 0.0) if self._is_resting else None
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """
+        Wait for one's turn; the request is sent inside the block, which tells what its answer was.
 
         Raises: RateLimited, when the endpoint has asked for a rest longer than LONGEST_WAIT_SECONDS.
         """
         async with self._turn:
-            await self._rest()
-            self._recover()
-            await self._bucket.acquire()
-            # While this one queued, another's answer may have asked for a rest.
-            await self._rest()
+            await self._wait()
+            if self._is_resting:
+                async with self._judged():
+                    yield
+                return
+        async with self._judged():
+            yield
+
+    @asynccontextmanager
+    async def _judged(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except RateLimited as error:
+            self.penalise(error.retry_after_seconds, error.limit)
+            raise
+        except ApiError:
+            self._wake()
+            raise
+        self._wake()
+
+    def _wake(self) -> None:
+        """Note that a request was not throttled; one sent before the rest says nothing of its end."""
+        if self._is_resting and self._clock() >= self._rest_until:
+            self._is_resting = False
+            _log.info("the endpoint's rest is over", endpoint=self._endpoint)
+
+    async def _wait(self) -> None:
+        await self._rest()
+        self._recover()
+        await self._bucket.acquire()
+        # While this one queued, another's answer may have asked for a rest.
+        await self._rest()
 
     async def _rest(self) -> None:
         while (left := self._rest_until - self._clock()) > 0:
@@ -83,13 +133,29 @@ class EndpointLimiter:
         """
         now = self._clock()
         resting = self._rest_until > now
-        rest = DEFAULT_REST_SECONDS if retry_after_seconds is None else retry_after_seconds
-        self._rest_until = max(self._rest_until, now + min(rest, LONGEST_REST_SECONDS))
+        asked = DEFAULT_REST_SECONDS if retry_after_seconds is None else retry_after_seconds
+        rest = min(asked, LONGEST_REST_SECONDS)
+        self._rest_until = max(self._rest_until, now + rest)
+        if rest > LONGEST_WAIT_SECONDS:
+            self._begin_long_rest(rest, asked)
         if limit is not None:
-            self._named, self._named_until = limit.requests / limit.period_seconds, now + NAMED_LIMIT_SECONDS
+            # However low: nothing may wait for its turn longer than for a rest.
+            named = max(limit.requests / limit.period_seconds, 1 / LONGEST_WAIT_SECONDS)
+            self._named, self._named_until = named, now + NAMED_LIMIT_SECONDS
         # Requests that were under way together are throttled together: that is one reason to slow down.
         slower = self._rate if resting else max(self._rate / 2, self._configured * _SLOWEST)
         self._set_rate(min(slower, self._ceiling()))
+
+    def _begin_long_rest(self, seconds: float, asked_seconds: float) -> None:
+        # One line until it has ended, however often the endpoint asks for more.
+        log = _log.debug if self._is_resting else _log.warning
+        self._is_resting = True
+        log(
+            "the endpoint asked for a rest: its polls fail until it is over",
+            endpoint=self._endpoint,
+            rest_seconds=round(seconds),
+            asked_seconds=round(asked_seconds),
+        )
 
     def _recover(self) -> None:
         """Go faster again, in proportion to the time without a throttling."""

@@ -206,13 +206,13 @@ def _request_id(response: Response, said: _Said, request: Request) -> str:
 
 
 def _retry_after_seconds(response: Response) -> float | None:
-    """Read Retry-After, which is a number of seconds or an HTTP date."""
+    """Read Retry-After, which is a number of seconds or an HTTP date; None where it is neither."""
     value = response.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
+    if re.fullmatch(r"[0-9]{1,18}", value):
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, moment.timestamp() - response.received_at)

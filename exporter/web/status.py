@@ -56,13 +56,14 @@ class About:
     What there is to tell of the program besides what it publishes.
 
     Shape: `polling_since_ms` of the polls under way; `clock_skews` by project, the server's clock less ours;
-    `config` has no secrets.
+    `rests_until_ms` by endpoint, of those that asked for a rest; `config` has no secrets.
     """
 
     started_ms: int
     interval_seconds: float
     polling_since_ms: Mapping[TargetKey, int]
     clock_skews: Mapping[str, float]
+    rests_until_ms: Mapping[str, int]
     credentials: tuple[CredentialsStatus, ...]
     ledger: LedgerFacts
     reload: ReloadStatus
@@ -104,6 +105,7 @@ class TargetStatus:
     drift: Mapping[str, int]
     filters: Mapping[str, bool]
     clock_skew_seconds: float | None
+    endpoint_rests_until_ms: int | None
     listed: int | None
     in_flight: int | None
     jobs: ByType
@@ -205,6 +207,7 @@ def target_status(
         drift=totals.drift if totals else {},
         filters=totals.filters if totals else {},
         clock_skew_seconds=about.clock_skews.get(target.project),
+        endpoint_rests_until_ms=about.rests_until_ms.get(target.endpoint),
         listed=sum(totals.jobs.values()) if totals else None,
         in_flight=_in_flight(totals) if totals else None,
         jobs=_by_type(totals.jobs) if totals else {},
