@@ -26,7 +26,7 @@ from exporter.model import JOB_TYPES, STATUSES, Target
 from exporter.octopus import proxies
 from exporter.octopus.access_key import AccessKeyCredentials
 from exporter.octopus.client import OctopusClient
-from exporter.octopus.credentials import Credentials, TokenCredentials
+from exporter.octopus.credentials import Credentials, ProjectScope, TokenCredentials
 from exporter.octopus.limiter import EndpointLimiter
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.password import PasswordCredentials as Password
@@ -68,6 +68,7 @@ class Access:
         )
         self._shared: dict[Hashable, Any] = {}
         self._inherited: dict[Hashable, Any] = {}
+        self._in_use: dict[tuple[str, ProjectScope], Credentials] = {}
         self._limiters: dict[str, EndpointLimiter] = {}
 
     def succeed(self, config: Config) -> Access:
@@ -78,14 +79,30 @@ class Access:
 
     def client(self, target: Target) -> OctopusClient:
         """Give the client for a target."""
+        credentials, scope = self._credentials(target), ProjectScope(target.project, target.project_id)
+        self._in_use[target.credentials, scope] = credentials
         return OctopusClient(
             transport=self._transport,
-            credentials=self._credentials(target),
+            credentials=credentials,
             limiter=self._limiter(target.endpoint),
             retrier=self._retrier,
             observer=self._observer,
             terminal_statuses=frozenset(self._config.poll.terminal_statuses),
         )
+
+    def expiries(self) -> dict[str, float]:
+        """
+        Tell when the first token or temporary key of each credentials ends, where that is known.
+
+        Shape: Unix seconds by the credentials' name, of what the clients of this configuration use. Any
+        thread may ask.
+        """
+        found: dict[str, float] = {}
+        for (name, scope), credentials in tuple(self._in_use.items()):
+            expires_at = credentials.expires_at(scope)
+            if expires_at is not None:
+                found[name] = min(expires_at, found.get(name, expires_at))
+        return found
 
     def rests(self) -> dict[str, float]:
         """Tell which endpoints rest because they asked for it, and for how many more seconds."""
@@ -101,17 +118,17 @@ class Access:
 
     def _credentials(self, target: Target) -> Credentials:
         settings = self._config.credentials_of(target)
-        iam = settings.iam_endpoint_for(target.region) if isinstance(settings, PasswordCredentials) else ""
-        identity = ("credentials", target.credentials, settings, iam, self._config.poll.timeout_seconds)
-        return self._share(identity, lambda: self._build(target.credentials, settings, iam))
+        place = _place(settings, target.region)
+        identity = ("credentials", target.credentials, settings, place, self._config.poll.timeout_seconds)
+        return self._share(identity, lambda: self._build(target.credentials, settings, place))
 
-    def _build(self, name: str, settings: AnyCredentials, iam_endpoint: str) -> Credentials:
+    def _build(self, name: str, settings: AnyCredentials, place: str) -> Credentials:
         if isinstance(settings, PasswordCredentials):
-            return self._password(name, settings, iam_endpoint)
+            return self._password(name, settings, place)
         if isinstance(settings, AkSkCredentials):
             return _access_key(name, settings)
         if isinstance(settings, ChainCredentials):
-            return self._chain(name)
+            return self._chain(name, place)
         return TokenCredentials(name=name, token=settings.token)
 
     def _password(self, name: str, settings: PasswordCredentials, iam_endpoint: str) -> Credentials:
@@ -123,14 +140,13 @@ class Access:
             iam_endpoint=iam_endpoint,
             transport=self._transport,
             retrier=self._retrier,
-            observer=self._observer,
         )
 
-    def _chain(self, name: str) -> Credentials:
+    def _chain(self, name: str, region: str) -> Credentials:
         # The SDK is an extra, and takes most of a second to load: only who needs it does.
         from exporter.octopus.chain import ChainCredentials as Chain  # noqa: PLC0415 - see above
 
-        return Chain(name=name, observer=self._observer, timeout_seconds=self._config.poll.timeout_seconds)
+        return Chain(name=name, region=region, timeout_seconds=self._config.poll.timeout_seconds)
 
     def _share(self, identity: Hashable, build: Callable[[], T]) -> T:
         """Give the one object of this identity, from before the reload if it was there."""
@@ -148,6 +164,13 @@ def _named(config: Config) -> set[str]:
         words |= {target.project, target.project_id, target.workspace, target.region, *target.job_types}
         words |= {target.endpoint, target.endpoint.rpartition("://")[2], target.path}
     return words
+
+
+def _place(settings: AnyCredentials, region: str) -> str:
+    """Give what a region means to credentials: where tokens are asked for, the region itself, or nothing."""
+    if isinstance(settings, PasswordCredentials):
+        return settings.iam_endpoint_for(region)
+    return region if isinstance(settings, ChainCredentials) else ""
 
 
 def _access_key(name: str, settings: AkSkCredentials) -> Credentials:

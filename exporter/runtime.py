@@ -129,7 +129,7 @@ class Runtime:
         return {key: since_ms for key, since_ms in began.items() if since_ms is not None}
 
     def _credentials(self) -> tuple[CredentialsStatus, ...]:
-        expiries = self._instruments.expiries()
+        expiries = self._access.expiries()
         return tuple(
             CredentialsStatus(name, settings.type, round(expiries[name] * 1000) if name in expiries else None)
             for name, settings in self._config.credentials.items()
@@ -230,11 +230,11 @@ class Runtime:
             del self._running[running.poller.target.key]
         for key in status.keys() - wanted.keys():
             self._publisher.withdraw(key)
+        for target in wanted.values():
+            access.client(target)  # so that what is shared is taken over, and what is in use is known
         self._follow_names(before, config)
         for key, target in wanted.items():
-            if key in self._running:
-                access.client(target)  # so that what it shares is not built a second time for others
-            else:
+            if key not in self._running:
                 await self._start(target, status.get(key))
 
     async def _start(self, target: Target, status: PollStatus | None) -> None:
@@ -297,14 +297,13 @@ class Runtime:
         )
 
     def _follow_names(self, before: Config, now: Config) -> None:
-        """Keep the self metrics to the projects and credentials there are."""
+        """Keep the self metrics to the projects and credentials that are configured."""
+        self._instruments.show_expiries(self._access.expiries)
         projects = {project.name for project in now.projects}
         for name in {project.name for project in before.projects} - projects:
             self._instruments.forget_project(name)
         for name in projects:
             self._instruments.add_project(name)
-        for name in before.credentials.keys() - now.credentials.keys():
-            self._instruments.forget_credentials(name)
 
 
 def _now_ms() -> int:

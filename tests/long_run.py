@@ -108,7 +108,8 @@ class _Life:
             iam_endpoint=self.url,
             transport=transport,
             retrier=retrier,
-            observer=Silence(),
+            # Logins are a minute apart by this clock.
+            clock=lambda: self.now_ms / 1000,
         )
         client = OctopusClient(
             transport=transport,

@@ -119,7 +119,6 @@ class Observer:
     requests: list[tuple[str, str]] = field(default_factory=list)
     retries: list[tuple[str, str]] = field(default_factory=list)
     skews: list[float] = field(default_factory=list)
-    expiries: list[tuple[str, float]] = field(default_factory=list)
 
     def request(self, project: str, code: str, seconds: float) -> None:
         assert seconds >= 0
@@ -130,9 +129,6 @@ class Observer:
 
     def clock_skew(self, project: str, seconds: float) -> None:
         self.skews.append(seconds)
-
-    def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
-        self.expiries.append((credentials, timestamp_seconds))
 
 
 @dataclass
@@ -198,5 +194,6 @@ def world(
         retrier=retrier,
         observer=observer,
         terminal_statuses=terminal_statuses,
+        clock=clock,
     )
     return World(client, transport, retrier, limiter, observer, clock)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from huaweicloudsdkcore.auth import endpoint as sdk_endpoints
 from huaweicloudsdkcore.auth.internal import MetadataAccessor
 
 from exporter.errors import ApiTimeout, AuthError, CredentialsRefused
 from exporter.octopus.chain import ChainCredentials, FoundKey
 from exporter.octopus.credentials import Credentials
 from exporter.octopus.signing import AccessKey
-from tests.octopus_fakes import DAY, SCOPE, Api, Clock, Observer, grant, iso
+from tests.octopus_fakes import DAY, SCOPE, Api, Clock, grant, iso
 
 
 class Finder:
@@ -27,7 +28,7 @@ class Finder:
         self.key = AccessKey("AK", "SK", "ST")
         self.failure: Exception | None = None
 
-    def __call__(self) -> FoundKey:
+    def __call__(self, region: str = "") -> FoundKey:
         self.calls += 1
         if self.failure:
             raise self.failure
@@ -36,7 +37,7 @@ class Finder:
 
 
 def chain(finder: Finder, **options: Any) -> ChainCredentials:
-    return ChainCredentials(name="default", observer=Observer(), find=finder, clock=finder.clock, **options)
+    return ChainCredentials(name="default", find=finder, clock=finder.clock, **options)
 
 
 async def access_key(credentials: Credentials) -> str:
@@ -63,6 +64,36 @@ async def test_a_permanent_key_is_looked_for_again_after_a_minute() -> None:
     assert await access_key(credentials) == "AK"
     finder.clock.now += 60
     assert await access_key(credentials) == "AK2"
+
+
+async def test_a_temporary_key_that_turns_permanent_ends_no_more() -> None:
+    finder = Finder(Clock())
+    credentials = chain(finder)
+    await grant(credentials)
+    assert credentials.expires_at(SCOPE) == finder.clock.now + DAY
+    finder.life_seconds, finder.key = None, AccessKey("AK2", "SK2")
+    finder.clock.now += 0.8 * DAY
+    assert await access_key(credentials) == "AK2"
+    assert credentials.expires_at(SCOPE) is None
+
+
+@pytest.mark.parametrize("life_seconds", [-8 * 3600.0, 0.0, 299.0])
+async def test_an_end_that_has_passed_is_not_believed(life_seconds: float) -> None:
+    finder = Finder(Clock(), life_seconds)
+    credentials = chain(finder)
+    for _ in range(60):
+        assert await access_key(credentials) == "AK"
+        finder.clock.now += 1
+    assert (finder.calls, credentials.expires_at(SCOPE)) == (1, None)
+
+
+async def test_no_permission_does_not_look_for_another_key() -> None:
+    finder = Finder(Clock())
+    credentials = chain(finder)
+    first = await grant(credentials)
+    finder.clock.now += 3600
+    assert not await credentials.refresh(first, SCOPE, may_renew=True)
+    assert finder.calls == 1
 
 
 async def test_a_rejected_key_is_looked_for_at_once() -> None:
@@ -101,7 +132,7 @@ async def test_a_chain_that_hangs_is_a_timeout() -> None:
     released = threading.Event()
 
     class Hanging(Finder):
-        def __call__(self) -> FoundKey:
+        def __call__(self, region: str = "") -> FoundKey:
             released.wait(30)
             return super().__call__()
 
@@ -123,16 +154,16 @@ def no_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyP
     return monkeypatch
 
 
-def real_chain(clock: Clock, observer: Observer | None = None) -> ChainCredentials:
-    return ChainCredentials(name="default", observer=observer or Observer(), clock=clock)
+def real_chain(clock: Clock, region: str = "") -> ChainCredentials:
+    return ChainCredentials(name="default", region=region, clock=clock)
 
 
 async def test_a_key_of_the_environment_is_found(no_places: pytest.MonkeyPatch) -> None:
     no_places.setenv("HUAWEICLOUD_SDK_AK", "ENVAK")
     no_places.setenv("HUAWEICLOUD_SDK_SK", "ENVSK")
-    observer = Observer()
-    assert await access_key(real_chain(Clock(), observer)) == "ENVAK"
-    assert observer.expiries == []
+    credentials = real_chain(Clock())
+    assert await access_key(credentials) == "ENVAK"
+    assert credentials.expires_at(SCOPE) is None
 
 
 async def test_a_key_of_the_profile_is_found(no_places: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -156,7 +187,7 @@ def now_clock() -> Clock:
 
 
 async def test_a_key_of_the_ecs_agency_is_found_and_its_end_told(no_places: pytest.MonkeyPatch) -> None:
-    clock, observer = now_clock(), Observer()
+    clock = now_clock()
 
     async def metadata(request: web.Request) -> web.StreamResponse:
         if request.path == "/meta-data/latest/api/token":
@@ -165,10 +196,11 @@ async def test_a_key_of_the_ecs_agency_is_found_and_its_end_told(no_places: pyte
 
     async with Api([metadata]).server() as server:
         no_places.setattr(MetadataAccessor, "_METADATA_ENDPOINT", str(server.make_url("/")).rstrip("/"))
-        found = await grant(real_chain(clock, observer))
+        credentials = real_chain(clock)
+        found = await grant(credentials)
     assert "Access=TAK," in found.headers["Authorization"]
     assert found.headers["X-Security-Token"] == "TST"
-    assert observer.expiries == [("default", clock.now + DAY)]
+    assert credentials.expires_at(SCOPE) == clock.now + DAY
 
 
 async def test_a_key_of_the_pod_identity_is_found_where_there_is_no_ecs(
@@ -208,3 +240,50 @@ async def test_a_key_for_an_oidc_token_is_found_and_the_token_file_read_again(
         token_file.write_text("second")
         await credentials.renew(first, SCOPE)
     assert seen == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "named_by"),
+    [
+        ("iam", "region"),
+        ("iam", "environment"),
+        ("iam", "profile"),
+        ("sts", "region"),
+        ("sts", "environment"),
+    ],
+)
+async def test_an_oidc_token_is_exchanged_in_the_projects_region_unless_another_place_is_named(
+    no_places: pytest.MonkeyPatch, tmp_path: Path, kind: str, named_by: str
+) -> None:
+    clock, paths = now_clock(), list[str]()
+    (tmp_path / "oidc-token").write_text("id")
+
+    async def exchange(request: web.Request) -> web.StreamResponse:
+        paths.append(request.path)
+        body = {"credential": temporary_key(clock)}
+        return web.json_response(body, status=201, headers={"X-Subject-Token": "unscoped"})
+
+    async with Api([exchange]).server() as server:
+        url = str(server.make_url("/")).rstrip("/")
+        by_region = vars(sdk_endpoints)[f"__{kind.upper()}_ENDPOINT_DICT"]
+        no_places.setitem(by_region, "cn-south-1", url if named_by == "region" else "http://127.0.0.1:9")
+        if named_by == "environment":
+            no_places.setenv(f"HUAWEICLOUD_SDK_{kind.upper()}_ENDPOINT", url)
+        if named_by == "profile":
+            profile = f"[basic]\niam_endpoint = {url}\nidp_id = idp\nid_token_file = {tmp_path}/oidc-token\n"
+            (tmp_path / "credentials").write_text(profile)
+        elif kind == "iam":
+            no_places.setenv("HUAWEICLOUD_SDK_IDP_ID", "idp")
+            no_places.setenv("HUAWEICLOUD_SDK_ID_TOKEN_FILE", str(tmp_path / "oidc-token"))
+        else:
+            no_places.setenv("HUAWEICLOUD_OIDC_PROVIDER_URN", "iam::provider")
+            no_places.setenv("HUAWEICLOUD_OIDC_AGENCY_URN", "iam::agency")
+            no_places.setenv("HUAWEICLOUD_OIDC_TOKEN_FILE", str(tmp_path / "oidc-token"))
+        assert await access_key(real_chain(clock, "cn-south-1")) == "TAK"
+    assert (
+        paths
+        == {
+            "iam": ["/v3.0/OS-AUTH/id-token/tokens", "/v3.0/OS-CREDENTIAL/securitytokens"],
+            "sts": ["/v5/agencies/assume-with-oidc"],
+        }[kind]
+    )

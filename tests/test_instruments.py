@@ -42,13 +42,23 @@ def test_what_the_client_reports_is_counted(instruments: Instruments) -> None:
     observer.request("perception", "error", 7.0)
     observer.retry("perception", "timeout")
     observer.clock_skew("perception", -1.5)
-    observer.credentials_expiry("default", 1_700_000_000.0)
     assert value(instruments, "octopus_api_requests_total", project="perception", code="error") == 1
     assert value(instruments, "octopus_api_request_duration_seconds_sum", project="perception") == 7.3
     assert value(instruments, "octopus_api_retries_total", project="perception", reason="timeout") == 1
     assert value(instruments, "octopus_api_clock_skew_seconds", project="perception") == -1.5
-    expiry = value(instruments, "octopus_credentials_expiry_timestamp_seconds", credentials="default")
-    assert expiry == 1_700_000_000
+
+
+def test_what_ends_is_asked_for_at_every_rendering(instruments: Instruments) -> None:
+    expiries = {"default": 1_700_000_000.0}
+    instruments.show_expiries(lambda: expiries)
+
+    def expiry(credentials: str) -> float | None:
+        name = "octopus_credentials_expiry_timestamp_seconds"
+        return value(instruments, name, credentials=credentials)
+
+    assert (expiry("default"), expiry("other")) == (1_700_000_000, None)
+    expiries["other"] = expiries.pop("default")
+    assert (expiry("default"), expiry("other")) == (None, 1_700_000_000)
 
 
 def test_a_projects_series_begin_at_zero(instruments: Instruments) -> None:
@@ -63,9 +73,7 @@ def test_what_is_no_longer_configured_is_forgotten(instruments: Instruments) -> 
         instruments.add_project(project)
         instruments.request(project, "200", 0.1)
         instruments.clock_skew(project, 0)
-    instruments.credentials_expiry("gone", 1.0)
     instruments.forget_project("gone")
-    instruments.forget_credentials("gone")
     left = [sample.labels for metric in instruments.collect() for sample in metric.samples]
     assert not [labels for labels in left if "gone" in labels.values()]
     assert [labels for labels in left if "kept" in labels.values()]

@@ -119,7 +119,9 @@ YEAR_9999 = RateLimited("throttled", retry_after_seconds=2.5e11)
 
 async def test_an_absurd_rest_ends_after_five_minutes_with_one_probe() -> None:
     clock = Clock()
-    limiter = EndpointLimiter(10_000, endpoint="https://octopus.test", clock=clock, sleep=clock.sleep)
+    limiter = EndpointLimiter(
+        10_000, endpoint="https://octopus.test", clock=clock, wall_clock=clock, sleep=clock.sleep
+    )
     with capture_logs() as logs:
         with pytest.raises(RateLimited):
             await go(limiter, YEAR_9999)
@@ -145,7 +147,14 @@ async def test_an_absurd_rest_ends_after_five_minutes_with_one_probe() -> None:
             "rest_seconds": 300,
             "asked_seconds": 250_000_000_000,
         },
-        {"event": "the endpoint's rest is over", "log_level": "info", "endpoint": "https://octopus.test"},
+        {
+            "event": "the endpoint's rest is over",
+            "log_level": "info",
+            "endpoint": "https://octopus.test",
+            "state": "ends",
+            "times": 2,
+            "since": "2023-11-14T22:13:20Z",
+        },
     ]
 
 

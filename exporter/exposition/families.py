@@ -343,7 +343,8 @@ CREDENTIALS_EXPIRY = Family(
     "gauge",
     ("credentials",),
     "When the token or temporary key in use ends.",
-    "Set whenever credentials are obtained or renewed.",
+    "Shown while the token or key is in use, where its end is known. An end less than 5 minutes after it was"
+    " issued is not believed and not shown.",
     (
         Query(
             "Credentials that end within the hour and should have been renewed",

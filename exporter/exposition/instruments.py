@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from prometheus_client import (
@@ -16,7 +16,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
@@ -47,7 +47,7 @@ class Instruments:
         )
         self._retries = self._make(Counter, f.API_RETRIES)
         self._clock_skew = self._make(Gauge, f.API_CLOCK_SKEW)
-        self._credentials_expiry = self._make(Gauge, f.CREDENTIALS_EXPIRY)
+        self._expiries: Callable[[], Mapping[str, float]] = dict
         self._loop_lag = Histogram(
             f.EVENT_LOOP_LAG.name,
             f.EVENT_LOOP_LAG.help,
@@ -73,9 +73,6 @@ class Instruments:
     def clock_skew(self, project: str, seconds: float) -> None:
         self._clock_skew.labels(project).set(seconds)
 
-    def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
-        self._credentials_expiry.labels(credentials).set(timestamp_seconds)
-
     def loop_lag(self, seconds: float) -> None:
         """A timer of the event loop ran this much late."""
         self._loop_lag.observe(seconds)
@@ -84,9 +81,13 @@ class Instruments:
         """A log line was not written. Any thread may say so."""
         self._log_lines_dropped.inc()
 
-    def expiries(self) -> dict[str, float]:
-        """Give when each credentials' token or key ends (Unix seconds), where that is known."""
-        return _by_label(self._credentials_expiry)
+    def show_expiries(self, expiries: Callable[[], Mapping[str, float]]) -> None:
+        """
+        Show from now on when each credentials' token or key ends, as this says when asked.
+
+        Shape: Unix seconds by the credentials' name. It is asked in the thread that renders.
+        """
+        self._expiries = expiries
 
     def clock_skews(self) -> dict[str, float]:
         """Give each project's server's clock minus ours, in seconds, once it has answered."""
@@ -102,10 +103,6 @@ class Instruments:
         """Drop the series of a project that is no longer configured."""
         for metric in (self._requests, self._durations, self._retries, self._clock_skew):
             metric.remove_by_labels({"project": project})
-
-    def forget_credentials(self, credentials: str) -> None:
-        """Drop the series of credentials that are no longer configured."""
-        self._credentials_expiry.remove_by_labels({"credentials": credentials})
 
     def reload_result(self, *, ok: bool, timestamp_seconds: float) -> None:
         """Note that the configuration was read then (Unix seconds), at the start or later."""
@@ -123,6 +120,11 @@ class Instruments:
                 created = metric.name + "_created"
                 metric.samples = [sample for sample in metric.samples if sample.name != created]
             yield metric
+        family = f.CREDENTIALS_EXPIRY
+        expiry = GaugeMetricFamily(family.name, family.help, labels=family.labels, unit=family.unit)
+        for credentials, timestamp_seconds in sorted(self._expiries().items()):
+            expiry.add_metric([credentials], timestamp_seconds)
+        yield expiry
 
 
 class ProcessMetrics:

@@ -47,6 +47,12 @@ class AccessKeyCredentials:
     async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
         return (await self._key()).fingerprint != rejected.fingerprint
 
+    async def refresh(self, denied: Grant, scope: ProjectScope, *, may_renew: bool) -> bool:
+        return False
+
+    def expires_at(self, scope: ProjectScope) -> float | None:
+        return None
+
     async def _key(self) -> AccessKey:
         return checked_key(self._name, AccessKey(*await read_secrets(self._name, **self._parts)))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import calendar
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from huaweicloudsdkcore.auth import provider as sdk
+from huaweicloudsdkcore.auth.internal import IamHelper, StsHelper
 from huaweicloudsdkcore.exceptions.exception_handler import DefaultExceptionHandler
 from huaweicloudsdkcore.http.http_client import HttpClient
 from huaweicloudsdkcore.http.http_config import HttpConfig
@@ -25,12 +25,12 @@ from exporter.errors import ApiError, ApiTimeout, AuthError
 from exporter.octopus.access_key import checked_key
 from exporter.octopus.credentials import Authoriser, ProjectScope
 from exporter.octopus.exchange import Grant
+from exporter.octopus.iam import SHORTEST_LIFE_SECONDS
 from exporter.octopus.lease import Lease, LeaseKeeper, renewal_time
-from exporter.octopus.observer import ApiObserver
 from exporter.octopus.signing import AccessKey, signed_grant
 from exporter.octopus.trial import SecretTrial
 
-# Permanent keys are looked for again so often, so that a rewritten profile is noticed.
+# Keys without an end that can be believed are looked for again so often: a rewritten profile is noticed.
 REREAD_SECONDS = 60.0
 _CONNECT_AND_READ_TIMEOUTS_SECONDS = (5, 10)
 
@@ -43,13 +43,18 @@ class FoundKey:
     expires_at: float | None = None
 
 
-def find_key() -> FoundKey:
+def find_key(region: str = "") -> FoundKey:
     """
     Look for a key in every place the SDK knows; blocks.
 
+    Shape: `region` is "" where none is known. Its IAM and STS are asked for an OIDC token, unless the
+    environment (HUAWEICLOUD_SDK_IAM_ENDPOINT, …_STS_ENDPOINT) or the profile names others.
     Raises: whatever the SDK and the HTTP library under it raise.
     """
     credentials = _chain().get_credentials()
+    # Left to itself, the SDK asks those of the mainland.
+    credentials.iam_endpoint = credentials.iam_endpoint or IamHelper.get_iam_endpoint(region)
+    credentials.sts_endpoint = credentials.sts_endpoint or StsHelper.get_sts_endpoint(region)
     with closing(_http_client()) as client:
         credentials.process_sts(client)
     key = AccessKey(credentials.ak, credentials.sk, credentials.security_token or "")
@@ -87,17 +92,17 @@ class ChainCredentials:
         self,
         *,
         name: str,
-        observer: ApiObserver,
+        region: str = "",
         timeout_seconds: float = 30.0,
-        find: Callable[[], FoundKey] = find_key,
+        find: Callable[[str], FoundKey] = find_key,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._name = name
-        self._observer = observer
+        self._region = region
         self._timeout_seconds = timeout_seconds
         self._find = find
         self._clock = clock
-        self._keeper = LeaseKeeper(name, self._fetch, clock=clock)
+        self._keeper = LeaseKeeper(name, self._fetch, pause_seconds=0.0, clock=clock)
         self._trial = SecretTrial(name, clock=clock)
 
     @asynccontextmanager
@@ -109,20 +114,25 @@ class ChainCredentials:
     async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
         return (await self._keeper.replace(rejected.fingerprint)).fingerprint != rejected.fingerprint
 
+    async def refresh(self, denied: Grant, scope: ProjectScope, *, may_renew: bool) -> bool:
+        return False
+
+    def expires_at(self, scope: ProjectScope) -> float | None:
+        return self._keeper.expires_at
+
     async def _fetch(self, patient: bool) -> Lease[AccessKey]:
         found = await self._found()
         key, now = checked_key(self._name, found.key), self._clock()
-        if found.expires_at is None:
-            return Lease(key, key.fingerprint, now + REREAD_SECONDS, math.inf)
-        self._observer.credentials_expiry(self._name, found.expires_at)
+        if found.expires_at is None or found.expires_at - now < SHORTEST_LIFE_SECONDS:
+            return Lease(key, key.fingerprint, now, renew_at=now + REREAD_SECONDS)
         renew_at = renewal_time(now, found.expires_at - now)
-        return Lease(key, key.fingerprint, renew_at, found.expires_at)
+        return Lease(key, key.fingerprint, now, renew_at, found.expires_at, found.expires_at)
 
     async def _found(self) -> FoundKey:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 # At a timeout the thread is left to the SDK's own timeouts: nothing can stop it.
-                return await asyncio.to_thread(self._find)
+                return await asyncio.to_thread(self._find, self._region)
         except TimeoutError as exc:
             raise self._failure(ApiTimeout, f"nothing within {self._timeout_seconds:g} s") from exc
         # The SDK lets through whatever its HTTP library, its parsers and the answers it trusts make.

@@ -51,6 +51,22 @@ class Credentials(Protocol):
         Raises: ApiError (no token to be had).
         """
 
+    async def refresh(self, denied: Grant, scope: ProjectScope, *, may_renew: bool) -> bool:
+        """
+        Get a newer token than the one that was answered with 403; tell whether there is one.
+
+        Permissions given later are in newer tokens only. `may_renew` False: only what there is already. What
+        cannot be renewed, and keys, which carry no permissions, are not tried again.
+        Raises: ApiError (no token to be had, and the old one does not serve any more).
+        """
+
+    def expires_at(self, scope: ProjectScope) -> float | None:
+        """
+        Tell when what is in use for this project ends (Unix seconds); None where that is not known.
+
+        Any thread may ask.
+        """
+
 
 class TokenCredentials:
     """A token somebody else renews; its file is read again at every use."""
@@ -66,6 +82,12 @@ class TokenCredentials:
 
     async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
         return (await self._grant()).fingerprint != rejected.fingerprint
+
+    async def refresh(self, denied: Grant, scope: ProjectScope, *, may_renew: bool) -> bool:
+        return await self.renew(denied, scope)
+
+    def expires_at(self, scope: ProjectScope) -> float | None:
+        return None
 
     async def _grant(self) -> Grant:
         (token,) = await read_secrets(self._name, token=self._token)

@@ -7,6 +7,7 @@ Source: Huawei Cloud IAM API reference, "obtaining a user token through password
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -14,30 +15,31 @@ from exporter.octopus.exchange import Request, Response, split_endpoint
 from exporter.octopus.refusal import contract_error, error_of
 from exporter.octopus.wire import parse_time_ms
 
+# IAM gives tokens and temporary keys for hours: a shorter life tells of a clock or a time zone that is off.
+SHORTEST_LIFE_SECONDS = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """
     A token as IAM gave it.
 
-    Units: `expires_at` and `password_expires_at` in Unix seconds by IAM's clock, `password_expires_at` None
-    where the password does not end; `life_seconds` from now on, whatever our clock says.
+    Units: `life_seconds` from now on, whatever our clock says; None where IAM tells none to be believed: then
+    the token serves until it is refused. `expires_at` and `password_expires_at` in Unix seconds by IAM's
+    clock, None where there is nothing to tell.
     """
 
     value: str = field(repr=False)
-    expires_at: float
-    life_seconds: float
+    life_seconds: float | None = None
+    expires_at: float | None = None
     password_expires_at: float | None = None
 
 
-class _User(msgspec.Struct):
-    password_expires_at: str | None = None
-
-
 class _TokenBody(msgspec.Struct):
-    expires_at: str
-    issued_at: str | None = None
-    user: _User | None = None
+    # The token itself is in a header: whatever is wrong with these must not cost it.
+    expires_at: Any = None
+    issued_at: Any = None
+    user: Any = None
 
 
 class _Answer(msgspec.Struct):
@@ -85,18 +87,26 @@ def decode_token(response: Response, request: Request) -> Token:
         body = _decoder.decode(response.body).token
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise contract_error(f"IAM's answer is not a token: {exc}", response, request) from exc
+    return Token(value, *_life(body, response.received_at), _password_end(body))
+
+
+def _life(body: _TokenBody, received_at: float) -> tuple[float | None, float | None]:
+    """Give the token's life and its end; None for what cannot be believed."""
     expires_at = _seconds(body.expires_at)
     if expires_at is None:
-        raise contract_error("IAM's answer is not a token: token.expires_at is not a time", response, request)
+        return None, None
     # By IAM's own clock on both ends where it says when the token began, so that our clock may be wrong.
-    issued_at = _seconds(body.issued_at) or response.received_at
-    return Token(value, expires_at, expires_at - issued_at, _password_end(body))
+    life_seconds = expires_at - (_seconds(body.issued_at) or received_at)
+    if life_seconds < SHORTEST_LIFE_SECONDS:
+        return None, None
+    # An end that has passed by our clock, which is that of the alerts, would be told as one.
+    return life_seconds, expires_at if expires_at - received_at >= SHORTEST_LIFE_SECONDS else None
 
 
 def _password_end(body: _TokenBody) -> float | None:
-    return _seconds(body.user.password_expires_at) if body.user else None
+    return _seconds(body.user.get("password_expires_at")) if isinstance(body.user, dict) else None
 
 
-def _seconds(value: str | None) -> float | None:
+def _seconds(value: object) -> float | None:
     time_ms = parse_time_ms(value)
     return None if time_ms is None else time_ms / 1000

@@ -12,6 +12,7 @@ import structlog
 from aiolimiter import AsyncLimiter
 
 from exporter.errors import ApiError, RateLimit, RateLimited
+from exporter.states import StateLog
 
 # What is told to wait longer fails at once, so that its poll is seen to fail.
 LONGEST_WAIT_SECONDS = 60.0
@@ -21,6 +22,7 @@ RECOVERY_SECONDS = 600.0
 NAMED_LIMIT_SECONDS = 3600.0
 _SLOWEST = 0.05
 _WORTH_A_CHANGE = 1.05
+_RESTS = "the endpoint asked for a rest: its polls fail until it is over"
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +45,7 @@ class EndpointLimiter:
         *,
         endpoint: str = "",
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._endpoint = endpoint
@@ -57,7 +60,9 @@ class EndpointLimiter:
         self._rest_until = -math.inf
         # From a long rest on, until a request was answered otherwise than by another throttling.
         self._is_resting = False
+        self._long_rest = StateLog(_log, _RESTS, "the endpoint's rest is over")
         self._clock = clock
+        self._wall_clock = wall_clock
         self._sleep = sleep
 
     @property
@@ -106,7 +111,7 @@ class EndpointLimiter:
         """Note that a request was not throttled; one sent before the rest says nothing of its end."""
         if self._is_resting and self._clock() >= self._rest_until:
             self._is_resting = False
-            _log.info("the endpoint's rest is over", endpoint=self._endpoint)
+            self._long_rest.is_over(self._wall_clock(), endpoint=self._endpoint)
 
     async def _wait(self) -> None:
         await self._rest()
@@ -147,11 +152,10 @@ class EndpointLimiter:
         self._set_rate(min(slower, self._ceiling()))
 
     def _begin_long_rest(self, seconds: float, asked_seconds: float) -> None:
-        # One line until it has ended, however often the endpoint asks for more.
-        log = _log.debug if self._is_resting else _log.warning
         self._is_resting = True
-        log(
-            "the endpoint asked for a rest: its polls fail until it is over",
+        self._long_rest.holds(
+            "resting",
+            self._wall_clock(),
             endpoint=self._endpoint,
             rest_seconds=round(seconds),
             asked_seconds=round(asked_seconds),

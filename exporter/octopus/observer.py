@@ -15,9 +15,6 @@ class ApiObserver(Protocol):
     def clock_skew(self, project: str, seconds: float) -> None:
         """The server's clock minus ours."""
 
-    def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
-        """The token or temporary key in use ends then (Unix seconds)."""
-
 
 class Silence:
     """An ApiObserver for programs that measure nothing."""
@@ -29,7 +26,4 @@ class Silence:
         pass
 
     def clock_skew(self, project: str, seconds: float) -> None:
-        pass
-
-    def credentials_expiry(self, credentials: str, timestamp_seconds: float) -> None:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,11 +17,12 @@ from exporter.octopus.credentials import Authoriser, ProjectScope, SecretValue, 
 from exporter.octopus.exchange import Grant, fingerprint
 from exporter.octopus.iam import Token, decode_token, token_request
 from exporter.octopus.lease import Lease, LeaseKeeper, renewal_time
-from exporter.octopus.observer import ApiObserver
 from exporter.octopus.retrier import Retrier
 from exporter.octopus.transport import Transport
 from exporter.octopus.trial import SecretTrial
 
+# A token that was answered with 403 is not renewed before: nothing will have changed since it was got.
+YOUNGEST_RENEWED_SECONDS = 300.0
 _PASSWORD_NOTICE_SECONDS = 7 * 86400
 
 _log = structlog.get_logger(__name__)
@@ -30,7 +32,8 @@ class PasswordCredentials:
     """
     One token per project, got from IAM, renewed well before its end and when the API rejects it.
 
-    Workspaces of a project share its token. The password is read again for every token.
+    Workspaces of a project share its token. The password is read again for every token. Tokens of one project
+    are got at least a minute apart: one that is refused before is used on until then.
     """
 
     def __init__(
@@ -43,7 +46,6 @@ class PasswordCredentials:
         iam_endpoint: str,
         transport: Transport,
         retrier: Retrier,
-        observer: ApiObserver,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._name = name
@@ -53,11 +55,10 @@ class PasswordCredentials:
         self._iam_endpoint = iam_endpoint
         self._transport = transport
         self._retrier = retrier
-        self._observer = observer
         self._clock = clock
         self._trial = SecretTrial(name, clock=clock)
         self._keepers: dict[str, LeaseKeeper[Grant]] = {}
-        self._expiries: dict[str, float] = {}
+        self._told_password_end: float | None = None
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
@@ -67,6 +68,16 @@ class PasswordCredentials:
     async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
         lease = await self._keeper(scope).replace(rejected.fingerprint)
         return lease.fingerprint != rejected.fingerprint
+
+    async def refresh(self, denied: Grant, scope: ProjectScope, *, may_renew: bool) -> bool:
+        min_age_seconds = YOUNGEST_RENEWED_SECONDS if may_renew else math.inf
+        lease = await self._keeper(scope).refresh(denied.fingerprint, min_age_seconds)
+        return lease.fingerprint != denied.fingerprint
+
+    def expires_at(self, scope: ProjectScope) -> float | None:
+        # Not by _keeper, which may make one: any thread may ask.
+        keeper = self._keepers.get(scope.project_id)
+        return None if keeper is None else keeper.expires_at
 
     def _keeper(self, scope: ProjectScope) -> LeaseKeeper[Grant]:
         keeper = self._keepers.get(scope.project_id)
@@ -82,12 +93,13 @@ class PasswordCredentials:
         ask = partial(self._ask, scope, password)
         async with self._trial.attempt(fingerprint(self._domain, self._user, password)):
             token = await (self._retrier.run(ask, scope.project) if patient else ask())
-        self._announce(scope, token)
-        now, grant = self._clock(), token_grant(self._name, token.value)
+        self._warn_of_password_end(token.password_expires_at)
+        now, life, grant = self._clock(), token.life_seconds, token_grant(self._name, token.value)
         # As long as its token is in use the password is kept in mind too, to be masked.
         grant = replace(grant, secrets=(*grant.secrets, password))
-        renew_at = renewal_time(now, token.life_seconds)
-        return Lease(grant, grant.fingerprint, renew_at, now + token.life_seconds)
+        if life is None:
+            return Lease(grant, grant.fingerprint, now)
+        return Lease(grant, grant.fingerprint, now, renewal_time(now, life), now + life, token.expires_at)
 
     async def _ask(self, scope: ProjectScope, password: str) -> Token:
         request = token_request(
@@ -99,11 +111,11 @@ class PasswordCredentials:
         )
         return await self._transport.ask(request, scope.project, decode_token)
 
-    def _announce(self, scope: ProjectScope, token: Token) -> None:
-        """Tell when the first of the tokens ends, and warn of a password about to."""
-        self._expiries[scope.project_id] = token.expires_at
-        self._observer.credentials_expiry(self._name, min(self._expiries.values()))
-        end = token.password_expires_at
-        if end is not None and end - self._clock() < _PASSWORD_NOTICE_SECONDS:
+    def _warn_of_password_end(self, end: float | None) -> None:
+        """Warn of a password about to end, once. An end that has passed is wrong: it was accepted."""
+        if end is None or end == self._told_password_end:
+            return
+        if 0 < end - self._clock() < _PASSWORD_NOTICE_SECONDS:
+            self._told_password_end = end
             when = datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds")
             _log.warning("the password expires soon", credentials=self._name, expires_at=when)

@@ -51,6 +51,7 @@ _AUTH_MEANINGS = {
     "password": "the user name or password is wrong, or the account is locked",
     None: "the API asks for credentials",
 }
+_NO_ACTION = "no permission: the action octopus:dataJob:list is not granted"
 _MEANINGS_BY_CLASS: dict[type[ApiError], str] = {
     PermissionRefused: "no permission",
     RateLimited: "throttled",
@@ -147,6 +148,8 @@ def _kind(status: int, said: _Said, request: Request) -> type[ApiError]:
 def _message(kind: type[ApiError], response: Response, said: _Said, request: Request) -> str:
     if issubclass(kind, AuthError):
         meaning = _AUTH_MEANINGS[request.auth]
+    elif kind is PermissionRefused and request.auth != "password":
+        meaning = _NO_ACTION
     elif 300 <= response.status < 400:
         meaning = f"a redirect to {_location(response)}, which is not followed: wrong endpoint?"
     elif kind in (ContractError, ApiUnavailable):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from exporter.errors import CredentialsRefused
+from exporter.states import StateLog
 
 # IAM and the gateway lock an account after about five failures in a row, for 5 minutes and more.
 COOL_DOWN_SECONDS = 300.0
@@ -39,6 +40,7 @@ class SecretTrial:
         self._one_at_a_time = asyncio.Lock()
         self._accepted = ""
         self._refusals: dict[str, _Refusal] = {}
+        self._refused = StateLog(_log, "credentials refused", "credentials accepted again")
 
     @asynccontextmanager
     async def attempt(self, fingerprint: str) -> AsyncIterator[None]:
@@ -63,6 +65,7 @@ class SecretTrial:
             self._refuse(fingerprint, error)
             raise
         self._accepted = fingerprint
+        self._refused.is_over(self._clock(), credentials=self._name)
 
     def _check(self, fingerprint: str) -> None:
         refusal = self._refusals.get(fingerprint)
@@ -84,8 +87,9 @@ class SecretTrial:
         now = self._clock()
         self._refusals = {key: value for key, value in self._refusals.items() if value.until > now}
         if fingerprint not in self._refusals:
-            _log.warning(
-                "credentials refused",
+            self._refused.holds(
+                fingerprint,
+                now,
                 credentials=self._name,
                 retry_not_before=_time(now + COOL_DOWN_SECONDS),
                 error=error.message,
