@@ -86,11 +86,12 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class TargetKey:
-    """What a target is in the ledger: another name or another id is another target."""
+    """What a target is in the ledger: another name, project id, workspace or API path is another target."""
 
     project: str
     project_id: str
     workspace: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Target:
 
     @property
     def key(self) -> TargetKey:
-        return TargetKey(self.project, self.project_id, self.workspace)
+        return TargetKey(self.project, self.project_id, self.workspace, self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def summary(**fields: object) -> Summary:
         "invented": (),
         "filters": Filters(),
         "audit": None,
+        "endpoint": "http://octopus.test",
     }
     return Summary(**(given_ | fields))  # type: ignore[arg-type]  # spelled by the tests
 
@@ -67,6 +68,8 @@ def summary(**fields: object) -> Summary:
         pytest.param({}, {}, Filters(statuses="none"), "filters", id="no filter by status"),
         pytest.param({}, {}, Filters(statuses="single"), None, id="a filter that takes one status"),
         pytest.param({}, {}, Filters(start_time=False), "filters", id="no filter by time"),
+        pytest.param({"endpoint": "http://other.test"}, {}, Filters(), "gap", id="another endpoint"),
+        pytest.param({"endpoint": ""}, {}, Filters(), None, id="an endpoint that was not recorded"),
         pytest.param({"audit": Audit(0, {"STOPPED": 1})}, {}, Filters(), None, id="one audit differs"),
         pytest.param({"audit": Audit(0, {"STOPPED": 1}, True)}, {}, Filters(), "drift", id="two audits do"),
     ],

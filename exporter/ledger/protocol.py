@@ -10,11 +10,11 @@ will stay, once and page by page, but a target that was never recorded has no ro
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from exporter.model import Job, SetApart, Target, Totals
+from exporter.model import Job, SetApart, Target, TargetKey, Totals
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
 
@@ -89,9 +89,10 @@ class Summary:
     """
     What the ledger knows of a target before a poll.
 
-    Shape: `scope` holds the job types that have a baseline, or "*", or nothing before the first poll;
-    `listed` is how many jobs are; `invented` the undocumented statuses to list what is in flight by;
-    `newest_ms` is when the newest of its jobs was created, 0 where there is none.
+    Shape: `endpoint` is the one that was polled last, "" where that is not known; `scope` holds the job types
+    that have a baseline, or "*", or nothing before the first poll; `listed` is how many jobs are; `invented`
+    the undocumented statuses to list what is in flight by; `newest_ms` is when the newest of its jobs was
+    created, 0 where there is none.
     Units: `watermark_ms` (when the last poll began), `covered_from_ms` (since when all that was created was
     listed) and `horizon_ms` (before which finished jobs were pruned, None for none) by the clock of the rows,
     `full_sync_ms` by ours.
@@ -108,6 +109,7 @@ class Summary:
     audit: Audit | None
     server: ServerTraits = field(default_factory=ServerTraits)
     newest_ms: int = 0
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,20 @@ class Wanted(enum.IntEnum):
     NO = 0
     YES = 1
     SET_APART = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """
+    A target the ledger has, configured or not.
+
+    Shape: `key.path` is "" where an older version did not record it. Units: when it was last recorded,
+    `committed_ms` by our clock and `watermark_ms` by the server's; 0 where it never was.
+    """
+
+    key: TargetKey
+    committed_ms: int
+    watermark_ms: int
 
 
 class Listed(enum.IntFlag):
@@ -270,6 +286,15 @@ class Ledger(Protocol):
 
     async def record(self, observation: Observation, rules: CountingRules) -> Totals:
         """Fold what is staged into the record, in one transaction, and give what is to be published."""
+
+    async def remembered(self) -> tuple[Remembered, ...]:
+        """Give every target that the ledger has."""
+
+    async def forget(self, key: TargetKey, is_unused: Callable[[], bool]) -> bool:
+        """
+        Delete all there is of a target, piece by piece, for as long as `is_unused` says so before each; tell
+        whether all of it went.
+        """
 
     async def close(self) -> None:
         """Finish what is under way and let go of the record."""

@@ -315,12 +315,13 @@ def _close(
         UPDATE targets SET commits = commits + :step, committed_ms = :now, baselines = :baselines,
             shown_types = :types, watermark_ms = :began, filters = :filters,
             horizon_ms = :given_horizon, covered_from_ms = iif(:full, :horizon, covered_from_ms),
-            full_sync_ms = iif(:full, :now, full_sync_ms),
+            full_sync_ms = iif(:full, :now, full_sync_ms), endpoint = :endpoint,
             audit = :audit, server = :server
         WHERE id = :target
         """,
         {
             "target": target,
+            "endpoint": observation.target.endpoint,
             "step": _step(observation),
             "now": observation.now_ms,
             "began": observation.began_ms,

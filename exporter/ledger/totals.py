@@ -25,6 +25,7 @@ from exporter.model import (
     CounterValue,
     HistogramValue,
     Target,
+    TargetKey,
     Totals,
 )
 from exporter.sync.filters import FILTERS, Filters
@@ -53,10 +54,11 @@ class TargetRow:
     A target as the ledger has it.
 
     Shape: `baselines` as baselines.Baselines.at_ms; `shown_types` had their series published at `commits`,
-    and since then.
+    and since then; `endpoint` is the one that was polled last, "" where an older version did not record it.
     """
 
     id: int
+    endpoint: str
     commits: int
     committed_ms: int
     baselines: dict[str, int | None]
@@ -79,49 +81,58 @@ _types = msgspec.json.Decoder(dict[str, int]).decode
 
 
 def target_id(db: sqlite3.Connection, target: Target) -> int:
-    """Give a target's id in the ledger, making its row where it is new."""
-    key = (target.project, target.project_id, target.workspace)
-    found = _find(db, target)
-    if found is not None:
-        return found
-    (made,) = db.execute(
-        """
-        INSERT INTO targets (project, project_id, workspace, shown_types) VALUES (?, ?, ?, '{}')
-        RETURNING id
-        """,
-        key,
-    ).fetchone()
-    return int(made)
+    """
+    Give a target's id in the ledger, making its row where it is new.
+
+    A row without a path was written by a version that did not record it: it becomes this target's, for good.
+    """
+    key = target.key
+    found = find_target(db, key)
+    if found is None:
+        (made,) = db.execute(
+            "INSERT INTO targets (project, project_id, workspace, path) VALUES (?, ?, ?, ?) RETURNING id",
+            (key.project, key.project_id, key.workspace, key.path),
+        ).fetchone()
+        return int(made)
+    db.execute("UPDATE targets SET path = ? WHERE id = ? AND path = ''", (key.path, found))
+    return found
 
 
-def _find(db: sqlite3.Connection, target: Target) -> int | None:
+def find_target(db: sqlite3.Connection, key: TargetKey) -> int | None:
+    """Give a target's id in the ledger; that of the row without a path where there is none with this path."""
     row = db.execute(
-        "SELECT id FROM targets WHERE project = ? AND project_id = ? AND workspace = ?",
-        (target.project, target.project_id, target.workspace),
+        """
+        SELECT id FROM targets
+        WHERE project = ? AND project_id = ? AND workspace = ? AND path IN (?, '') ORDER BY path = ''
+        """,
+        (key.project, key.project_id, key.workspace, key.path),
     ).fetchone()
     return None if row is None else int(row[0])
 
 
 def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
-    commits, committed_ms, baselines, forgotten, types, horizon, *marks, filters, audit, server = db.execute(
+    row = db.execute(
         """
-        SELECT commits, committed_ms, baselines, forgotten_before_ms, shown_types,
+        SELECT endpoint, commits, committed_ms, baselines, forgotten_before_ms, shown_types,
             horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server
         FROM targets WHERE id = ?
         """,
         (target,),
     ).fetchone()
+    endpoint, commits, committed_ms, baselines, forgotten, types, horizon, *others = row
+    watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server = others
     return TargetRow(
         id=target,
+        endpoint=endpoint,
         commits=commits,
         committed_ms=committed_ms,
         baselines=_baselines(baselines),
         forgotten_before_ms=forgotten,
         shown_types=_types(types),
         horizon_ms=horizon,
-        watermark_ms=marks[0],
-        covered_from_ms=marks[1],
-        full_sync_ms=marks[2],
+        watermark_ms=watermark_ms,
+        covered_from_ms=covered_from_ms,
+        full_sync_ms=full_sync_ms,
         filters=_filters(filters),
         audit=None if audit is None else _audit(audit),
         server=_server(server),
@@ -139,6 +150,7 @@ def read_summary(db: sqlite3.Connection, target: int) -> Summary:
         (target,),
     ).fetchall()
     return Summary(
+        endpoint=row.endpoint,
         watermark_ms=row.watermark_ms,
         covered_from_ms=row.covered_from_ms,
         full_sync_ms=row.full_sync_ms,
@@ -234,7 +246,7 @@ def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tu
 
 def restore(db: sqlite3.Connection, target: Target, rules: CountingRules) -> Totals | None:
     """Give what was last committed of a target, None where nothing ever was."""
-    found = _find(db, target)
+    found = find_target(db, target.key)
     row = None if found is None else read_target(db, found)
     return None if row is None or row.commits == 0 else read_totals(db, row, target, rules)
 

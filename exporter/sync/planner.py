@@ -106,7 +106,8 @@ def full_sync_reason(
     Tell why this poll has to list everything; None where it need not.
 
     A job that ran again and ended while nobody looked is seen by listing everything only: so that is done
-    after a gap, and where it is cheap (not `many` pages) after the least of them.
+    after a gap, and where it is cheap (not `many` pages) after the least of them. An endpoint other than the
+    one polled last is a gap too.
     With `doubts` the poll before saw totals that were too low: reading everything tells whether they are.
     Shape: one of model.FULL_SYNC_REASONS. Units: `now_ms` by our clock, `server_now_ms` by that of the rows.
     """
@@ -117,7 +118,8 @@ def full_sync_reason(
         return "first"
     if doubts or not filters.can_tell_changes:
         return "filters"
-    if server_now_ms - summary.watermark_ms > schedule.gap_ms or (catching_up and not many):
+    moved = summary.endpoint not in ("", target.endpoint)
+    if moved or server_now_ms - summary.watermark_ms > schedule.gap_ms or (catching_up and not many):
         return "gap"
     if summary.audit is not None and summary.audit.persists:
         return "drift"

@@ -128,6 +128,28 @@ def test_a_renamed_project_is_another_target(two_workspaces: Reloading) -> None:
         assert {sample.labels.get("project") for sample in exposed.samples} <= {None, "vision"}
 
 
+def test_another_path_is_another_target(two_workspaces: Reloading) -> None:
+    simulator, exporter = two_workspaces
+    with exporter.ready():
+        exporter.scrape_until_polled()
+        simulator.advance(3600)
+        before = exporter.scrape_after_polls(2)
+        exporter.config["projects"] = [project(simulator.url, path="no-such-list")]
+        exporter.write()
+        assert exporter.page("-/reload", "POST").status == 200
+        elsewhere = exporter.scrape_until("octopus_up", 0, workspace="0")
+        assert list(elsewhere.having("octopus_jobs_completed_total")) == []
+        assert shown_workspaces(exporter) == {("perception", "0")}
+        exporter.config["projects"] = [project(simulator.url)]
+        exporter.write()
+        assert exporter.page("-/reload", "POST").status == 200
+        simulator.advance(3600)
+        after = exporter.scrape_after_polls(2)
+        assert_agreement(exporter, after, simulator)
+        ended = [seen.total("octopus_jobs_completed_total", workspace="0") for seen in (before, after)]
+        assert ended[1] > ended[0] > 0
+
+
 @pytest.mark.parametrize("by_signal", [True, False], ids=["SIGHUP", "POST"])
 def test_a_bad_configuration_is_refused_and_the_old_one_stays(
     two_workspaces: Reloading, by_signal: bool

@@ -1,0 +1,57 @@
+"""A ledger's file, an API and targets to poll."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.model import Target, Totals
+from exporter.sync.poll import Poll
+from exporter.sync.reading import PollRules
+from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+
+FAILED = ("FRAME_EXTRACT", "RUN_FAILED")
+
+
+class Scene:
+    """Shape: `file` may be opened and closed again and again; `full_sync` is that of the last poll."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.api = FakeApi()
+        self.full_sync: str | None = None
+        self.ledger: SqliteLedger
+
+    async def open(self) -> None:
+        self.ledger = await SqliteLedger.open(self.file)
+
+    async def poll(self, target: Target | None = None, rules: PollRules | None = None) -> Totals:
+        self.api.now_ms += 10_000
+        target = target or a_target()
+        poll = Poll(target, self.api, self.ledger, rules or poll_rules(), lambda: self.api.now_ms)
+        totals = await poll.run()
+        self.full_sync = poll.full_sync
+        return totals
+
+    async def restored(self, target: Target | None = None) -> Totals | None:
+        return await self.ledger.restore(target or a_target(), poll_rules().counting)
+
+    def run_job(self, job_id: int, status: str = "RUN_FAILED", **fields: object) -> None:
+        """Let a job be created, run for 30 s and end now."""
+        now = self.api.now_ms = self.api.now_ms + 60_000
+        times = {"created_ms": now - 35_000, "started_ms": now - 30_000, "ended_ms": now, "updated_ms": now}
+        self.api.put(a_job(job_id, status, **(times | fields)))
+
+    @contextmanager
+    def sql(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection of somebody else to the same file."""
+        with closing(sqlite3.connect(self.file, isolation_level=None)) as db:
+            yield db
+
+    def rows(self, table: str) -> int:
+        with self.sql() as db:
+            (rows,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(rows)
