@@ -15,6 +15,7 @@ Everything that can go wrong, as a tree.
           ContractError          reason contract: an answer that is not what the API documents
             AnswerTooLarge       an answer longer than the bound: a smaller page may fit
         LedgerError              reason ledger: the record could not be read or written
+        InternalFault            reason internal: an exception that nothing foresaw, a fault of this program
 """
 
 from __future__ import annotations
@@ -22,8 +23,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-Reason = Literal["auth", "permission", "throttled", "unavailable", "timeout", "contract", "ledger"]
+Reason = Literal[
+    "auth", "permission", "throttled", "unavailable", "timeout", "contract", "ledger", "internal"
+]
 REASONS: tuple[Reason, ...] = get_args(Reason)
+_LONGEST_LINE = 300
+RETRY_REASONS: tuple[Reason, ...] = ("throttled", "unavailable", "timeout", "auth", "contract")
+
+
+def one_line(text: str) -> str:
+    """Give a text that nobody chose as one printable line of bounded length."""
+    line = " ".join(text.split())[:_LONGEST_LINE]
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 class ExporterError(Exception):
@@ -54,6 +65,16 @@ class PollError(ExporterError):
 
 class LedgerError(PollError):
     reason = "ledger"
+
+
+class InternalFault(PollError):
+    """Stands for an exception that nothing foresaw, where it is shown."""
+
+    reason = "internal"
+
+    def __init__(self, cause: BaseException) -> None:
+        what = one_line(f"{type(cause).__name__}: {cause}")
+        super().__init__(f"a fault of the exporter, please report it: {what}")
 
 
 class ApiError(PollError):

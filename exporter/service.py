@@ -163,7 +163,8 @@ async def poll_once(config: Config) -> tuple[str, bool]:
     """Poll every target once; give the exposition and whether all polls succeeded."""
     async with assemble(config, lambda: config) as parts:
         succeeded = await parts.runtime.poll_once()
-        return parts.publisher.render_now().text.plain.decode(), succeeded
+        exposition = parts.publisher.render_now().text.plain.decode()
+        return exposition, succeeded and all(shown.poll.up for shown in parts.publisher.shown)
 
 
 def unwrap(error: BaseException) -> BaseException:

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from exporter.errors import REASONS
+from exporter.errors import RETRY_REASONS
 from exporter.exposition.families import INSTRUMENT_FAMILIES
 from exporter.exposition.instruments import Instruments, ProcessMetrics, render_collector
 from exporter.exposition.render import EOF, Format
@@ -63,7 +63,7 @@ def test_what_ends_is_asked_for_at_every_rendering(instruments: Instruments) -> 
 
 def test_a_projects_series_begin_at_zero(instruments: Instruments) -> None:
     instruments.add_project("perception")
-    for reason in REASONS:
+    for reason in RETRY_REASONS:
         assert value(instruments, "octopus_api_retries_total", project="perception", reason=reason) == 0
     assert value(instruments, "octopus_api_request_duration_seconds_count", project="perception") == 0
 

@@ -10,9 +10,10 @@ from structlog.testing import capture_logs
 
 from exporter.errors import ApiTimeout, ApiUnavailable, CredentialsRefused
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import TargetSnapshot
+from exporter.model import Progress, Target, TargetSnapshot
+from exporter.octopus.wire import ListQuery
 from exporter.states import LINES_AT_ONCE, LINES_PER_HOUR
-from exporter.sync.poller import Poller, Rhythm, next_due
+from exporter.sync.poller import Poller, Rhythm, Watcher, next_due
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 
 
@@ -30,7 +31,9 @@ class Stage:
         self.shown.append(snapshot)
         self.on_publish(snapshot)
 
-    def poller(self, interval: float = 0.01, max_age: float = 300.0) -> Poller:
+    def poller(
+        self, interval: float = 0.01, max_age: float = 300.0, watcher: Watcher | None = None
+    ) -> Poller:
         return Poller(
             a_target(),
             self.api,
@@ -39,6 +42,7 @@ class Stage:
             poll_rules(),
             Rhythm(interval, max_age),
             clock=lambda: self.now,
+            watcher=watcher,
         )
 
     @property
@@ -146,6 +150,92 @@ async def test_polls_repeat_until_stopped(stage: Stage) -> None:
     async with asyncio.timeout(5):
         await stage.poller().run(stop)
     assert stage.last.poll.polls == 3
+
+
+async def test_a_fault_of_ours_fails_the_poll_and_is_logged_once_with_its_traceback(stage: Stage) -> None:
+    poller = stage.poller()
+    await poller.poll()
+    before = stage.last.totals
+    stage.api.before_page = raise_fault
+    with capture_logs() as logged:
+        for _ in range(3):
+            assert not await poller.poll()
+    assert stage.last.totals is before
+    poll = stage.last.poll
+    assert (poll.up, poll.polls, poll.failures["internal"]) == (False, 4, 3)
+    assert poll.error is not None
+    assert poll.error.reason == "internal"
+    assert poll.error.message == (
+        "a fault of the exporter, please report it: ZeroDivisionError: in the midst of it"
+    )
+    told = [line for line in logged if "exc_info" in line]
+    assert [(line["log_level"], line["project"], line["workspace"]) for line in told] == [
+        ("error", "perception", "0")
+    ]
+    assert "please report" in told[0]["event"]
+    stage.api.before_page = None
+    assert await poller.poll()
+    stage.api.before_page = raise_fault
+    with capture_logs() as logged:
+        await poller.poll()
+    assert any("exc_info" in line for line in logged)
+
+
+async def test_a_fault_of_another_kind_is_logged_too(stage: Stage) -> None:
+    poller = stage.poller()
+    stage.api.before_page = raise_fault
+    await poller.poll()
+    stage.api.before_page = lambda query: {}[query]
+    with capture_logs() as logged:
+        await poller.poll()
+    assert [type(line["exc_info"]).__name__ for line in logged if "exc_info" in line] == ["KeyError"]
+
+
+async def test_a_fault_in_an_audit_leaves_the_poll_as_it_is(stage: Stage) -> None:
+    poller = stage.poller()
+    stage.api.before_page = lambda query: raise_fault(query) if len(query.statuses) == 1 else None
+    with capture_logs() as logged:
+        assert await poller.poll()
+        stage.now += 1
+        assert await poller.poll()
+    assert stage.last.poll.up
+    assert [line["event"].partition(":")[0] for line in logged if "exc_info" in line] == ["audit failed"]
+
+
+async def test_a_publication_that_fails_does_not_end_the_polling(stage: Stage) -> None:
+    stop, polls = asyncio.Event(), 0
+
+    def fail(snapshot: TargetSnapshot) -> None:
+        nonlocal polls
+        polls = snapshot.poll.polls
+        if polls >= 3:
+            stop.set()
+        raise ZeroDivisionError("in the midst of it")
+
+    stage.on_publish = fail
+    with capture_logs() as logged:
+        async with asyncio.timeout(5):
+            await stage.poller().run(stop)
+    assert polls >= 3
+    assert len([line for line in logged if "exc_info" in line]) == 1
+
+
+async def test_a_display_that_fails_costs_the_poll_and_not_the_process(stage: Stage) -> None:
+    class Broken:
+        def reading(self, target: Target, progress: Progress) -> None:
+            raise ZeroDivisionError("in the midst of it")
+
+        def has_read(self, target: Target) -> None:
+            raise ZeroDivisionError("in the midst of it")
+
+    poller = stage.poller(watcher=Broken())
+    assert not await poller.poll()
+    assert stage.last.poll.failures["internal"] == 1
+    assert (poller.progress, poller.polling_since_ms) == (None, None)
+
+
+def raise_fault(_query: ListQuery) -> None:
+    raise ZeroDivisionError("in the midst of it")
 
 
 @pytest.mark.parametrize(

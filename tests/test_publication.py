@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from structlog.testing import capture_logs
 
 from exporter.exposition import publication
 from exporter.exposition.publication import Publisher
 from exporter.exposition.render import Bodies, TargetParts, render_target
-from exporter.model import CounterValue, HistogramValue, TargetSnapshot
+from exporter.model import CounterValue, HistogramValue, TargetSnapshot, Totals
 from tests.snapshots import TOTALS, named
 
 
@@ -153,15 +154,71 @@ async def test_a_round_under_way_shows_the_last_one_and_what_comes_meanwhile_sha
     assert 'octopus_up{project="c",workspace="0"} 1' in shown(publisher)
 
 
-async def test_a_rendering_that_fails_ends_the_loop_and_keeps_what_is_shown(
-    idle: Publisher, instrument: Instrument
+async def test_instruments_that_cannot_be_rendered_stay_as_they_were(
+    publisher: Publisher, instrument: Instrument
 ) -> None:
-    before = idle.bodies
+    before = [line for line in shown(publisher).splitlines() if line.startswith("instrument ")]
     instrument.broken = True
-    idle.publish(named("a"))
-    with pytest.raises(RuntimeError, match="broken instrument"):
-        await asyncio.wait_for(idle.run(), 10)
-    assert idle.bodies is before
+    with capture_logs() as logged:
+        for workspace in ("0", "1"):
+            publisher.publish(named("a", workspace))
+            await publisher.flush()
+    assert 'octopus_up{project="a",workspace="1"} 1' in shown(publisher)
+    assert [line for line in shown(publisher).splitlines() if line.startswith("instrument ")] == before
+    assert [str(line["exc_info"]) for line in logged if "exc_info" in line] == ["broken instrument"]
+    instrument.broken = False
+    publisher.refresh()
+    await publisher.flush()
+    assert [line for line in shown(publisher).splitlines() if line.startswith("instrument ")] != before
+
+
+@pytest.fixture
+def unrenderable(monkeypatch: pytest.MonkeyPatch) -> list[Totals]:
+    """Totals that meet a fault when they are rendered."""
+    broken: list[Totals] = []
+
+    def render(snapshot: TargetSnapshot, before: TargetParts | None = None) -> TargetParts:
+        if any(snapshot.totals is totals for totals in broken):
+            raise ZeroDivisionError("in the midst of it")
+        return render_target(snapshot, before)
+
+    monkeypatch.setattr(publication, "render_target", render)
+    return broken
+
+
+async def test_a_target_that_cannot_be_rendered_is_shown_as_failing_and_the_others_as_ever(
+    publisher: Publisher, unrenderable: list[Totals]
+) -> None:
+    publisher.publish(named("a"))
+    await publisher.flush()
+    counted = [line for line in shown(publisher).splitlines() if "completed_total" in line]
+    unrenderable.append(replace(TOTALS, baseline_ms=1))
+    with capture_logs() as logged:
+        for _ in range(3):
+            publisher.publish(named("a", totals=unrenderable[0]))
+            publisher.publish(named("b"))
+            await publisher.flush()
+    assert 'octopus_up{project="a",workspace="0"} 0' in shown(publisher)
+    assert 'octopus_up{project="b",workspace="0"} 1' in shown(publisher)
+    assert set(counted) <= set(shown(publisher).splitlines())
+    (error,) = [snapshot.poll.error for snapshot in publisher.snapshots if snapshot.target.project == "a"]
+    assert error is not None
+    assert error.reason == "internal"
+    assert "ZeroDivisionError: in the midst of it" in error.message
+    assert [line["log_level"] for line in logged] == ["error", "debug", "debug"]
+    publisher.publish(named("a"))
+    await publisher.flush()
+    assert 'octopus_up{project="a",workspace="0"} 1' in shown(publisher)
+
+
+async def test_a_target_that_was_never_rendered_is_shown_as_failing_without_numbers(
+    publisher: Publisher, unrenderable: list[Totals]
+) -> None:
+    unrenderable.append(TOTALS)
+    publisher.publish(named("a"))
+    await publisher.flush()
+    assert 'octopus_up{project="a",workspace="0"} 0' in shown(publisher)
+    assert "octopus_jobs_completed_total{" not in shown(publisher)
 
 
 def test_once_is_rendered_at_once(idle: Publisher) -> None:

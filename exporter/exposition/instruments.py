@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from exporter.errors import REASONS
+from exporter.errors import RETRY_REASONS
 from exporter.exposition import families as f
 from exporter.exposition.families import Family
 from exporter.exposition.render import EOF, Format, Part
@@ -96,7 +96,7 @@ class Instruments:
     def add_project(self, project: str) -> None:
         """Let the project's known series begin at 0."""
         self._durations.labels(project)
-        for reason in REASONS:
+        for reason in RETRY_REASONS:
             self._retries.labels(project, reason)
 
     def forget_project(self, project: str) -> None:

@@ -4,6 +4,9 @@ From snapshots to the bytes a scrape is given: rendered when something is publis
 A round renders what has changed of the targets that were published since the last one, puts the bodies
 together by copying, in a thread, and replaces them all at once. Rounds do not follow each other closely: with
 many targets there would be no end to them, and nobody scrapes so often.
+
+A target that cannot be rendered, by a fault of this program, is shown as failing with its last numbers; the
+others are shown as ever.
 """
 
 from __future__ import annotations
@@ -13,13 +16,15 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from prometheus_client.registry import Collector
 
+from exporter.errors import InternalFault
 from exporter.exposition.instruments import render_collector
-from exporter.exposition.render import Bodies, TargetParts, join, render_target
-from exporter.model import TargetKey, TargetSnapshot, Totals
+from exporter.exposition.render import Bodies, Part, TargetParts, join, render_target
+from exporter.faults import Faults
+from exporter.model import Fault, TargetKey, TargetSnapshot, Totals
 
 Snapshots = tuple[TargetSnapshot, ...]
 
@@ -30,10 +35,16 @@ _REST_ROUNDS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """One rendering of everything: what of it can be used again, and what is shown."""
+    """
+    One rendering of everything: what of it can be used again, and what is shown.
+
+    Shape: `faults` by the target that could not be rendered, None for the instruments.
+    """
 
     targets: Mapping[TargetKey, TargetParts]
+    live: Part
     bodies: Bodies
+    faults: Mapping[TargetKey | None, Exception] = field(default_factory=dict)
 
 
 class _Waiting:
@@ -96,6 +107,7 @@ class Publisher:
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._faults: dict[TargetKey | None, Faults] = {}
         self._round = _render((), None, instruments)
 
     @property
@@ -126,6 +138,7 @@ class Publisher:
         """Drop a target that is no longer configured."""
         self._snapshots.pop(key, None)
         self._waiting.pop(key, None)
+        self._faults.pop(key, None)
         self.refresh()
 
     def refresh(self) -> None:
@@ -158,13 +171,30 @@ class Publisher:
         wanted, snapshots = self._wanted, self._take()
         unshown = any(self._waiting.values())
         loop = asyncio.get_running_loop()
-        self._round = await loop.run_in_executor(renderer, _render, snapshots, self._round, self._instruments)
+        try:
+            round_ = await loop.run_in_executor(renderer, _render, snapshots, self._round, self._instruments)
+        except Exception as exc:
+            round_ = replace(self._round, faults={None: exc})
+        self._end_round(snapshots, round_)
         if unshown:
             self._changed.set()
             return
         async with self._turn:
             self._shown = wanted
             self._turn.notify_all()
+
+    def _end_round(self, taken: Snapshots, round_: _Round) -> None:
+        """Show what was rendered; log what could not be, and put it among the snapshots as failing."""
+        self._round = round_
+        for key in self._faults.keys() - round_.faults.keys():
+            self._faults.pop(key)
+        for key, exc in round_.faults.items():
+            words = {} if key is None else {"project": key.project, "workspace": key.workspace}
+            self._faults.setdefault(key, Faults(**words)).met("rendering failed", exc)
+        for snapshot in taken:
+            key = snapshot.target.key
+            if key in round_.faults and self._snapshots.get(key) is snapshot:
+                self._snapshots[key] = round_.targets[key].snapshot
 
     def _take(self) -> Snapshots:
         """Give what every target is to show in the next round."""
@@ -189,13 +219,14 @@ class Publisher:
         """Render at once and in this thread, for a program that does not `run`."""
         for waiting in self._waiting.values():
             waiting.take_last()
-        self._round = _render(self._take(), self._round, self._instruments)
+        taken = self._take()
+        self._end_round(taken, _render(taken, self._round, self._instruments))
         self._shown = self._wanted
         self._changed.clear()
         return self.bodies
 
     def _keys(self) -> list[TargetKey]:
-        return sorted(self._snapshots, key=lambda key: (key.project, key.project_id, key.workspace))
+        return sorted(self._snapshots, key=lambda key: (key.project, key.project_id, key.workspace, key.path))
 
 
 async def _unless(event: asyncio.Event, seconds: float) -> None:
@@ -228,13 +259,36 @@ def _bounds(totals: Totals) -> list[tuple[float, ...]]:
 
 def _render(snapshots: Snapshots, before: _Round | None, instruments: Collector) -> _Round:
     known, bodies = (before.targets, before.bodies) if before is not None else ({}, None)
-    targets = {
-        snapshot.target.key: _again(known.get(snapshot.target.key), snapshot) for snapshot in snapshots
-    }
-    return _Round(targets, join(targets.values(), render_collector(instruments), before=bodies))
+    faults: dict[TargetKey | None, Exception] = {}
+    targets: dict[TargetKey, TargetParts] = {}
+    for snapshot in snapshots:
+        key = snapshot.target.key
+        try:
+            targets[key] = _again(known.get(key), snapshot)
+        except Exception as exc:
+            faults[key] = exc
+            targets[key] = _as_failing(known.get(key), snapshot, exc)
+    try:
+        live = render_collector(instruments)
+    except Exception as exc:
+        if before is None:
+            raise
+        faults[None], live = exc, before.live
+    return _Round(targets, live, join(targets.values(), live, before=bodies), faults)
 
 
 def _again(known: TargetParts | None, snapshot: TargetSnapshot) -> TargetParts:
     if known is not None and known.snapshot is snapshot:
         return known
     return render_target(snapshot, known)
+
+
+def _as_failing(known: TargetParts | None, snapshot: TargetSnapshot, exc: Exception) -> TargetParts:
+    """Show a target that cannot be rendered as one whose polls fail, with the numbers shown before."""
+    error = snapshot.poll.error or Fault("internal", str(InternalFault(exc)), snapshot.poll.last_poll_ms or 0)
+    poll = replace(snapshot.poll, up=False, error=error)
+    shown = None if known is None else known.snapshot.totals
+    for totals in (shown, None):
+        with suppress(Exception):
+            return render_target(replace(snapshot, totals=totals, poll=poll))
+    return TargetParts(replace(snapshot, totals=None, poll=poll), {})

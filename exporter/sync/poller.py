@@ -1,8 +1,9 @@
 """
 When a target is polled, and what is published then.
 
-One task per target: a poll that hangs or fails is nobody else's. A poll that succeeds publishes what the
-ledger committed; one that fails publishes that it failed, and the numbers stay as they were.
+One task per target: what makes a poll hang or fail, be it a fault of this program, concerns no other target.
+A poll that succeeds publishes what the ledger committed; one that fails publishes that it failed, and the
+numbers stay as they were.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Protocol
 
 import structlog
 
-from exporter.errors import ApiError, ContractError, PollError
+from exporter.errors import ApiError, ContractError, InternalFault, LedgerError, PollError
+from exporter.faults import Faults
 from exporter.ledger.protocol import Ledger
 from exporter.model import Fault, PollStatus, Progress, Target, TargetSnapshot, Totals
 from exporter.states import StateLog
@@ -92,7 +94,8 @@ class Poller:
         self._expiry: asyncio.TimerHandle | None = None
         self._findings = Findings()
         self._unfinished: Poll | None = None
-        self._log = log = structlog.get_logger().bind(project=target.project, workspace=target.workspace)
+        names = {"project": target.project, "workspace": target.workspace}
+        self._log = log = structlog.get_logger().bind(**names)
         self._failing = StateLog(log, "poll failed", "polling works again")
         self._late = StateLog(log, "poll took longer than its interval", "polls keep to their interval again")
         self._not_proved = StateLog(log, "poll not proved", "polls are proved again")
@@ -103,10 +106,16 @@ class Poller:
             "the API's total is that of its rows again",
         )
         self._audit_failing = StateLog(log, "audit failed", "audits work again")
+        self._poll_faults, self._audit_faults, self._shown_faults = (Faults(**names) for _ in range(3))
 
     async def restore(self) -> None:
         """Publish what the ledger has of the target, if anything. Raises: LedgerError."""
-        self._totals = await self._ledger.restore(self.target, self._rules.counting)
+        try:
+            self._totals = await self._ledger.restore(self.target, self._rules.counting)
+        except LedgerError:
+            raise
+        except Exception as exc:
+            self._poll_faults.met("target not restored", exc)
         if self._totals is not None:
             self.status = replace(self.status, last_success_ms=self._totals.committed_ms)
         self._publish()
@@ -137,22 +146,19 @@ class Poller:
         return following
 
     async def poll(self) -> bool:
-        """Poll once and publish the outcome; tell whether it succeeded."""
+        """Poll once and publish the outcome; tell whether it succeeded. Raises nothing."""
         began = self._timer()
         self.polling_since_ms = self._now_ms()
         poll = self._next_poll()
         try:
-            totals = await poll.run()
+            await self._read_and_record(poll)
         except PollError as exc:
             self._failed(exc)
             if isinstance(exc, ApiError) and not isinstance(exc, ContractError):
                 self._unfinished = poll
-        else:
-            self._succeeded(totals, poll)
-        finally:
-            self._findings = poll.findings
-            self._has_read()
-            self.polling_since_ms = None
+        except Exception as exc:
+            self._poll_faults.met("poll failed", exc)
+            self._failed(InternalFault(exc))
         seconds = self._timer() - began
         self.status = replace(
             self.status,
@@ -182,15 +188,25 @@ class Poller:
             before=self._findings,
         )
 
+    async def _read_and_record(self, poll: Poll) -> None:
+        try:
+            totals = await poll.run()
+        finally:
+            self.polling_since_ms = None
+            self._findings = poll.findings
+            self._has_read()
+        self._succeeded(totals, poll)
+        self._poll_faults.over()
+
     def _reading(self, progress: Progress) -> None:
         self.progress = progress
         if self._watcher is not None:
             self._watcher.reading(self.target, progress)
 
     def _has_read(self) -> None:
-        if self.progress is not None and self._watcher is not None:
+        progress, self.progress = self.progress, None
+        if progress is not None and self._watcher is not None:
             self._watcher.has_read(self.target)
-        self.progress = None
 
     async def _audit(self, poll: Poll) -> None:
         """Audit where that is due. The poll stands whatever comes of it; the next one tries again."""
@@ -199,6 +215,10 @@ class Poller:
         except PollError as exc:
             self._audit_failing.holds(exc.reason, self._clock(), error=str(exc))
             return
+        except Exception as exc:
+            self._audit_faults.met("audit failed", exc)
+            return
+        self._audit_faults.over()
         if audited is not None:
             self._audit_failing.is_over(self._clock())
             self._totals = audited
@@ -252,9 +272,12 @@ class Poller:
         """Show the state of things; what is not known any more when its time comes is then taken back."""
         self._disarm()
         left = self._seconds_to_believe()
-        self._publications.publish(
-            TargetSnapshot(self.target, self._totals, self.status, left <= 0, self._created_series)
-        )
+        snapshot = TargetSnapshot(self.target, self._totals, self.status, left <= 0, self._created_series)
+        try:
+            self._publications.publish(snapshot)
+            self._shown_faults.over()
+        except Exception as exc:
+            self._shown_faults.met("target not published", exc)
         if 0 < left < float("inf"):
             self._expiry = asyncio.get_running_loop().call_later(left, self._publish)
 

@@ -113,6 +113,7 @@ TEXTS: Mapping[str, Text] = {
     "reason.timeout": Text("The API does not answer in time", "API 没有及时应答"),
     "reason.contract": Text("The API does not answer as documented", "API 的应答与文档不符"),
     "reason.ledger": Text("The ledger cannot be read or written", "账本无法读写"),
+    "reason.internal": Text("The exporter has a fault", "导出器自身出错"),
     "fault.http": Text("HTTP {status}", "HTTP {status}"),
     "fault.code": Text("code", "错误码"),
     "fault.request_id": Text("request", "请求"),
