@@ -110,9 +110,11 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     add_to_series(db, target, tally, row.shown_types, now)
     keep_failures(db, target, tally.failures)
     _close(db, target, observation, baselines, row)
+    # What cannot be shown is not recorded: else a new series would have no publication at 0.
+    totals = read_totals(db, read_target(db, target), observation.target, rules)
     db.execute("COMMIT")
     clear(db, target)
-    return read_totals(db, read_target(db, target), observation.target, rules)
+    return totals
 
 
 def _baselines(row: TargetRow, observation: Observation, rules: CountingRules) -> Baselines:
@@ -352,5 +354,8 @@ def _encoded(value: object) -> str:
 def record_audit(db: sqlite3.Connection, target: Target, audit: Audit, rules: CountingRules) -> Totals:
     """Keep what an audit found; see protocol.Ledger.audited."""
     row = target_id(db, target)
+    db.execute("BEGIN IMMEDIATE")
     db.execute("UPDATE targets SET audit = ? WHERE id = ?", (_encoded(audit), row))
-    return read_totals(db, read_target(db, row), target, rules)
+    totals = read_totals(db, read_target(db, row), target, rules)
+    db.execute("COMMIT")
+    return totals

@@ -9,17 +9,19 @@ does not wait for the disk, and goes to the thread some pages at a time, before 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from traceback import clear_frames
 from typing import TypeVar
 
-from exporter.errors import LedgerError, StartError
-from exporter.ledger import history, labels, set_apart, staging
+from exporter.errors import LedgerError, StartError, one_line
+from exporter.ledger import history, labels, purge, set_apart, staging
+from exporter.ledger.connection import FAILURES, connect, connect_to_read, problem_of, reason
+from exporter.ledger.file import FileLost, LedgerFile
 from exporter.ledger.pages import Pages
 from exporter.ledger.protocol import (
     Audit,
@@ -28,13 +30,14 @@ from exporter.ledger.protocol import (
     Missing,
     Observation,
     Origin,
+    Remembered,
     Staged,
     Summary,
     Wanted,
 )
 from exporter.ledger.record import keep_learnt, record, record_audit
-from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
 from exporter.ledger.totals import (
+    find_target,
     finished_between,
     listed_lately,
     listed_since,
@@ -43,13 +46,17 @@ from exporter.ledger.totals import (
     restore,
     target_id,
 )
+from exporter.ledger.values import first_unreadable
 from exporter.model import Job, Target, TargetKey, Totals
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
 
 R = TypeVar("R")
 
-_BUSY_SECONDS = 2.0
+# Failures that say nothing of what the ledger holds, and that may be gone at the next poll.
+_PASSING = tuple(
+    f"SQLITE_{name}" for name in ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM")
+)
 # Each time the thread is handed work it has to win the interpreter from the event loop, and it writes a page
 # of the file once for all that is new there.
 _ROWS_WAITING = 2000
@@ -63,10 +70,21 @@ class SqliteLedger:
     then left as it was.
     """
 
-    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, lock: int | None) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        thread: ThreadPoolExecutor,
+        name: str,
+        file: LedgerFile | None = None,
+        *,
+        reads_only: bool = False,
+    ) -> None:
         self._connection = connection
         self._thread = thread
-        self._lock = lock
+        self._name = name
+        self._file = file
+        self._reads_only = reads_only
+        self._saved = False
         self._pages: dict[TargetKey, Pages] = {}
         self._rows: dict[TargetKey, int] = {}  # of the table `targets`, for the thread alone
 
@@ -74,30 +92,30 @@ class SqliteLedger:
     async def open(cls, path: Path | None) -> SqliteLedger:
         """Open the ledger at `path`, making or migrating it; None keeps it in memory."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        lock: int | None = None
+        file: LedgerFile | None = None
         try:
-            lock = None if path is None else _lock(path)
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+            file = None if path is None else LedgerFile.lock(path)
+            connection = await asyncio.get_running_loop().run_in_executor(thread, _opened, file)
         except BaseException:
             thread.shutdown()
-            if lock is not None:
-                os.close(lock)
+            if file is not None:
+                file.close()
             raise
-        return cls(connection, thread, lock)
+        return cls(connection, thread, "in memory" if file is None else str(file.path), file)
 
     @classmethod
     async def open_to_read(cls, path: Path) -> SqliteLedger:
         """Open a ledger for looking at, in use or not. Raises: StartError."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect_to_read, path)
+            connection = await asyncio.get_running_loop().run_in_executor(thread, connect_to_read, path)
         except BaseException:
             thread.shutdown()
             raise
-        return cls(connection, thread, None)
+        return cls(connection, thread, str(path), reads_only=True)
 
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
-        return await self._run(lambda db: restore(db, target, rules))
+        return await self._run(lambda db: restore(db, target, rules), target.key)
 
     async def summary(self, target: Target) -> Summary:
         return await self._on(target, read_summary)
@@ -176,58 +194,159 @@ class SqliteLedger:
         await self._on(target, lambda db, row: keep_learnt(db, row, server, filters))
 
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
-        return await self._run(lambda db: _durably(db, lambda: record_audit(db, target, audit, rules)))
+        return await self._run(
+            lambda db: self._durably(lambda: record_audit(db, target, audit, rules)), target.key
+        )
 
     async def record(self, observation: Observation, rules: CountingRules) -> Totals:
         return await self._on(
-            observation.target, lambda db, _: _durably(db, lambda: record(db, observation, rules))
+            observation.target, lambda db, _: self._durably(lambda: record(db, observation, rules))
         )
 
+    async def remembered(self) -> tuple[Remembered, ...]:
+        return await self._run(purge.remembered)
+
+    async def forget(self, key: TargetKey, is_unused: Callable[[], bool]) -> bool:
+        target = await self._run(lambda db: find_target(db, key))
+        if target is None:
+            return True
+        for piece in purge.PIECES:
+            ended = False
+            while not ended:
+                # Nothing may come between this look and the piece: a poll that begins later runs after it.
+                if not is_unused():
+                    return False
+                ended = await self._run(partial(self._forget, piece, key, target))
+        return True
+
+    def _forget(
+        self,
+        piece: Callable[[sqlite3.Connection, int], bool],
+        key: TargetKey,
+        target: int,
+        db: sqlite3.Connection,
+    ) -> bool:
+        self._rows.pop(key, None)
+        return piece(db, target)
+
     async def close(self) -> None:
-        await self._run(lambda db: db.close())
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
-        if self._lock is not None:
-            os.close(self._lock)
+        if self._file is not None:
+            self._file.close()
 
     async def _on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> R:
         """Do some work on a target's row, on top of the pages that wait to be staged."""
         pages = self._pages.pop(target.key, None)
 
         def staged_first(db: sqlite3.Connection) -> R:
-            if target.key not in self._rows:
-                self._rows[target.key] = target_id(db, target)
-            row = self._rows[target.key]
+            row = self._row(db, target)
             if pages is not None:
                 _stage(db, row, target.job_types, pages)
             return work(db, row)
 
-        return await self._run(staged_first)
+        return await self._run(staged_first, target.key)
 
-    async def _run(self, work: Callable[[sqlite3.Connection], R]) -> R:
-        under_way = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+    def _row(self, db: sqlite3.Connection, target: Target) -> int:
+        if target.key not in self._rows:
+            # A reader must not write, and there is nothing to read of a target without a row.
+            found = find_target(db, target.key) if self._reads_only else None
+            self._rows[target.key] = found or self._durably(lambda: target_id(db, target))
+        return self._rows[target.key]
+
+    async def _run(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None = None) -> R:
+        """Do some work in the ledger's thread, for one target or all. Raises: LedgerError."""
+        under_way = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work, key)
         # A cancelled caller must not take its rows back: a first sync that broke off goes on from them.
         return await asyncio.shield(under_way)
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], R]) -> R:
+    def _transaction(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> R:
         try:
+            self._check_file()
             return work(self._connection)
-        except (sqlite3.Error, OverflowError) as exc:  # the latter for a number of more than 64 bits
-            raise LedgerError(f"the ledger cannot be used: {exc}") from exc
+        except LedgerError:
+            raise
+        except Exception as exc:
+            # A cursor that its traceback keeps open would hold a snapshot, and with it all that is to come.
+            clear_frames(exc.__traceback__)
+            self._roll_back()
+            problem = self._problem(exc, key)
+            if problem is None:
+                raise
+            raise LedgerError(f"ledger {self._name}: {one_line(problem)}") from exc
         finally:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.rollback()
+
+    def _problem(self, exc: Exception, key: TargetKey | None) -> str | None:
+        """Say what is wrong with the ledger or with what it was given; None for a fault of this program."""
+        code = getattr(exc, "sqlite_errorname", "")
+        if code.startswith(_PASSING):
+            return reason(exc)
+        with suppress(*FAILURES):
+            target = None if key is None else find_target(self._connection, key)
+            damaged = first_unreadable(self._connection, target)
+            if damaged is not None:
+                return f"damaged: {damaged}"
+        if isinstance(exc, (*FAILURES, OverflowError)):  # the latter for a number of more than 64 bits
+            return reason(exc)
+        try:
+            ((checked,),) = self._connection.execute("PRAGMA quick_check(1)").fetchall()
+        except FAILURES as damage:
+            return reason(damage)
+        return None if checked == "ok" else f"damaged: {checked}"
+
+    def _durably(self, work: Callable[[], R]) -> R:
+        """Do what has to be on the disk when it is done, and in the file that is found there."""
+        self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            done = work()
+        finally:
+            self._roll_back()
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._check_file()
+        return done
+
+    def _check_file(self) -> None:
+        """Raises: LedgerError where a restart would not find what is recorded now."""
+        if self._file is None:
+            return
+        try:
+            self._file.check()
+        except FileLost:
+            self._save()
+            raise
+        self._saved = False
+        if self._file.has_shrunk():
+            problem = problem_of(self._file.path)
+            if problem is not None:
+                raise LedgerError(f"ledger {self._name}: cut short while in use: {problem}")
+        self._file.note_size()
+
+    def _save(self) -> None:
+        """Bring what the log holds into the file that is open, once: it may be all that can be saved."""
+        if not self._saved:
+            self._saved = True
             with suppress(sqlite3.Error):
-                if self._connection.in_transaction:
-                    self._connection.rollback()
+                self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
 
 
-def _durably(db: sqlite3.Connection, work: Callable[[], R]) -> R:
-    """Do what has to be on the disk when it is done."""
-    db.execute("PRAGMA synchronous = FULL")
+def _opened(file: LedgerFile | None) -> sqlite3.Connection:
+    """Raises: StartError."""
+    if file is None:
+        return connect(None)
+    connection = connect(file.path)
     try:
-        return work()
-    finally:
-        if db.in_transaction:
-            db.rollback()
-        db.execute("PRAGMA synchronous = NORMAL")
+        file.remember()
+        file.check()
+    except (OSError, LedgerError) as exc:
+        connection.close()
+        raise StartError(str(exc)) from exc
+    return connection
 
 
 def _stage(db: sqlite3.Connection, target: int, job_types: Sequence[str], pages: Pages) -> None:
@@ -248,99 +367,3 @@ def _stage(db: sqlite3.Connection, target: int, job_types: Sequence[str], pages:
 
 def _nothing(_db: sqlite3.Connection, _target: int) -> None:
     """Pages are staged before any work; here there is no other."""
-
-
-def _lock(path: Path) -> int:
-    """Hold the file for this process. SQLite's own locks are of another kind and not in the way."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as exc:
-        raise StartError(f"ledger {path}: {exc.strerror or exc}") from exc
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(descriptor)
-        raise StartError(f"ledger {path}: in use by another process") from exc
-    return descriptor
-
-
-def _connect(path: Path | None) -> sqlite3.Connection:
-    try:
-        if path is not None:
-            _inspect(path)
-        connection = sqlite3.connect(path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            _prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-    except sqlite3.Error as exc:
-        raise StartError(f"ledger {path or 'in memory'}: {_reason(exc)}") from exc
-    return connection
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    try:
-        db = _read_only(path)
-        try:
-            _identify(db, path)
-        except BaseException:
-            db.close()
-            raise
-    except sqlite3.Error as exc:
-        raise StartError(f"ledger {path}: {_reason(exc)}") from exc
-    return db
-
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-
-
-def _identify(db: sqlite3.Connection, path: Path) -> None:
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise StartError(f"ledger {path}: not a ledger of octopus-exporter")
-    if version > VERSION:
-        raise StartError(
-            f"ledger {path}: written by a newer version (schema {version}; this one knows {VERSION})"
-        )
-
-
-def _inspect(path: Path) -> None:
-    """Look at the file before anything may write to it."""
-    if path.stat().st_size == 0:
-        return
-    with closing(_read_only(path)) as db:
-        _identify(db, path)
-        problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if problem != "ok":
-            raise StartError(f"ledger {path}: damaged: {' '.join(problem.split())}")
-
-
-def _reason(exc: sqlite3.Error) -> str:
-    code = getattr(exc, "sqlite_errorname", "")
-    if code == "SQLITE_NOTADB":
-        return "not an SQLite database"
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return "locked by another process"
-    if code.startswith("SQLITE_CORRUPT"):
-        return f"damaged: {exc}"
-    return str(exc)
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
-    # A first sync writes each page of the file about once: it goes there in few, long strides.
-    db.execute("PRAGMA wal_autocheckpoint = 4000")
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("BEGIN EXCLUSIVE")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    for migration in MIGRATIONS[version:]:
-        for statement in migration:
-            db.execute(statement)
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute("COMMIT")
-    db.execute(STAGING)

@@ -1,0 +1,102 @@
+"""
+The ledger's file on the disk: it is locked for one process, and it has to stay the file at its path.
+
+SQLite goes on writing to a file that was deleted, moved or replaced: a restart would not find what was
+recorded there, and another exporter could start on the new file. So the path is compared with the locked
+descriptor before every piece of work and after every commit. The write-ahead log and its index are files of
+their own and are compared likewise.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter.errors import LedgerError, StartError
+
+_BESIDE = {"-wal": "write-ahead log", "-shm": "index of the write-ahead log"}
+
+
+@dataclass(slots=True)
+class LedgerFile:
+    """
+    A ledger's file, locked for this process.
+
+    Shape: `path` is absolute; `beside` has the device and inode of the files that SQLite keeps next to it.
+    """
+
+    path: Path
+    descriptor: int
+    beside: dict[str, tuple[int, int]] = field(default_factory=dict)
+    size: int = 0
+
+    @classmethod
+    def lock(cls, path: Path) -> LedgerFile:
+        """
+        Hold the file for this process, making it where it is new. Raises: StartError.
+
+        SQLite's own locks are of another kind and not in the way.
+        """
+        path = path.absolute()
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as exc:
+            raise StartError(f"ledger {path}: {exc.strerror or exc}") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(descriptor)
+            raise StartError(f"ledger {path}: in use by another process") from exc
+        return cls(path, descriptor)
+
+    def remember(self) -> None:
+        """Take the files beside it as they are now for the right ones: SQLite has just opened them."""
+        self.beside = {suffix: _identity(self._named(suffix).stat()) for suffix in _BESIDE}
+        self.size = os.fstat(self.descriptor).st_size
+
+    def check(self) -> None:
+        """Make sure that the paths still lead to the files that are open. Raises: FileLost; LedgerError."""
+        if self._found("") != _identity(os.fstat(self.descriptor)):
+            raise self._lost(
+                "replaced by another file", "put the old file back, or restart to use the new one"
+            )
+        for suffix, known in self.beside.items():
+            if self._found(suffix) != known:
+                raise self._lost(f"its {_BESIDE[suffix]} was replaced", "restart")
+
+    def has_shrunk(self) -> bool:
+        """Tell whether the file is shorter than it was: cut off by somebody, or compacted by SQLite."""
+        return os.fstat(self.descriptor).st_size < self.size
+
+    def note_size(self) -> None:
+        self.size = os.fstat(self.descriptor).st_size
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        os.close(self.descriptor)
+
+    def _found(self, suffix: str) -> tuple[int, int]:
+        try:
+            return _identity(self._named(suffix).stat())
+        except FileNotFoundError:
+            if suffix:
+                raise self._lost(f"its {_BESIDE[suffix]} was deleted", "restart") from None
+            raise self._lost("deleted or moved", "put the file back, or restart to begin anew") from None
+        except OSError as exc:
+            raise LedgerError(f"ledger {self._named(suffix)}: {exc.strerror or exc}") from exc
+
+    def _lost(self, what: str, do: str) -> FileLost:
+        return FileLost(f"ledger {self.path}: {what} while in use, so nothing is recorded any more: {do}")
+
+    def _named(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+
+class FileLost(LedgerError):
+    """What this process has open is not what its path leads to."""
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
