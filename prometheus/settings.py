@@ -115,8 +115,8 @@ class ClockSkew(_Section):
     for_: Duration = Field(alias="for")
 
 
-class Dropped(_Section):
-    """Anything at all that was dropped, over a window."""
+class Ever(_Section):
+    """Anything at all, over a window."""
 
     window: Duration
     for_: Duration = Field(alias="for")
@@ -126,12 +126,13 @@ class Exporter(_Section):
     down: Duration
     target_down: Duration
     stale: Duration
+    ledger: Ever
     refused: Duration
     credentials: Duration
     throttled: ShareOver
     polls_late: ShareOver
     clock_skew: ClockSkew
-    log_lines_dropped: Dropped
+    log_lines_dropped: Ever
 
 
 class Settings(_Section):
