@@ -10,7 +10,8 @@ from rich.table import Table
 
 from exporter.access import Access
 from exporter.config import Config
-from exporter.errors import ApiError, StartError
+from exporter.errors import ApiError, InternalFault, PollError, StartError
+from exporter.faults import Faults
 from exporter.ledger.protocol import Ledger
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
@@ -35,7 +36,7 @@ class Line:
     status: str
     api: int | None = None
     ledger: int | None = None
-    error: ApiError | None = None
+    error: PollError | None = None
 
     @property
     def differs(self) -> bool:
@@ -64,6 +65,17 @@ async def audit(config: Config, secrets: Secrets) -> list[Line]:
 
 
 async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: Target) -> list[Line]:
+    """Compare one target; what is wrong with it is a line of its own."""
+    try:
+        return await _compare(config, ledger, client, target)
+    except PollError as error:
+        return [Line(target, "", error=error)]
+    except Exception as exc:
+        Faults(project=target.project, workspace=target.workspace).met("audit failed", exc)
+        return [Line(target, "", error=InternalFault(exc))]
+
+
+async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target: Target) -> list[Line]:
     totals = await ledger.restore(target, poll_rules(config).counting)
     if totals is None:
         return [Line(target, "")]
@@ -95,10 +107,16 @@ def table(lines: Sequence[Line], secrets: Secrets) -> Table:
             line.target.workspace,
             line.status,
             "?" if line.api is None else str(line.api),
-            "never polled" if line.ledger is None else str(line.ledger),
+            _recorded(line),
             secrets.masked(_difference(line)),
         )
     return shown
+
+
+def _recorded(line: Line) -> str:
+    if line.ledger is not None:
+        return str(line.ledger)
+    return "never polled" if line.error is None else "?"
 
 
 def _difference(line: Line) -> str:

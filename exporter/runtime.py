@@ -17,9 +17,11 @@ import structlog
 
 from exporter.access import Access
 from exporter.config import Config
-from exporter.errors import ConfigError, LedgerError
+from exporter.errors import ConfigError, InternalFault, LedgerError, StartError
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
+from exporter.faults import Faults
+from exporter.forgetting import Forgetting
 from exporter.ledger.facts import ledger_facts
 from exporter.ledger.protocol import CountingRules, Ledger
 from exporter.log import Log
@@ -50,7 +52,8 @@ class Runtime:
     """
     Runs the pollers of a configuration; implements web.app.Exporter.
 
-    Shape: `load` reads the configuration again. Raises from `run`: LedgerError where it cannot be restored.
+    Shape: `load` reads the configuration again. Raises from `run`: StartError where a target cannot be
+    restored.
     """
 
     def __init__(
@@ -91,6 +94,12 @@ class Runtime:
             is_error=True,
         )
         self._reload_lines = Allowance(_RELOAD_LINES_AT_ONCE, _RELOAD_LINES_PER_HOUR)
+        self._faults = Faults()
+        self._forgetting = Forgetting(
+            ledger,
+            lambda: {target.key for target in self._config.targets()},
+            lambda: poll_rules(self._config).schedule.lookback_ms,
+        )
 
     @property
     def lifecycle_enabled(self) -> bool:
@@ -152,10 +161,11 @@ class Runtime:
             reloading = group.create_task(self._reload_when_wanted(), name="reload")
             await self._apply(self._config)
             self._started.set()
+            forgetting = group.create_task(self._forgetting.run(), name="forgetting")
             await stop.wait()
             self._stopping = True
-            reloading.cancel()
-            measuring.cancel()
+            for task in (reloading, measuring, forgetting):
+                task.cancel()
             async with self._reloading:
                 await self._end(self._running.values(), _GRACE_SECONDS)
             await self._publisher.flush()
@@ -166,7 +176,7 @@ class Runtime:
         self._follow_names(self._config, self._config)
         pollers = [self._poller(self._config, self._access, target) for target in self._config.targets()]
         for poller in pollers:
-            await poller.restore()
+            await _restore_at_start(poller)
             self._remember_labels(poller.target.key)
         return all(await asyncio.gather(*(poller.poll() for poller in pollers)))
 
@@ -179,13 +189,16 @@ class Runtime:
             try:
                 config = await asyncio.to_thread(self._load)
                 _check_fixed(self._config, config)
+                await self._apply(config)
             except ConfigError as exc:
-                self._instruments.reload_result(ok=False, timestamp_seconds=time.time())
-                self._reload = ReloadStatus(False, _now_ms(), tuple(exc.problems))
-                self._publisher.refresh()
-                self._not_reloaded.holds(str(exc), time.time(), error=str(exc))
+                self._not_taken_up(exc)
                 raise
-            await self._apply(config)
+            except Exception as exc:
+                self._faults.met("configuration not reloaded", exc)
+                fault = ConfigError([str(InternalFault(exc))])
+                self._not_taken_up(fault)
+                raise fault from exc
+            self._faults.over()
             self._instruments.reload_result(ok=True, timestamp_seconds=time.time())
             self._reload = ReloadStatus(True, _now_ms())
             self._publisher.refresh()
@@ -193,6 +206,12 @@ class Runtime:
             log = structlog.get_logger()
             say = log.info if self._reload_lines.take(time.time()) else log.debug
             say("configuration reloaded", targets=len(self._running))
+
+    def _not_taken_up(self, exc: ConfigError) -> None:
+        self._instruments.reload_result(ok=False, timestamp_seconds=time.time())
+        self._reload = ReloadStatus(False, _now_ms(), tuple(exc.problems))
+        self._publisher.refresh()
+        self._not_reloaded.holds(str(exc), time.time(), error=str(exc))
 
     def want_reload(self) -> None:
         """Reload soon; how it went is logged and shown by the metrics."""
@@ -214,10 +233,13 @@ class Runtime:
 
     async def _apply(self, config: Config) -> None:
         """Move to a configuration, from the one before or, at the start, from nothing."""
-        self._log.configure(config.log.level, config.log.format)
-        self._instruments.show_created(config.metrics.created_series)
         before, access = self._config, self._access.succeed(config)
         wanted = {target.key: target for target in config.targets()}
+        # What fails here leaves everything as it was. Clients also share what need not be built twice.
+        for target in wanted.values():
+            access.client(target)
+        self._log.configure(config.log.level, config.log.format)
+        self._instruments.show_created(config.metrics.created_series)
         leaving = [
             running
             for key, running in self._running.items()
@@ -239,11 +261,21 @@ class Runtime:
 
     async def _start(self, target: Target, status: PollStatus | None) -> None:
         poller = self._poller(self._config, self._access, target, status)
+        if not self._started.is_set():
+            await _restore_at_start(poller)
+            self._remember_labels(target.key)
+        else:
+            await self._restore(poller)
+        stop = asyncio.Event()
+        task = self._group.create_task(poller.run(stop), name=f"poll {target.project}/{target.workspace}")
+        self._running[target.key] = _Running(poller, stop, task)
+
+    async def _restore(self, poller: Poller) -> None:
+        """Show what the ledger has of a target that a reload brings; it is polled whatever comes of it."""
+        target = poller.target
         try:
             await poller.restore()
         except LedgerError as exc:
-            if not self._started.is_set():
-                raise
             state = StateLog(
                 structlog.get_logger(), "target not restored", "target restored again", is_error=True
             )
@@ -259,9 +291,6 @@ class Runtime:
             if target.key in self._unrestored:
                 self._unrestored[target.key].is_over(time.time(), project=target.project)
             self._remember_labels(target.key)
-        stop = asyncio.Event()
-        task = self._group.create_task(poller.run(stop), name=f"poll {target.project}/{target.workspace}")
-        self._running[target.key] = _Running(poller, stop, task)
 
     def _remember_labels(self, key: TargetKey) -> None:
         """Keep the values of labels that are exported already, whatever the secrets are now."""
@@ -304,6 +333,14 @@ class Runtime:
             self._instruments.forget_project(name)
         for name in projects:
             self._instruments.add_project(name)
+
+
+async def _restore_at_start(poller: Poller) -> None:
+    """Raises: StartError."""
+    try:
+        await poller.restore()
+    except LedgerError as exc:
+        raise StartError(str(exc)) from exc
 
 
 def _now_ms() -> int:

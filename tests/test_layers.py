@@ -71,7 +71,7 @@ LAYERS = (
     ("exporter.config", "exporter.octopus", "exporter.exposition", "exporter.simulator", "exporter.log"),
     ("exporter.ledger", "exporter.sync"),
     ("exporter.web", "exporter.access"),
-    ("exporter.runtime", "exporter.watching"),
+    ("exporter.forgetting", "exporter.runtime", "exporter.watching"),
     ("exporter.service",),
     ("exporter.audit", "exporter.check", "exporter.demo"),
     ("exporter.cli",),
