@@ -112,8 +112,9 @@ class Publisher:
 
     @property
     def snapshots(self) -> Snapshots:
-        """The last snapshot of every target, sorted by key."""
-        return tuple(self._snapshots[key] for key in self._keys())
+        """The last snapshot of every target, or the one shown of it where it cannot be rendered, by key."""
+        broken = {key: self._round.targets[key].snapshot for key in self._round.faults if key is not None}
+        return tuple(broken.get(key) or self._snapshots[key] for key in self._keys())
 
     @property
     def shown(self) -> Snapshots:
@@ -175,7 +176,7 @@ class Publisher:
             round_ = await loop.run_in_executor(renderer, _render, snapshots, self._round, self._instruments)
         except Exception as exc:
             round_ = replace(self._round, faults={None: exc})
-        self._end_round(snapshots, round_)
+        self._end_round(round_)
         if unshown:
             self._changed.set()
             return
@@ -183,18 +184,14 @@ class Publisher:
             self._shown = wanted
             self._turn.notify_all()
 
-    def _end_round(self, taken: Snapshots, round_: _Round) -> None:
-        """Show what was rendered; log what could not be, and put it among the snapshots as failing."""
+    def _end_round(self, round_: _Round) -> None:
+        """Show what was rendered, and log what could not be."""
         self._round = round_
         for key in self._faults.keys() - round_.faults.keys():
             self._faults.pop(key)
         for key, exc in round_.faults.items():
             words = {} if key is None else {"project": key.project, "workspace": key.workspace}
             self._faults.setdefault(key, Faults(**words)).met("rendering failed", exc)
-        for snapshot in taken:
-            key = snapshot.target.key
-            if key in round_.faults and self._snapshots.get(key) is snapshot:
-                self._snapshots[key] = round_.targets[key].snapshot
 
     def _take(self) -> Snapshots:
         """Give what every target is to show in the next round."""
@@ -219,8 +216,7 @@ class Publisher:
         """Render at once and in this thread, for a program that does not `run`."""
         for waiting in self._waiting.values():
             waiting.take_last()
-        taken = self._take()
-        self._end_round(taken, _render(taken, self._round, self._instruments))
+        self._end_round(_render(self._take(), self._round, self._instruments))
         self._shown = self._wanted
         self._changed.clear()
         return self.bodies
