@@ -67,7 +67,14 @@ PURE = {
 
 # From the ground up: a module may import its own layer and those before it, never one after it.
 LAYERS = (
-    ("exporter", "exporter.errors", "exporter.faults", "exporter.model", "exporter.masking", "exporter.states"),
+    (
+        "exporter",
+        "exporter.errors",
+        "exporter.faults",
+        "exporter.model",
+        "exporter.masking",
+        "exporter.states",
+    ),
     ("exporter.config", "exporter.octopus", "exporter.exposition", "exporter.simulator", "exporter.log"),
     ("exporter.ledger", "exporter.sync"),
     ("exporter.web", "exporter.access"),
