@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.agreement import assert_agreement
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter
-from tests.e2e.exposed import told
+from tests.e2e.exposed import Exposed, told
 from tests.e2e.ledgers import (
     DAMAGE,
     HOUR,
@@ -124,7 +124,13 @@ def test_a_value_damaged_while_it_runs_fails_the_polls_of_its_target_alone(
 def assert_fails_alone(exporter: Exporter, program: Program, column: str, value: str) -> None:
     before = told(exporter.scrape(), workspace="7")
     undo = damage(exporter.ledger, column, value)
-    exporter.scrape_until("octopus_up", 0, workspace="7")
+
+    def fails(exposed: Exposed) -> bool:
+        # A poll that was under way may have written over it.
+        damage(exporter.ledger, column, value)
+        return exposed.value("octopus_up", workspace="7") == 0
+
+    exporter.scrape_when(fails, f"polls that fail for {column} = {value}", "octopus_up")
     # One more, so that none that began before is taken for it.
     failed = exporter.scrape_until_failed("ledger", times=1)
     assert failed.value("octopus_up", workspace="0") == 1
