@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from exporter.ledger.labels import Kept
 from exporter.ledger.protocol import Audit
 from exporter.model import Exemplar, Failure, HistogramValue
 from exporter.sync.filters import Filters
@@ -142,7 +143,7 @@ _DECODED: dict[tuple[str, str], Callable[[bytes], object]] = {
     ("targets", "filters"): _reading(Filters),
     ("targets", "audit"): _reading(Audit),
     ("targets", "server"): _reading(ServerTraits),
-    ("targets", "labels"): _reading(dict[str, Any]),
+    ("targets", "labels"): _reading(Kept),
     ("counters", "exemplar"): _reading(Exemplar),
     ("histograms", "value"): _histogram,
     ("recent_failures", "failure"): _reading(Failure),

@@ -30,10 +30,8 @@ DAMAGE = [
     ("histograms.value", '{"bounds": [1], "counts": [1], "sum_ms": 0, "exemplars": [null]}'),
     ("recent_failures.failure", "none"),
 ]
-# Nothing reads the labels yet, and a number without end is a number. A histogram of other bounds than the
-# configured ones begins anew.
+# A number without end is a number. A histogram of other bounds than the configured ones begins anew.
 REFUSED_AT_THE_START_ONLY = {
-    "targets.labels",
     ENDLESS,
     '{"bounds": [1], "counts": [1], "sum_ms": 0, "exemplars": [null]}',
 }
