@@ -33,7 +33,7 @@ UP = [name for name, server in CHOSEN.items() if server.down_because is None]
 INJECTED = {"job_type": "FRAME_EXTRACT", "outcome": "RUN_FAILED", "msg_code": 77, "count": 6}
 POLL = {"interval": "1s", "audit_interval": "5s", "terminal_statuses": ["SHELVED"], "lookback": "60d"}
 # A full sync may follow a surprise; it must not become the way a server is read.
-MAX_FULL_SYNCS = {"first": 1, "gap": 3, "drift": 2, "scheduled": 0}
+MAX_FULL_SYNCS = {"first": 1, "gap": 5, "drift": 2, "scheduled": 0}
 MAX_REQUESTS = 400
 MAX_TEXT = 2000
 MAX_VALUES = 51
