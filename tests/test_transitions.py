@@ -91,6 +91,31 @@ def test_first_sight(seen: Job, baseline: Baseline, expected: tuple[bool, bool, 
     assert counted(None, seen, baseline) == expected
 
 
+@pytest.mark.parametrize(
+    ("before", "seen", "ends"),
+    [
+        pytest.param({}, RUN, False, id="both times come late"),
+        pytest.param({"ended_ms": 1_500}, RUN, False, id="the start comes late"),
+        pytest.param(RUN, {}, False, id="no time for a while"),
+        pytest.param(RUN, {"started_ms": 1_100}, False, id="no end for a while"),
+        pytest.param(RUN, RUN | {"ended_ms": 1_600}, True, id="another end"),
+        pytest.param(RUN, RUN | {"started_ms": 1_200}, True, id="another start"),
+        pytest.param(RUN, {"started_ms": 300, "ended_ms": 999}, False, id="an end before the baseline"),
+    ],
+)
+def test_a_run_is_another_one_only_if_a_time_that_was_known_differs(
+    before: dict[str, object], seen: dict[str, object], ends: bool
+) -> None:
+    row = known(job("RUN_FAILED", **before))
+    later = job("RUN_FAILED", **(seen | {"updated_ms": 2_500}))
+    assert counted(row, later)[2] is ends
+    # What the row lacked for a while is none that has changed once it is there again.
+    change = transition(row, later, LATER)
+    assert change is not None
+    again = job("RUN_FAILED", **(before | {"updated_ms": 3_000}))
+    assert counted(change.known, again)[2] is (ends and bool(before))
+
+
 def test_a_job_pruned_before_is_not_counted_again() -> None:
     forgotten = Baseline(at_ms=100, forgotten_before_ms=600)
     assert counted(None, job("FINISHED", **RUN), forgotten) == (False, False, False)

@@ -6,8 +6,9 @@ restarted keeps its id and runs again, so a row alone does not say whether its r
 ledger's row does. The rules, and the promise each one keeps (contract, "What must hold"):
 
 - A job known in flight and seen ended has ended a run: one is counted, whenever it ended.
-- A job known ended and seen ended has ended another run only if its start time differs, or it had an end time
-  and that differs. An end time that was missing and is there now completes the row of the same run.
+- A job known ended and seen ended has ended another run only if it had a start or an end time and shows another
+  one, and if that run did not end before the baseline. A time that was missing and is there now, or that is
+  missing for a while, is of the same run.
 - Whether an undocumented status ends a run depends on the configuration too. Where only that has changed and
   not the row, a job in flight has now ended, and counts by the baseline like a job never seen; a job that had
   ended stays so, since its run is counted.
@@ -109,7 +110,7 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
     if known.in_flight:
         ended = has_ended and not (_is_same_row(known, seen) and baseline.ended_before(end_of(seen)))
     else:
-        ended = has_ended and _is_another_run(known, seen)
+        ended = has_ended and _is_another_run(known, seen, baseline)
     return Transition(
         known=_row(seen, known, has_ended=has_ended),
         submitting_ms=submitting_duration_ms(seen, known) if started else None,
@@ -160,10 +161,18 @@ def are_history(jobs: Sequence[Job], baseline_ms: int) -> list[bool]:
     ]
 
 
-def _is_another_run(known: KnownJob, seen: Job) -> bool:
-    if seen.started_ms != known.started_ms:
-        return True
-    return known.ended_ms is not None and seen.ended_ms != known.ended_ms
+def _is_another_run(known: KnownJob, seen: Job, baseline: Baseline) -> bool:
+    """
+    Tell whether a job that had ended shows the end of another run.
+
+    A time that comes late, or does not come for a while, is of the run that is known.
+    """
+    another = _differ(known.started_ms, seen.started_ms) or _differ(known.ended_ms, seen.ended_ms)
+    return another and not baseline.ended_before(end_of(seen))
+
+
+def _differ(known_ms: int | None, seen_ms: int | None) -> bool:
+    return known_ms is not None and seen_ms is not None and known_ms != seen_ms
 
 
 def _is_same_row(known: KnownJob, seen: Job) -> bool:
@@ -183,7 +192,8 @@ def _stays_ended(known: KnownJob, seen: Job) -> bool:
 def _row(seen: Job, known: KnownJob | None, *, has_ended: bool) -> KnownJob:
     ended_ms, counted_start_ms = seen.ended_ms, seen.started_ms
     if known is not None:
-        ended_ms = known.ended_ms if ended_ms is None and not has_ended else ended_ms
+        # Kept, so that a time that does not come for a while is none that has changed.
+        ended_ms = known.ended_ms if ended_ms is None else ended_ms
         counted_start_ms = known.counted_start_ms if counted_start_ms is None else counted_start_ms
     return KnownJob(
         job_type=seen.job_type,
@@ -227,7 +237,9 @@ def running_duration_ms(job: Job) -> int | None:
     Source: API reference, table 6, `running_duration`.
     """
     ran_ms = _plausible(job.running_ms)
-    if ran_ms is None and job.started_ms is not None and job.ended_ms is not None:
+    if job.started_ms is None:
+        return ran_ms or None  # 0 says "none" here
+    if ran_ms is None and job.ended_ms is not None:
         return _plausible(job.ended_ms - job.started_ms)
     return ran_ms
 
