@@ -194,7 +194,13 @@ def _ledger() -> tuple[Panel, ...]:
             key="drift_by_status",
             queries=(Query(f"{drift} != 0", "{{project}} / {{workspace}} {{status}}"),),
             unit="short",
-            width=6,
+        ),
+        Lines(
+            key="rows_unreadable",
+            queries=(Query(_by(TARGET, selector(f.ROWS_UNREADABLE), "max"), BY_TARGET),),
+            unit="short",
+            steps=((1, "yellow"),),
+            limits=True,
         ),
         Lines(
             key="audit_age",
@@ -202,14 +208,13 @@ def _ledger() -> tuple[Panel, ...]:
             unit="s",
             steps=AUDIT_AGE,
             limits=True,
-            width=6,
         ),
         Lines(
             key="full_syncs",
             queries=(Query(_per_step(f.LEDGER_FULL_SYNCS, ("project", "reason")), "{{project}} {{reason}}"),),
             unit="short",
             style="bars",
-            width=6,
+            width=12,
         ),
         Lines(
             key="credentials",
@@ -220,7 +225,7 @@ def _ledger() -> tuple[Panel, ...]:
                 ),
             ),
             unit="s",
-            width=6,
+            width=12,
         ),
     )
 

@@ -102,6 +102,7 @@ _totals = st.builds(
     running=st.dictionaries(_by_status, _histograms(), max_size=2),
     drift=st.dictionaries(_text, st.integers(-1000, 1000), max_size=2),
     last_audit_ms=st.none() | _ms,
+    rows_unreadable=_count,
 )
 _polls = st.builds(
     PollStatus,

@@ -21,6 +21,7 @@ CONTRACT = {
     "octopus_job_failures_total": ("counter", "project workspace job_type status msg_code"),
     "octopus_job_submitting_duration_seconds": ("histogram", "project workspace job_type"),
     "octopus_job_running_duration_seconds": ("histogram", "project workspace job_type status"),
+    "octopus_rows_unreadable": ("gauge", "project workspace"),
     "octopus_up": ("gauge", "project workspace"),
     "octopus_poll_duration_seconds": ("gauge", "project workspace"),
     "octopus_poll_last_success_timestamp_seconds": ("gauge", "project workspace"),

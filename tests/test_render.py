@@ -90,6 +90,7 @@ class Oracle:
         if not snapshot.stale:
             self._values(f.JOBS, at, totals.jobs)
             self._values(f.LEDGER_DRIFT, at, totals.drift)
+            self._values(f.ROWS_UNREADABLE, at, {(): totals.rows_unreadable})
             self._values(f.JOBS_OLDEST_CREATED, at, _in_seconds(totals.oldest_created_ms))
             self._values(f.JOBS_OLDEST_STARTED, at, _in_seconds(totals.oldest_started_ms))
 
@@ -288,6 +289,7 @@ def test_a_stale_target_keeps_its_counters_and_loses_the_gauges_of_its_jobs() ->
         "octopus_jobs",
         "octopus_jobs_oldest_created_timestamp_seconds",
         "octopus_ledger_drift_jobs",
+        "octopus_rows_unreadable",
     }
 
 

@@ -184,6 +184,15 @@ JOB_RUNNING_DURATION = Family(
         ),
     ),
 )
+ROWS_UNREADABLE = Family(
+    "octopus_rows_unreadable",
+    "gauge",
+    _TARGET,
+    "Rows of the job list that cannot be read and are set apart: those of the last poll, and those of earlier"
+    " polls that no answer has shown again since.",
+    "Set by every complete poll; 0 where all rows can be read.",
+    (Query("Targets that list rows which cannot be read", "octopus_rows_unreadable > 0"),),
+)
 UP = Family(
     "octopus_up",
     "gauge",
@@ -413,6 +422,7 @@ TARGET_FAMILIES = (
     JOB_FAILURES,
     JOB_SUBMITTING_DURATION,
     JOB_RUNNING_DURATION,
+    ROWS_UNREADABLE,
     UP,
     POLL_DURATION,
     POLL_LAST_SUCCESS,

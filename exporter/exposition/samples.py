@@ -170,6 +170,7 @@ SOURCES: Mapping[Family, Source] = {
     f.JOB_FAILURES: Source(_counted(lambda totals: totals.failures), _failures),
     f.JOB_SUBMITTING_DURATION: Source(_counted(lambda totals: totals.submitting), _histograms),
     f.JOB_RUNNING_DURATION: Source(_counted(lambda totals: totals.running), _histograms),
+    f.ROWS_UNREADABLE: Source(_listed(lambda totals: totals.rows_unreadable), _one),
     f.UP: Source(_poll(lambda poll: poll.up), _bit),
     f.POLL_DURATION: Source(_poll(lambda poll: poll.duration_seconds), _one),
     f.POLL_LAST_SUCCESS: Source(_poll(lambda poll: poll.last_success_ms), _time),
