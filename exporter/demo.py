@@ -53,7 +53,7 @@ def demo_config(settings: SimulatorSettings, simulator_url: str, port: int) -> C
                     "iam_endpoint": simulator_url,
                 }
             },
-            "poll": {"interval": "5s", "requests_per_second": 200},
+            "poll": {"interval": "5s", "requests_per_second": 200, "overlap": "1m"},
             "ledger": {"url": "sqlite://"},
             "web": {"listen": [f"{HOST}:{port}"], "enable_lifecycle": False},
             "log": {"level": "warning"},

@@ -62,6 +62,29 @@ def test_more_jobs_arrive_by_day_than_by_night() -> None:
     assert len(world.table.created_ms) == pytest.approx(20 * 500, rel=0.1)
 
 
+def test_with_a_pace_jobs_arrive_and_live_so_many_times_as_fast() -> None:
+    slow, fast = world_of(jobs=200), world_of(jobs=200, pace=60)
+    assert rows_of(slow) == rows_of(fast)
+    for world, span_ms in ((slow, DAY_MS), (fast, DAY_MS // 60)):
+        world.advance(START_MS + span_ms)
+    numbers = []
+    for world in (slow, fast):
+        ended = [n for n, ms in enumerate(world.table.ended_ms) if ms > START_MS and n >= 200]
+        lasted_ms = [world.table.ended_ms[n] - world.table.created_ms[n] for n in ended]
+        numbers.append((len(world.table.status) - 200, sum(lasted_ms) / len(ended)))
+        assert max(*world.table.created_ms, *world.table.ended_ms) <= world.now_ms
+    (arrived, lasted), (arrived_fast, lasted_fast) = numbers
+    assert arrived_fast == pytest.approx(arrived, rel=0.5)
+    assert lasted / 120 < lasted_fast < lasted / 30
+
+
+def test_with_a_pace_of_nothing_nothing_happens() -> None:
+    world = world_of(jobs=200, pace=0)
+    before = rows_of(world)
+    world.advance(START_MS + DAY_MS)
+    assert rows_of(world) == before
+
+
 def test_ids_ascend_with_creation() -> None:
     created = list(five_days()[0].table.created_ms)
     assert created == sorted(created)

@@ -41,13 +41,15 @@ class SimulatorSettings:
 
     Shape: `jobs` are listed at start, over all projects and workspaces; `jobs_per_day` arrive from then on
     (more when the history is denser than that); without `reopening`, no job runs again; `start_ms` None
-    starts at the present.
+    starts at the present. With a `pace` jobs arrive and live so many times as fast, on a clock that runs as
+    it would without.
     Units: `speed` is simulated seconds per second; `token_ttl_seconds` and `slow_seconds` are real ones.
     Raises: ConfigError, with all problems.
     """
 
     jobs: int = 2000
     speed: float = 1.0
+    pace: float = 1.0
     seed: int = 1
     faults: str = ""
     projects: tuple[str, ...] = (DEMO_PROJECT,)
@@ -66,6 +68,7 @@ class SimulatorSettings:
         problems = [
             *at_least("jobs", self.jobs, 0),
             *at_least("speed", self.speed, 0),
+            *at_least("pace", self.pace, 0),
             *at_least("jobs_per_day", self.jobs_per_day, 0),
             *at_least("token_ttl_seconds", self.token_ttl_seconds, 0),
             *at_least("slow_seconds", self.slow_seconds, 0),

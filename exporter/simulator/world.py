@@ -16,7 +16,7 @@ from exporter.simulator.account import Account
 from exporter.simulator.arrivals import DAY_MS, HISTORY_MS, Arrivals
 from exporter.simulator.history import fill_history
 from exporter.simulator.listing import Listing
-from exporter.simulator.lives import DELETED_AFTER_MS, Event, Run, draw_fate, plan_run, plan_soon
+from exporter.simulator.lives import DELETED_AFTER_MS, Event, Run, draw_fate, plan_run, plan_soon, sooner
 from exporter.simulator.past import Past
 from exporter.simulator.profiles import PROFILES, Profile, invented, known_messages
 from exporter.simulator.settings import SimulatorSettings
@@ -42,6 +42,7 @@ class World:
         self._profiles = {profile.job_type: profile for profile in PROFILES}
         self._start_ms = start_ms
         self._reopening = settings.reopening
+        self._pace = settings.pace
         self._rng = Random(settings.seed)
         self._events: list[tuple[int, int, Event]] = []
         self._runs: dict[int, Run] = {}
@@ -98,7 +99,7 @@ class World:
     def _live_through_history(self, jobs: int) -> None:
         """Fill the past: what is over by now is written down at once, the rest happens as it would have."""
         for job_id, run in self._fill_history(jobs).items():
-            self._begin(job_id, run)
+            self._begin(job_id, run.sooner(self._start_ms, self._pace))
         self.advance(self.now_ms)
         self.account.end_history()
         self._await_arrival(self.now_ms)
@@ -152,7 +153,7 @@ class World:
     def _await_arrival(self, after_ms: int) -> None:
         at_ms = self._arrivals.next_ms(self._rng, after_ms)
         if at_ms is not None:
-            heappush(self._events, (at_ms, 0, Event.ARRIVAL))
+            heappush(self._events, (self._sooner(at_ms, after_ms), 0, Event.ARRIVAL))
 
     def _arrive(self, at_ms: int, listing: int) -> None:
         self._create(listing, self._arrivals.profile_at(self._rng, at_ms), at_ms)
@@ -168,7 +169,7 @@ class World:
     ) -> int:
         job_id = self._append(listing, profile, at_ms)
         if outcome is None:
-            self._begin(job_id, plan_run(self._rng, profile, at_ms))
+            self._begin(job_id, self._plan(profile, at_ms))
         else:
             self._begin(job_id, plan_soon(self._rng, profile, at_ms, outcome, msg_code, ends))
         return job_id
@@ -186,6 +187,14 @@ class World:
         if run.next_ms is not None:
             self._runs[job_id] = run
             heappush(self._events, (run.next_ms, job_id, Event.STEP))
+
+    def _plan(self, profile: Profile, at_ms: int) -> Run:
+        """Plan a run that is queued now, at the pace of this world."""
+        return plan_run(self._rng, profile, at_ms).sooner(max(at_ms, self._start_ms), self._pace)
+
+    def _sooner(self, at_ms: int, after_ms: int) -> int:
+        """Give when something happens at the pace of this world, of which the past knows nothing."""
+        return sooner(at_ms, max(after_ms, self._start_ms), self._pace)
 
     def _step(self, at_ms: int, job_id: int) -> None:
         run = self._runs.pop(job_id)
@@ -219,7 +228,7 @@ class World:
             return
         # What is listed at the start was, evidently, not deleted before.
         if fate and (fate[0] > self._start_ms or fate[1] is not Event.DELETED):
-            heappush(self._events, (fate[0], job_id, fate[1]))
+            heappush(self._events, (self._sooner(fate[0], at_ms), job_id, fate[1]))
 
     def _reopen(self, job_id: int, at_ms: int) -> None:
         """Send the job back to its queue; its row forgets the run that is over."""
@@ -227,7 +236,7 @@ class World:
         table.submitted_ms[row] = at_ms
         table.started_ms[row] = table.ended_ms[row] = table.msg_code[row] = 0
         self._enter(job_id, "QUEUING", at_ms)
-        self._begin(job_id, plan_run(self._rng, self._profiles[table.types[table.job_type[row]]], at_ms))
+        self._begin(job_id, self._plan(self._profiles[table.types[table.job_type[row]]], at_ms))
 
     def _delete(self, job_id: int) -> None:
         table, row = self.table, job_id - 1
