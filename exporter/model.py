@@ -197,7 +197,9 @@ class Totals:
     at 0 here, whatever it counted. Of what the API invented there is what has come so far.
     `undocumented_ended` are the listed jobs that have ended in a status nobody documents. `baseline_ms` is
     None where all history counts; `committed_ms` is our clock at the commit. `rows_unreadable` are set apart,
-    `set_apart` has some of them.
+    `set_apart` has some of them. `drift_lasts` if two audits in a row found a difference; `unlisted_jobs` are
+    counted by the API's totals and on none of its pages; `page_size` is the largest page that the server
+    answers, None where that is the configured one.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -217,6 +219,9 @@ class Totals:
     rows_unreadable: int = 0
     set_apart: tuple[SetApart, ...] = ()
     undocumented_ended: int = 0
+    drift_lasts: bool = False
+    unlisted_jobs: int = 0
+    page_size: int | None = None
 
     def in_status(self, status: str) -> int:
         """Add up the jobs listed in one status, over all types."""

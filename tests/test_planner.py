@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from exporter.ledger.protocol import Audit, Known, Summary
 from exporter.model import TERMINAL_STATUSES
 from exporter.sync.filters import Filters, values
 from exporter.sync.planner import (
+    Compared,
     Schedule,
     audit_is_due,
     cuts,
@@ -179,18 +182,20 @@ def test_no_request_has_more_values_than_the_api_takes() -> None:
 
 
 def test_an_audit_is_due_at_its_interval_and_at_once_after_a_difference() -> None:
-    agreed, differed = (judge(None, {"STOPPED": 2}, {"STOPPED": listed}, NOW_MS - 1_000) for listed in (2, 0))
+    agreed, differed = (judge(None, {"STOPPED": Compared(2, n)}, NOW_MS - 1_000) for n in (2, 0))
     assert audit_is_due(summary(audit=None), SCHEDULE, NOW_MS)
     assert not audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS)
     assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS + 600_000)
     assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS - 999 * HOUR_MS)
     assert audit_is_due(summary(audit=differed), SCHEDULE, NOW_MS)
-    followed = judge(differed, {"STOPPED": 3}, {"STOPPED": 2}, NOW_MS)
+    followed = judge(differed, {"STOPPED": Compared(3, 2)}, NOW_MS)
     assert not audit_is_due(summary(audit=followed), SCHEDULE, NOW_MS)
 
 
 def audit_of(totals: dict[str, int], ledger: dict[str, int], before: Audit | None = None) -> Audit:
-    return judge(before, totals, ledger, NOW_MS)
+    return judge(
+        before, {status: Compared(total, ledger[status]) for status, total in totals.items()}, NOW_MS
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,6 +222,49 @@ def test_only_a_difference_that_stays_is_one(
 def test_what_is_in_flight_is_listed_anew_by_every_poll() -> None:
     first = audit_of({"RUNNING": 5}, {"RUNNING": 4})
     assert not audit_of({"RUNNING": 5}, {"RUNNING": 4}, before=first).persists
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lasts"),
+    [
+        pytest.param({"STOPPED": 0}, {"STOPPED": 1}, False, id="one audit alone"),
+        pytest.param({"STOPPED": 1}, {"STOPPED": 1}, True, id="two audits"),
+        pytest.param({"STOPPED": 1}, {"STOPPED": 3}, True, id="it grows"),
+        pytest.param({"STOPPED": 1}, {"STOPPED": -1}, False, id="to the other side"),
+        pytest.param({"STOPPED": 1, "RUNNING": 0}, {"STOPPED": 0, "RUNNING": 1}, False, id="another status"),
+        pytest.param({"RUNNING": 2}, {"RUNNING": 2}, True, id="in flight"),
+    ],
+)
+@pytest.mark.parametrize("after_full_sync", [False, True])
+def test_a_difference_lasts_that_two_audits_in_a_row_show(
+    first: dict[str, int], second: dict[str, int], lasts: bool, after_full_sync: bool
+) -> None:
+    before = audit_of(first, dict.fromkeys(first, 0))
+    if after_full_sync:
+        before = replace(before, standing=None)
+    assert not before.lasts
+    assert audit_of(second, dict.fromkeys(second, 0), before=before).lasts == lasts
+
+
+@pytest.mark.parametrize(
+    ("looks", "difference"),
+    [
+        (((5, 4),), 1),
+        (((5, 4), (5, 5)), 0),
+        (((5, 4), (5, 6)), 0),
+        (((5, 4), (8, 5), (7, 5)), 1),
+        (((3, 5), (4, 5), (3, 5)), -1),
+        (((5, 5), (6, 5)), 0),
+    ],
+)
+def test_of_several_looks_the_least_difference_counts(
+    looks: tuple[tuple[int, int], ...], difference: int
+) -> None:
+    """Of each look: the API's total, the ledger's number."""
+    compared = Compared(*looks[0])
+    for look in looks[1:]:
+        compared = Compared(*look).nearer(compared)
+    assert compared.difference == difference
 
 
 def test_an_audit_without_totals_is_from_an_older_ledger() -> None:

@@ -73,7 +73,8 @@ class Audit:
 
     Shape: `persists` if the audit before showed the same, `again` if another has to tell soon whether this
     does; `totals` are the API's own; `standing` is what differed right after a full sync, which another one
-    would not change (None before the audit that follows a full sync). Units: `at_ms` by our clock.
+    would not change (None before the audit that follows a full sync); `lasts` if the audit before found a
+    difference to the same side in some status. Units: `at_ms` by our clock.
     """
 
     at_ms: int
@@ -82,6 +83,7 @@ class Audit:
     totals: dict[str, int] = field(default_factory=dict)
     again: bool = False
     standing: dict[str, int] | None = field(default_factory=dict)
+    lasts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

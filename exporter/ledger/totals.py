@@ -287,6 +287,9 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
         rows_unreadable=rows_unreadable,
         set_apart=some_set_apart,
         undocumented_ended=_undocumented_ended(db, row.id, types),
+        drift_lasts=row.audit is not None and row.audit.lasts,
+        unlisted_jobs=row.server.unlisted_jobs,
+        page_size=row.server.page_size,
     )
 
 

@@ -252,31 +252,57 @@ def audit_is_due(summary: Summary, schedule: Schedule, now_ms: int) -> bool:
     )
 
 
-def judge(before: Audit | None, totals: Mapping[str, int], ledger: Mapping[str, int], now_ms: int) -> Audit:
-    """
-    Compare the API's totals by status with the ledger's, and with the audit before.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The API's own total of a status, and the ledger's."""
 
-    A job that changes between a reading and its audit makes a difference too. So one that stays is one of
-    jobs that have ended (what is in flight is listed anew by every poll), which two audits in a row show
-    alike, and of which the first shows no number that the ledger went through meanwhile. What stands right
-    after a full sync does not call for another.
+    api: int
+    ledger: int
+
+    @property
+    def difference(self) -> int:
+        return self.api - self.ledger
+
+    def nearer(self, before: Compared) -> Compared:
+        """
+        Give the one of two looks that differs less.
+
+        Where one look shows too many and the other too few, jobs changed between them, and nothing differs.
+        """
+        if self.difference * before.difference <= 0:
+            return Compared(self.ledger, self.ledger)
+        return min(self, before, key=lambda one: abs(one.difference))
+
+
+def judge(before: Audit | None, compared: Mapping[str, Compared], now_ms: int) -> Audit:
     """
-    drift = {status: total - ledger[status] for status, total in totals.items()}
+    Judge the API's totals by status less the ledger's, with the audit before in mind.
+
+    What differs to the same side at two audits in a row lasts. A full sync can mend it where jobs have ended
+    (what is in flight is listed anew by every poll), where both audits show the same number, and where that
+    is none that the ledger went through meanwhile. What stands right after a full sync does not call for
+    another.
+    """
+    drift = {status: one.difference for status, one in compared.items()}
+    totals = {status: one.api for status, one in compared.items()}
+    earlier = {} if before is None else before.drift
+    lasts = any(drift[status] * earlier.get(status, 0) > 0 for status in drift)
     standing = {} if before is None else before.standing
     if standing is None:  # everything was just read
         # Too few there means that jobs were deleted meanwhile, which does not stand.
-        return Audit(now_ms, drift, totals=dict(totals), standing={s: d for s, d in drift.items() if d > 0})
+        stands = {status: jobs for status, jobs in drift.items() if jobs > 0}
+        return Audit(now_ms, drift, totals=totals, standing=stands, lasts=lasts)
     ended = [
         status
-        for status in totals
+        for status in drift
         if drift[status] not in (0, standing.get(status, 0)) and is_terminal(status)
     ]
     persists = before is not None and any(
-        drift[status] == before.drift.get(status) and not _passed_through(before, status, ledger[status])
+        drift[status] == earlier.get(status) and not _passed_through(before, status, compared[status].ledger)
         for status in ended
     )
     again = bool(ended) and not persists and not (before is not None and before.again)
-    return Audit(now_ms, drift, persists, dict(totals), again, standing)
+    return Audit(now_ms, drift, persists, totals, again, standing, lasts)
 
 
 def _passed_through(before: Audit, status: str, now: int) -> bool:

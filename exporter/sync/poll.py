@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -13,6 +13,7 @@ from exporter.model import Progress, Target, Totals
 from exporter.octopus.client import RequestCounter
 from exporter.sync.filters import FILTERS, FilterFailed, FilterName, Filters
 from exporter.sync.planner import (
+    Compared,
     audit_is_due,
     audited_statuses,
     cost_of_everything,
@@ -28,6 +29,8 @@ from exporter.sync.traits import Findings
 
 # The count is checked so often before its difference is taken for one that stays.
 _PROOFS = 2
+# And so often an audit looks at a status that differs.
+_LOOKS = 3
 _WORTH_GOING_ON_MS = 3_600_000
 
 
@@ -77,6 +80,11 @@ class Poll:
         self.not_proved: PollError | None = None
 
     @property
+    def totals(self) -> Totals:
+        """What was recorded last, once `run` has ended well."""
+        return self._totals
+
+    @property
     def filters(self) -> Filters:
         """What of the API's filters works, as far as this poll has found out."""
         return self._current.filters
@@ -84,8 +92,7 @@ class Poll:
     @property
     def unlisted_jobs(self) -> int:
         """How many jobs the API's totals count, as far as is known, that it does not list."""
-        traits = self._current.traits
-        return max(traits.difference, traits.surplus_window, traits.surplus_in_flight)
+        return self._current.traits.unlisted_jobs
 
     @property
     def findings(self) -> Findings:
@@ -259,17 +266,19 @@ class Poll:
             self._current.traits = replace(self._current.traits, difference=difference)
             await self._ledger.learnt(self.target, self._current.traits, self._current.filters)
 
-    async def _read_again(self, reason: str | None = None) -> None:
+    async def _read_again(self, reason: str | None = None, *, published: bool = False) -> None:
+        """Read once more; `published` if what was recorded last has been published since."""
         self._current.summary = await self._ledger.summary(self.target)
         self._current.catching_up = False
-        self._followed_up = True
+        self._followed_up = not published
         await self._read_and_record(reason)
 
     # -- the audit ---------------------------------------------------------------------------------------
 
     async def audit(self) -> Totals | None:
         """
-        Compare the API's own totals with what was just recorded, where that is due; else None.
+        Compare the API's own totals with what was just recorded, and give what to publish; None where no
+        audit is due.
 
         A filter that fails here is given up as elsewhere, for the polls to come.
         """
@@ -278,24 +287,49 @@ class Poll:
         if not due or not self.filters.can_tell_changes:
             return None
         try:
-            totals = await self._totals_by_status()
+            statuses = audited_statuses(
+                self._totals, self._current.horizon_ms, self._rules.counting.max_statuses
+            )
+            compared = await self._compare(statuses)
         except FilterFailed as failed:
             self._give_up(failed.name)
             await self._ledger.learnt(self.target, self._current.traits, self.filters)
-            self._say_what_changed(summary)
-            return None
-        if totals is None:
-            return None
-        ledger = {status: self._totals.in_status(status) for status in totals}
-        result = judge(summary.audit, totals, ledger, now_ms)
-        return await self._ledger.audited(self.target, result, self._rules.counting)
+            compared = None
+        self._say_what_changed(summary)
+        if compared is not None:
+            result = judge(summary.audit, compared, now_ms)
+            self._totals = await self._ledger.audited(self.target, result, self._rules.counting)
+        return self._totals
 
-    async def _totals_by_status(self) -> dict[str, int] | None:
+    async def _compare(self, statuses: Sequence[str]) -> dict[str, Compared] | None:
+        """
+        Compare the API's totals by status with the ledger; None where it turns out that this cannot be done.
+
+        Jobs change between a reading and its audit. Where something differs, the changes are read once more
+        and those totals asked for again, and the least difference counts.
+        """
+        compared: dict[str, Compared] = {}
+        for look in range(_LOOKS):
+            if look:
+                await self._read_again(published=look == 1)
+                if not self.filters.can_tell_changes:
+                    return None
+            totals = await self._totals_by_status(statuses)
+            if totals is None:
+                return None
+            for status, total in totals.items():
+                now = Compared(total, self._totals.in_status(status))
+                compared[status] = now.nearer(compared.get(status, now))
+            statuses = [status for status, one in compared.items() if one.difference]
+            if not statuses:
+                break
+        return compared
+
+    async def _totals_by_status(self, statuses: Iterable[str]) -> dict[str, int] | None:
         """Ask for the API's totals, less the rows set apart; None where it does not give them all."""
         reading, totals = self._current, {}
         set_apart = await self._ledger.set_apart_by_status(self.target)
-        most = self._rules.counting.max_statuses
-        for status in audited_statuses(self._totals, reading.horizon_ms, most):
+        for status in statuses:
             listings = status_listings(self.target, reading.filters, status, reading.horizon_ms)
             total = await reading.sum(listings)
             if total is None:

@@ -210,28 +210,27 @@ class Poller:
 
     async def _audit(self, poll: Poll) -> None:
         """Audit where that is due. The poll stands whatever comes of it; the next one tries again."""
+        counted = poll.full_sync
         try:
             audited = await poll.audit()
         except PollError as exc:
             self._audit_failing.holds(exc.reason, self._clock(), error=str(exc))
-            return
+            audited = poll.totals  # it may have read and recorded once more
         except Exception as exc:
             self._audit_faults.met("audit failed", exc)
-            return
-        self._audit_faults.over()
-        if audited is not None:
+            audited = poll.totals
+        else:
+            self._audit_faults.over()
+            if audited is None:
+                return
             self._audit_failing.is_over(self._clock())
-            self._totals = audited
-            self.status = replace(self.status, requests=poll.counter.sent)
-            self._publish()
+        self._count_full_sync(poll.full_sync if poll.full_sync != counted else None)
+        self._totals = audited
+        self.status = replace(self.status, requests=poll.counter.sent)
+        self._publish()
 
     def _succeeded(self, totals: Totals, poll: Poll) -> None:
-        if poll.full_sync is not None:
-            full_syncs = {
-                **self.status.full_syncs,
-                poll.full_sync: self.status.full_syncs[poll.full_sync] + 1,
-            }
-            self.status = replace(self.status, full_syncs=full_syncs)
+        self._count_full_sync(poll.full_sync)
         self._failing.is_over(self._clock())
         exc = poll.not_proved
         if exc is None:
@@ -241,6 +240,11 @@ class Poller:
         self._tell_of_rows(totals, poll)
         self._totals = totals
         self.status = replace(self.status, up=True, last_success_ms=totals.committed_ms, error=None)
+
+    def _count_full_sync(self, reason: str | None) -> None:
+        if reason is not None:
+            full_syncs = {**self.status.full_syncs, reason: self.status.full_syncs[reason] + 1}
+            self.status = replace(self.status, full_syncs=full_syncs)
 
     def _tell_of_rows(self, totals: Totals, poll: Poll) -> None:
         """Tell of rows that cannot be read, and of a total that counts more jobs than the API lists."""

@@ -40,6 +40,11 @@ class ServerTraits:
     surplus_window: int = 0
     difference: int = 0
 
+    @property
+    def unlisted_jobs(self) -> int:
+        """How many jobs its totals count and its pages never show, as far as polls have found out."""
+        return max(self.surplus_in_flight, self.surplus_window, self.difference, 0)
+
     def surplus(self, *, in_flight: bool) -> int:
         return self.surplus_in_flight if in_flight else self.surplus_window
 
