@@ -14,6 +14,7 @@ from exporter.model import (
     LedgerFacts,
     PollStatus,
     Progress,
+    SetApart,
     TargetKey,
     TargetSnapshot,
 )
@@ -75,7 +76,26 @@ STALE = named("mapping", "7", poll=FAILED, totals=FULL, stale=True)
 LATE = named("slow", poll=replace(GOOD, last_success_ms=NOW_MS - 10 * MINUTE_MS), totals=FULL)
 WAITING = TargetSnapshot(replace(TARGET, project="newcomer"), None, PollStatus())
 RESTORED = named("restored", poll=PollStatus(last_success_ms=NOW_MS - HOUR_MS), totals=FULL)
-DRIFTING = named("drifting", poll=GOOD, totals=replace(FULL, drift={"RUNNING": 3, "FINISHED": -1}))
+DRIFTING = named(
+    "drifting", poll=GOOD, totals=replace(FULL, drift={"RUNNING": 3, "FINISHED": -1}, drift_lasts=True)
+)
+UNREADABLE = named(
+    "odd",
+    poll=GOOD,
+    totals=replace(
+        FULL,
+        rows_unreadable=23,
+        set_apart=(
+            SetApart("9007199254740993", 2**53 + 1, "RUNNING", NOW_MS - HOUR_MS, f"job_type: {HOSTILE}"),
+            *(SetApart(f"# {n}", None, "", None, "id: null, expected a number") for n in range(19)),
+        ),
+    ),
+)
+FOUND_OUT = named(
+    "peculiar",
+    poll=GOOD,
+    totals=replace(FULL, filters={"statuses": False, "totals": False}, unlisted_jobs=3, page_size=100),
+)
 SYNCING = TargetSnapshot(replace(TARGET, project="large"), None, PollStatus())
 READING: Mapping[TargetKey, Progress] = {SYNCING.target.key: Progress(62_400, 180_000)}
 

@@ -19,6 +19,7 @@ from tests.status_states import (
     EVERY,
     FAILED,
     FAILING,
+    FOUND_OUT,
     FULL,
     GOOD,
     HOSTILE,
@@ -30,6 +31,7 @@ from tests.status_states import (
     RESTORED,
     STALE,
     SYNCING,
+    UNREADABLE,
     WAITING,
     status_of,
 )
@@ -82,7 +84,7 @@ def text_of(*snapshots: TargetSnapshot, language: Language = "en") -> str:
 
 @pytest.mark.parametrize("language", BOTH)
 def test_every_state_at_once_is_whole_html(language: Language) -> None:
-    html = render(status_of(*EVERY), language)
+    html = render(status_of(*EVERY, UNREADABLE, FOUND_OUT), language)
     assert html.startswith("<!doctype html>")
     assert f'<html lang="{"zh-CN" if language == "zh" else "en"}"' in html
     assert "h1" in Reader(html).tags
@@ -90,7 +92,9 @@ def test_every_state_at_once_is_whole_html(language: Language) -> None:
 
 @pytest.mark.parametrize("language", BOTH)
 @pytest.mark.parametrize(
-    "snapshot", EVERY, ids=lambda shown: f"{shown.target.project}-{shown.target.workspace}"
+    "snapshot",
+    [*EVERY, UNREADABLE, FOUND_OUT],
+    ids=lambda shown: f"{shown.target.project}-{shown.target.workspace}",
 )
 def test_a_target_alone_is_whole_html(snapshot: TargetSnapshot, language: Language) -> None:
     assert '<details class="target"' in render(status_of(snapshot), language)
@@ -192,6 +196,48 @@ def test_what_the_ledger_gave_back_is_shown_as_that() -> None:
 def test_late_and_drifting_say_by_how_much() -> None:
     assert "Last success: 10 min ago" in text_of(LATE)
     assert "RUNNING +3 FINISHED -1" in text_of(DRIFTING)
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "chip", "more"),
+    [
+        ("en", "Rows cannot be read odd / 0 23", "unreadable rows: 23", "and 3 more"),
+        ("zh", "有无法解析的行 odd / 0 23", "23 行", "另有 3 个"),
+    ],
+)
+def test_rows_set_apart_are_a_problem_of_a_target_that_is_well(
+    language: Language, title: str, chip: str, more: str
+) -> None:
+    html = render(status_of(UNREADABLE, OK), language)
+    text = Reader(html).text
+    assert title in text
+    assert chip in text
+    assert more in text
+    assert "9007199254740993" in text
+    assert text.count("id: null, expected a number") == 19
+    assert 'class="summary good"' in html
+    assert html.count("owned") == text.count("owned")
+    assert title not in text_of(OK, language=language)
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        (
+            "en",
+            [
+                "Given up: the API does not honour statuses totals",
+                "Rows per request 100 at most: the API refuses more",
+                "the API's total counts 3 rows that it does not list",
+            ],
+        ),
+        ("zh", ["API 不支持 statuses totals", "API 拒绝更多", "API 的总数比其列出的多 3 行"]),
+    ],
+)
+def test_what_was_found_out_about_a_server_has_rows(language: Language, said: list[str]) -> None:
+    text, other = text_of(FOUND_OUT, language=language), text_of(OK, language=language)
+    assert [words for words in said if words not in text] == []
+    assert [words for words in said if words in other] == []
 
 
 def test_ended_credentials_and_a_failed_reload_are_problems() -> None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from exporter.masking import Secrets
-from exporter.model import CounterValue, Failure, Fault, TargetSnapshot
+from exporter.model import CounterValue, Failure, Fault, SetApart, TargetSnapshot
 from exporter.web.status import STATES, ReloadStatus, State, status
 from tests.status_states import (
     ABOUT,
     DRIFTING,
     EVERY,
     FAILING,
+    FOUND_OUT,
     FULL,
     GOOD,
     JOBS,
@@ -23,6 +24,7 @@ from tests.status_states import (
     RESTORED,
     STALE,
     SYNCING,
+    UNREADABLE,
     WAITING,
     status_of,
 )
@@ -44,6 +46,38 @@ from tests.status_states import (
 def test_a_target_is_in_its_worst_state(snapshot: TargetSnapshot, state: State) -> None:
     (target,) = status_of(snapshot).targets
     assert target.state == state
+
+
+def test_a_difference_that_one_audit_shows_is_told_and_is_no_drift_yet() -> None:
+    (target,) = status_of(replace(OK, totals=replace(FULL, drift={"FINISHED": 2}))).targets
+    assert (target.state, target.drift, target.drift_lasts) == ("ok", {"FINISHED": 2}, False)
+
+
+def test_a_target_with_rows_set_apart_is_well_and_names_them() -> None:
+    (target,) = status_of(UNREADABLE).targets
+    assert (target.state, target.rows_unreadable, len(target.set_apart)) == ("ok", 23, 20)
+    assert [row.job_id for row in target.set_apart[:2]] == ["9007199254740993", None]
+
+
+def test_what_is_told_of_rows_set_apart_is_bounded() -> None:
+    row = SetApart("1", 1, "S" * 9000, NOW_MS, "p" * 9000)
+    totals = replace(FULL, rows_unreadable=500, set_apart=(row,) * 500)
+    (target,) = status_of(replace(OK, totals=totals)).targets
+    assert len(target.set_apart) == 20
+    assert (len(target.set_apart[0].status), len(target.set_apart[0].problem)) == (200, 400)
+
+
+def test_what_was_found_out_about_a_server_is_told() -> None:
+    (target,) = status_of(FOUND_OUT).targets
+    assert (target.unlisted_jobs, target.page_size) == (3, 100)
+    assert target.filters == {"statuses": False, "totals": False}
+    (other,) = status_of(OK).targets
+    assert (other.rows_unreadable, other.set_apart, other.unlisted_jobs, other.page_size) == (
+        0,
+        (),
+        0,
+        None,
+    )
 
 
 def test_every_state_is_counted() -> None:
@@ -109,10 +143,16 @@ def test_texts_of_servers_are_masked_again_where_they_are_shown() -> None:
     masked = Secrets.of(token).masked
     fault = Fault("contract", f"found {token}", NOW_MS, 400, token[:20], "https://octopus.test", token[7:30])
     failure = Failure(1, "FRAME_EXTRACT", "RUN_FAILED", "3101", f"no: {token.encode().hex()}", NOW_MS)
-    snapshot = replace(OK, poll=replace(GOOD, error=fault), totals=replace(FULL, recent_failures=(failure,)))
+    row = SetApart("1", 1, token, NOW_MS, f"status: {token}, expected a text")
+    totals = replace(FULL, recent_failures=(failure,), rows_unreadable=1, set_apart=(row,))
+    snapshot = replace(OK, poll=replace(GOOD, error=fault), totals=totals)
     about = replace(ABOUT, reload=ReloadStatus(False, NOW_MS, (f"found {token}",)))
     shown = status([snapshot], about, version="1", now_ms=NOW_MS, missing=[], progress={}, masked=masked)
     (target,) = shown.targets
     assert target.error == replace(fault, message="found <secret>", code="<secret>", request_id="<secret>")
     assert target.recent_failures == (replace(failure, msg_error="no: <secret>"),)
+    assert (target.set_apart[0].status, target.set_apart[0].problem) == (
+        "<secret>",
+        "status: <secret>, expected a text",
+    )
     assert shown.reload.problems == ("found <secret>",)

@@ -90,10 +90,16 @@ class JobTable:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All targets, or the one that was asked for. Shape: `openable` targets come with all about them."""
+    """
+    All targets, or the one that was asked for.
+
+    Shape: `openable` targets come with all about them; `unreadable` are those that list rows which cannot be
+    read, most of them first.
+    """
 
     verdict: Verdict
     problems: list[Problem]
+    unreadable: list[TargetStatus]
     expired: list[CredentialsStatus]
     targets: list[TargetStatus]
     openable: int
@@ -144,6 +150,11 @@ def overview(status: Status, targets: Sequence[TargetStatus]) -> Overview:
     return Overview(
         verdict=_verdict(targets),
         problems=_problems(targets),
+        unreadable=sorted(
+            (target for target in targets if target.rows_unreadable),
+            key=lambda target: target.rows_unreadable,
+            reverse=True,
+        ),
         expired=[one for one in ending if (one.expires_ms or 0) <= status.now_ms],
         targets=sorted(targets, key=lambda target: STATES.index(target.state)),
         openable=_OPENABLE,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from exporter.model import (
+    STATUSES,
     Failure,
     Fault,
     LedgerFacts,
@@ -28,6 +29,8 @@ State = Literal["stale", "failing", "late", "waiting", "syncing", "drifting", "o
 STATES: tuple[State, ...] = get_args(State)
 # So many intervals without a poll that succeeded, and the target is late: one may be slow, or skipped.
 _LATE_INTERVALS = 3
+# What a server sends may be long: so many rows are named, and so much is told of each.
+_SHOWN_ROWS, _PROBLEM_LENGTH, _STATUS_LENGTH = 20, 400, 200
 
 ByType = Mapping[str, Mapping[str, int]]
 
@@ -71,12 +74,23 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    """A row set apart; `job_id` and `created_ms` are None and `status` is "" where they cannot be read."""
+
+    job_id: str | None
+    status: str
+    created_ms: int | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
     """
     One target.
 
     Shape: `progress` while everything is being listed; `jobs` and the oldest by job type and status;
-    `job_failures` by error code; `drift` by status; what is not known yet is None or empty.
+    `job_failures` by error code; `drift` by status; `set_apart` names some of the `rows_unreadable`;
+    `unlisted_jobs` and `page_size` as in model.Totals; what is not known yet is None or empty.
     """
 
     project: str
@@ -103,7 +117,12 @@ class TargetStatus:
     baseline_ms: int | None
     last_audit_ms: int | None
     drift: Mapping[str, int]
+    drift_lasts: bool
     filters: Mapping[str, bool]
+    rows_unreadable: int
+    set_apart: tuple[UnreadableRow, ...]
+    unlisted_jobs: int
+    page_size: int | None
     clock_skew_seconds: float | None
     endpoint_rests_until_ms: int | None
     listed: int | None
@@ -113,11 +132,6 @@ class TargetStatus:
     oldest_started_ms: ByType
     job_failures: Mapping[str, int]
     recent_failures: tuple[Failure, ...]
-
-    @property
-    def differs(self) -> bool:
-        """Whether the last audit found another total than the ledger's."""
-        return any(self.drift.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +219,12 @@ def target_status(
         baseline_ms=totals.baseline_ms if totals else None,
         last_audit_ms=totals.last_audit_ms if totals else None,
         drift=totals.drift if totals else {},
+        drift_lasts=totals.drift_lasts if totals else False,
         filters=totals.filters if totals else {},
+        rows_unreadable=totals.rows_unreadable if totals else 0,
+        set_apart=_unreadable(totals, masked) if totals else (),
+        unlisted_jobs=totals.unlisted_jobs if totals else 0,
+        page_size=totals.page_size if totals else None,
         clock_skew_seconds=about.clock_skews.get(target.project),
         endpoint_rests_until_ms=about.rests_until_ms.get(target.endpoint),
         listed=sum(totals.jobs.values()) if totals else None,
@@ -232,7 +251,7 @@ def state_of(
     limit_seconds = _LATE_INTERVALS * interval_seconds + (poll.duration_seconds or 0)
     if poll.last_success_ms is not None and now_ms - poll.last_success_ms > limit_seconds * 1000:
         return "late"
-    return "drifting" if totals is not None and any(totals.drift.values()) else "ok"
+    return "drifting" if totals is not None and totals.drift_lasts else "ok"
 
 
 def _masked_fault(fault: Fault | None, masked: Callable[[str], str]) -> Fault | None:
@@ -260,6 +279,18 @@ def _by_type(values: Mapping[tuple[str, str], int]) -> ByType:
     for (job_type, status), value in sorted(values.items()):
         nested.setdefault(job_type, {})[status] = value
     return nested
+
+
+def _unreadable(totals: Totals, masked: Callable[[str], str]) -> tuple[UnreadableRow, ...]:
+    return tuple(
+        UnreadableRow(
+            None if row.job_id is None else str(row.job_id),
+            row.status if row.status in STATUSES else masked(row.status)[:_STATUS_LENGTH],
+            row.created_ms,
+            masked(row.problem)[:_PROBLEM_LENGTH],
+        )
+        for row in totals.set_apart[:_SHOWN_ROWS]
+    )
 
 
 def _by_code(totals: Totals) -> dict[str, int]:

@@ -101,9 +101,9 @@ TEXTS: Mapping[str, Text] = {
         "正在全量列出作业，完成后数字才会更新。",
     ),
     "means.drifting": Text(
-        "At the last audit the API's totals were not the ledger's. If the next one shows the same, everything"
-        " is listed anew.",
-        "最近一次对账时，API 的总数与账本不一致。如果下一次对账结果相同，将重新全量列出。",
+        "At the last two audits the API's totals were not the ledger's. If everything was listed anew since"
+        " and this stays, the API counts other jobs than it lists.",
+        "最近两次对账时，API 的总数与账本都不一致。如果重新全量列出后差异仍在，说明 API 的总数与其列表不符。",
     ),
     # Why a poll fails
     "reason.auth": Text("The API does not accept the credentials", "API 不接受所用的凭证"),
@@ -122,6 +122,12 @@ TEXTS: Mapping[str, Text] = {
     "problems": Text("Problems", "问题"),
     "problem.reload": Text("The configuration was not reloaded", "配置未能重新加载"),
     "problem.reload.kept": Text("The one before stays in use.", "仍使用此前的配置。"),
+    "problem.set_apart": Text("Rows cannot be read", "有无法解析的行"),
+    "problem.set_apart.means": Text(
+        "These rows of the job list are set apart and not counted. A job that was known before stays as it"
+        " was; all others are counted as usual.",
+        "作业列表中的这些行已被单独搁置，不计入统计。此前已知的作业保持原状，其他作业照常统计。",
+    ),
     "problem.expired": Text("Credentials have ended", "凭证已过期"),
     # The figures at the top
     "tile.targets": Text("Targets up to date", "数据最新的目标"),
@@ -175,10 +181,17 @@ TEXTS: Mapping[str, Text] = {
     "fact.baseline.all": Text("all history", "全部历史"),
     "fact.audit": Text("Last audit", "最近对账"),
     "fact.drift": Text("Drift (API less ledger)", "偏差（API 减账本）"),
-    "fact.filters": Text("Filters the API ignores", "API 不支持的过滤条件"),
+    "fact.filters": Text("Given up: the API does not honour", "已放弃：API 不支持"),
     "fact.rests": Text("Requests rest (Retry-After)", "暂停请求（Retry-After）"),
     "fact.rests.until": Text("until {at}, for {span} more", "直到 {at}，还剩 {span}"),
     "fact.rests.over": Text("over, one request is tried first", "已到期，先用一个请求试探"),
+    "fact.page_size": Text("Rows per request", "每次请求的行数"),
+    "fact.page_size.most": Text("{n} at most: the API refuses more", "最多 {n}：API 拒绝更多"),
+    "fact.not_listed": Text("API's total", "API 的总数"),
+    "fact.not_listed.rows": Text(
+        "the API's total counts {n} rows that it does not list", "API 的总数比其列出的多 {n} 行"
+    ),
+    "fact.set_apart": Text("Rows that cannot be read", "无法解析的行"),
     "fact.skew": Text("Server's clock", "服务端时钟"),
     "fact.skew.ahead": Text("{span} ahead of ours", "比本机快 {span}"),
     "fact.skew.behind": Text("{span} behind ours", "比本机慢 {span}"),
@@ -187,6 +200,10 @@ TEXTS: Mapping[str, Text] = {
     "fact.region": Text("Region", "区域"),
     "fact.endpoint": Text("Endpoint", "终端节点"),
     "fact.credentials": Text("Credentials", "凭证"),
+    "set_apart.rows": Text("unreadable rows: {n}", "无法解析：{n} 行"),
+    "set_apart.no_id": Text("no id", "无 ID"),
+    "column.created": Text("Created", "创建于"),
+    "column.problem": Text("What is wrong", "问题"),
     # Jobs
     "in_flight": Text("In flight", "未结束的作业"),
     "in_flight.all": Text("In flight, all targets", "未结束的作业（全部目标）"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from signal import SIGINT, SIGTERM
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,24 @@ def test_demo_serves_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert "Traceback" not in program.errors
     assert descendants == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.err", "demo.out"]
+
+
+def test_demo_says_that_all_is_well_once_it_has_audited(tmp_path: Path) -> None:
+    """Its jobs live fast, and change while it is audited: neither is drift, nor a clock that is wrong."""
+    command = (*EXPORTER, "demo", "--port", "0", "--speed", "120")
+    with started(command, tmp_path, name="demo", environment={"HOME": str(tmp_path)}) as program:
+        page = first_line(program, "status page")
+
+        def target() -> dict[str, Any]:
+            (only,) = ask(f"{page}api/v1/status").json["targets"]
+            return dict(only)
+
+        until(lambda: target()["last_audit_ms"] is not None, "an audit")
+        seen = target()
+        assert program.stop(SIGINT)[0] == 0
+    assert (seen["state"], seen["drift_lasts"]) == ("ok", False)
+    assert set(seen["drift"].values()) == {0}
+    assert abs(seen["clock_skew_seconds"]) < 2
 
 
 def children(process_id: int) -> list[str]:
