@@ -133,6 +133,8 @@ class Exporter(_Section):
     polls_late: ShareOver
     clock_skew: ClockSkew
     log_lines_dropped: Ever
+    rows_unreadable: Duration
+    filter_given_up: Duration
 
 
 class Settings(_Section):
