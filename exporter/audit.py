@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.table import Table
 
@@ -15,7 +15,7 @@ from exporter.faults import Faults
 from exporter.ledger.protocol import Ledger
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
-from exporter.model import STATUSES, Target
+from exporter.model import STATUSES, SetApart, Target
 from exporter.octopus.client import OctopusClient, RequestCounter
 from exporter.octopus.observer import Silence
 from exporter.octopus.transport import open_session
@@ -28,8 +28,9 @@ class Line:
     """
     One target and status.
 
-    Shape: `api` is None where the API gives no totals, `ledger` None where the target was never polled;
-    `error` says why nothing could be asked.
+    Shape: `api` is the API's total less the rows set apart, None where it gives no totals; `ledger` is None
+    where the target was never polled; `error` says why nothing could be asked. Of the target's
+    `rows_unreadable`, `set_apart` has some.
     """
 
     target: Target
@@ -37,6 +38,8 @@ class Line:
     api: int | None = None
     ledger: int | None = None
     error: PollError | None = None
+    rows_unreadable: int = 0
+    set_apart: tuple[SetApart, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -82,6 +85,7 @@ async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target
     summary = await ledger.summary(target)
     if not summary.filters.can_tell_changes:
         return [Line(target, status, None, totals.in_status(status)) for status in STATUSES]
+    set_apart = await ledger.set_apart_by_status(target)
     lines: list[Line] = []
     for status in audited_statuses(totals, summary.horizon_ms, config.metrics.max_statuses):
         listings = status_listings(target, summary.filters, status, summary.horizon_ms)
@@ -92,8 +96,11 @@ async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target
         except ApiError as error:
             return [*lines, Line(target, status, error=error)]
         api = added_up([page.total for page in pages])
-        lines.append(Line(target, status, api, totals.in_status(status)))
-    return lines
+        counted = None if api is None else api - set_apart.get(status, 0)
+        lines.append(Line(target, status, counted, totals.in_status(status)))
+    return [
+        replace(line, rows_unreadable=totals.rows_unreadable, set_apart=totals.set_apart) for line in lines
+    ]
 
 
 def table(lines: Sequence[Line], secrets: Secrets) -> Table:
@@ -117,6 +124,23 @@ def _recorded(line: Line) -> str:
     if line.ledger is not None:
         return str(line.ledger)
     return "never polled" if line.error is None else "?"
+
+
+def unreadable_rows(lines: Sequence[Line], secrets: Secrets) -> list[str]:
+    """Name the rows set apart, which are in neither column of the table: a line each, by target."""
+    named: list[str] = []
+    for line in {line.target.key: line for line in lines if line.rows_unreadable}.values():
+        where = f"{line.target.project}, workspace {line.target.workspace}"
+        named.append(f"{where}: {line.rows_unreadable} rows cannot be read and are counted on neither side")
+        named += [secrets.masked(f"  {_name(row)}: {row.problem}") for row in line.set_apart]
+        if (more := line.rows_unreadable - len(line.set_apart)) > 0:
+            named.append(f"  and {more} more")
+    return named
+
+
+def _name(row: SetApart) -> str:
+    name = "a row without an id" if row.job_id is None else f"job {row.job_id}"
+    return f"{name}, {row.status!r}" if row.status else name
 
 
 def _difference(line: Line) -> str:

@@ -183,6 +183,8 @@ def audit_command(config: ConfigFile) -> None:
         log.configure(read.log.level, read.log.format)
         lines = _finish(audit.audit(read, secrets))
     Console().print(audit.table(lines, secrets))
+    for named in audit.unreadable_rows(lines, secrets):
+        typer.echo(named)
     if any(line.differs for line in lines):
         raise typer.Exit(1)
 
