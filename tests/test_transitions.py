@@ -100,7 +100,6 @@ def test_first_sight(seen: Job, baseline: Baseline, expected: tuple[bool, bool, 
         pytest.param(RUN, {"started_ms": 1_100}, False, id="no end for a while"),
         pytest.param(RUN, RUN | {"ended_ms": 1_600}, True, id="another end"),
         pytest.param(RUN, RUN | {"started_ms": 1_200}, True, id="another start"),
-        pytest.param(RUN, {"started_ms": 300, "ended_ms": 999}, False, id="an end before the baseline"),
     ],
 )
 def test_a_run_is_another_one_only_if_a_time_that_was_known_differs(
@@ -114,6 +113,11 @@ def test_a_run_is_another_one_only_if_a_time_that_was_known_differs(
     assert change is not None
     again = job("RUN_FAILED", **(before | {"updated_ms": 3_000}))
     assert counted(change.known, again)[2] is (ends and bool(before))
+
+
+def test_another_run_that_ended_before_the_baseline_is_history() -> None:
+    row = known(job("RUN_FAILED", **RUN))
+    assert counted(row, job("RUN_FAILED", started_ms=300, ended_ms=999)) == (False, True, False)
 
 
 def test_a_job_pruned_before_is_not_counted_again() -> None:

@@ -6,9 +6,9 @@ restarted keeps its id and runs again, so a row alone does not say whether its r
 ledger's row does. The rules, and the promise each one keeps (contract, "What must hold"):
 
 - A job known in flight and seen ended has ended a run: one is counted, whenever it ended.
-- A job known ended and seen ended has ended another run only if it had a start or an end time and shows another
-  one, and if that run did not end before the baseline. A time that was missing and is there now, or that is
-  missing for a while, is of the same run.
+- A job known ended and seen ended has ended another run only if it had a start or an end time and shows
+  another one, and if that run did not end before the baseline. A time that was missing and is there now, or
+  that is missing for a while, is of the same run.
 - Whether an undocumented status ends a run depends on the configuration too. Where only that has changed and
   not the row, a job in flight has now ended, and counts by the baseline like a job never seen; a job that had
   ended stays so, since its run is counted.
