@@ -20,7 +20,7 @@ from exporter.octopus.client import OctopusClient, RequestCounter
 from exporter.octopus.observer import Silence
 from exporter.octopus.transport import open_session
 from exporter.runtime import poll_rules
-from exporter.sync.planner import added_up, audited_statuses, status_listings
+from exporter.sync.planner import Compared, added_up, audited_statuses, status_listings, without_statusless
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,16 @@ async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target
         api = added_up([page.total for page in pages])
         counted = None if api is None else api - set_apart.get(status, 0)
         lines.append(Line(target, status, counted, totals.in_status(status)))
+    known = {line.status: Compared(line.api, line.ledger or 0) for line in lines if line.api is not None}
+    counted_api = {s: one.api for s, one in without_statusless(known, set_apart.get("", 0)).items()}
     return [
-        replace(line, rows_unreadable=totals.rows_unreadable, set_apart=totals.set_apart) for line in lines
+        replace(
+            line,
+            api=counted_api.get(line.status),
+            rows_unreadable=totals.rows_unreadable,
+            set_apart=totals.set_apart,
+        )
+        for line in lines
     ]
 
 

@@ -310,6 +310,18 @@ async def test_an_empty_answer_where_the_total_says_otherwise_is_not_no_jobs() -
 
     with pytest.raises(ContractError, match="total says 5"):
         await read(Broken())
+    # Not at any later poll either, where jobs are known that would seem to be deleted.
+    with pytest.raises(ContractError, match="total says 5"):
+        await read(Broken(), known=frozenset({1}), before=Span(5, 5))
+
+
+async def test_a_total_over_no_rows_at_all_is_believed_where_no_job_is_known() -> None:
+    class Hidden(FakeApi):
+        async def list_page(self, target: object, query: ListQuery, counter: RequestCounter) -> Page:
+            return Page((), total=5)
+
+    kept = await read(Hidden(), before=Span(5, 5))
+    assert kept.every == set()
 
 
 async def test_a_list_that_ends_before_its_total_is_not_believed() -> None:

@@ -11,7 +11,7 @@ import pytest
 from exporter.errors import REASONS
 from exporter.web import page_wording
 from exporter.web.page_language import Language, choose_language
-from exporter.web.page_wording import Wording, excerpt, size
+from exporter.web.page_wording import NOT_SHOWN, Wording, excerpt, iso, size, utc
 from exporter.web.status import STATES
 from exporter.web.texts import GLOSSES_ZH, TEXTS
 
@@ -75,6 +75,12 @@ def test_a_short_span_keeps_its_fractions(seconds: float, said: str) -> None:
 
 def test_a_clock_that_is_off_makes_no_negative_age() -> None:
     assert EN.age(NOW_MS + 5_000, NOW_MS) == "0 s"
+
+
+@pytest.mark.parametrize("ms", [-1, 253_402_300_800_000, 999_999_999_999_999])
+def test_a_time_outside_the_years_of_calendars_is_not_shown(ms: int) -> None:
+    assert (utc(ms), iso(ms)) == (NOT_SHOWN, "")
+    assert (EN.ago(ms, NOW_MS), EN.age(ms, NOW_MS)) == (NOT_SHOWN, NOT_SHOWN)
 
 
 @pytest.mark.parametrize(

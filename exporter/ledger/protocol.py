@@ -242,7 +242,8 @@ class Ledger(Protocol):
         """
         Give by how many the API's total of each status exceeds the ledger's number for the rows set apart.
 
-        A row counts in the status that it shows; its job, where it is known, in the one that the ledger has.
+        A row counts in the status that it shows ("": in one that cannot be read); its job, where it is known,
+        in the one that the ledger has.
         """
 
     async def vanished(self, target: Target, undocumented_from_ms: int) -> tuple[Known, ...]:

@@ -22,9 +22,9 @@ from exporter.octopus.text import Numeral
 
 MAX_ID = 2**63 - 1
 # A time below is one in seconds (or the year 2001 and before, when there was no Octopus); one above is in
-# microseconds, or beyond the year 9999, where calendars end.
+# microseconds. An absurd time in between, such as one in the year 10000, is a time: its job still counts.
 EARLIEST_MS = 1_000_000_000_000
-LATEST_MS = 253_402_300_799_999
+LATEST_MS = 999_999_999_999_999
 MAX_LABEL_CHARS = 200
 MAX_MESSAGE_CHARS = 2000
 

@@ -43,6 +43,7 @@ _EARLIEST_START_MS = 1_000_000_000_000
 _LATEST_START_MS = 2_000_000_000_000
 # In years 1 to 9999, which is what calendars hold.
 _FIRST_YEAR_MS = -62_135_596_800_000
+_LAST_YEAR_MS = 253_402_300_799_999
 _MAX_COUNT = 2**63 - 1
 # An answer may be millions of nulls long; no poll that has so many odd rows succeeds.
 _MOST_SET_APART = 1000
@@ -331,7 +332,7 @@ def parse_time_ms(value: object) -> int | None:
         time_ms = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
-    return time_ms if _FIRST_YEAR_MS <= time_ms <= LATEST_MS else None
+    return time_ms if _FIRST_YEAR_MS <= time_ms <= _LAST_YEAR_MS else None
 
 
 def clock_skew(server_time_ms: int, sent_at: float, received_at: float) -> float:

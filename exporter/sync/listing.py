@@ -105,7 +105,8 @@ class Walk:
     One pass.
 
     Shape: the server's totals at its two ends, None if it gives none; `joined` if every page showed a row of
-    the one before; `contradicted` if a page is empty where there are rows, or repeats the one before.
+    the one before; `contradicted` if a page is empty where there are rows, or repeats the one before;
+    `is_empty` if the first page is.
     Units: `began_ms` by the server's clock.
     """
 
@@ -113,6 +114,7 @@ class Walk:
     last_total: int | None
     joined: bool = True
     contradicted: bool = False
+    is_empty: bool = False
     began_ms: int = 0
 
     @property
@@ -199,7 +201,10 @@ class Reader:
         rows = Span(before.first_total - late.in_all, before.first_total - early.in_all)
         if early.in_pass != early.repeated or rows.most <= 0:
             return False
-        if rows.least <= await self._rows.gone(listing) or self._rows.saw_surplus(rows):
+        gone = await self._rows.gone(listing)
+        if walk.is_empty and gone:
+            return False  # an empty answer by a fault must not make all jobs look deleted
+        if rows.least <= gone or self._rows.saw_surplus(rows):
             return True
         raise ContractError(
             f"payload.list: two readings agree, and page_info.total says {before.first_total}, "
@@ -255,8 +260,7 @@ class Reader:
     async def _begin(self, listing: Listing) -> _Pass:
         began_ms = self._rows.server_now_ms
         first = await self._take(listing, 0)
-        contradicted = not first.rows and bool(first.total)
-        walk = Walk(first.total, first.total, contradicted=contradicted, began_ms=began_ms)
+        walk = Walk(first.total, first.total, is_empty=not first.rows, began_ms=began_ms)
         is_news = self.checks_lengths or first.rows > self._rows.traits.longest_page
         self._rows.traits = self._rows.traits.with_first_page(first.rows)
         beyond = int(bool(first.rows) and (is_news or self._is_full(first)))

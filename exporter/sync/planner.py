@@ -274,6 +274,20 @@ class Compared:
         return min(self, before, key=lambda one: abs(one.difference))
 
 
+def without_statusless(compared: Mapping[str, Compared], rows: int) -> dict[str, Compared]:
+    """
+    Take so many rows set apart, whose statuses cannot be read, out of the API's totals.
+
+    The API counts each of them in a status that the row does not show: one of which it has too many.
+    """
+    left, result = rows, {}
+    for status, one in compared.items():
+        taken = min(max(one.difference, 0), left)
+        left -= taken
+        result[status] = Compared(one.api - taken, one.ledger)
+    return result
+
+
 def judge(before: Audit | None, compared: Mapping[str, Compared], now_ms: int) -> Audit:
     """
     Judge the API's totals by status less the ledger's, with the audit before in mind.

@@ -21,6 +21,7 @@ from exporter.sync.planner import (
     judge,
     may_sync_again,
     status_listings,
+    without_statusless,
 )
 from exporter.sync.proof import Proof
 from exporter.sync.reading import PageSource, PollRules, Reading
@@ -323,7 +324,8 @@ class Poll:
             statuses = [status for status, one in compared.items() if one.difference]
             if not statuses:
                 break
-        return compared
+        set_apart = await self._ledger.set_apart_by_status(self.target)
+        return without_statusless(compared, set_apart.get("", 0))
 
     async def _totals_by_status(self, statuses: Iterable[str]) -> dict[str, int] | None:
         """Ask for the API's totals, less the rows set apart; None where it does not give them all."""

@@ -8,6 +8,9 @@ from exporter.web.page_language import TAGS, Language
 from exporter.web.texts import GLOSSES_ZH, TEXTS
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+# Calendars end with the year 9999.
+_LAST_YEAR_MS = 253_402_300_799_999
+NOT_SHOWN = "\N{EN DASH}"
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -28,7 +31,9 @@ class Wording:
         return GLOSSES_ZH.get(word, "") if self.language == "zh" else ""
 
     def ago(self, then_ms: int, now_ms: int) -> str:
-        """Say how long ago a time is, or in how long it will be."""
+        """Say how long ago a time is, or in how long it will be; NOT_SHOWN for one that is not shown."""
+        if not _is_shown(then_ms):
+            return NOT_SHOWN
         seconds = (now_ms - then_ms) // 1000
         if seconds < 0:
             return self("in", span=self.span(-seconds))
@@ -42,6 +47,8 @@ class Wording:
 
     def age(self, then_ms: int, now_ms: int) -> str:
         """Write how long a thing has been there; a clock that is off makes no negative age."""
+        if not _is_shown(then_ms):
+            return NOT_SHOWN
         return self.span(max(0, now_ms - then_ms) // 1000)
 
 
@@ -56,13 +63,21 @@ def two_units(seconds: int) -> list[tuple[str, int]]:
 
 
 def utc(ms: int) -> str:
-    """Write a time out, to the second."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """Write a time out, to the second; NOT_SHOWN for one outside the years 1970 to 9999."""
+    return (
+        datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        if _is_shown(ms)
+        else NOT_SHOWN
+    )
 
 
 def iso(ms: int) -> str:
-    """Write a time for a machine."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Write a time for a machine; "" for one outside the years 1970 to 9999."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if _is_shown(ms) else ""
+
+
+def _is_shown(ms: float) -> bool:
+    return 0 <= ms <= _LAST_YEAR_MS
 
 
 def number(value: float) -> str:
