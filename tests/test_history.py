@@ -192,4 +192,4 @@ def test_many_at_once_are_judged_as_each_by_itself(
     status: str, ended_ms: int | None, updated_ms: int
 ) -> None:
     job = a_job(1, status, ended_ms=ended_ms, updated_ms=updated_ms)
-    assert are_history([job], BEGAN_MS) == [is_history(job, Baseline(BEGAN_MS, first_sync=True))]
+    assert are_history([job], BEGAN_MS) == [is_history(job, Baseline(BEGAN_MS))]

@@ -8,8 +8,7 @@ from exporter.model import Job
 from exporter.sync.transitions import Baseline, KnownJob, transition
 
 LATER = Baseline(at_ms=1_000)
-FIRST = Baseline(at_ms=1_000, first_sync=True)
-HISTORY = Baseline(at_ms=None, first_sync=True)
+HISTORY = Baseline(at_ms=None)
 
 
 def job(status: str, **fields: object) -> Job:
@@ -41,22 +40,19 @@ def counted(before: KnownJob | None, seen: Job, baseline: Baseline = LATER) -> t
     return (change.created, change.submitting_ms is not None, change.ended)
 
 
+NEW = {"created_ms": 1_000}
 RUN = {"started_ms": 1_100, "ended_ms": 1_500}
 
 
 @pytest.mark.parametrize(
     ("seen", "baseline", "expected"),
     [
-        pytest.param(job("QUEUING"), LATER, (True, False, False), id="a new job is created"),
-        pytest.param(job("QUEUING"), FIRST, (False, False, False), id="what the first sync finds is not new"),
+        pytest.param(job("QUEUING", **NEW), LATER, (True, False, False), id="a new job is created"),
         pytest.param(
-            job("QUEUING", created_ms=1_000), FIRST, (True, False, False), id="unless it came meanwhile"
+            job("QUEUING"), LATER, (False, False, False), id="one from before the baseline is not new"
         ),
-        pytest.param(job("RUNNING", started_ms=900), FIRST, (False, False, False), id="it started before"),
-        pytest.param(job("RUNNING", started_ms=1_000), FIRST, (False, True, False), id="it started during"),
-        pytest.param(
-            job("RUNNING", started_ms=900), LATER, (True, True, False), id="seen late, still running"
-        ),
+        pytest.param(job("RUNNING", started_ms=999), LATER, (False, False, False), id="it started before"),
+        pytest.param(job("RUNNING", started_ms=1_000), LATER, (False, True, False), id="it started since"),
         pytest.param(
             job("FINISHED", started_ms=700, ended_ms=999),
             LATER,
@@ -64,26 +60,30 @@ RUN = {"started_ms": 1_100, "ended_ms": 1_500}
             id="what ended before the baseline never counts, even if seen late",
         ),
         pytest.param(
-            job("FINISHED", **RUN), LATER, (True, True, True), id="born and ended between two polls"
+            job("FINISHED", **NEW, **RUN), LATER, (True, True, True), id="born and ended between two polls"
         ),
-        pytest.param(job("FINISHED", **RUN), FIRST, (False, True, True), id="ended during the first sync"),
+        pytest.param(job("FINISHED", **RUN), LATER, (False, True, True), id="created before, ended since"),
         pytest.param(job("STOPPED", updated_ms=999), LATER, (False, False, False), id="no end: its update"),
         pytest.param(job("FINISHED", started_ms=7, ended_ms=9), HISTORY, (True, True, True), id="history"),
-        pytest.param(job("SOMETHING_NEW"), LATER, (True, False, False), id="an unknown status ends no run"),
         pytest.param(
-            job("SOMETHING_NEW", ended_ms=1_500), LATER, (True, False, True), id="unless it shows an end"
+            job("SOMETHING_NEW", **NEW), LATER, (True, False, False), id="an unknown status ends no run"
         ),
         pytest.param(
-            job("SOMETHING_NEW", named_terminal=True), LATER, (True, False, True), id="or is named an end"
+            job("SOMETHING_NEW", ended_ms=1_500), LATER, (False, False, True), id="unless it shows an end"
+        ),
+        pytest.param(
+            job("SOMETHING_NEW", named_terminal=True), LATER, (False, False, True), id="or is named an end"
         ),
         pytest.param(
             job("SOMETHING_NEW", ended_ms=999), LATER, (False, False, False), id="which may be history too"
         ),
-        pytest.param(job("QUEUING", started_ms=0), LATER, (True, False, False), id="a start at 0 is none"),
-        pytest.param(job("RUN_FAILED", ended_ms=0), LATER, (True, False, True), id="an end at 0 is none"),
-        pytest.param(job("RUN_FAILED", ended_ms=-1), FIRST, (False, False, True), id="so is one before 1970"),
         pytest.param(
-            job("NEW", ended_ms=0), LATER, (True, False, False), id="and ends no run in an unknown status"
+            job("QUEUING", **NEW, started_ms=0), LATER, (True, False, False), id="a start at 0 is none"
+        ),
+        pytest.param(job("RUN_FAILED", ended_ms=0), LATER, (False, False, True), id="an end at 0 is none"),
+        pytest.param(job("RUN_FAILED", ended_ms=-1), LATER, (False, False, True), id="so is one before 1970"),
+        pytest.param(
+            job("NEW", ended_ms=0), LATER, (False, False, False), id="and ends no run in an unknown status"
         ),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_job_pruned_before_counts_for_what_it_does_now() -> None:
 
 
 def test_an_end_counts_whenever_it_was() -> None:
-    before = known(job("RUNNING", started_ms=900), baseline=FIRST)
+    before = known(job("RUNNING", started_ms=900))
     assert counted(before, job("RUN_FAILED", started_ms=900, ended_ms=950)) == (False, False, True)
 
 

@@ -143,6 +143,7 @@ async def test_what_ended_in_an_unknown_status_before_the_first_sync_is_history(
 
 async def test_a_job_that_is_gone_and_comes_back_is_compared_with_what_it_was(scene: Scene) -> None:
     await scene.poll()
+    scene.api.now_ms += 60_000
     jobs = [scene.put(1, "ARCHIVED"), scene.put(2, "ARCHIVED", ended=True)]
     await scene.polls(2)
     scene.api.jobs.clear()
@@ -278,6 +279,7 @@ def labels(totals: Totals) -> tuple[set[str], set[str]]:
 async def test_the_first_that_come_have_labels_of_their_own_and_keep_them(scene: Scene) -> None:
     scene.rules = poll_rules(5, LOOKBACK_MS, max_job_types=2, max_statuses=1)
     await scene.poll()
+    scene.api.now_ms += 60_000
     for job_id, kind in enumerate(("A", "B", "C", "A", "other"), start=1):
         scene.put(job_id, "RUNNING", job_type=kind)
     await scene.poll()
@@ -349,6 +351,7 @@ async def test_history_is_labelled_like_all_else(scene: Scene) -> None:
 async def test_ten_thousand_types_and_two_thousand_statuses_stay_bounded_and_exact(scene: Scene) -> None:
     scene.rules = poll_rules(1_000, LOOKBACK_MS)
     await scene.poll()
+    scene.api.now_ms += 60_000
     now = scene.api.now_ms
     for n in range(10_000):
         ended = {"ended_ms": now} if n % 2 else {}

@@ -20,19 +20,17 @@ class Baselines:
     """
     The baselines of a target.
 
-    Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `fresh` came with this very sync;
-    `latest_ms` as Baseline's.
+    Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `latest_ms` as Baseline's.
     """
 
     at_ms: dict[str, int | None]
-    fresh: frozenset[str]
     forgotten_before_ms: int | None
     latest_ms: int | None = None
 
     def of(self, job_type: str) -> Baseline:
         """Give the baseline that holds for a type."""
         scope = job_type if job_type in self.at_ms else ALL_TYPES
-        return Baseline(self.at_ms.get(scope), scope in self.fresh, self.forgotten_before_ms, self.latest_ms)
+        return Baseline(self.at_ms.get(scope), self.forgotten_before_ms, self.latest_ms)
 
 
 def rescope(
@@ -44,10 +42,9 @@ def rescope(
     """Give the baselines for the types now in scope; what is new to it begins at `began_ms`."""
     scope = job_types or (ALL_TYPES,)
     kept = {name: known.get(name, known.get(ALL_TYPES)) for name in scope if {name, ALL_TYPES} & known.keys()}
-    fresh = frozenset(scope) - kept.keys()
-    begun = dict.fromkeys(sorted(fresh), began_ms)
+    begun = dict.fromkeys(sorted(set(scope) - kept.keys()), began_ms)
     # Types that were listed one by one keep their own beginning when all types come into scope.
-    return Baselines({**(known if not job_types else kept), **begun}, fresh, forgotten_before_ms)
+    return Baselines({**(known if not job_types else kept), **begun}, forgotten_before_ms)
 
 
 def latest(at_ms: dict[str, int | None]) -> int | None:

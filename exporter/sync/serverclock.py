@@ -23,6 +23,8 @@ _RESOLUTION_MS = 1000
 # Rows are written some time before they are read, and clocks that are kept right differ by less.
 _TOLERANCE_MS = 60_000
 _DAY_MS = 86_400_000
+# A server's clock that is so far ahead of ours, and of all rows, says nothing.
+_YEAR_MS = 366 * _DAY_MS
 # So few rows that are more than a day ahead of both clocks are themselves wrong; more of them, or nothing but
 # such rows, show that both clocks are.
 _SINGLE_ROWS = 5
@@ -131,8 +133,9 @@ class Clocks:
         return min(self._ours.began_ms, self._servers.began_ms)
 
     def _believed(self) -> Iterable[_Clock]:
-        """Give the clocks that no row contradicts; ours, if rows are ahead of both."""
-        clocks = (self._ours, self._servers)
+        """Give the clocks that no row contradicts; ours, if rows are ahead of both or theirs is absurd."""
+        is_absurd = self._servers.skew_ms - self._lead(self._ours) > _YEAR_MS
+        clocks = (self._ours,) if is_absurd else (self._ours, self._servers)
         return tuple(clock for clock in clocks if self._lead(clock) < _TOLERANCE_MS) or (self._ours,)
 
     def _lead(self, clock: _Clock) -> int:

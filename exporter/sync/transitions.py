@@ -12,7 +12,8 @@ ledger's row does. The rules, and the promise each one keeps (contract, "What mu
 - Whether an undocumented status ends a run depends on the configuration too. Where only that has changed and
   not the row, a job in flight has now ended, and counts by the baseline like a job never seen; a job that had
   ended stays so, since its run is counted.
-- A job never seen before counts by the baseline: what ended before the first complete sync began is history.
+- A job never seen before counts by the baseline: what was created, started or ended before the first complete
+  sync began is history, also where a fault of the server shows it later.
 - A start is counted once for each start time a job shows.
 - A row older than the one known (`updated_ms`) is a late copy of the past and changes nothing; unless the one
   known is of a time yet to come: that was stamped by a clock that has been put right since.
@@ -58,19 +59,18 @@ class Baseline:
     What counts of jobs that were never seen before.
 
     Shape: `at_ms` is when the first complete sync began, by the clock of the rows (None: all history counts);
-    `first_sync` is True while that sync is being recorded; jobs created before `forgotten_before_ms` may have
-    been counted and pruned since, so they count only for what they do from now on; no job is updated after
-    `latest_ms`, unless by a wrong clock (None: any time may be right).
+    jobs created before `forgotten_before_ms` may have been counted and pruned since, so they count only for
+    what they do from now on; no job is updated after `latest_ms`, unless by a wrong clock (None: any time may
+    be right).
     """
 
     at_ms: int | None
-    first_sync: bool = False
     forgotten_before_ms: int | None = None
     latest_ms: int | None = None
 
     def is_news(self, at_ms: int) -> bool:
-        """Tell whether what happened at `at_ms` is news, where the first sync itself is reading it."""
-        return self.at_ms is None or not self.first_sync or at_ms >= self.at_ms
+        """Tell whether what happened at `at_ms` to a job that was never seen before counts."""
+        return self.at_ms is None or at_ms >= self.at_ms
 
     def ended_before(self, ended_ms: int) -> bool:
         return self.at_ms is not None and ended_ms < self.at_ms
