@@ -34,6 +34,7 @@ CORE = (
     "exporter.sync.filters",
     "exporter.sync.traits",
     "exporter.sync.deletions",
+    "exporter.sync.unreadable",
     "exporter.sync.planner",
     "exporter.sync.serverclock",
     "exporter.sync.transitions",

@@ -196,7 +196,7 @@ class Poll:
             filters=reading.filters,
             followed_up=self._followed_up,
             server=reading.traits,
-            set_apart=tuple(reading.set_apart.values()),
+            set_apart=reading.unreadable.all,
             deleted=self._deleted,
             undocumented_from_ms=reading.undocumented_from_ms,
         )

@@ -52,7 +52,7 @@ class Proof:
         """Name the finished jobs that the API does not list any more; None where they are not found."""
         if not 0 < missing <= _MOST_DELETED or not self._reading.filters.id:
             return None
-        if any(row.job_id is None for row in self._reading.set_apart.values()):
+        if self._reading.unreadable.has_nameless:
             return None  # that row may be the missing job
         start_ms = self._reading.horizon_ms or await self._ledger.oldest_created(self._target)
         return await find_deleted(self, start_ms, self._began_ms + 1, missing, most_requests)

@@ -9,9 +9,9 @@ from typing import NoReturn, Protocol
 
 from exporter.errors import AnswerTooLarge, ContractError
 from exporter.ledger.protocol import CountingRules, Known, Ledger, Listed, Origin, Staged, Summary, Wanted
-from exporter.model import Job, Progress, SetApart, Target
+from exporter.model import Job, Progress, Target
 from exporter.octopus.client import RequestCounter
-from exporter.octopus.wire import ListQuery, Page, SetApartRow
+from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.filters import FilterFailed, Filters, blamed, ignored
 from exporter.sync.listing import Reader
 from exporter.sync.planner import (
@@ -33,9 +33,7 @@ from exporter.sync.planner import (
 )
 from exporter.sync.serverclock import Clocks
 from exporter.sync.traits import Findings, ServerTraits, Span, smaller_page
-
-_FEW_SET_APART = 5
-_SET_APART_OF = 20
+from exporter.sync.unreadable import UnreadableRows
 
 
 class PageSource(Protocol):
@@ -62,8 +60,8 @@ class Reading:
 
     Shape: `now_ms` is our own clock; `catching_up` if no poll of this process came before, or the last one
     failed; `before` is what the poll before found and could not decide; `checks_lengths` makes sure of every
-    first page; `full_sync` is the reason why everything is read, None where nothing calls for it; `set_apart`
-    are the rows that cannot be read, by key; `on_progress` is told while a full sync lists.
+    first page; `full_sync` is the reason why everything is read, None where nothing calls for it;
+    `on_progress` is told while a full sync lists.
     Raises, from all that asks: ApiError, LedgerError; FilterFailed where a filter turns out not to work.
     """
 
@@ -86,8 +84,7 @@ class Reading:
     horizon_ms: int | None = None
     full_sync: str | None = None
     everything: bool = False
-    set_apart: dict[str, SetApart] = field(default_factory=dict)
-    _nameless: dict[int, dict[int, SetApartRow]] = field(default_factory=dict)
+    unreadable: UnreadableRows = field(default_factory=UnreadableRows)
     _question: Listed = Listed.WINDOW
     _history_pass: int | None = None
     _narrow_from_ms: int | None = None
@@ -97,7 +94,7 @@ class Reading:
         """Stage what may have changed since `summary`; everything, where there is a reason for it."""
         await self.ledger.begin(self.target)
         self._history_pass = None
-        self.set_apart, self._nameless = {}, {}
+        self.unreadable = UnreadableRows()
         self._reader = reader = Reader(self, self.rules.concurrency, checks_lengths=self.checks_lengths)
         # The lookback goes by the clock of the rows, which the first answers tell.
         await self._read_in_flight(reader)
@@ -113,7 +110,7 @@ class Reading:
         else:
             await self._read_changes(reader)
             await self._ask_for_vanished(reader)
-        await self._check_set_apart()
+        await self._check_unreadable()
 
     @property
     def can_go_on(self) -> bool:
@@ -129,7 +126,7 @@ class Reading:
         if self._reader is None:
             raise RuntimeError("nothing was begun")
         await self._read_everything(self._reader)
-        await self._check_set_apart()
+        await self._check_unreadable()
 
     async def _read_everything(self, reader: Reader) -> None:
         await self._read_window(reader, self.horizon_ms)
@@ -353,7 +350,7 @@ class Reading:
         jobs: Sequence[Job] = page.jobs
         wanted = [Wanted(fits) for fits in belonging(self.target, jobs)]
         if page.set_apart:
-            unread = self._set_apart(page.set_apart, offset, pass_no)
+            unread = self.unreadable.add(page.set_apart, offset, pass_no)
             jobs, wanted = [*jobs, *unread], [*wanted, *[Wanted.SET_APART] * len(unread)]
         origin, rules = self._origin(pass_no), self.rules.counting
         await self.ledger.stage(self.target, jobs, wanted, origin, rules)
@@ -363,32 +360,12 @@ class Reading:
             self.progress.total = None if page.total is None else max(page.total, rows)
             self.on_progress(self.progress)
 
-    def _set_apart(self, rows: Iterable[SetApartRow], offset: int, pass_no: int) -> list[Job]:
-        """Note the rows that cannot be read, and give those that have an id as jobs that stay as they are."""
-        unread = []
-        for row in rows:
-            if row.job_id is None:
-                self._nameless.setdefault(pass_no, {})[offset + row.index] = row
-                alike = sum(one.digest == row.digest for one in self._nameless[pass_no].values())
-                key = f"{row.digest} {alike}"
-            else:
-                key = str(row.job_id)
-                # Older than any row that can be read, so that one that can takes its place.
-                unread.append(Job(row.job_id, "", "", row.created_ms or 0, -1))
-            self.set_apart[key] = SetApart(key, row.job_id, row.status, row.created_ms, row.problem)
-        return unread
-
     async def staged(self, first_pass: int, pass_no: int, before_ms: int | None = None) -> Staged:
         kept = first_pass == self._history_pass
         staged = await self.ledger.staged(
             self.target, first_pass, pass_no, before_ms=before_ms, with_history=kept
         )
-        passes = [len(self._nameless.get(no, ())) for no in range(first_pass, pass_no + 1)]
-        if not any(passes):
-            return staged
-        # Rows without an id are told apart by their place.
-        repeated = min(passes[-2:]) if len(passes) > 1 else 0
-        return Staged(staged.in_pass + passes[-1], staged.in_all + max(passes), staged.repeated + repeated)
+        return self.unreadable.counted_with(staged, first_pass, pass_no)
 
     async def gone(self, listing: Listing) -> int:
         statuses = [status for value in listing.statuses for status in value.split(",")]
@@ -419,27 +396,12 @@ class Reading:
     def _lists_in_flight(self) -> bool:
         return self._question is Listed.IN_FLIGHT
 
-    async def _check_set_apart(self) -> None:
-        """
-        Make sure that few rows cannot be read: at most five, or one in twenty of those that came.
-
-        A row that could be read in another answer is none of them: it changed meanwhile.
-        Raises: ContractError.
-        """
-        if not self.set_apart:
-            return
-        named = [row.job_id for row in self.set_apart.values() if row.job_id is not None]
-        for job_id in await self.ledger.readable(self.target, named):
-            del self.set_apart[str(job_id)]
-        kept = self._history_pass is not None
-        staged = await self.ledger.staged(self.target, 0, 0, with_history=kept)
-        read = staged.in_all + len(self.set_apart) - len(named)
-        few = len(self.set_apart) <= _FEW_SET_APART or _SET_APART_OF * len(self.set_apart) <= read
-        if not few:
-            first = next(iter(self.set_apart.values()))
-            raise ContractError(
-                f"payload.list: {len(self.set_apart)} of {read} rows cannot be read, such as {first.problem}"
-            )
+    async def _check_unreadable(self) -> None:
+        """Make sure that few rows cannot be read. Raises: ContractError."""
+        if self.unreadable:
+            self.unreadable.were_read(await self.ledger.readable(self.target, self.unreadable.job_ids))
+            kept = self._history_pass is not None
+            self.unreadable.check((await self.ledger.staged(self.target, 0, 0, with_history=kept)).in_all)
 
     @property
     def _invented(self) -> tuple[str, ...]:
