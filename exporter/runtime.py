@@ -123,6 +123,7 @@ class Runtime:
             polling_since_ms=self._polling_since_ms(),
             clock_skews=self._instruments.clock_skews(),
             rests_until_ms=self._rests_until_ms(),
+            log_lines_dropped=self._instruments.log_lines_dropped(),
             credentials=self._credentials(),
             # In a thread: what stats a file waits for its disk.
             ledger=await asyncio.to_thread(ledger_facts, self._config.ledger.url),

@@ -35,6 +35,7 @@ ABOUT = About(
     clock_skews={"perception": 0.4},
     rests_until_ms={},
     credentials=(CredentialsStatus("default", "password", NOW_MS + 23 * HOUR_MS),),
+    log_lines_dropped=0,
     ledger=LedgerFacts("sqlite", "/var/lib/octopus-exporter/ledger.db", 1, 12_900_000),
     reload=ReloadStatus(True, NOW_MS - 26 * HOUR_MS),
     config={

@@ -48,6 +48,14 @@ def test_what_the_client_reports_is_counted(instruments: Instruments) -> None:
     assert value(instruments, "octopus_api_clock_skew_seconds", project="perception") == -1.5
 
 
+def test_dropped_log_lines_are_counted(instruments: Instruments) -> None:
+    assert instruments.log_lines_dropped() == 0
+    instruments.log_line_dropped()
+    instruments.log_line_dropped()
+    assert instruments.log_lines_dropped() == 2
+    assert value(instruments, "octopus_exporter_log_lines_dropped_total") == 2
+
+
 def test_what_ends_is_asked_for_at_every_rendering(instruments: Instruments) -> None:
     expiries = {"default": 1_700_000_000.0}
     instruments.show_expiries(lambda: expiries)

@@ -327,6 +327,14 @@ def test_no_target_at_all_is_said() -> None:
     assert "There is no target." in text_of()
 
 
+@pytest.mark.parametrize(("language", "label"), [("en", "Log lines dropped"), ("zh", "丢弃的日志行")])
+def test_log_lines_that_were_dropped_are_told(language: Language, label: str) -> None:
+    about = replace(ABOUT, log_lines_dropped=1234)
+    text = Reader(render(status_of(OK, about=about), language)).text
+    assert f"{label} 1,234" in text
+    assert label not in Reader(render(status_of(OK), language)).text
+
+
 @pytest.mark.parametrize(
     ("ledger", "said"),
     [

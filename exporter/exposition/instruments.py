@@ -81,6 +81,11 @@ class Instruments:
         """A log line was not written. Any thread may say so."""
         self._log_lines_dropped.inc()
 
+    def log_lines_dropped(self) -> int:
+        """Give how many log lines were dropped since the process started."""
+        (metric,) = self._log_lines_dropped.collect()
+        return sum(int(sample.value) for sample in metric.samples if sample.name.endswith("_total"))
+
     def show_expiries(self, expiries: Callable[[], Mapping[str, float]]) -> None:
         """
         Show from now on when each credentials' token or key ends, as this says when asked.

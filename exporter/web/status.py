@@ -59,7 +59,8 @@ class About:
     What there is to tell of the program besides what it publishes.
 
     Shape: `polling_since_ms` of the polls under way; `clock_skews` by project, the server's clock less ours;
-    `rests_until_ms` by endpoint, of those that asked for a rest; `config` has no secrets.
+    `rests_until_ms` by endpoint, of those that asked for a rest; `log_lines_dropped` since the process
+    started; `config` has no secrets.
     """
 
     started_ms: int
@@ -67,6 +68,7 @@ class About:
     polling_since_ms: Mapping[TargetKey, int]
     clock_skews: Mapping[str, float]
     rests_until_ms: Mapping[str, int]
+    log_lines_dropped: int
     credentials: tuple[CredentialsStatus, ...]
     ledger: LedgerFacts
     reload: ReloadStatus
@@ -145,6 +147,7 @@ class Status:
     missing: list[str]
     states: Mapping[State, int]
     targets: list[TargetStatus]
+    log_lines_dropped: int
     credentials: tuple[CredentialsStatus, ...]
     ledger: LedgerFacts
     reload: ReloadStatus
@@ -178,6 +181,7 @@ def status(
         missing=missing,
         states=dict.fromkeys(STATES, 0) | Counter(target.state for target in targets),
         targets=targets,
+        log_lines_dropped=about.log_lines_dropped,
         credentials=about.credentials,
         ledger=about.ledger,
         reload=replace(about.reload, problems=tuple(map(masked, about.reload.problems))),

@@ -239,6 +239,7 @@ TEXTS: Mapping[str, Text] = {
     "fact.ready.yes": Text("yes", "是"),
     "fact.ready.no": Text("no: {n} not published yet", "否：{n} 个目标尚未发布"),
     "fact.config_read": Text("Configuration read", "读取配置于"),
+    "fact.log_dropped": Text("Log lines dropped", "丢弃的日志行"),
     "fact.ledger": Text("Ledger", "账本"),
     "fact.ledger.schema": Text("schema {version}", "结构版本 {version}"),
     "ledger.sqlite": Text("SQLite", "SQLite"),

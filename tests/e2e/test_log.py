@@ -52,6 +52,8 @@ def test_a_log_that_nobody_reads_holds_nothing_up_and_says_what_is_missing(
         exporter.scrape_after_polls(3)
         dropped = exporter.scrape_when(lambda exposed: (exposed.value(DROPPED) or 0) > 0, "drops", DROPPED)
         assert dropped.value("octopus_up") == 1
+        assert exporter.page("api/v1/status").json["log_lines_dropped"] > 0
+        assert "Log lines dropped" in exporter.page("").text
 
         lines = (json.loads(line) for line in log)
         notice = next(line for line in lines if line["msg"].startswith("log lines were dropped"))
