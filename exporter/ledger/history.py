@@ -52,13 +52,13 @@ def keep(
         history and want is Wanted.YES and job.created_ms >= horizon_ms
         for job, want, history in zip(jobs, wanted, are_history(jobs, before_ms), strict=True)
     ]
-    row = f"({target}, {', '.join('?' * 8)}, 1, 0)"
+    row = f"(?1, {', '.join('?' * 8)}, 1, 0)"
     # In the order of the key, which spares SQLite a search for most rows.
     ended = map(_columns, compress(jobs, kept))
     if labels is not None:
         ended = map(_labelled, ended, map(labels.of, compress(jobs, kept)))
     for some in batches(sorted(ended, key=itemgetter(0))):
-        db.execute(_KEEP.format(rows=placeholders(row, len(some))), list(chain.from_iterable(some)))
+        db.execute(_KEEP.format(rows=placeholders(row, len(some))), [target, *chain.from_iterable(some)])
     if all(kept):
         return [], []
     rest = [not history for history in kept]

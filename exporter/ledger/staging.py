@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import chain
 from typing import TypeVar
 
@@ -63,7 +63,9 @@ FINISHED_JOBS = "jobs AS known INDEXED BY jobs_by_creation"
 _LISTED_IN_FLIGHT = f"SELECT known.id, known.created_ms FROM {IN_FLIGHT_JOBS} WHERE {MISSING_IN_FLIGHT}"  # noqa: S608
 _LISTED_TERMINAL = f"SELECT known.id FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL} LIMIT :most"  # noqa: S608
 _COUNT_TERMINAL = f"SELECT count(*) FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL}"  # noqa: S608
-_ROWS_AT_ONCE = 1000
+# Python keeps the last 128 statements compiled, and one of a thousand rows takes a megabyte. So there are few
+# sizes of batches.
+_BATCH_SIZES = (1000, 200, 50, 10, 3, 1)
 _NEVER = 2**63 - 1
 
 
@@ -87,11 +89,15 @@ def stage(
 
 
 def batches(rows: list[T]) -> Iterator[list[T]]:
-    """Give the rows in batches that SQLite takes in one statement."""
-    return (rows[at : at + _ROWS_AT_ONCE] for at in range(0, len(rows), _ROWS_AT_ONCE))
+    """Give the rows in batches of a few sizes, each of which SQLite takes in one statement."""
+    at = 0
+    for size in _BATCH_SIZES:
+        while len(rows) - at >= size:
+            yield rows[at : at + size]
+            at += size
 
 
-@lru_cache(maxsize=1024)
+@cache
 def placeholders(row: str, rows: int) -> str:
     return ", ".join([row] * rows)
 
