@@ -31,7 +31,11 @@ VIEWS = {file.stem: DashboardView.read(file) for file in sorted(DASHBOARDS.glob(
 # The exporter is scraped by both names, as if there were two of them that read the same targets.
 HOSTS = ("127.0.0.1", "localhost")
 # A ledger that agrees with the API has nothing to show.
-RIGHTLY_EMPTY = {leaves("exporter")["drift_by_status.title"][language] for language in LANGUAGES}
+RIGHTLY_EMPTY = {
+    leaves("exporter")[f"{key}.title"][language]
+    for key in ("drift_by_status", "log_lines")
+    for language in LANGUAGES
+}
 WEEK_SECONDS = 7 * 86_400
 
 
