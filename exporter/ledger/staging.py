@@ -65,7 +65,7 @@ _LISTED_TERMINAL = f"SELECT known.id FROM {FINISHED_JOBS} WHERE {MISSING_TERMINA
 _COUNT_TERMINAL = f"SELECT count(*) FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL}"  # noqa: S608
 # Python keeps the last 128 statements compiled, and one of a thousand rows takes a megabyte. So there are few
 # sizes of batches.
-_BATCH_SIZES = (1000, 200, 50, 10, 3, 1)
+_BATCH_SIZES = (1, 4, 10, 25, 50, 100, 200, 500, 1000)
 _NEVER = 2**63 - 1
 
 
@@ -89,12 +89,21 @@ def stage(
 
 
 def batches(rows: list[T]) -> Iterator[list[T]]:
-    """Give the rows in batches of a few sizes, each of which SQLite takes in one statement."""
+    """
+    Give the rows in batches of a few sizes, each of which SQLite takes in one statement.
+
+    A last batch that fills more than half of a size is filled up with its last row. To write it twice changes
+    nothing, and a statement more costs the thread another turn at the interpreter.
+    """
     at = 0
-    for size in _BATCH_SIZES:
-        while len(rows) - at >= size:
-            yield rows[at : at + size]
-            at += size
+    while left := len(rows) - at:
+        size = next((size for size in _BATCH_SIZES if left <= size < 2 * left), 0)
+        size = size or next(size for size in reversed(_BATCH_SIZES) if size <= left)
+        batch = rows[at : at + size]
+        yield batch + batch[-1:] * (size - len(batch))
+        at += size
+        if at >= len(rows):
+            return
 
 
 @cache
