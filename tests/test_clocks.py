@@ -122,6 +122,22 @@ async def test_one_row_from_the_future_makes_no_history_of_it(
     assert (totals.jobs[FAILED], totals.completed[FAILED].value) == (64, 3)
 
 
+async def test_a_run_that_ends_in_the_future_is_history_at_first_and_when_it_is_put_right(
+    scene: Scene,
+) -> None:
+    far_ms, odd_id = NOW_MS + 2 * DAY_MS, scene.next_id
+    scene.fail_now(far_ms)
+    first = await scene.poll()
+    assert (first.jobs[FAILED], first.completed[FAILED].value, first.created[TYPE].value) == (61, 0, 0)
+    totals = await scene.fail_hourly(2)
+    assert (totals.completed[FAILED].value, totals.created[TYPE].value) == (2, 1)
+    scene.next_id = odd_id
+    scene.fail_now(NOW_MS - HOUR_MS)
+    totals = await scene.poll()
+    assert (totals.completed[FAILED].value, totals.created[TYPE].value) == (2, 1)
+    assert sum(totals.submitting[TYPE].counts) == 1
+
+
 async def test_one_row_from_the_future_hides_no_end_while_the_first_sync_runs(scene: Scene) -> None:
     scene.fail_now(NOW_MS - HOUR_MS, updated_ms=NOW_MS + 30 * DAY_MS)
     scene.api.before_page = lambda query: end_once(scene, query)
@@ -175,3 +191,17 @@ async def test_no_clock_makes_every_poll_a_full_sync(scene: Scene, servers_ms: i
     for _ in range(4):
         await scene.poll()
     assert scene.full_syncs == ["first", None, None, None]
+
+
+@pytest.mark.parametrize("behind_ms", [30_000, 5 * MINUTE_MS, HOUR_MS])
+async def test_no_row_is_missed_where_rows_are_ahead_of_both_clocks_and_totals_are_of_the_page(
+    scene: Scene, behind_ms: int
+) -> None:
+    scene.api.skew_ms = scene.ours_ms = -behind_ms
+    scene.api.total_of = lambda _total, rows: rows
+    for _ in range(3):
+        for seconds in range(100):
+            scene.fail_now(scene.api.now_ms - seconds * behind_ms // 200)
+        for _ in range(2):
+            totals = await scene.poll()
+        assert totals.jobs[FAILED] == len(scene.api.jobs)

@@ -39,9 +39,11 @@ class Kept:
     counter: RequestCounter = field(default_factory=RequestCounter)
     passes: dict[int, dict[int, int]] = field(default_factory=dict)
 
-    @property
-    def server_now_ms(self) -> int:
+    def now_ms(self) -> int:
         return self.api.now_ms
+
+    def by_rows(self, at_ms: int) -> int:
+        return at_ms
 
     async def fetch(self, query: ListQuery) -> Page:
         return await self.api.list_page(a_target(), query, self.counter)

@@ -117,7 +117,7 @@ def test_a_run_is_another_one_only_if_a_time_that_was_known_differs(
 
 def test_another_run_that_ended_before_the_baseline_is_history() -> None:
     row = known(job("RUN_FAILED", **RUN))
-    assert counted(row, job("RUN_FAILED", started_ms=300, ended_ms=999)) == (False, True, False)
+    assert counted(row, job("RUN_FAILED", started_ms=300, ended_ms=999)) == (False, False, False)
 
 
 def test_a_job_pruned_before_is_not_counted_again() -> None:
@@ -201,6 +201,47 @@ def test_a_start_at_0_counts_once_when_it_comes() -> None:
     before = known(job("QUEUING", started_ms=0))
     assert (before.started_ms, before.counted_start_ms) == (None, None)
     assert counted(before, job("RUNNING", started_ms=2_000, updated_ms=2_000)) == (False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [
+        pytest.param(
+            job("FINISHED", ended_ms=900), job("FINISHED", started_ms=800, ended_ms=900), False, id="history"
+        ),
+        pytest.param(
+            job("FINISHED", created_ms=1_000, ended_ms=1_500),
+            job("FINISHED", created_ms=1_000, **RUN),
+            True,
+            id="a run since the baseline",
+        ),
+        pytest.param(
+            job("RUNNING"), job("RUNNING", started_ms=999), False, id="in flight, with nothing else changed"
+        ),
+        pytest.param(
+            job("QUEUING"),
+            job("RUNNING", started_ms=999, updated_ms=2_500),
+            True,
+            id="seen before it started",
+        ),
+    ],
+)
+def test_a_start_that_comes_to_light_late_counts_unless_it_is_history(
+    before: Job, after: Job, counts: bool
+) -> None:
+    assert counted(known(before), after) == (False, counts, False)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.parametrize("status", ["RUNNING", "FINISHED"])
+def test_a_time_yet_to_come_is_no_news_at_the_first_sync_only(status: str, begins: bool) -> None:
+    times = {"created_ms": 9_001, "started_ms": 9_002, "updated_ms": 9_003}
+    ended = {"ended_ms": 9_003} if status == "FINISHED" else {}
+    baseline = Baseline(at_ms=1_000, latest_ms=9_000, begins=begins)
+    assert counted(None, job(status, **times, **ended), baseline) == (
+        *(not begins, not begins),
+        status == "FINISHED" and not begins,
+    )
 
 
 def test_a_reopened_job_ends_again() -> None:

@@ -20,17 +20,19 @@ class Baselines:
     """
     The baselines of a target.
 
-    Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `latest_ms` as Baseline's.
+    Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `latest_ms` and `begins` as
+    Baseline's.
     """
 
     at_ms: dict[str, int | None]
     forgotten_before_ms: int | None
     latest_ms: int | None = None
+    begins: bool = False
 
     def of(self, job_type: str) -> Baseline:
         """Give the baseline that holds for a type."""
         scope = job_type if job_type in self.at_ms else ALL_TYPES
-        return Baseline(self.at_ms.get(scope), self.forgotten_before_ms, self.latest_ms)
+        return Baseline(self.at_ms.get(scope), self.forgotten_before_ms, self.latest_ms, self.begins)
 
 
 def rescope(

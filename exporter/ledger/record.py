@@ -66,7 +66,8 @@ _CHANGED = """
                     known.ended_ms IS NOT staged.ended_ms))
     ORDER BY staged.id
 """
-# What transitions.is_history says of a job that is new; `baseline` and `forgotten` are 0 where all counts.
+# What transitions.is_history says of a job that is new, absurd times aside, which are few; `baseline` and
+# `forgotten` are 0 where all counts.
 _HISTORY = f"""
     staged.target = :target AND staged.wanted = 1
     AND (staged.job_type = :scope
@@ -125,7 +126,8 @@ def _baselines(row: TargetRow, observation: Observation, rules: CountingRules) -
         None if rules.count_history and row.commits == 0 else begin_ms,
         row.forgotten_before_ms,
     )
-    return replace(baselines, latest_ms=observation.clock_ms + observation.lead_ms + _CLOCK_TOLERANCE_MS)
+    latest_ms = observation.clock_ms + observation.lead_ms + _CLOCK_TOLERANCE_MS
+    return replace(baselines, latest_ms=latest_ms, begins=row.commits == 0)
 
 
 def _without_future(row: TargetRow, now_ms: int) -> dict[str, int | None]:

@@ -19,7 +19,8 @@ Spoil = Callable[[Fields, OddRow, Random], object]
 
 TIMES = ("create_at", "update_at", "start_at", "end_at")
 DURATIONS = ("submitting_duration", "running_duration")
-_ABSENT = ("start_at", "end_at", *DURATIONS, "msg_code")
+# A code of 0 is a code like any other: only a time, or a duration, can say "none" so.
+_ABSENT = ("start_at", "end_at", *DURATIONS)
 _NUMBERS = ("id", *TIMES, *DURATIONS, "msg_code")
 _REQUIRED = ("id", "job_type", "status", "create_at")
 YEAR_10000_MS = 253_402_300_800_000

@@ -110,6 +110,7 @@ class Simulator:
             target["odd"] = self._odd(listing)
         return {
             "now_ms": world.now_ms,
+            "newest_ms": max(world.table.updated_ms, default=0),
             "since_ms": since_ms,
             "until_ms": until_ms,
             "settled": self._past.is_settled(self.quirks.longest_lag_seconds),

@@ -48,9 +48,11 @@ class Rows(Protocol):
     def page_size(self) -> int:
         """How many rows to ask for; less than before where the server has refused so many."""
 
-    @property
-    def server_now_ms(self) -> int:
-        """The server's clock."""
+    def now_ms(self) -> int:
+        """Our clock."""
+
+    def by_rows(self, at_ms: int) -> int:
+        """Give what the clock that stamps the rows showed when ours showed `at_ms`."""
 
     async def fetch(self, query: ListQuery) -> Page:
         """Ask for one page."""
@@ -107,7 +109,7 @@ class Walk:
     Shape: the server's totals at its two ends, None if it gives none; `joined` if every page showed a row of
     the one before; `contradicted` if a page is empty where there are rows, or repeats the one before;
     `is_empty` if the first page is.
-    Units: `began_ms` by the server's clock.
+    Units: `began_ms` by the clock of the rows.
     """
 
     first_total: int | None
@@ -258,8 +260,10 @@ class Reader:
         return walk
 
     async def _begin(self, listing: Listing) -> _Pass:
-        began_ms = self._rows.server_now_ms
+        began_ms = self._rows.now_ms()
         first = await self._take(listing, 0)
+        # What the clock of the rows is known to show, this first answer may be the first to tell.
+        began_ms = self._rows.by_rows(began_ms)
         walk = Walk(first.total, first.total, is_empty=not first.rows, began_ms=began_ms)
         is_news = self.checks_lengths or first.rows > self._rows.traits.longest_page
         self._rows.traits = self._rows.traits.with_first_page(first.rows)

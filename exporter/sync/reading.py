@@ -308,9 +308,8 @@ class Reading:
     def page_size(self) -> int:
         return min(self.rules.page_size, self.traits.page_size or self.rules.page_size)
 
-    @property
-    def server_now_ms(self) -> int:
-        return self.clocks.now_ms(self.now_ms())
+    def by_rows(self, at_ms: int) -> int:
+        return self.clocks.by_rows(at_ms)
 
     async def fetch(self, query: ListQuery) -> Page:
         """Ask for a page, or for a smaller one where the server refuses so many rows or sends too much."""

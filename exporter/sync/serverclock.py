@@ -116,6 +116,14 @@ class Clocks:
         """Give what the clock that is believed shows, where ours shows `now_ms`."""
         return now_ms + min(clock.skew_ms for clock in self._believed())
 
+    def by_rows(self, at_ms: int) -> int:
+        """
+        Give what the clock of the rows showed when ours showed `at_ms`.
+
+        Where rows are ahead of both clocks, the clock that is believed would show a time before them.
+        """
+        return self.now_ms(at_ms) + self.lead_ms
+
     @property
     def lead_ms(self) -> int:
         """Give what the rows are ahead of the clock that is believed."""

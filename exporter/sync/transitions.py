@@ -14,7 +14,8 @@ ledger's row does. The rules, and the promise each one keeps (contract, "What mu
   ended stays so, since its run is counted.
 - A job never seen before counts by the baseline: what was created, started or ended before the first complete
   sync began is history, also where a fault of the server shows it later.
-- A start is counted once for each start time a job shows.
+- A start is counted once for each start time a job shows. One that comes to light although nothing has
+  happened to the job since, or after its run has ended, is history if it was before the baseline.
 - A row older than the one known (`updated_ms`) is a late copy of the past and changes nothing; unless the one
   known is of a time yet to come: that was stamped by a clock that has been put right since.
 """
@@ -61,19 +62,19 @@ class Baseline:
     Shape: `at_ms` is when the first complete sync began, by the clock of the rows (None: all history counts);
     jobs created before `forgotten_before_ms` may have been counted and pruned since, so they count only for
     what they do from now on; no job is updated after `latest_ms`, unless by a wrong clock (None: any time may
-    be right).
+    be right). `begins` at the first sync: a time yet to come that it lists is not one since it began.
     """
 
     at_ms: int | None
     forgotten_before_ms: int | None = None
     latest_ms: int | None = None
+    begins: bool = False
 
     def is_news(self, at_ms: int) -> bool:
         """Tell whether what happened at `at_ms` to a job that was never seen before counts."""
-        return self.at_ms is None or at_ms >= self.at_ms
-
-    def ended_before(self, ended_ms: int) -> bool:
-        return self.at_ms is not None and ended_ms < self.at_ms
+        if self.at_ms is None:
+            return True
+        return at_ms >= self.at_ms and not (self.begins and self.is_yet_to_come(at_ms))
 
     def forgot(self, job: Job) -> bool:
         return self.forgotten_before_ms is not None and job.created_ms < self.forgotten_before_ms
@@ -105,10 +106,10 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
         return _first_sight(seen, baseline)
     if seen.updated_ms < known.updated_ms and not baseline.is_yet_to_come(known.updated_ms):
         return None
-    started = seen.started_ms is not None and seen.started_ms != known.counted_start_ms
+    started = _has_started(known, seen, baseline)
     has_ended = seen.has_ended or _stays_ended(known, seen)
     if known.in_flight:
-        ended = has_ended and not (_is_same_row(known, seen) and baseline.ended_before(end_of(seen)))
+        ended = has_ended and (not _is_same_row(known, seen) or baseline.is_news(end_of(seen)))
     else:
         ended = has_ended and _is_another_run(known, seen, baseline)
     return Transition(
@@ -148,7 +149,7 @@ def _first_sight(seen: Job, baseline: Baseline) -> Transition:
 
 def is_history(seen: Job, baseline: Baseline) -> bool:
     """Tell whether a job never seen before had ended before anything counts."""
-    return seen.has_ended and (baseline.ended_before(end_of(seen)) or baseline.forgot(seen))
+    return seen.has_ended and (not baseline.is_news(end_of(seen)) or baseline.forgot(seen))
 
 
 def are_history(jobs: Sequence[Job], baseline_ms: int) -> list[bool]:
@@ -161,6 +162,14 @@ def are_history(jobs: Sequence[Job], baseline_ms: int) -> list[bool]:
     ]
 
 
+def _has_started(known: KnownJob, seen: Job, baseline: Baseline) -> bool:
+    """Tell whether a known job shows a start that is to be counted."""
+    if seen.started_ms is None or seen.started_ms == known.counted_start_ms:
+        return False
+    comes_late = not known.in_flight or _is_same_row(known, seen)
+    return not comes_late or baseline.is_news(seen.started_ms)
+
+
 def _is_another_run(known: KnownJob, seen: Job, baseline: Baseline) -> bool:
     """
     Tell whether a job that had ended shows the end of another run.
@@ -168,7 +177,7 @@ def _is_another_run(known: KnownJob, seen: Job, baseline: Baseline) -> bool:
     A time that comes late, or does not come for a while, is of the run that is known.
     """
     another = _differ(known.started_ms, seen.started_ms) or _differ(known.ended_ms, seen.ended_ms)
-    return another and not baseline.ended_before(end_of(seen))
+    return another and baseline.is_news(end_of(seen))
 
 
 def _differ(known_ms: int | None, seen_ms: int | None) -> bool:

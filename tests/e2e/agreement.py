@@ -30,6 +30,16 @@ def assert_agreement(exporter: Exporter, exposed: Exposed, simulator: Simulation
         assert said == lived(account), f"{target['project']}/{target['workspace']} since {baseline_ms}"
 
 
+def counted_from(baseline_ms: int, newest_ms: int) -> int:
+    """
+    Give since when an exporter counts by the rows of a server whose time stood still during the first sync.
+
+    Rows that are ahead of both clocks have moved the baseline to the newest of them. It is shown as our clock
+    has it once that is known not to have come yet; nothing has happened in between.
+    """
+    return max(baseline_ms, newest_ms)
+
+
 def lived(account: dict[str, Any]) -> dict[str, Figures]:
     """Give a target's account as figures by label values."""
     return {

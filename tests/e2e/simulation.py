@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ OTHER_PROJECT = "ffeeddccbbaa99887766554433221100"
 # server tells its time to the second, and the exporter then takes the second's end for its baseline, so as
 # not to count what ended before: with a clock that stands there the baseline is the very instant.
 START_MS = 1_772_434_800_999
+
+
+def start_ms(seconds: float) -> int:
+    """Give such an instant so many seconds from now."""
+    return int(time.time() + seconds) * 1000 + 999
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,10 @@ class Simulation:
     def is_settled(self) -> bool:
         """Tell whether no answer shows an older state than another any more."""
         return bool(ask(f"{self.url}/simulator/account").json["settled"])
+
+    def newest_ms(self) -> int:
+        """Give when a job was created or changed last."""
+        return int(ask(f"{self.url}/simulator/account").json["newest_ms"])
 
     def requests(self, kind: str, status: int | None = None) -> int:
         """Count what was answered: "list" or "token", with one HTTP status or all."""

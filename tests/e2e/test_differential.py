@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.agreement import differences, lived
+from tests.e2e.agreement import counted_from, differences, lived
 from tests.e2e.drawn_servers import Drawn, draw
 from tests.e2e.exporting import Exporter, password, project
 from tests.e2e.exposed import Figures, told
@@ -55,6 +55,8 @@ class Life:
     def __init__(self, exporter: Exporter, servers: Servers, rng: Random) -> None:
         self.exporter = exporter
         self.servers = servers
+        # Of the first sync: the simulators' time stands still until they are told otherwise.
+        self.newest_ms = {name: simulator.newest_ms() for name, (_, simulator) in servers.items()}
         self._rng = rng
         self._running = exporter.running()
         self._program: Program = self._running.__enter__()
@@ -126,7 +128,7 @@ def life(tmp_path: Path) -> Iterator[Life]:
 def _living(folder: Path, rng: Random) -> Iterator[Life]:
     drawn = [draw(rng, number).without(*WITHOUT) for number in range(1, SERVERS + 1)]
     drawn = [one for one in drawn if not ONLY or one.name in ONLY]
-    settings = [one.started(time.time()) | {"faults": one.faults} for one in drawn]
+    settings = [one.started() | {"faults": one.faults} for one in drawn]
     with simulations(folder / "simulators", *settings) as served:
         servers = {one.name: (one, simulator) for one, simulator in zip(drawn, served, strict=True)}
         sections = [project(s.url, name, credentials=name) for name, (_, s) in servers.items()]
@@ -199,7 +201,8 @@ def _compared(life: Life) -> dict[str, list[str]]:
             error = target["error"] or {"reason": "", "message": "not polled"}
             found[name] = [f"up is not 1: {error['reason']}: {error['message']}"]
             continue
-        account = life.servers[name][1].account(PROJECT, "0", target["baseline_ms"])
+        since_ms = counted_from(target["baseline_ms"], life.newest_ms[name])
+        account = life.servers[name][1].account(PROJECT, "0", since_ms)
         lines = differences(told(exposed, project=name), _listed_only(account))
         if lines:
             found[name] = lines
