@@ -242,6 +242,49 @@ async def test_a_total_that_is_too_high_by_one_for_ever_is_believed_at_the_secon
     assert len(scene.full_syncs) - full_syncs <= 1
 
 
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_a_total_that_is_too_high_hides_no_deletion(scene: Scene, everywhere: bool) -> None:
+    """One job is deleted and another one comes: the total stays as it was."""
+    for job_id in range(700):
+        scene.put(job_id, created_ms=START_MS - 50_000_000 + 7_321 * job_id)
+    scene.api.total_of = lambda total, _rows: total + 1 if everywhere or total > 50 else total
+    for _ in range(60):
+        await scene.poll()
+    assert scene.is_true
+    for step in range(3):
+        del scene.api.jobs[100 + step]
+        now = scene.api.now_ms
+        scene.put(1_000 + step, status="STOPPED", created_ms=now, started_ms=now, ended_ms=now + 1)
+        assert await scene.poll()
+        assert scene.is_true
+
+
+@pytest.mark.parametrize("jobs", [30, 700])
+async def test_a_row_without_an_id_makes_no_drift_where_its_job_is_kept(scene: Scene, jobs: int) -> None:
+    scene.put(*range(jobs))
+    scene.put(7, status="RUNNING")
+    assert await scene.poll()
+    scene.api.nameless = frozenset({7})
+    full_syncs = len(scene.full_syncs)
+    for _ in range(50):
+        assert await scene.poll()
+        assert scene.totals is not None
+        assert not any(scene.totals.drift.values())
+    assert len(scene.full_syncs) - full_syncs <= 3
+
+
+async def test_a_row_that_can_be_read_again_is_found_before_the_next_full_sync_is_due(scene: Scene) -> None:
+    scene.put(*range(700))
+    scene.api.nameless = frozenset({7})
+    assert await scene.poll()
+    scene.api.nameless = frozenset()
+    for _ in range(25):  # an audit interval has 20 polls
+        assert await scene.poll()
+    assert scene.is_true
+    assert scene.totals is not None
+    assert scene.totals.rows_unreadable == 0
+
+
 # -- pages that are refused, too large, or broken ------------------------------------------------------------
 
 
@@ -354,7 +397,7 @@ async def test_finished_jobs_that_were_deleted_are_found_without_a_full_sync(
     ids = iter(range(10_000, 20_000))
 
     def arrive(query: ListQuery) -> None:
-        if busy and len(scene.api.asked) % 3 == 0:
+        if busy and len(scene.api.asked) % 7 == 0:
             now = scene.api.now_ms
             scene.api.put(a_job(next(ids), "RUNNING", created_ms=now, started_ms=now, updated_ms=now))
 

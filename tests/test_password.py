@@ -372,9 +372,17 @@ async def test_what_iam_should_not_say_is_an_error(
 
 async def test_a_password_iam_echoes_does_not_show(bench: Opener) -> None:
     b = await bench((400, {"error": {"code": 400, "message": "bad value p4ssw0rd"}}))
-    with capture_logs() as logs, pytest.raises(ContractError, match="bad value <secret>"):
+    with capture_logs() as logs, pytest.raises(CredentialsRefused, match="bad value <secret>"):
         await b.token()
     assert "p4ssw0rd" not in str(logs)
+
+
+async def test_a_login_that_iam_does_not_understand_is_not_sent_again_at_once(bench: Opener) -> None:
+    b = await bench((400, {"error": {"code": 400, "message": "bad request"}}))
+    for _ in range(3):
+        with pytest.raises(CredentialsRefused):
+            await b.token()
+    assert len(b.api.asked) == 1
 
 
 async def test_an_empty_password_is_not_sent(bench: Opener) -> None:

@@ -112,6 +112,7 @@ class Summary:
     server: ServerTraits = field(default_factory=ServerTraits)
     newest_ms: int = 0
     endpoint: str = ""
+    rows_unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +243,8 @@ class Ledger(Protocol):
         """
         Give by how many the API's total of each status exceeds the ledger's number for the rows set apart.
 
-        A row counts in the status that it shows ("": in one that cannot be read); its job, where it is known,
-        in the one that the ledger has.
+        A row counts in the status that it shows; its job, where it is known, in the one that the ledger has.
+        Under "" are the rows without a readable id or status: each may count anywhere, or not at all.
         """
 
     async def vanished(self, target: Target, undocumented_from_ms: int) -> tuple[Known, ...]:

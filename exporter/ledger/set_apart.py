@@ -78,7 +78,8 @@ def unlisted_since(db: sqlite3.Connection, target: int, since_ms: int) -> int:
 def by_status(db: sqlite3.Connection, target: int) -> dict[str, int]:
     """See protocol.Ledger.set_apart_by_status."""
     shown = db.execute(
-        "SELECT status, count(*) FROM set_apart WHERE target = ? GROUP BY status", (target,)
+        "SELECT iif(job_id IS NULL, '', status), count(*) FROM set_apart WHERE target = ? GROUP BY 1",
+        (target,),
     ).fetchall()
     known = db.execute(
         """

@@ -18,6 +18,8 @@ from pathlib import Path
 from traceback import clear_frames
 from typing import TypeVar
 
+import msgspec
+
 from exporter.errors import LedgerError, StartError, one_line
 from exporter.ledger import history, labels, purge, set_apart, staging
 from exporter.ledger.connection import FAILURES, connect, connect_to_read, problem_of, reason
@@ -292,7 +294,8 @@ class SqliteLedger:
             damaged = first_unreadable(self._connection, target)
             if damaged is not None:
                 return f"damaged: {damaged}"
-        if isinstance(exc, (*FAILURES, OverflowError)):  # the latter for a number of more than 64 bits
+        # OverflowError is for a number of more than 64 bits.
+        if isinstance(exc, (*FAILURES, OverflowError, msgspec.MsgspecError)):
             return reason(exc)
         try:
             ((checked,),) = self._connection.execute("PRAGMA quick_check(1)").fetchall()

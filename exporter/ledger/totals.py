@@ -162,6 +162,7 @@ def read_summary(db: sqlite3.Connection, target: int) -> Summary:
         audit=row.audit,
         server=row.server,
         newest_ms=newest_creation(db, target),
+        rows_unreadable=set_apart.read(db, target)[0],
     )
 
 

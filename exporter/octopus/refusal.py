@@ -142,7 +142,9 @@ def _kind(status: int, said: _Said, request: Request) -> type[ApiError]:
     kind = _BY_CODE.get(said.code.rpartition(".")[2]) or _BY_STATUS.get(status, ContractError)
     refusable = request.auth in ("aksk", "password")
     locked = request.auth == "password" and status == 403 and "lock" in said.message.lower()
-    return CredentialsRefused if locked or (refusable and kind is AuthError) else kind
+    # A login that IAM does not understand is wrong at every request, and is none of the list's filters.
+    malformed = request.auth == "password" and status == 400
+    return CredentialsRefused if locked or malformed or (refusable and kind is AuthError) else kind
 
 
 def _message(kind: type[ApiError], response: Response, said: _Said, request: Request) -> str:

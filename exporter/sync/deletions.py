@@ -62,9 +62,9 @@ async def find_deleted(
                 return None
             found += [job_id for job_id in jobs if await counts.is_deleted(job_id)]
             continue
-        requests += 1
         # The spans that wait are all earlier ones; what is missing later than this one has been found.
         later = missing - span.missing - sum(earlier.missing for earlier in spans)
+        requests += 1
         halves = await _halves(counts.difference_since, span, later)
         if halves is None or requests > most_requests:
             return None

@@ -121,7 +121,10 @@ def full_sync_reason(
     moved = summary.endpoint not in ("", target.endpoint)
     if moved or server_now_ms - summary.watermark_ms > schedule.gap_ms or (catching_up and not many):
         return "gap"
-    if summary.audit is not None and summary.audit.persists:
+    persists = summary.audit is not None and summary.audit.persists
+    # No question about changes shows that an old row can be read again.
+    may_be_read = summary.rows_unreadable > 0 and not many
+    if persists or (may_be_read and has_passed(schedule.audit_interval_ms, summary.full_sync_ms, now_ms)):
         return "drift"
     if has_passed(schedule.full_sync_interval_ms, summary.full_sync_ms, now_ms):
         return "scheduled"
