@@ -31,6 +31,12 @@ class LedgerFile:
     descriptor: int
     beside: dict[str, tuple[int, int]] = field(default_factory=dict)
     size: int = 0
+    _paths: dict[str, Path] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Made once: they are looked at before each piece of work.
+        suffixes = ("", *_BESIDE)
+        self._paths = {suffix: self.path.with_name(self.path.name + suffix) for suffix in suffixes}
 
     @classmethod
     def lock(cls, path: Path) -> LedgerFile:
@@ -91,7 +97,7 @@ class LedgerFile:
         return FileLost(f"ledger {self.path}: {what} while in use, so nothing is recorded any more: {do}")
 
     def _named(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name + suffix)
+        return self._paths[suffix]
 
 
 class FileLost(LedgerError):
