@@ -347,7 +347,8 @@ class Reading:
 
     async def stage(self, page: Page, offset: int, pass_no: int) -> None:
         jobs: Sequence[Job] = page.jobs
-        wanted = [Wanted(fits) for fits in belonging(self.target, jobs)]
+        yes, no = Wanted.YES, Wanted.NO
+        wanted = [yes if fits else no for fits in belonging(self.target, jobs)]
         if page.set_apart:
             unread = self.unreadable.add(page.set_apart, offset, pass_no)
             jobs, wanted = [*jobs, *unread], [*wanted, *[Wanted.SET_APART] * len(unread)]
