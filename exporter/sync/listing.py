@@ -165,8 +165,7 @@ class Reader:
 
     async def read(self, listing: Listing) -> None:
         """Stage every row of a listing."""
-        goes_on = self._broken is not None and self._broken.listing == listing
-        first_pass = self._pass if goes_on else self._pass + 1
+        first_pass = self._pass + 1 if self._broken_off(listing) is None else self._pass
         walk_before: Walk | None = None
         before: Staged | None = None
         surplus = self._rows.believed_surplus()
@@ -226,7 +225,7 @@ class Reader:
                 self._rows.saw_low_total()
 
     async def _walk(self, listing: Listing) -> Walk:
-        pass_ = self._broken if self._broken is not None and self._broken.listing == listing else None
+        pass_ = self._broken_off(listing)
         if pass_ is None:
             self._pass += 1
             pass_ = await self._begin(listing)
@@ -258,6 +257,10 @@ class Reader:
         finally:
             await pages.close()
         return walk
+
+    def _broken_off(self, listing: Listing) -> _Pass | None:
+        """Give the pass over this listing that broke off and can go on; None where none did."""
+        return self._broken if self._broken is not None and self._broken.listing == listing else None
 
     async def _begin(self, listing: Listing) -> _Pass:
         began_ms = self._rows.now_ms()
