@@ -155,8 +155,11 @@ class TestLines:
 class TestAReaderThatStops:
     def test_holds_nobody_up_and_is_told_what_it_missed(self) -> None:
         reader, stream = pipe()
+        # The thread waits from its first line on: nothing is written before all lines are logged.
+        fill(stream.fileno())
         dropped: list[None] = []
-        with stream, os.fdopen(reader) as lines:
+        with stream, os.fdopen(reader) as read_end:
+            lines = (line for line in read_end if line.strip())
             with Log(
                 Secrets(), stream, on_dropped=lambda: dropped.append(None), max_waiting_bytes=50_000
             ) as log:
@@ -213,6 +216,16 @@ class TestAReaderThatStops:
 def pipe() -> tuple[int, TextIO]:
     reader, writer = os.pipe()
     return reader, os.fdopen(writer, "w")
+
+
+def fill(descriptor: int) -> None:
+    """Leave no room in a pipe: fill it with empty lines."""
+    os.set_blocking(descriptor, False)
+    for size in (4096, 1):
+        with suppress(BlockingIOError):
+            while True:
+                os.write(descriptor, b"\n" * size)
+    os.set_blocking(descriptor, True)
 
 
 class TestSecrets:
