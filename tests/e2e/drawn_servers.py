@@ -16,6 +16,8 @@ What is not drawn cannot be exact by nature:
 - Jobs counted in totals and listed nowhere cannot be counted; so no such job may ever run again.
 - No list where there is nothing to list, from a server whose `total` does not say 0 either: such an answer is
   none, whatever it means.
+- A part of the server that is more than `overlap` (ten minutes) behind: what it leaves out shows at the next
+  full sync. It lags by the simulated time of up to three steps, so the steps of such servers are short.
 - A token that ends before its time: its project waits up to a minute of our time for the next login.
 - More than an hour between two complete polls: a job may end, be reopened and end again in two hours.
 - A job that is reopened and ends again between two polls looks like one that has only changed: the next full
@@ -64,6 +66,11 @@ class Drawn:
     def quirks(self) -> Quirks:
         quirks: Quirks = self.settings["quirks"]
         return quirks
+
+    @property
+    def longest_step_seconds(self) -> int:
+        """Give how much simulated time may pass at once."""
+        return 180 if any("lag" in name for name in self.lively) else 3600
 
     def without(self, *names: str) -> Drawn:
         """Take quirks away."""

@@ -171,8 +171,8 @@ def test_everything_exported_equals_the_accounts(life: Life) -> None:
 def _let_time_pass(life: Life, rng: Random) -> None:
     """Let up to an hour pass, in steps, with something that goes wrong after each of them."""
     for _ in range(rng.randint(2, 3)):
-        for _, simulator in life.servers.values():
-            simulator.advance(rng.choice((5, 60, 600, 1200)))
+        for drawn, simulator in life.servers.values():
+            simulator.advance(min(rng.choice((5, 60, 600, 1200)), drawn.longest_step_seconds))
         life.befall("none" if CALM else rng.choice(ACTIONS))
 
 
