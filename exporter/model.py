@@ -119,6 +119,20 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesKey:
+    """
+    One series of a target, or all series of a family that are shown with a job type from the first on.
+
+    Shape: `family` is one of the names in ledger.tally; labels that do not apply are "".
+    """
+
+    family: str
+    job_type: str
+    status: str = ""
+    msg_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Exemplar:
     """The job last counted in a series or bucket; `value` in the metric's unit (1 for a counter)."""
 
@@ -193,8 +207,10 @@ class Totals:
     Shape: `jobs`, `completed`, `running` by (job_type, status); `failures` by (job_type, status, msg_code);
     `created`, `submitting` by job_type; the oldest by (job_type, in-flight status), absent where there is
     none; `drift` by status; `filters` tells of each whether the server honours it as documented. Everything
-    known is zero-filled here. The values are what is to be shown: a series that was never shown before stands
-    at 0 here, whatever it counted. Of what the API invented there is what has come so far.
+    known is zero-filled here. The values are what is to be shown: a new series that is not released yet
+    stands at 0 here, whatever it has counted. `held` are the keys under which such series are released, and
+    `held_series` is how many series they are. Of what the API invented there is what has come so far.
+    `revision` grows with every change of what is to be shown.
     `undocumented_ended` are the listed jobs that have ended in a status nobody documents. `baseline_ms` is
     None where all history counts; `committed_ms` is our clock at the commit. `rows_unreadable` are set apart,
     `set_apart` has some of them. `drift_lasts` if two audits in a row found a difference; `unlisted_jobs` are
@@ -222,6 +238,9 @@ class Totals:
     drift_lasts: bool = False
     unlisted_jobs: int = 0
     page_size: int | None = None
+    held: frozenset[SeriesKey] = frozenset()
+    held_series: int = 0
+    revision: int = 0
 
     def in_status(self, status: str) -> int:
         """Add up the jobs listed in one status, over all types."""

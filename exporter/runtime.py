@@ -26,7 +26,8 @@ from exporter.ledger.facts import ledger_facts
 from exporter.ledger.protocol import CountingRules, Ledger
 from exporter.log import Log
 from exporter.masking import Secrets
-from exporter.model import PollStatus, Progress, Target, TargetKey, TargetSnapshot
+from exporter.model import PollStatus, Progress, SeriesKey, Target, TargetKey, TargetSnapshot
+from exporter.releasing import Releasing
 from exporter.states import Allowance, StateLog
 from exporter.sync.planner import Schedule
 from exporter.sync.poller import Poller, Rhythm, Watcher
@@ -67,6 +68,7 @@ class Runtime:
         instruments: Instruments,
         secrets: Secrets,
         log: Log,
+        releasing: Releasing,
         watcher: Watcher | None = None,
     ) -> None:
         self._config = config
@@ -79,6 +81,7 @@ class Runtime:
         self._instruments = instruments
         self._secrets = secrets
         self._log = log
+        self._releasing = releasing
         self._watcher = watcher
         self._running: dict[TargetKey, _Running] = {}
         self._reloading = asyncio.Lock()
@@ -123,6 +126,11 @@ class Runtime:
             polling_since_ms=self._polling_since_ms(),
             clock_skews=self._instruments.clock_skews(),
             rests_until_ms=self._rests_until_ms(),
+            held_series={
+                shown.target.key: shown.totals.held_series
+                for shown in self._publisher.shown
+                if shown.totals is not None
+            },
             log_lines_dropped=self._instruments.log_lines_dropped(),
             credentials=self._credentials(),
             # In a thread: what stats a file waits for its disk.
@@ -163,9 +171,10 @@ class Runtime:
             await self._apply(self._config)
             self._started.set()
             forgetting = group.create_task(self._forgetting.run(), name="forgetting")
+            releasing = group.create_task(self._releasing.run(self._release), name="releasing")
             await stop.wait()
             self._stopping = True
-            for task in (reloading, measuring, forgetting):
+            for task in (reloading, measuring, forgetting, releasing):
                 task.cancel()
             async with self._reloading:
                 await self._end(self._running.values(), _GRACE_SECONDS)
@@ -179,7 +188,14 @@ class Runtime:
         for poller in pollers:
             await _restore_at_start(poller)
             self._remember_labels(poller.target.key)
-        return all(await asyncio.gather(*(poller.poll() for poller in pollers)))
+        return all(await asyncio.gather(*map(_poll_and_release, pollers)))
+
+    async def _release(self, key: TargetKey, keys: frozenset[SeriesKey]) -> None:
+        """Release some series of a target that is polled. Raises: LedgerError."""
+        # A reload puts another poller in the place of this one, which is not to publish after it.
+        async with self._reloading:
+            if key in self._running:
+                await self._running[key].poller.release(keys)
 
     async def reload(self) -> None:
         """Read the configuration again and take it up. Raises: ConfigError, and the old one stays."""
@@ -241,6 +257,7 @@ class Runtime:
             access.client(target)
         self._log.configure(config.log.level, config.log.format)
         self._instruments.show_created(config.metrics.created_series)
+        self._releasing.hold_for(config.metrics.new_series_hold_seconds)
         leaving = [
             running
             for key, running in self._running.items()
@@ -344,6 +361,17 @@ async def _restore_at_start(poller: Poller) -> None:
         raise StartError(str(exc)) from exc
 
 
+async def _poll_and_release(poller: Poller) -> bool:
+    """Poll once and let no new series show 0; tell whether that succeeded."""
+    succeeded = await poller.poll()
+    try:
+        await poller.release_all()
+    except LedgerError as exc:
+        structlog.get_logger().error("new series not released", error=str(exc))
+        return False
+    return succeeded
+
+
 def _now_ms() -> int:
     return int(time.time() * 1000)
 
@@ -374,7 +402,9 @@ def poll_rules(config: Config) -> PollRules:
 
 def _identity(config: Config, target: Target) -> tuple[object, ...]:
     """Give all that makes a poller what it is: one whose identity stays is left alone by a reload."""
-    return (target, config.credentials_of(target), config.poll, config.metrics)
+    # Pollers hold nothing: the time may change without another one.
+    metrics = config.metrics.model_copy(update={"new_series_hold_seconds": 0.0})
+    return (target, config.credentials_of(target), config.poll, metrics)
 
 
 def _check_fixed(before: Config, now: Config) -> None:

@@ -25,6 +25,7 @@ from exporter.ledger.opening import open_ledger
 from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.octopus.transport import open_session
+from exporter.releasing import Releasing
 from exporter.runtime import Runtime
 from exporter.watching import watching
 from exporter.web.app import create_app
@@ -49,6 +50,7 @@ class Assembly:
 
     runtime: Runtime
     publisher: Publisher
+    releasing: Releasing
     secrets: Secrets
 
 
@@ -67,7 +69,8 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
         try:
             async with open_session() as session:
                 with watching(Console(stderr=True)) as watcher:
-                    publisher = Publisher(instruments)
+                    releasing = Releasing(config.metrics.new_series_hold_seconds)
+                    publisher = Publisher(instruments, on_shown=releasing.shown)
                     runtime = Runtime(
                         config,
                         load=load,
@@ -77,9 +80,10 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
                         instruments=instruments,
                         secrets=secrets,
                         log=log,
+                        releasing=releasing,
                         watcher=watcher,
                     )
-                    yield Assembly(runtime, publisher, secrets)
+                    yield Assembly(runtime, publisher, releasing, secrets)
         finally:
             await ledger.close()
 
@@ -102,7 +106,12 @@ async def run_exporter(
     web = None if file is None else await asyncio.to_thread(WebConfiguration.load, file)
     with handled_signals(stop):
         async with assemble(config, load) as parts:
-            app = create_app(parts.runtime, parts.publisher, masked=parts.secrets.masked)
+            app = create_app(
+                parts.runtime,
+                parts.publisher,
+                masked=parts.secrets.masked,
+                on_served=parts.releasing.served,
+            )
             # It is closed last, so that the end of the polling can still be scraped.
             async with serving(app, config.web, web, systemd_socket=systemd_socket) as ports:
                 announce(ports)

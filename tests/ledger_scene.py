@@ -12,6 +12,7 @@ from exporter.model import Target, Totals
 from exporter.sync.poll import Poll
 from exporter.sync.reading import PollRules
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.held import release_held
 
 FAILED = ("FRAME_EXTRACT", "RUN_FAILED")
 
@@ -30,8 +31,9 @@ class Scene:
 
     async def poll(self, target: Target | None = None, rules: PollRules | None = None) -> Totals:
         self.api.now_ms += 10_000
-        target = target or a_target()
-        poll = Poll(target, self.api, self.ledger, rules or poll_rules(), lambda: self.api.now_ms)
+        target, rules = target or a_target(), rules or poll_rules()
+        await release_held(self.ledger, target, rules.counting, self.api.now_ms)
+        poll = Poll(target, self.api, self.ledger, rules, lambda: self.api.now_ms)
         totals = await poll.run()
         self.full_sync = poll.full_sync
         return totals

@@ -157,11 +157,13 @@ async def long_run(seed: int, polls: int, folder: Path, jobs: int = 400) -> Outc
                 ledger = await SqliteLedger.open(folder / f"{seed}.db")
                 status, poller = poller.status, life.poller(ledger)
                 poller.status = status
+            await poller.release_all()
             _count(outcome, poller, await poller.poll())
         await life.tell("faults", faults="")
         await life.tell("quirks")
         life.now_ms += SCHEDULE.full_sync_interval_ms
-        for _ in range(3):  # the second gives what was born at 0 its value
+        for _ in range(3):
+            await poller.release_all()
             _count(outcome, poller, await poller.poll())
         assert life.shown is not None
         assert life.shown.totals is not None

@@ -11,6 +11,7 @@ from exporter.model import Totals
 from exporter.octopus.wire import ListQuery
 from exporter.sync.poll import Poll
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.held import release_held
 
 TYPE = "FRAME_EXTRACT"
 FAILED = (TYPE, "RUN_FAILED")
@@ -46,6 +47,7 @@ class Scene:
     async def poll(self, after_ms: int = 30_000) -> Totals:
         self.api.now_ms += after_ms
         rules = poll_rules(20, LOOKBACK_MS)
+        await release_held(self.ledger, a_target())
         poll = Poll(a_target(), self.api, self.ledger, rules, self.our_now_ms)
         totals = await poll.run()
         self.full_syncs.append(poll.full_sync)

@@ -21,6 +21,7 @@ from exporter.model import TERMINAL_STATUSES, Job, Totals, is_failed
 from exporter.octopus.wire import ListQuery
 from exporter.sync.poll import Poll
 from tests.fake_api import FULL_SYNC_MS, FakeApi, a_target, poll_rules
+from tests.held import release_held
 
 # The API may invent a status; with an end time it ends a run.
 ENDS = (*TERMINAL_STATUSES, "ARCHIVED", "EXPORT_FAILED")
@@ -198,6 +199,7 @@ class Counting(RuleBasedStateMachine):
     def poll_once(self, *, full: bool = False) -> None:
         self.tick()
         rules = poll_rules(2, LOOKBACK_MS, full_sync_ms=0 if full else FULL_SYNC_MS)
+        self.runner.run(release_held(self.ledger, self.target))
         poll = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms)
         self.totals = self.runner.run(poll.run())
         if full:

@@ -15,6 +15,7 @@ from exporter.model import CounterValue, HistogramValue, PollStatus, TargetSnaps
 from exporter.sync.poll import Poll
 from exporter.sync.reading import PollRules
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.held import release_held
 
 TYPE = "FRAME_EXTRACT"
 FAILED = (TYPE, "RUN_FAILED")
@@ -36,7 +37,9 @@ class Scene:
     async def poll(self, rules: PollRules | None = None) -> Totals:
         self.api.now_ms += 10_000
         self.at_ms.append(self.api.now_ms)
-        poll = Poll(self.target, self.api, self.ledger, rules or poll_rules(), lambda: self.api.now_ms)
+        rules = rules or poll_rules()
+        await release_held(self.ledger, self.target, rules.counting, self.api.now_ms)
+        poll = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms)
         return await poll.run()
 
     def fail_job(self, job_id: int, **fields: object) -> None:

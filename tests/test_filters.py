@@ -15,6 +15,7 @@ from exporter.octopus.wire import ListQuery
 from exporter.sync.filters import FILTERS, TRY_AGAIN_AFTER_MS, FilterName, Filters
 from exporter.sync.poll import Poll
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.held import release_held
 
 PAGE = 5
 LOOKBACK_MS = 1_000_000
@@ -59,6 +60,7 @@ class Scene:
         self.api.asked.clear()
         rules = poll_rules(PAGE, LOOKBACK_MS)
         before = None if self.last is None else self.last.findings
+        await release_held(self.ledger, self.target)
         self.last = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms, before=before)
         return await self.last.run()
 

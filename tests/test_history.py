@@ -19,6 +19,7 @@ from exporter.octopus.wire import ListQuery
 from exporter.sync.poll import Poll
 from exporter.sync.transitions import Baseline, are_history, is_history
 from tests.fake_api import COUNTING, FakeApi, a_job, a_target, poll_rules
+from tests.held import release_held
 
 TYPE = "FRAME_EXTRACT"
 TARGET = a_target()
@@ -41,6 +42,7 @@ class Scene:
 
     async def poll(self) -> Totals:
         self.api.now_ms += 10_000
+        await release_held(self.ledger, TARGET)
         return await Poll(TARGET, self.api, self.ledger, poll_rules(), lambda: self.api.now_ms).run()
 
     def at_page(self, offset: int, change: Job | None = None, error: bool = False) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.errors import LedgerError, StartError
 from exporter.ledger.protocol import Audit
-from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
+from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION
 from exporter.ledger.sqlite import SqliteLedger
 from tests.e2e.ledgers import DAMAGE, REFUSED_AT_THE_START_ONLY, damage, without_types
 from tests.fake_api import a_target, poll_rules
@@ -62,7 +62,7 @@ def change(file: Path, script: str) -> None:
             "jobs.created_ms",
             "jobs.ended_ms",
         ),
-        *("jobs.listed", "listing.jobs", "counters.value", "histograms.born", "recent_failures.at_ms"),
+        *("jobs.listed", "listing.jobs", "counters.value", "histograms.released", "recent_failures.at_ms"),
         "set_apart.job_id",
     ],
 )
@@ -109,7 +109,7 @@ async def test_text_that_is_not_utf_8(file: Path, column: str) -> None:
 )
 async def test_tables_that_are_not_those_of_its_version(file: Path, statement: str, what: str) -> None:
     change(file, statement)
-    assert await refusal(file) == f"damaged: its {what}, expected that of schema 3"
+    assert await refusal(file) == f"damaged: its {what}, expected that of schema {VERSION}"
 
 
 async def test_tables_that_are_not_those_of_an_older_version(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.poll import Poll
 from exporter.sync.traits import Findings
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.held import release_held
 
 START_MS = 100_000_000
 PAGE = 100
@@ -46,6 +47,7 @@ class Scene:
     async def poll(self, poll: Poll | None = None) -> bool:
         self.api.now_ms += 30_000
         self.api.asked.clear()
+        await release_held(self.ledger, self.target)
         self.last = poll = poll or Poll(
             self.target,
             self.api,

@@ -14,12 +14,11 @@ from exporter.ledger.tally import (
     FAILURES,
     RUNNING,
     SUBMITTING,
-    SeriesKey,
     Tally,
     add_counters,
     add_histograms,
 )
-from exporter.model import OTHER, CounterValue, Exemplar, HistogramValue
+from exporter.model import OTHER, CounterValue, Exemplar, HistogramValue, SeriesKey
 from exporter.sync.transitions import Baseline, Transition, transition
 from tests.fake_api import a_job
 

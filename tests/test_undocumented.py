@@ -15,6 +15,7 @@ from exporter.model import JOB_TYPES, OTHER, STATUSES, Job, PollStatus, TargetSn
 from exporter.octopus.wire import ListQuery
 from exporter.sync.poll import Poll
 from tests.fake_api import AUDIT_MS, FULL_SYNC_MS, FakeApi, a_job, a_target, poll_rules
+from tests.held import release_held
 
 TYPE = "FRAME_EXTRACT"
 ARCHIVED = (TYPE, "ARCHIVED")
@@ -42,6 +43,7 @@ class Scene:
     async def poll(self) -> Totals:
         self.api.now_ms += 10_000
         self.api.asked.clear()
+        await release_held(self.ledger, self.target)
         return await self._poll().run()
 
     def _poll(self) -> Poll:
@@ -54,6 +56,7 @@ class Scene:
 
     async def audit(self) -> Totals | None:
         self.api.now_ms += AUDIT_MS
+        await release_held(self.ledger, self.target)
         poll = self._poll()
         await poll.run()
         self.api.asked.clear()

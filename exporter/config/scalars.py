@@ -150,12 +150,13 @@ class Choice(Scalar):
 @dataclass(frozen=True)
 class Duration(Scalar):
     """
-    A duration of at least `minimum`; with `or_all` also `all`, which is None.
+    A duration of at least `minimum`, and at most `maximum`; with `or_all` also `all`, which is None.
 
     Units: seconds.
     """
 
     minimum: str = "0s"
+    maximum: str | None = None
     or_all: bool = False
 
     def read(self, value: object) -> float | None:
@@ -165,15 +166,17 @@ class Duration(Scalar):
             seconds = parse_duration(str(value))
         except ValueError:
             raise expected(self._what) from None
-        if seconds < parse_duration(self.minimum):
+        most = math.inf if self.maximum is None else parse_duration(self.maximum)
+        if not parse_duration(self.minimum) <= seconds <= most:
             raise expected(self._what)
         return seconds
 
     @property
     def _what(self) -> str:
         least = "" if self.minimum == "0s" else f", at least {self.minimum}"
+        most = "" if self.maximum is None else f", at most {self.maximum}"
         either = f", or {ALL}" if self.or_all else ""
-        return f"a duration such as 30s, 5m, 1h30m or 30d{least}{either}"
+        return f"a duration such as 30s, 5m, 1h30m or 30d{least}{most}{either}"
 
     def write(self, value: float | None) -> str:
         return ALL if value is None else format_duration(value)

@@ -170,6 +170,8 @@ class Metrics(Section):
     """how many undocumented statuses of a target have series of their own; the rest becomes other"""
     created_series: Annotated[bool, Flag()] = False
     """whether OpenMetrics has _created series"""
+    new_series_hold_seconds: Annotated[float, Duration(maximum="5m")] = 90.0
+    """how long a new counter shows 0 from its first scrape on; more than the longest scrape interval"""
     count_history: Annotated[bool, Flag()] = False
     """whether what the first sync lists is counted too"""
 

@@ -12,8 +12,7 @@ others are shown as ever.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from exporter.errors import InternalFault
 from exporter.exposition.instruments import render_collector
 from exporter.exposition.render import Bodies, Part, TargetParts, join, render_target
 from exporter.faults import Faults
-from exporter.model import Fault, TargetKey, TargetSnapshot, Totals
+from exporter.model import Fault, TargetKey, TargetSnapshot
 
 Snapshots = tuple[TargetSnapshot, ...]
 
@@ -47,59 +46,30 @@ class _Round:
     faults: Mapping[TargetKey | None, Exception] = field(default_factory=dict)
 
 
-class _Waiting:
-    """
-    The snapshots of one target that no round has taken yet.
-
-    The last one stands for those before it, but for one that brings new series: those are shown as they were
-    born, at 0, and rise with the snapshot after it (contract, rule 2). So that one has a round of its own.
-    """
-
-    def __init__(self, taken: TargetSnapshot | None = None) -> None:
-        self.taken = taken
-        self._queue: deque[TargetSnapshot] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._queue)
-
-    @property
-    def is_new(self) -> bool:
-        """Whether what waits is the first to tell of any jobs."""
-        has_totals = any(snapshot.totals is not None for snapshot in self._queue)
-        return has_totals and (self.taken is None or self.taken.totals is None)
-
-    def add(self, snapshot: TargetSnapshot) -> None:
-        if self._queue:
-            before = self._queue[-2] if len(self._queue) > 1 else self.taken
-            if not _brings_series(before, self._queue[-1]):
-                self._queue.pop()
-        self._queue.append(snapshot)
-
-    def take(self) -> TargetSnapshot | None:
-        """Give what to show next: the next one waiting, or what was shown before."""
-        if self._queue:
-            self.taken = self._queue.popleft()
-        return self.taken
-
-    def take_last(self) -> None:
-        """Skip all but the last."""
-        while self._queue:
-            self.taken = self._queue.popleft()
+def _nothing(_bodies: Bodies) -> None:
+    """Tell nobody of a round."""
 
 
 class Publisher:
     """
     Keeps the last snapshot of every target and the bodies made of them.
 
-    Use it from one event loop; `run` is what renders. `instruments` are rendered anew in every round. Units:
+    Use it from one event loop; `run` is what renders. `instruments` are rendered anew in every round.
+    `on_shown` is told of the bodies that every round has made, once they are what a scrape gets. Units:
     `rest_seconds` is the least time between two rounds that nobody waits for.
     """
 
-    def __init__(self, instruments: Collector, *, rest_seconds: float = _REST_SECONDS) -> None:
+    def __init__(
+        self,
+        instruments: Collector,
+        *,
+        rest_seconds: float = _REST_SECONDS,
+        on_shown: Callable[[Bodies], None] = _nothing,
+    ) -> None:
         self._instruments = instruments
         self._rest_seconds = rest_seconds
+        self._on_shown = on_shown
         self._snapshots: dict[TargetKey, TargetSnapshot] = {}
-        self._waiting: dict[TargetKey, _Waiting] = {}
         self._wanted = 0
         self._shown = 0
         self._flushed = 0
@@ -129,16 +99,18 @@ class Publisher:
         """Let this be what is known of its target."""
         key = snapshot.target.key
         self._snapshots[key] = snapshot
-        waiting = self._waiting.setdefault(key, _Waiting())
-        waiting.add(snapshot)
-        if waiting.is_new:
+        if snapshot.totals is not None and not self._shows_jobs(key):
             self._hurry.set()
         self._ask()
+
+    def _shows_jobs(self, key: TargetKey) -> bool:
+        """Tell whether the jobs of a target are shown already; readiness waits for that."""
+        shown = self._round.targets.get(key)
+        return shown is not None and shown.snapshot.totals is not None
 
     def withdraw(self, key: TargetKey) -> None:
         """Drop a target that is no longer configured."""
         self._snapshots.pop(key, None)
-        self._waiting.pop(key, None)
         self._faults.pop(key, None)
         self.refresh()
 
@@ -169,17 +141,13 @@ class Publisher:
     async def _render_in(self, renderer: ThreadPoolExecutor) -> None:
         for event in (self._changed, self._hurry, self._urgent):
             event.clear()
-        wanted, snapshots = self._wanted, self._take()
-        unshown = any(self._waiting.values())
+        wanted, snapshots = self._wanted, self._published()
         loop = asyncio.get_running_loop()
         try:
             round_ = await loop.run_in_executor(renderer, _render, snapshots, self._round, self._instruments)
         except Exception as exc:
             round_ = replace(self._round, faults={None: exc})
         self._end_round(round_)
-        if unshown:
-            self._changed.set()
-            return
         async with self._turn:
             self._shown = wanted
             self._turn.notify_all()
@@ -192,11 +160,10 @@ class Publisher:
         for key, exc in round_.faults.items():
             words = {} if key is None else {"project": key.project, "workspace": key.workspace}
             self._faults.setdefault(key, Faults(**words)).met("rendering failed", exc)
+        self._on_shown(round_.bodies)
 
-    def _take(self) -> Snapshots:
-        """Give what every target is to show in the next round."""
-        taken = (self._waiting[key].take() for key in self._keys())
-        return tuple(snapshot for snapshot in taken if snapshot is not None)
+    def _published(self) -> Snapshots:
+        return tuple(self._snapshots[key] for key in self._keys())
 
     async def _rest(self, seconds: float) -> None:
         """Let a round that took so long be followed by a rest, shorter where somebody waits for the next."""
@@ -214,9 +181,7 @@ class Publisher:
 
     def render_now(self) -> Bodies:
         """Render at once and in this thread, for a program that does not `run`."""
-        for waiting in self._waiting.values():
-            waiting.take_last()
-        self._end_round(_render(self._take(), self._round, self._instruments))
+        self._end_round(_render(self._published(), self._round, self._instruments))
         self._shown = self._wanted
         self._changed.clear()
         return self.bodies
@@ -230,27 +195,6 @@ async def _unless(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-
-
-def _brings_series(before: TargetSnapshot | None, snapshot: TargetSnapshot) -> bool:
-    """Tell whether a snapshot has counters that the one before it had not."""
-    now, then = snapshot.totals, None if before is None else before.totals
-    if now is None or then is None:
-        return now is not then
-    return bool(
-        _bounds(now) != _bounds(then)
-        or now.created.keys() - then.created.keys()
-        or now.completed.keys() - then.completed.keys()
-        or now.failures.keys() - then.failures.keys()
-        or now.submitting.keys() - then.submitting.keys()
-        or now.running.keys() - then.running.keys()
-    )
-
-
-def _bounds(totals: Totals) -> list[tuple[float, ...]]:
-    """Give the histograms' bounds, which are the same in all series of a family."""
-    families = (totals.submitting.values(), totals.running.values())
-    return [value.bounds for values in families for value in list(values)[:1]]
 
 
 def _render(snapshots: Snapshots, before: _Round | None, instruments: Collector) -> _Round:

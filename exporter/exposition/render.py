@@ -22,8 +22,9 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.exposition.compression import Body, Piece, Run
 from exporter.exposition.families import TARGET_FAMILIES, Family
+from exporter.exposition.hold import Held
 from exporter.exposition.samples import CREATED, SOURCES, Sample
-from exporter.model import Exemplar, TargetSnapshot
+from exporter.model import Exemplar, SeriesKey, TargetSnapshot
 
 EOF = b"# EOF\n"
 # A change of one part costs a look at so many, and every run costs a little at each change of any.
@@ -60,10 +61,15 @@ class TargetParts:
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """All that is published, in both formats; a tail with the live metrics and the end is yet to come."""
+    """
+    All that is published, in both formats; a tail with the live metrics and the end is yet to come.
+
+    Shape: `held` are the new series in it that show 0 until they are released.
+    """
 
     text: Body
     openmetrics: Body
+    held: Held = field(default_factory=dict)
 
     def of(self, format_: Format) -> Body:
         return self.text if format_ is Format.TEXT else self.openmetrics
@@ -102,7 +108,12 @@ def join(targets: Iterable[TargetParts], *others: Part, before: Bodies | None = 
     return Bodies(
         _body((tuple(part.text for part in run) for run in runs), text),
         _body((tuple(part.openmetrics for part in run) for run in runs), openmetrics),
+        {target.snapshot.target.key: held for target in targets if (held := _held(target.snapshot))},
     )
+
+
+def _held(snapshot: TargetSnapshot) -> frozenset[SeriesKey]:
+    return frozenset() if snapshot.totals is None else snapshot.totals.held
 
 
 def _body(runs: Iterable[tuple[Piece, ...]], known: tuple[Run, ...]) -> Body:

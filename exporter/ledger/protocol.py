@@ -10,11 +10,11 @@ will stay, once and page by page, but a target that was never recorded has no ro
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from exporter.model import Job, SetApart, Target, TargetKey, Totals
+from exporter.model import Job, SeriesKey, SetApart, Target, TargetKey, Totals
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
 
@@ -287,6 +287,15 @@ class Ledger(Protocol):
 
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
         """Record an audit and give what is to be published."""
+
+    async def release(
+        self, target: Target, keys: Collection[SeriesKey], rules: CountingRules, now_ms: int
+    ) -> Totals:
+        """
+        Record that held series (Totals.held) show their values from now on, and give what is to be published.
+
+        Units: `now_ms` by our clock.
+        """
 
     async def record(self, observation: Observation, rules: CountingRules) -> Totals:
         """Fold what is staged into the record, in one transaction, and give what is to be published."""

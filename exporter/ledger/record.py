@@ -17,8 +17,9 @@ import msgspec
 from exporter.ledger import history, set_apart
 from exporter.ledger.baselines import ALL_TYPES, Baselines, rescope
 from exporter.ledger.protocol import Audit, CountingRules, Observation
+from exporter.ledger.released import Released
 from exporter.ledger.series import (
-    Commit,
+    Births,
     add_to_series,
     empty_changed_histograms,
     keep_failures,
@@ -107,15 +108,20 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     if observation.deleted:
         _unlist_deleted(db, target, observation.deleted)
     _prune(db, target, observation.horizon_ms)
-    now = Commit(row.commits + _step(observation), observation.now_ms)
-    add_to_series(db, target, tally, row.shown_types, now)
+    add_to_series(db, target, tally, _births(row, observation, rules))
     keep_failures(db, target, tally.failures)
-    _close(db, target, observation, baselines, row)
+    _close(db, target, observation, baselines, row, row.released.under(rules))
     # What cannot be shown is not recorded: else a new series would have no publication at 0.
     totals = read_totals(db, read_target(db, target), observation.target, rules)
     db.execute("COMMIT")
     clear(db, target)
     return totals
+
+
+def _births(row: TargetRow, observation: Observation, rules: CountingRules) -> Births:
+    is_first = row.commits + _step(observation) == 1
+    at_once = rules.count_history and is_first
+    return Births(row.shown_types, row.released.under(rules), observation.now_ms, at_once)
 
 
 def _baselines(row: TargetRow, observation: Observation, rules: CountingRules) -> Baselines:
@@ -299,7 +305,7 @@ def _subtract(
 
 
 def _step(observation: Observation) -> int:
-    """Count a poll as one commit, however often it records: what it brought to the world is shown at 0."""
+    """Count a poll as one commit, however often it records."""
     return 0 if observation.followed_up else 1
 
 
@@ -309,6 +315,7 @@ def _close(
     observation: Observation,
     baselines: Baselines,
     row: TargetRow,
+    released: Released,
 ) -> None:
     types, audit = types_to_show(db, target, observation.target), row.audit
     if audit is not None and observation.full_sync:
@@ -320,7 +327,7 @@ def _close(
             shown_types = :types, watermark_ms = :began, filters = :filters,
             horizon_ms = :given_horizon, covered_from_ms = iif(:full, :horizon, covered_from_ms),
             full_sync_ms = iif(:full, :now, full_sync_ms), endpoint = :endpoint,
-            audit = :audit, server = :server
+            audit = :audit, server = :server, released = :released, revision = revision + 1
         WHERE id = :target
         """,
         {
@@ -337,6 +344,7 @@ def _close(
             "filters": _encoded(observation.filters),
             "audit": None if audit is None else _encoded(audit),
             "server": _encoded(observation.server),
+            "released": _encoded(released.among(types)),
         },
     )
 
@@ -357,7 +365,7 @@ def record_audit(db: sqlite3.Connection, target: Target, audit: Audit, rules: Co
     """Keep what an audit found; see protocol.Ledger.audited."""
     row = target_id(db, target)
     db.execute("BEGIN IMMEDIATE")
-    db.execute("UPDATE targets SET audit = ? WHERE id = ?", (_encoded(audit), row))
+    db.execute("UPDATE targets SET audit = ?, revision = revision + 1 WHERE id = ?", (_encoded(audit), row))
     totals = read_totals(db, read_target(db, row), target, rules)
     db.execute("COMMIT")
     return totals

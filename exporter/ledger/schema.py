@@ -3,10 +3,11 @@ The tables of the SQLite ledger, version by version.
 
 `targets` has a row per target; everything else hangs on its id. Times are milliseconds. Lists and maps that
 are only ever read whole are JSON. `listing` is the number of listed `jobs` per type and status, kept with
-them, so that no poll counts rows. `born` is the commit of the target that first wrote a series: up to the
-next one the series is shown at 0, so that Prometheus sees it rise from there (contract, rule 2).
-`shown_types` has when each job type's series were first shown, at 0; a series with a row has `created_ms` in
-it, a histogram in its value.
+them, so that no poll counts rows. `released` is 1 where a series shows its value; until then it shows 0, so
+that Prometheus sees it rise from there (contract, rule 2). In `targets` it has the job types whose series are
+released, by family, and the histograms' bounds at that time. `shown_types` has when each job type's series
+were first shown, at 0; a series with a row has `created_ms` in it, a histogram in its value. `revision` grows
+with every change of what is shown of a target.
 """
 
 APPLICATION_ID = 0x4F435450  # "OCTP", to know our own files from other people's
@@ -179,6 +180,48 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (target, key)
         ) STRICT, WITHOUT ROWID
         """,
+    ),
+    # `released` in place of `born`, the commit that first wrote a series, which was at 0 up to the next one.
+    # What had no commit after it is not released yet. Of the series that are shown with their job type, those
+    # without a row have nothing that tells their commit but its time.
+    (
+        "ALTER TABLE targets ADD COLUMN released TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE targets ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
+        """
+        UPDATE targets SET released = (
+            WITH types AS (
+                SELECT json_group_array(shown.key) AS released FROM json_each(targets.shown_types) AS shown
+                WHERE shown.value <> targets.committed_ms AND NOT EXISTS (
+                    SELECT 1 FROM counters
+                    WHERE counters.target = targets.id AND counters.job_type = shown.key
+                        AND counters.msg_code = '' AND counters.born = targets.commits
+                        AND counters.status IN
+                            ('', 'FINISHED', 'STOPPED', 'SUBMIT_FAILED', 'RUN_FAILED', 'UPLOAD_FAILED')
+                )
+            ), bounds AS (
+                SELECT json_group_object(family, json(bounds)) AS released FROM (
+                    SELECT family, json_extract(value, '$.bounds') AS bounds FROM histograms
+                    WHERE histograms.target = targets.id GROUP BY family
+                )
+            )
+            SELECT json_object(
+                'types', json_object('created', json(types.released), 'completed', json(types.released),
+                    'failures', json(types.released), 'submitting', json(types.released),
+                    'running', json(types.released)),
+                'bounds', json(bounds.released))
+            FROM types, bounds
+        )
+        """,
+        "ALTER TABLE counters ADD COLUMN released INTEGER NOT NULL DEFAULT 0",
+        """
+        UPDATE counters SET released = born <> (SELECT commits FROM targets WHERE targets.id = target)
+        """,
+        "ALTER TABLE counters DROP COLUMN born",
+        "ALTER TABLE histograms ADD COLUMN released INTEGER NOT NULL DEFAULT 0",
+        """
+        UPDATE histograms SET released = born <> (SELECT commits FROM targets WHERE targets.id = target)
+        """,
+        "ALTER TABLE histograms DROP COLUMN born",
     ),
 )
 VERSION = len(MIGRATIONS)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from exporter.ledger.protocol import CountingRules
+from exporter.ledger.released import STATUSES_SHOWN, Released, released_with, stands_for_type
 from exporter.ledger.tally import (
     FAILURES,
     RECENT_FAILURES,
     RUNNING,
     SUBMITTING,
-    SeriesKey,
     Tally,
     add_counters,
     add_histograms,
 )
-from exporter.model import OTHER, TERMINAL_STATUSES, CounterValue, Exemplar, Failure, HistogramValue
+from exporter.model import OTHER, CounterValue, Exemplar, Failure, HistogramValue, SeriesKey
 
 _encode = msgspec.json.Encoder().encode
 _exemplar = msgspec.json.Decoder(Exemplar).decode
@@ -27,16 +27,29 @@ _histogram = msgspec.json.Decoder(HistogramValue).decode
 _failure = msgspec.json.Decoder(Failure).decode
 
 
-# The series of these statuses are shown with their job type; those of others are born when they first count.
-_SHOWN = frozenset(("", *TERMINAL_STATUSES))
-
-
 @dataclass(frozen=True, slots=True)
-class Commit:
-    """A commit of a target: its number, and our clock at it."""
+class Births:
+    """
+    How a series begins that has no row yet.
 
-    number: int
-    at_ms: int
+    Shape: `shown_types` has since when each type's series have been shown, at 0; `at_once` if what is counted
+    now is shown with its value at once (a first sync with `count_history`). Units: `now_ms` by our clock.
+    """
+
+    shown_types: Mapping[str, int]
+    released: Released
+    now_ms: int
+    at_once: bool
+
+    def is_released(self, key: SeriesKey) -> bool:
+        return self.at_once or (_is_shown_with_type(key) and self.released.has(key.family, key.job_type))
+
+    def created_ms(self, key: SeriesKey) -> int:
+        return self.shown_types.get(key.job_type, self.now_ms) if _is_shown_with_type(key) else self.now_ms
+
+
+def _is_shown_with_type(key: SeriesKey) -> bool:
+    return stands_for_type(released_with(key))
 
 
 def known_codes(db: sqlite3.Connection, target: int) -> set[str]:
@@ -48,41 +61,41 @@ def known_codes(db: sqlite3.Connection, target: int) -> set[str]:
     return {code for (code,) in rows}
 
 
-def read_counters(db: sqlite3.Connection, target: int) -> dict[SeriesKey, tuple[int, CounterValue]]:
-    """Give every counter of a target with the commit it was born at."""
+def read_counters(db: sqlite3.Connection, target: int) -> dict[SeriesKey, tuple[bool, CounterValue]]:
+    """Give every counter of a target, and whether it is released."""
     rows = db.execute(
         """
-        SELECT family, job_type, status, msg_code, born, value, exemplar, created_ms
+        SELECT family, job_type, status, msg_code, released, value, exemplar, created_ms
         FROM counters WHERE target = ?
         """,
         (target,),
     )
     return {
         SeriesKey(family, job_type, status, code): (
-            born,
+            bool(released),
             CounterValue(value, None if exemplar is None else _exemplar(exemplar), created_ms),
         )
-        for family, job_type, status, code, born, value, exemplar, created_ms in rows
+        for family, job_type, status, code, released, value, exemplar, created_ms in rows
     }
 
 
 def read_histograms(
     db: sqlite3.Connection, target: int, rules: CountingRules
-) -> dict[SeriesKey, tuple[int, HistogramValue]]:
+) -> dict[SeriesKey, tuple[bool, HistogramValue]]:
     """
-    Give every histogram of a target with the commit it was born at. One of other bounds than those asked for
-    is empty, as of when no commit has said yet.
+    Give every histogram of a target, and whether it is released. One of other bounds than those asked for is
+    empty and new; since when, no commit has said yet.
     """
     rows = db.execute(
-        "SELECT family, job_type, status, born, value FROM histograms WHERE target = ?", (target,)
+        "SELECT family, job_type, status, released, value FROM histograms WHERE target = ?", (target,)
     )
     read = {
-        SeriesKey(family, job_type, status): (born, _histogram(value))
-        for family, job_type, status, born, value in rows
+        SeriesKey(family, job_type, status): (bool(released), _histogram(value))
+        for family, job_type, status, released, value in rows
     }
     return {
-        key: (born, value if value.bounds == bounds else HistogramValue.empty(bounds))
-        for key, (born, value) in read.items()
+        key: (released, value) if value.bounds == bounds else (False, HistogramValue.empty(bounds))
+        for key, (released, value) in read.items()
         for bounds in [bounds_of(key, rules)]
     }
 
@@ -91,57 +104,69 @@ def bounds_of(key: SeriesKey, rules: CountingRules) -> tuple[float, ...]:
     return rules.submitting_bounds if key.family == SUBMITTING else rules.running_bounds
 
 
-def add_to_series(
-    db: sqlite3.Connection,
-    target: int,
-    tally: Tally,
-    shown_types: Mapping[str, int],
-    commit: Commit,
-) -> None:
-    """
-    Add a poll's tally. A series that was shown before (at 0, if nothing had happened) goes on from there;
-    another is born at this commit.
-
-    Shape: `shown_types` has since when each type's series have been shown.
-    """
+def add_to_series(db: sqlite3.Connection, target: int, tally: Tally, births: Births) -> None:
+    """Add a poll's tally. A series that is not known yet is new, or was shown with its job type, at 0."""
     counters = read_counters(db, target) if tally.counters else {}
     for key, added in tally.counters.items():
-        birth = _birth(key, shown_types, commit)
-        born, value = counters.get(key, (birth.number, CounterValue(created_ms=birth.at_ms)))
-        _write_counter(db, target, key, born, add_counters(value, added))
+        new = births.is_released(key), CounterValue(created_ms=births.created_ms(key))
+        released, value = counters.get(key, new)
+        _write_counter(db, target, key, released, add_counters(value, added))
     histograms = read_histograms(db, target, tally.rules) if tally.histograms else {}
     for key, increase in tally.histograms.items():
-        birth = _birth(key, shown_types, commit)
-        empty = replace(HistogramValue.empty(increase.bounds), created_ms=birth.at_ms)
-        born, histogram = histograms.get(key, (birth.number, empty))
-        _write_histogram(db, target, key, born, add_histograms(histogram, increase))
-
-
-def _birth(key: SeriesKey, shown_types: Mapping[str, int], commit: Commit) -> Commit:
-    if key.msg_code == "" and key.status in _SHOWN and key.job_type in shown_types:
-        return Commit(0, shown_types[key.job_type])
-    return commit
+        empty = replace(HistogramValue.empty(increase.bounds), created_ms=births.created_ms(key))
+        released, histogram = histograms.get(key, (births.is_released(key), empty))
+        _write_histogram(db, target, key, released, add_histograms(histogram, increase))
 
 
 def _write_counter(
-    db: sqlite3.Connection, target: int, key: SeriesKey, born: int, value: CounterValue
+    db: sqlite3.Connection, target: int, key: SeriesKey, released: bool, value: CounterValue
 ) -> None:
     exemplar = None if value.exemplar is None else _encode(value.exemplar).decode()
     db.execute(
-        "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        """
+        INSERT OR REPLACE INTO counters
+            (target, family, job_type, status, msg_code, released, value, exemplar, created_ms)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """,
         (
             *(target, key.family, key.job_type, key.status, key.msg_code),
-            *(born, value.value, exemplar, value.created_ms),
+            *(released, value.value, exemplar, value.created_ms),
         ),
     )
 
 
 def _write_histogram(
-    db: sqlite3.Connection, target: int, key: SeriesKey, born: int, value: HistogramValue
+    db: sqlite3.Connection, target: int, key: SeriesKey, released: bool, value: HistogramValue
 ) -> None:
     db.execute(
-        "INSERT OR REPLACE INTO histograms VALUES (?, ?, ?, ?, ?, ?)",
-        (target, key.family, key.job_type, key.status, born, _encode(value).decode()),
+        """
+        INSERT OR REPLACE INTO histograms (target, family, job_type, status, released, value)
+        VALUES (?, ?, ?, ?, ?, ?)
+        """,
+        (target, key.family, key.job_type, key.status, released, _encode(value).decode()),
+    )
+
+
+def release_rows(db: sqlite3.Connection, target: int, keys: Iterable[SeriesKey]) -> None:
+    """Release the series that have rows and go with these keys."""
+    rows = [
+        (target, key.family, key.job_type, status, key.msg_code)
+        for key in keys
+        for status in (STATUSES_SHOWN[key.family] if stands_for_type(key) else (key.status,))
+    ]
+    db.executemany(
+        """
+        UPDATE counters SET released = 1
+        WHERE target = ? AND family = ? AND job_type = ? AND status = ? AND msg_code = ?
+        """,
+        rows,
+    )
+    db.executemany(
+        """
+        UPDATE histograms SET released = 1
+        WHERE target = ? AND family = ? AND job_type = ? AND status = ? AND ? = ''
+        """,
+        rows,
     )
 
 
@@ -151,7 +176,7 @@ def empty_changed_histograms(db: sqlite3.Connection, target: int, rules: Countin
         empty = replace(HistogramValue.empty(bounds), created_ms=now_ms)
         db.execute(
             """
-            UPDATE histograms SET value = ?
+            UPDATE histograms SET value = ?, released = 0
             WHERE target = ? AND family = ? AND json_extract(value, '$.bounds') <> ?
             """,
             (_encode(empty).decode(), target, family, _encode(bounds).decode()),

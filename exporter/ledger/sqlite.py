@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -38,6 +38,7 @@ from exporter.ledger.protocol import (
     Wanted,
 )
 from exporter.ledger.record import keep_learnt, record, record_audit
+from exporter.ledger.releasing import record_release
 from exporter.ledger.totals import (
     find_target,
     finished_between,
@@ -49,7 +50,7 @@ from exporter.ledger.totals import (
     target_id,
 )
 from exporter.ledger.values import first_unreadable
-from exporter.model import Job, Target, TargetKey, Totals
+from exporter.model import Job, SeriesKey, Target, TargetKey, Totals
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
 
@@ -198,6 +199,13 @@ class SqliteLedger:
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
         return await self._run(
             lambda db: self._durably(lambda: record_audit(db, target, audit, rules)), target.key
+        )
+
+    async def release(
+        self, target: Target, keys: Collection[SeriesKey], rules: CountingRules, now_ms: int
+    ) -> Totals:
+        return await self._run(
+            lambda db: self._durably(lambda: record_release(db, target, keys, rules, now_ms)), target.key
         )
 
     async def record(self, observation: Observation, rules: CountingRules) -> Totals:

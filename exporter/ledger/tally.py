@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from exporter.ledger.protocol import CountingRules
-from exporter.model import OTHER, CounterValue, Exemplar, Failure, HistogramValue, Job
+from exporter.model import OTHER, CounterValue, Exemplar, Failure, HistogramValue, Job, SeriesKey
 from exporter.sync.transitions import Transition, end_of
 
 SUBMITTING = "submitting"
@@ -15,16 +15,6 @@ CREATED = "created"
 COMPLETED = "completed"
 FAILURES = "failures"
 RECENT_FAILURES = 50
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesKey:
-    """One series of a target. `family` is one of the names above; labels that do not apply are ""."""
-
-    family: str
-    job_type: str
-    status: str = ""
-    msg_code: str = ""
 
 
 @dataclass(slots=True)

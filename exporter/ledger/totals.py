@@ -10,12 +10,14 @@ from typing import TypedDict, TypeVar
 
 import msgspec
 
+from exporter.ledger import released as releases
 from exporter.ledger import set_apart
 from exporter.ledger.baselines import latest
 from exporter.ledger.protocol import Audit, CountingRules, Summary
+from exporter.ledger.released import STATUSES_SHOWN, Released, released_with
 from exporter.ledger.series import read_counters, read_failures, read_histograms
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS
-from exporter.ledger.tally import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING, SeriesKey
+from exporter.ledger.tally import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING
 from exporter.model import (
     FAILED_STATUSES,
     JOB_TYPES,
@@ -24,6 +26,7 @@ from exporter.model import (
     TERMINAL_STATUSES,
     CounterValue,
     HistogramValue,
+    SeriesKey,
     Target,
     TargetKey,
     Totals,
@@ -54,7 +57,8 @@ class TargetRow:
     A target as the ledger has it.
 
     Shape: `baselines` as baselines.Baselines.at_ms; `shown_types` had their series published at `commits`,
-    and since then; `endpoint` is the one that was polled last, "" where an older version did not record it.
+    and since then; `released` says which of these are released; `endpoint` is the one that was polled last,
+    "" where an older version did not record it; `revision` as in model.Totals.
     """
 
     id: int
@@ -71,6 +75,8 @@ class TargetRow:
     filters: Filters
     audit: Audit | None
     server: ServerTraits
+    released: Released
+    revision: int
 
 
 _baselines = msgspec.json.Decoder(dict[str, int | None]).decode
@@ -114,13 +120,14 @@ def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
     row = db.execute(
         """
         SELECT endpoint, commits, committed_ms, baselines, forgotten_before_ms, shown_types,
-            horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server
+            horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server,
+            released, revision
         FROM targets WHERE id = ?
         """,
         (target,),
     ).fetchone()
     endpoint, commits, committed_ms, baselines, forgotten, types, horizon, *others = row
-    watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server = others
+    watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server, released, revision = others
     return TargetRow(
         id=target,
         endpoint=endpoint,
@@ -136,6 +143,8 @@ def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
         filters=_filters(filters),
         audit=None if audit is None else _audit(audit),
         server=_server(server),
+        released=releases.decode(released),
+        revision=revision,
     )
 
 
@@ -254,10 +263,12 @@ def restore(db: sqlite3.Connection, target: Target, rules: CountingRules) -> Tot
 
 def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: CountingRules) -> Totals:
     """Give what the last commit is to show of a target."""
-    types, series = types_to_show(db, row.id, target), _Series(row)
+    types = types_to_show(db, row.id, target)
+    series = _Series(row, row.released.under(rules))
     rows_unreadable, some_set_apart = set_apart.read(db, row.id)
     counters = series.counters(read_counters(db, row.id), types)
     histograms = series.histograms(read_histograms(db, row.id, rules), types)
+    held = series.held(types)
     return Totals(
         jobs=_jobs(db, row.id, types),
         **_oldest(db, row.id, types),
@@ -291,6 +302,9 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
         drift_lasts=row.audit is not None and row.audit.lasts,
         unlisted_jobs=row.server.unlisted_jobs,
         page_size=row.server.page_size,
+        held=frozenset(held),
+        held_series=sum(held.values()),
+        revision=row.revision,
     )
 
 
@@ -298,42 +312,63 @@ def _by_status(series: Mapping[SeriesKey, V], family: str) -> dict[tuple[str, st
     return {(key.job_type, key.status): value for key, value in series.items() if key.family == family}
 
 
-@dataclass(frozen=True, slots=True)
 class _Series:
-    """How series are to be shown: those born at the last commit at 0, and all with their beginnings."""
+    """
+    How series are to be shown: those that are not released at 0, and all with their beginnings.
 
-    row: TargetRow
+    Shape: `released` holds for the bounds of the histograms that are shown.
+    """
+
+    def __init__(self, row: TargetRow, released: Released) -> None:
+        self._shown_types = row.shown_types
+        self._released = released
+        self._rows_held: Counter[SeriesKey] = Counter()
+        self._rows_released: Counter[SeriesKey] = Counter()
 
     def counters(
-        self, known: dict[SeriesKey, tuple[int, CounterValue]], types: tuple[str, ...]
+        self, known: dict[SeriesKey, tuple[bool, CounterValue]], types: tuple[str, ...]
     ) -> dict[SeriesKey, CounterValue]:
         zeros = {
             SeriesKey(FAILURES, kind, status): self.zero(kind) for kind in types for status in FAILED_STATUSES
         }
         return zeros | {
-            key: self._counter(born, value) for key, (born, value) in known.items() if key.job_type in types
+            key: value if self._shows(key, released) else CounterValue(created_ms=value.created_ms)
+            for key, (released, value) in known.items()
+            if key.job_type in types
         }
 
     def histograms(
-        self, known: dict[SeriesKey, tuple[int, HistogramValue]], types: tuple[str, ...]
+        self, known: dict[SeriesKey, tuple[bool, HistogramValue]], types: tuple[str, ...]
     ) -> dict[SeriesKey, HistogramValue]:
         return {
-            key: self._histogram(born, value) for key, (born, value) in known.items() if key.job_type in types
+            key: value
+            if self._shows(key, released)
+            else replace(HistogramValue.empty(value.bounds), created_ms=value.created_ms)
+            for key, (released, value) in known.items()
+            if key.job_type in types
         }
 
+    def _shows(self, key: SeriesKey, released: bool) -> bool:
+        """Tell whether a series shows its value, and keep count of those that do and of the others."""
+        (self._rows_released if released else self._rows_held)[released_with(key)] += 1
+        return released
+
     def zero(self, job_type: str) -> CounterValue:
-        return CounterValue(created_ms=self.row.shown_types.get(job_type))
+        return CounterValue(created_ms=self._shown_types.get(job_type))
 
     def empty(self, job_type: str, bounds: tuple[float, ...]) -> HistogramValue:
-        return replace(HistogramValue.empty(bounds), created_ms=self.row.shown_types.get(job_type))
+        return replace(HistogramValue.empty(bounds), created_ms=self._shown_types.get(job_type))
 
-    def _counter(self, born: int, value: CounterValue) -> CounterValue:
-        return CounterValue(created_ms=value.created_ms) if born == self.row.commits else value
-
-    def _histogram(self, born: int, value: HistogramValue) -> HistogramValue:
-        if born != self.row.commits:
-            return value
-        return replace(HistogramValue.empty(value.bounds), created_ms=value.created_ms)
+    def held(self, types: tuple[str, ...]) -> dict[SeriesKey, int]:
+        """Give, by the key that releases them, how many series show 0 until then; of the rows read before."""
+        with_types = {
+            key: len(statuses) - self._rows_released[key]
+            for family, statuses in STATUSES_SHOWN.items()
+            for kind in types
+            for key in [SeriesKey(family, kind)]
+            if not self._released.has(family, kind)
+        }
+        return self._rows_held | with_types
 
 
 def _jobs(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> dict[tuple[str, str], int]:

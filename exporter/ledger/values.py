@@ -17,6 +17,7 @@ import msgspec
 
 from exporter.ledger.labels import Kept
 from exporter.ledger.protocol import Audit
+from exporter.ledger.released import Released
 from exporter.model import Exemplar, Failure, HistogramValue
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
@@ -144,6 +145,7 @@ _DECODED: dict[tuple[str, str], Callable[[bytes], object]] = {
     ("targets", "audit"): _reading(Audit),
     ("targets", "server"): _reading(ServerTraits),
     ("targets", "labels"): _reading(Kept),
+    ("targets", "released"): _reading(Released),
     ("counters", "exemplar"): _reading(Exemplar),
     ("histograms", "value"): _histogram,
     ("recent_failures", "failure"): _reading(Failure),

@@ -12,7 +12,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -22,7 +22,7 @@ import structlog
 from exporter.errors import ApiError, ContractError, InternalFault, LedgerError, PollError
 from exporter.faults import Faults
 from exporter.ledger.protocol import Ledger
-from exporter.model import Fault, PollStatus, Progress, Target, TargetSnapshot, Totals
+from exporter.model import Fault, PollStatus, Progress, SeriesKey, Target, TargetSnapshot, Totals
 from exporter.states import StateLog
 from exporter.sync.poll import Poll
 from exporter.sync.reading import PageSource, PollRules
@@ -119,6 +119,22 @@ class Poller:
         if self._totals is not None:
             self.status = replace(self.status, last_success_ms=self._totals.committed_ms)
         self._publish()
+
+    async def release(self, keys: Collection[SeriesKey]) -> None:
+        """Record that held series show their values from now on, and publish them. Raises: LedgerError."""
+        rules = self._rules.counting
+        self._take_up(await self._ledger.release(self.target, keys, rules, self._now_ms()))
+        self._publish()
+
+    async def release_all(self) -> None:
+        """Release every series that is held. Raises: LedgerError."""
+        if self._totals is not None and self._totals.held:
+            await self.release(self._totals.held)
+
+    def _take_up(self, totals: Totals) -> None:
+        """Let this be what is published, unless what is published was read from the ledger later."""
+        if self._totals is None or totals.revision >= self._totals.revision:
+            self._totals = totals
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll at every interval until told to stop; a poll that overruns it skips the next ones."""
@@ -225,7 +241,7 @@ class Poller:
                 return
             self._audit_failing.is_over(self._clock())
         self._count_full_sync(poll.full_sync if poll.full_sync != counted else None)
-        self._totals = audited
+        self._take_up(audited)
         self.status = replace(self.status, requests=poll.counter.sent)
         self._publish()
 
@@ -238,7 +254,7 @@ class Poller:
         else:
             self._not_proved.holds(exc.reason, self._clock(), reason=exc.reason, error=str(exc))
         self._tell_of_rows(totals, poll)
-        self._totals = totals
+        self._take_up(totals)
         self.status = replace(self.status, up=True, last_success_ms=totals.committed_ms, error=None)
 
     def _count_full_sync(self, reason: str | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from exporter.model import (
@@ -58,9 +58,10 @@ class About:
     """
     What there is to tell of the program besides what it publishes.
 
-    Shape: `polling_since_ms` of the polls under way; `clock_skews` by project, the server's clock less ours;
-    `rests_until_ms` by endpoint, of those that asked for a rest; `log_lines_dropped` since the process
-    started; `config` has no secrets.
+    Shape: `polling_since_ms` of the polls under way; `held_series` counts the new series that /metrics shows
+    at 0 until they are released; `clock_skews` by project, the server's clock less ours; `rests_until_ms` by
+    endpoint, of those that asked for a rest; `log_lines_dropped` since the process started; `config` has no
+    secrets.
     """
 
     started_ms: int
@@ -73,6 +74,7 @@ class About:
     ledger: LedgerFacts
     reload: ReloadStatus
     config: Mapping[str, object]
+    held_series: Mapping[TargetKey, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class TargetStatus:
 
     Shape: `progress` while everything is being listed; `jobs` and the oldest by job type and status;
     `job_failures` by error code; `drift` by status; `set_apart` names some of the `rows_unreadable`;
-    `unlisted_jobs` and `page_size` as in model.Totals; what is not known yet is None or empty.
+    `unlisted_jobs` and `page_size` as in model.Totals; `held_series` as in About; what is not known yet is
+    None or empty.
     """
 
     project: str
@@ -125,6 +128,7 @@ class TargetStatus:
     set_apart: tuple[UnreadableRow, ...]
     unlisted_jobs: int
     page_size: int | None
+    held_series: int
     clock_skew_seconds: float | None
     endpoint_rests_until_ms: int | None
     listed: int | None
@@ -229,6 +233,7 @@ def target_status(
         set_apart=_unreadable(totals, masked) if totals else (),
         unlisted_jobs=totals.unlisted_jobs if totals else 0,
         page_size=totals.page_size if totals else None,
+        held_series=about.held_series.get(target.key, 0),
         clock_skew_seconds=about.clock_skews.get(target.project),
         endpoint_rests_until_ms=about.rests_until_ms.get(target.endpoint),
         listed=sum(totals.jobs.values()) if totals else None,
