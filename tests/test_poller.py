@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from structlog.testing import capture_logs
 
-from exporter.errors import ApiTimeout, ApiUnavailable, CredentialsRefused
+from exporter.errors import ApiTimeout, ApiUnavailable, CredentialsRefused, LedgerError
+from exporter.ledger.protocol import CountingRules, Observation
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import Progress, Target, TargetSnapshot
+from exporter.model import Progress, Target, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
 from exporter.states import LINES_AT_ONCE, LINES_PER_HOUR
 from exporter.sync.poller import Poller, Rhythm, Watcher, next_due
@@ -270,3 +271,68 @@ async def test_a_target_that_fails_in_turns_does_not_fill_the_log(stage: Stage) 
             stage.now += 30
     told = [line for line in lines if line["log_level"] != "debug"]
     assert len(told) <= LINES_AT_ONCE + 24 * LINES_PER_HOUR
+
+
+# -- new series --------------------------------------------------------------------------------------------
+
+
+def shown_values(stage: Stage) -> list[int]:
+    """Give the values that have been published of the runs of FRAME_EXTRACT that failed."""
+    published = [snapshot.totals for snapshot in stage.shown if snapshot.totals is not None]
+    return [totals.completed["FRAME_EXTRACT", "RUN_FAILED"].value for totals in published]
+
+
+def fail_job(stage: Stage) -> None:
+    at_ms = int(stage.now * 1000)
+    times = {"created_ms": at_ms, "started_ms": at_ms, "ended_ms": at_ms, "updated_ms": at_ms}
+    stage.api.put(a_job(1, "RUN_FAILED", **times))
+
+
+async def test_a_release_is_published_though_the_polls_fail_and_the_gauges_are_gone(stage: Stage) -> None:
+    poller = stage.poller(max_age=300)
+    await poller.poll()
+    stage.now += 60
+    fail_job(stage)
+    await poller.poll()
+    stage.api.error = ApiUnavailable("down")
+    stage.now += 301
+    await poller.poll()
+    assert (stage.last.stale, shown_values(stage)[-1]) == (True, 0)
+    await poller.release_all()
+    assert (stage.last.stale, stage.last.poll.up, shown_values(stage)[-1]) == (True, False, 1)
+
+
+async def test_a_poll_that_was_recorded_before_a_release_does_not_take_it_back() -> None:
+    """Between a poll's record and its publication is the proof, which may wait for the API."""
+
+    class ReleasedMeanwhile(SqliteLedger):
+        async def record(self, observation: Observation, rules: CountingRules) -> Totals:
+            totals = await super().record(observation, rules)
+            await poller.release_all()
+            return totals
+
+    ledger = await ReleasedMeanwhile.open(None)
+    stage = Stage(ledger)
+    poller = stage.poller()
+    await poller.poll()
+    stage.now += 60
+    fail_job(stage)
+    await poller.poll()
+    assert shown_values(stage)[-3:] == [0, 1, 1]
+    assert stage.last.poll.polls == 2
+    await ledger.close()
+
+
+async def test_a_release_that_fails_changes_nothing(stage: Stage) -> None:
+    class Refusing(SqliteLedger):
+        async def release(self, *_: object) -> Totals:
+            raise LedgerError("locked")
+
+    stage.ledger = ledger = await Refusing.open(None)
+    poller = stage.poller()
+    await poller.poll()
+    before = stage.last
+    with pytest.raises(LedgerError):
+        await poller.release_all()
+    assert stage.last is before
+    await ledger.close()
