@@ -113,6 +113,15 @@ class Client:
         polls = self.polls()
         _until(lambda: self.total("octopus_polls_total") >= polls)
 
+    def wait_until_released(self) -> None:
+        """Scrape until no new series shows 0 for being new."""
+
+        def released() -> bool:
+            get(f"http://127.0.0.1:{self.port}/metrics", zipped=True)
+            return not any(target["held_series"] for target in self.status()["targets"])
+
+        _until(released)
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
@@ -176,6 +185,8 @@ class Exporter:
                 "lookback": "60d",
             },
             "ledger": {"url": f"sqlite:///{self.folder / 'ledger.db'}"},
+            # One scrape shows what has been counted.
+            "metrics": {"new_series_hold": "0s"},
             "web": {"listen": [f"127.0.0.1:{self.port}"]},
         }
 

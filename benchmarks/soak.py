@@ -155,6 +155,7 @@ def _rest(client: Client, server: Server, targets: int) -> list[str]:
     programs.post(f"{server.url}/simulator/faults", {"faults": ""})
     client.wait_for_polls(4 * targets)
     time.sleep(2 * _INTERVAL_SECONDS)
+    client.wait_until_released()
     return _wrong(client, server)
 
 

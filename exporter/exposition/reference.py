@@ -23,6 +23,11 @@ with what the last poll found. So the values are as old as
 of the known job types and statuses exist from the first publication on, at 0 where there is
 nothing.
 
+A new counter or histogram of a target shows 0 until `metrics.new_series_hold` has passed since the
+first complete answer to a scrape that contained it (without any such answer: for 5 minutes). Let that
+be more than the longest scrape interval: then `increase()` misses nothing of what the series begins
+with.
+
 In OpenMetrics a counter's family is named without `_total`, and `octopus_job_failures_total` and
 the buckets of both job histograms carry `{job_id="…"}` of the last job counted there as an
 exemplar; Prometheus keeps them with `--enable-feature=exemplar-storage`.

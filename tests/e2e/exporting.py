@@ -35,6 +35,8 @@ class Exporter:
             "credentials": {"default": password(api)},
             "poll": {"interval": "1s", "requests_per_second": 500, "lookback": "60d"},
             "ledger": {"url": f"sqlite:///{self.ledger}"},
+            # A test that is about something else waits for one scrape, and not for a minute and a half.
+            "metrics": {"new_series_hold": "0s"},
             "web": {"listen": [f"127.0.0.1:{self.port}"]},
         }
 
@@ -129,7 +131,10 @@ class Exporter:
         )
 
     def scrape_after_polls(self, polls: int) -> Exposed:
-        """Scrape once every target has been polled so many times with success, all of it from now on."""
+        """
+        Scrape once every target has been polled so many times with success, all of it from now on, and what
+        that brought to the world shows its value.
+        """
         now, first = time.time(), dict[Target, int]()
 
         def enough(exposed: Exposed) -> bool:
@@ -140,7 +145,14 @@ class Exporter:
                 count >= first[target] + polls - 1 for target, count in successes.items()
             )
 
-        return self.scrape_when(enough, f"{polls} polls of every target that succeed", *POLL_FAMILIES)
+        self.scrape_when(enough, f"{polls} polls of every target that succeed", *POLL_FAMILIES)
+        return Exposed.of_text(until(self.scrape_if_released, "the release of all new series") or "")
+
+    def scrape_if_released(self) -> str | None:
+        """Scrape, which lets new series be released; None while any is held at 0."""
+        is_released = not any(target["held_series"] for target in self.targets())
+        text = self._metrics()
+        return text if is_released else None
 
     def scrape_until(self, name: str, wanted: float | None, **labels: str) -> Exposed:
         """Scrape until a sample has this value (None: is not there)."""

@@ -40,6 +40,17 @@ class Prometheus:
         (found,) = self._ask(series)
         return [(float(at), float(value)) for at, value in found["values"]]
 
+    def by(self, expression: str, *labels: str) -> dict[tuple[str, ...], float]:
+        """Evaluate now; give the values by these labels."""
+        return {_key(one, labels): float(one["value"][1]) for one in self._ask(expression)}
+
+    def samples_by(self, series: str, *labels: str) -> dict[tuple[str, ...], list[tuple[float, float]]]:
+        """Give the samples that such a range selector finds, as (time, value), by these labels."""
+        return {
+            _key(one, labels): [(float(at), float(value)) for at, value in one["values"]]
+            for one in self._ask(series)
+        }
+
     def wait_for(self, expression: str, wanted: float) -> None:
         """Wait until the expression has this value."""
         until(lambda: self.query(expression) == wanted, f"{expression} at {wanted}")
@@ -56,11 +67,15 @@ class Prometheus:
         return result
 
 
+def _key(found: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(found["metric"].get(label, "") for label in labels)
+
+
 @contextmanager
 def prometheus(folder: Path, exporter_port: int, **scrape: Any) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes the exporter every second; `scrape` is what its scrape_config adds."""
     folder.mkdir()
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(exporter_port, scrape)))
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(folder.name, exporter_port, scrape)))
     port = free_port()
     command = [
         program("prometheus"),
@@ -75,10 +90,12 @@ def prometheus(folder: Path, exporter_port: int, **scrape: Any) -> Iterator[Prom
         yield server
 
 
-def _configuration(exporter_port: int, scrape: Mapping[str, Any]) -> dict[str, Any]:
+def _configuration(name: str, exporter_port: int, scrape: Mapping[str, Any]) -> dict[str, Any]:
     every = f"{SCRAPE_SECONDS:g}s"
     target = {"job_name": "octopus", "static_configs": [{"targets": [f"127.0.0.1:{exporter_port}"]}]}
-    config = {"scrape_interval": every, "scrape_timeout": every}
+    config: dict[str, Any] = {"scrape_interval": every, "scrape_timeout": every}
+    # Prometheus spreads its scrapes over the interval by these labels: two servers scrape at two moments.
+    config["external_labels"] = {"prometheus": name}
     return {"global": config, "scrape_configs": [{**target, **scrape}]}
 
 

@@ -63,7 +63,7 @@ def scrape_at_rest(
     exporter: Exporter, successes: int = 2, patience: Mapping[str, int] | None = None
 ) -> Exposed:
     """
-    Scrape once every target has rested, from now on.
+    Scrape once every target has rested, from now on, and no new series is held at 0 any more.
 
     A target that does not is no reason not to look at the others: what it shows is compared like theirs.
     """
@@ -71,7 +71,9 @@ def scrape_at_rest(
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not attempts.all_rested(exporter.scrape_names(*POLL_SAMPLES)) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
-    return exporter.scrape()
+    while (released := exporter.scrape_if_released()) is None and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    return exporter.scrape() if released is None else Exposed.of_text(released)
 
 
 def _failures(exposed: Exposed, target: Target) -> float:

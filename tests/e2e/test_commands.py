@@ -44,6 +44,22 @@ def test_once_goes_on_from_the_ledger(tmp_path: Path, simulate: Simulate) -> Non
     assert counted(run_once(exporter))["ended"]
 
 
+def test_once_shows_a_new_error_code_with_its_value_and_nothing_takes_it_back(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    simulator = simulate()
+    exporter = Exporter(tmp_path, simulator.url)
+    exporter.change(metrics={"new_series_hold": "5m"})
+    run_once(exporter)
+    simulator.create_jobs(job_type="FRAME_EXTRACT", count=3, outcome="RUN_FAILED", msg_code=9123)
+    simulator.advance(3600)
+    labels = {"job_type": "FRAME_EXTRACT", "status": "RUN_FAILED", "msg_code": "9123"}
+    assert run_once(exporter).value("octopus_job_failures_total", **labels) == 3
+    with exporter.ready():
+        assert exporter.scrape().value("octopus_job_failures_total", **labels) == 3
+        assert [target["held_series"] for target in exporter.targets()] == [0]
+
+
 def test_once_fails_where_a_target_does_and_prints_the_others(half_working: Exporter) -> None:
     exposed = run_once(half_working, exit_code=1)
     assert exposed.value("octopus_up", project="planning") == 0

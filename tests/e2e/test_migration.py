@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
+from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION
 from tests.e2e.agreement import assert_agreement
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter
@@ -19,6 +19,8 @@ from tests.e2e.ledgers import HOUR, lived_through, two_targets
 from tests.e2e.processes import started
 
 pytestmark = pytest.mark.e2e
+
+OLDER = 3
 
 # The exporter itself, killed when SQLite is about to run a statement: so many after the beginning of the
 # migration, or, below 0, its commit.
@@ -44,23 +46,27 @@ main()
 
 
 def made_older(file: Path) -> None:
-    """Put what a ledger holds into the tables of schema 2, as the version of that time made them."""
+    """Put what a ledger holds into the tables of an older schema, as the version of that time made them."""
     new = file.rename(file.with_suffix(".new"))
     with closing(sqlite3.connect(file, isolation_level=None)) as db:
-        for statement in (*MIGRATIONS[0], *MIGRATIONS[1]):
+        for statement in (statement for migration in MIGRATIONS[:OLDER] for statement in migration):
             db.execute(statement)
         db.execute("ATTACH ? AS new", (str(new),))
-        for table in ("targets", "jobs", "counters", "histograms", "recent_failures"):
-            names = [
-                name for (name,) in db.execute("SELECT name FROM pragma_table_info(?, 'main')", (table,))
-            ]
-            columns = ", ".join(names)
-            db.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
-        grouped = "SELECT target, job_type, status, sum(jobs) FROM new.listing GROUP BY 1, 2, 3"
-        db.execute(f"INSERT INTO main.listing {grouped}")
+        for table in ("targets", "jobs", "listing", "counters", "histograms", "recent_failures"):
+            had, has = columns_of(db, table, "main"), columns_of(db, table, "new")
+            values = {name: name for name in had if name in has}
+            if "born" in had:
+                commits = "(SELECT commits FROM new.targets WHERE targets.id = target)"
+                values["born"] = f"iif(released, 0, {commits})"
+            columns, given = ", ".join(values), ", ".join(values.values())
+            db.execute(f"INSERT INTO main.{table} ({columns}) SELECT {given} FROM new.{table}")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("PRAGMA user_version = 2")
+        db.execute(f"PRAGMA user_version = {OLDER}")
     new.unlink()
+
+
+def columns_of(db: sqlite3.Connection, table: str, schema: str) -> list[str]:
+    return [name for (name,) in db.execute("SELECT name FROM pragma_table_info(?, ?)", (table, schema))]
 
 
 def version(file: Path) -> int:
@@ -74,11 +80,11 @@ def test_a_ledger_of_the_version_before_counts_on_exactly(tmp_path: Path, simula
     exporter = two_targets(tmp_path / "exporter", simulator)
     lived_through(exporter, simulator)
     made_older(exporter.ledger)
-    for statements in range(len(MIGRATIONS[2]) + 6):
+    for statements in range(sum(map(len, MIGRATIONS[OLDER:])) + 6):
         kill_while_it_migrates(exporter, statements)
-        assert version(exporter.ledger) == 2
+        assert version(exporter.ledger) == OLDER
     kill_while_it_migrates(exporter, -1)  # just before the commit
-    assert version(exporter.ledger) == 2
+    assert version(exporter.ledger) == OLDER
     simulator.advance(HOUR)
     with exporter.ready() as program:
         exposed = exporter.scrape_after_polls(2)
@@ -86,7 +92,7 @@ def test_a_ledger_of_the_version_before_counts_on_exactly(tmp_path: Path, simula
         assert exposed.total("octopus_ledger_full_syncs_total", reason="first") == 0
         assert told(exposed, workspace="7")["ended"]
         assert program.stop()[0] == 0
-    assert version(exporter.ledger) == 3
+    assert version(exporter.ledger) == VERSION
 
 
 def kill_while_it_migrates(exporter: Exporter, statements: int) -> None:
