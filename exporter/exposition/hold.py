@@ -62,12 +62,11 @@ class Hold:
 
     def answered(self, held: Held, now: float) -> None:
         """Note that a scrape was answered completely, with an exposition that held these series."""
-        for target, keys in held.items():
-            known = self._targets.get(target)
-            for key in keys if known is not None else ():
-                times = known.times.get(key) if known is not None else None
-                if times is not None and times.answered is None:
-                    times.answered = now
+        for target in held.keys() & self._targets.keys():
+            times = self._targets[target].times
+            for key in held[target] & times.keys():
+                if times[key].answered is None:
+                    times[key].answered = now
 
     def due(self, now: float) -> dict[TargetKey, frozenset[SeriesKey]]:
         """Give what is to be released now."""
