@@ -24,6 +24,7 @@ DAMAGE = [
     ("targets.audit", "{}"),
     ("targets.server", "["),
     ("targets.labels", "null"),
+    ("targets.released", '{"types": []}'),
     ("counters.exemplar", '{"job_id": 1}'),
     ("counters.exemplar", ENDLESS),
     ("histograms.value", "{}"),

@@ -143,8 +143,10 @@ def test_history_is_counted_where_that_is_asked_for(tmp_path: Path, simulate: Si
     simulator = simulate()
     exporter = Exporter(tmp_path, simulator.url)
     exporter.change(metrics={"count_history": True})
-    with exporter.ready():
+    with exporter.ready() as program:
+        first = told(first_publication(exporter, program))
         figures = told(exporter.scrape_after_polls(2))
+    assert figures == first  # with its value at once, and not as 0 first
     listed = figures["listed"]
     assert figures["ended"] == {key: jobs for key, jobs in listed.items() if key in figures["ended"]}
     assert sum(figures["created"].values()) == sum(listed.values()) == 300

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from exporter.ledger.schema import VERSION
 from tests.e2e.agreement import assert_agreement
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter
@@ -88,7 +89,7 @@ def test_a_value_of_a_wrong_type_is_named_at_the_start(exporter: Exporter) -> No
 def test_tables_that_are_not_ours_are_named_at_the_start(exporter: Exporter) -> None:
     with somebody_at(exporter.ledger) as db:
         db.execute("ALTER TABLE targets DROP COLUMN labels")
-    assert "its table targets is another, expected that of schema 3" in refusal(exporter)
+    assert f"its table targets is another, expected that of schema {VERSION}" in refusal(exporter)
 
 
 def test_tables_beside_ours_do_no_harm(tmp_path: Path, simulate: Simulate) -> None:
