@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from exporter.errors import StartError
 from exporter.ledger.released import released_with
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
 from exporter.ledger.sqlite import SqliteLedger
@@ -319,6 +321,25 @@ async def test_an_older_ledger_has_released_what_it_has_shown_with_its_value(
     totals = await scene.release()
     assert (code(totals, "4711"), totals.completed["INVENTED", "FINISHED"].value) == (6, 1)
     await scene.ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("targets.shown_types", "{"),
+        ("targets.shown_types", "[]"),
+        ("histograms.value", "{"),
+        ("histograms.value", "{}"),
+        ("histograms.value", '{"bounds": ["ten"], "counts": [0, 5], "sum_ms": 1, "exemplars": [null, null]}'),
+    ],
+)
+async def test_what_is_damaged_in_an_older_ledger_is_named(tmp_path: Path, column: str, value: str) -> None:
+    file, (table, _, name) = tmp_path / "ledger.db", column.partition(".")
+    old_ledger(file, commits=7, born=6)
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute(f"UPDATE {table} SET {name} = ?", (value,))
+    with pytest.raises(StartError, match=f"damaged: {column} of project perception, workspace 0: "):
+        await SqliteLedger.open(file)
 
 
 async def test_a_type_that_comes_into_scope_is_shown_and_held_before_its_first_poll(scene: Scene) -> None:

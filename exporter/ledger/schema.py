@@ -183,14 +183,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # `released` in place of `born`, the commit that first wrote a series, which was at 0 up to the next one.
     # What had no commit after it is not released yet. Of the series that are shown with their job type, those
-    # without a row have nothing that tells their commit but its time.
+    # without a row have nothing that tells their commit but its time. What cannot be read is passed over: the
+    # look at all values that follows names its column.
     (
         "ALTER TABLE targets ADD COLUMN released TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE targets ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
         """
         UPDATE targets SET released = (
             WITH types AS (
-                SELECT json_group_array(shown.key) AS released FROM json_each(targets.shown_types) AS shown
+                SELECT json_group_array(shown.key) AS released
+                FROM json_each(iif(json_valid(targets.shown_types), targets.shown_types, '{}')) AS shown
                 WHERE shown.value <> targets.committed_ms AND NOT EXISTS (
                     SELECT 1 FROM counters
                     WHERE counters.target = targets.id AND counters.job_type = shown.key
@@ -201,7 +203,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             ), bounds AS (
                 SELECT json_group_object(family, json(bounds)) AS released FROM (
                     SELECT family, json_extract(value, '$.bounds') AS bounds FROM histograms
-                    WHERE histograms.target = targets.id GROUP BY family
+                    WHERE histograms.target = targets.id AND iif(json_valid(value),
+                        json_type(value, '$.bounds') = 'array' AND NOT EXISTS (
+                            SELECT 1 FROM json_each(histograms.value, '$.bounds') AS bound
+                            WHERE bound.type NOT IN ('integer', 'real')
+                        ), 0)
+                    GROUP BY family
                 )
             )
             SELECT json_object(
