@@ -236,7 +236,8 @@ octopus-exporter {__version__}: a demo against simulated jobs, {speed:g} times a
   simulator     {simulator}/
 
 Try:  curl -s {exporter}/metrics | grep octopus_jobs
-      watch octopus_job_failures_total and octopus_job_running_duration_seconds grow.
+      watch octopus_job_failures_total and octopus_job_running_duration_seconds grow;
+      the first answer has them at 0, the next one with their values.
 Stop: Ctrl-C; nothing is left behind.
 """
     )
