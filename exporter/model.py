@@ -51,8 +51,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """
     One row of the job list.
 
-    Shape: `msg_code` is "" where none came; `named_terminal` if the configuration says that its status ends a
-    run (`poll.terminal_statuses`).
+    Shape: `msg_code`, `data_id` and `resource_spec` are "" where none came; `named_terminal` if the
+    configuration says that its status ends a run (`poll.terminal_statuses`).
     """
 
     id: int
@@ -68,6 +68,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     msg_error: str = ""
     workspace_id: str | None = None
     named_terminal: bool = False
+    data_id: str = ""
+    resource_spec: str = ""
 
     @property
     def has_ended(self) -> bool:
@@ -172,15 +174,32 @@ class HistogramValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A failed run, as the status page lists it."""
+class Run:
+    """
+    One run of a job that ended and was counted.
+
+    Shape: `number` says which run of its job it is: how many runs of this job the ledger has seen end, this
+    one included, and those that are history. `msg_code`, `msg_error`, `data_id` and `resource_spec` are ""
+    where none came.
+    Units: `at_ms` is when it ended by our own clock, and never later than the poll that saw it; the other
+    times are the API's, by the server's clock. A duration is None where the run has none, or none is known.
+    """
 
     job_id: int
+    number: int
     job_type: str
     status: str
     msg_code: str
     msg_error: str
+    data_id: str
+    resource_spec: str
+    created_ms: int
+    started_ms: int | None
+    ended_ms: int | None
     at_ms: int
+    submitting_ms: int | None
+    running_ms: int | None
+    failed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +248,6 @@ class Totals:
     drift: Mapping[str, int]
     last_audit_ms: int | None
     filters: Mapping[str, bool] = field(default_factory=dict)
-    recent_failures: tuple[Failure, ...] = ()
     baseline_ms: int | None = None
     committed_ms: int = 0
     rows_unreadable: int = 0

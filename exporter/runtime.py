@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -28,6 +28,7 @@ from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.model import PollStatus, Progress, SeriesKey, Target, TargetKey, TargetSnapshot
 from exporter.releasing import Releasing
+from exporter.runs import RunReader
 from exporter.states import Allowance, StateLog
 from exporter.sync.planner import Schedule
 from exporter.sync.poller import Poller, Rhythm, Watcher
@@ -152,6 +153,9 @@ class Runtime:
             CredentialsStatus(name, settings.type, round(expiries[name] * 1000) if name in expiries else None)
             for name, settings in self._config.credentials.items()
         )
+
+    def reading(self) -> AbstractAsyncContextManager[RunReader]:
+        return self._ledger.reading()
 
     def ready(self) -> list[str]:
         published = {shown.target.key for shown in self._publisher.shown if shown.totals is not None}

@@ -8,12 +8,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import Target, Totals
+from exporter.model import Run, Target, Totals
+from exporter.runs import RunFilter
 from exporter.sync.poll import Poll
 from exporter.sync.reading import PollRules
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 
+EVERY_RUN = RunFilter()
 FAILED = ("FRAME_EXTRACT", "RUN_FAILED")
 
 
@@ -40,6 +42,13 @@ class Scene:
 
     async def restored(self, target: Target | None = None) -> Totals | None:
         return await self.ledger.restore(target or a_target(), poll_rules().counting)
+
+    async def failed_runs(self, which: RunFilter = EVERY_RUN, target: Target | None = None) -> list[Run]:
+        """Give the failed runs that are kept, the newest first."""
+        keys = [(target or a_target()).key]
+        async with self.ledger.reading() as reader:
+            selected = await reader.select_failed(keys, which, 100_000)
+            return [failed.run for failed in await reader.failed(keys, selected.keys)]
 
     def run_job(self, job_id: int, status: str = "RUN_FAILED", **fields: object) -> None:
         """Let a job be created, run for 30 s and end now."""

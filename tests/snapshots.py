@@ -14,7 +14,6 @@ from exporter.model import (
     TERMINAL_STATUSES,
     CounterValue,
     Exemplar,
-    Failure,
     Fault,
     HistogramValue,
     PollStatus,
@@ -51,9 +50,6 @@ TOTALS = Totals(
     },
     drift=dict.fromkeys(STATUSES, 0),
     last_audit_ms=1_700_000_000_000,
-    recent_failures=(
-        Failure(42, "FRAME_EXTRACT", "RUN_FAILED", "E1", "<b>out of memory</b>", 1_700_000_000_000),
-    ),
     baseline_ms=1_690_000_000_000,
 )
 POLL = PollStatus(up=True, duration_seconds=1.25, requests=3, last_success_ms=1_700_000_001_000, polls=9)

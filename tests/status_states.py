@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from exporter.model import (
     IN_FLIGHT_STATUSES,
     JOB_TYPES,
     STATUSES,
-    Failure,
     Fault,
     LedgerFacts,
     PollStatus,
     Progress,
+    Run,
     SetApart,
     TargetKey,
     TargetSnapshot,
 )
-from exporter.web.status import About, CredentialsStatus, ReloadStatus, Status, status
+from exporter.web.status import About, CredentialsStatus, RecentFailures, ReloadStatus, Status, status
+from tests.fake_runs import a_run
 from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named
 
 NOW_MS = 1_700_000_061_000
@@ -54,10 +55,10 @@ FULL = replace(
     oldest_created_ms={(JOB_TYPES[0], name): NOW_MS - 3 * HOUR_MS for name in IN_FLIGHT_STATUSES},
     oldest_started_ms={(JOB_TYPES[0], "RUNNING"): NOW_MS - 2 * HOUR_MS},
     last_audit_ms=NOW_MS - 4 * MINUTE_MS,
-    recent_failures=tuple(
-        Failure(4000 - n, JOB_TYPES[n % 6], "RUN_FAILED", "3101", HOSTILE, NOW_MS - n * MINUTE_MS)
-        for n in range(50)
-    ),
+)
+FAILED_RUNS = tuple(
+    a_run(4000 - n, job_type=JOB_TYPES[n % 6], msg_error=HOSTILE, at_ms=NOW_MS - n * MINUTE_MS)
+    for n in range(50)
 )
 GOOD = replace(POLL, last_poll_ms=NOW_MS - 4000, last_success_ms=NOW_MS - 4000)
 FAULT = Fault(
@@ -103,10 +104,18 @@ READING: Mapping[TargetKey, Progress] = {SYNCING.target.key: Progress(62_400, 18
 EVERY = (OK, FAILING, STALE, LATE, WAITING, RESTORED, DRIFTING, SYNCING)
 
 
+def failed_runs(snapshots: Iterable[TargetSnapshot]) -> dict[TargetKey, tuple[Run, ...]]:
+    """Give the failed runs of these: those of which everything is known have some."""
+    return {
+        shown.target.key: FAILED_RUNS for shown in snapshots if shown.totals and shown.totals.jobs == JOBS
+    }
+
+
 def status_of(*snapshots: TargetSnapshot, about: About = ABOUT) -> Status:
     """Lay these out, at NOW_MS."""
+    recent = RecentFailures(failed_runs(snapshots))
     missing = [f"{shown.target.project}: not polled yet" for shown in snapshots if shown.totals is None]
-    return status(snapshots, about, version="1.2.3", now_ms=NOW_MS, missing=missing, progress=READING)
+    return status(snapshots, about, recent, version="1.2.3", now_ms=NOW_MS, missing=missing, progress=READING)
 
 
 def single(snapshot: TargetSnapshot = SNAPSHOT) -> Status:

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "exporter"
 CORE = (
     "exporter.errors",
     "exporter.model",
+    "exporter.runs",
     "exporter.masking",
     "exporter.masking.pieces",
     "exporter.masking.search",
@@ -59,6 +60,7 @@ PURE = {
         "bisect",
         "collections",
         "collections.abc",
+        "contextlib",
         "dataclasses",
         "datetime",
         "decimal",
@@ -75,6 +77,7 @@ LAYERS = (
         "exporter.errors",
         "exporter.faults",
         "exporter.model",
+        "exporter.runs",
         "exporter.masking",
         "exporter.states",
     ),

@@ -267,15 +267,6 @@ async def test_a_wrong_clock_at_the_first_sync_does_not_make_history_of_the_futu
     assert (await scene.poll()).completed[FAILED].value == 1
 
 
-async def test_recent_failures_are_kept_newest_first(scene: Scene) -> None:
-    await scene.poll()
-    for job_id in range(1, 61):
-        scene.run_job(job_id, msg_error=f"failure {job_id}")
-    shown = (await scene.poll()).recent_failures
-    assert [failure.job_id for failure in shown] == list(range(60, 10, -1))
-    assert shown[0].msg_error == "failure 60"
-
-
 async def test_a_poll_that_cannot_be_recorded_changes_nothing(scene: Scene, tmp_path: Path) -> None:
     await scene.poll()
     scene.run_job(1)

@@ -62,7 +62,7 @@ def change(file: Path, script: str) -> None:
             "jobs.created_ms",
             "jobs.ended_ms",
         ),
-        *("jobs.listed", "listing.jobs", "counters.value", "histograms.released", "recent_failures.at_ms"),
+        *("jobs.listed", "listing.jobs", "counters.value", "histograms.released", "hourly_runs.hour"),
         "set_apart.job_id",
     ],
 )
@@ -78,7 +78,7 @@ async def test_a_value_of_a_wrong_type(file: Path, column: str) -> None:
     "column",
     [
         *("targets.project", "targets.path", "targets.filters", "listing.job_type", "jobs.status"),
-        *("counters.msg_code", "histograms.status", "recent_failures.failure", "set_apart.problem"),
+        *("counters.msg_code", "histograms.status", "hourly_runs.status", "set_apart.problem"),
     ],
 )
 async def test_text_that_is_not_utf_8(file: Path, column: str) -> None:

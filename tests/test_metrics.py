@@ -25,6 +25,7 @@ from exporter.web.app import create_app
 from exporter.web.metrics import Scrapes, Wanted
 from exporter.web.server import Server, bind_all, serve_on
 from exporter.web.status import About
+from tests.fake_runs import FakeRuns
 from tests.snapshots import SNAPSHOT, named
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -38,7 +39,7 @@ PROMETHEUS = (
 ).encode()
 
 
-class Idle:
+class Idle(FakeRuns):
     """A program that has nothing to tell but its metrics."""
 
     lifecycle_enabled = False

@@ -232,7 +232,8 @@ documented = st.fixed_dictionaries(
         "msg_code": st.integers() | st.integers(10**199, 10**202) | texts | st.none(),
         "msg_error": texts | st.none(),
         "workspace_id": st.integers() | texts | st.none(),
-        "resource_spec": texts,
+        "data_id": st.integers() | texts | st.none(),
+        "resource_spec": texts | st.none(),
     },
 )
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from exporter.masking import Secrets
-from exporter.model import CounterValue, Failure, Fault, SetApart, TargetSnapshot
-from exporter.web.status import STATES, ReloadStatus, State, status
+from exporter.model import CounterValue, Fault, SetApart, TargetSnapshot
+from exporter.web.status import STATES, RecentFailures, ReloadStatus, State, status
+from tests.fake_runs import a_run
 from tests.status_states import (
     ABOUT,
     DRIFTING,
@@ -142,15 +143,24 @@ def test_texts_of_servers_are_masked_again_where_they_are_shown() -> None:
     token = "MIIQtoken-0123456789-abcdefghijklmnop"
     masked = Secrets.of(token).masked
     fault = Fault("contract", f"found {token}", NOW_MS, 400, token[:20], "https://octopus.test", token[7:30])
-    failure = Failure(1, "FRAME_EXTRACT", "RUN_FAILED", "3101", f"no: {token.encode().hex()}", NOW_MS)
+    failed = a_run(1, msg_code=token, msg_error=f"no: {token.encode().hex()}", data_id=token[:20])
     row = SetApart("1", 1, token, NOW_MS, f"status: {token}, expected a text")
-    totals = replace(FULL, recent_failures=(failure,), rows_unreadable=1, set_apart=(row,))
+    totals = replace(FULL, rows_unreadable=1, set_apart=(row,))
     snapshot = replace(OK, poll=replace(GOOD, error=fault), totals=totals)
     about = replace(ABOUT, reload=ReloadStatus(False, NOW_MS, (f"found {token}",)))
-    shown = status([snapshot], about, version="1", now_ms=NOW_MS, missing=[], progress={}, masked=masked)
+    recent = RecentFailures({OK.target.key: [failed]})
+    shown = status(
+        [snapshot], about, recent, version="1", now_ms=NOW_MS, missing=[], progress={}, masked=masked
+    )
     (target,) = shown.targets
     assert target.error == replace(fault, message="found <secret>", code="<secret>", request_id="<secret>")
-    assert target.recent_failures == (replace(failure, msg_error="no: <secret>"),)
+    (run,) = target.recent_failures
+    assert (run.job_id, run.msg_code, run.msg_error, run.data_id) == (
+        "1",
+        "<secret>",
+        "no: <secret>",
+        "<secret>",
+    )
     assert (target.set_apart[0].status, target.set_apart[0].problem) == (
         "<secret>",
         "status: <secret>, expected a text",

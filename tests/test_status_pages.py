@@ -18,16 +18,18 @@ from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import LedgerFacts, Progress, TargetKey, TargetSnapshot
 from exporter.web.status import STATES, About
 from exporter.web.status_pages import StatusPages
-from tests.status_states import ABOUT, EVERY, HOSTILE, NOW_MS, READING
+from tests.fake_runs import FakeRuns
+from tests.status_states import ABOUT, EVERY, HOSTILE, NOW_MS, READING, failed_runs
 
 Client = TestClient[web.Request, web.Application]
 STATUS_API = Path(__file__).parent.parent / "docs" / "status-api.md"
 
 
-class Source:
+class Source(FakeRuns):
     """A program with every kind of target."""
 
     def __init__(self) -> None:
+        super().__init__(failed_runs(EVERY))
         self.shown: tuple[TargetSnapshot, ...] = EVERY
         self.missing = ["project newcomer, workspace 0: not polled yet"]
 

@@ -126,4 +126,3 @@ def test_a_failure_counts_in_both_families_whatever_its_label() -> None:
         SeriesKey(FAILURES, TYPE, "RUN_FAILED", OTHER): 1,
         SeriesKey(FAILURES, TYPE, OTHER, ""): 1,
     }
-    assert [failure.job_id for failure in tally.failures] == [1, 2, 3]

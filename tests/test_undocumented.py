@@ -120,7 +120,9 @@ async def test_a_run_that_fails_in_an_unknown_status_is_a_failure(scene: Scene) 
     first, second = await scene.poll(), await scene.poll()
     key = (TYPE, "EXPORT_FAILED", "7")
     assert (first.failures[key].value, second.failures[key].value) == (0, 1)
-    assert [failure.status for failure in second.recent_failures] == ["EXPORT_FAILED"]
+    async with scene.ledger.reading() as reader:
+        (runs,) = (await reader.recent_failures([a_target().key], 50)).values()
+    assert [run.status for run in runs] == ["EXPORT_FAILED"]
 
 
 async def test_one_unknown_status_may_hold_jobs_in_flight_and_ended_ones(scene: Scene) -> None:

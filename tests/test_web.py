@@ -24,6 +24,7 @@ from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
 from exporter.web.server import Server, serve
 from exporter.web.status import About
+from tests.fake_runs import FakeRuns, a_run
 from tests.snapshots import SNAPSHOT, TOTALS, named
 from tests.status_states import ABOUT
 
@@ -33,13 +34,14 @@ STATIC = ["/static/status.css", "/static/status.js", "/static/icon.svg"]
 PAGES = ["/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready", *STATIC]
 
 
-class FakeExporter:
+class FakeExporter(FakeRuns):
     """A program that serves what it is told to."""
 
     def __init__(self) -> None:
+        super().__init__({SNAPSHOT.target.key: [a_run(42, msg_code="E1", msg_error="<b>out of memory</b>")]})
         self.lifecycle_enabled = False
         self.shown = [SNAPSHOT]
-        self.reading: dict[TargetKey, Progress] = {}
+        self.listing: dict[TargetKey, Progress] = {}
         self.missing: list[str] = []
         self.problems: list[str] = []
         self.reloads = 0
@@ -51,7 +53,7 @@ class FakeExporter:
         return self.missing
 
     def progress(self) -> dict[TargetKey, Progress]:
-        return self.reading
+        return self.listing
 
     async def about(self) -> About:
         return ABOUT

@@ -92,6 +92,8 @@ def test_the_official_example_is_read() -> None:
                 ended_ms=1640966400000,
                 submitting_ms=1000,
                 running_ms=1000,
+                data_id="DPK0000001",
+                resource_spec="1Core_4GiB",
             ),
         ),
         total=1,
@@ -126,7 +128,7 @@ def test_everything_else_may_be_silent_or_new() -> None:
     )
     assert decode(page(page_info={"total": None, "offset": None})) == Page(())
     job = decode_row(status="PAUSED", job_type="DREAMING", priority={"new": [1]}, data_id=3)
-    assert (job.status, job.job_type) == ("PAUSED", "DREAMING")
+    assert (job.status, job.job_type, job.data_id) == ("PAUSED", "DREAMING", "3")
 
 
 @pytest.mark.parametrize("meta", [{}, [], 3, {"current_time": 5}, {"current_time": "soon"}])

@@ -46,6 +46,18 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
         raise StartError(f"ledger {path}: {reason(exc)}") from exc
 
 
+def connect_to_look(path: Path) -> sqlite3.Connection:
+    """
+    Open the ledger that this process has in use, for looking at; any thread may use it, one at a time.
+
+    Raises: what is in FAILURES.
+    """
+    db = sqlite3.connect(
+        _uri(path), uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    return _or_closed(db, _identify_exactly)
+
+
 def problem_of(path: Path) -> str | None:
     """Say what makes a file unusable, seen through a new connection; None where nothing does."""
     try:
@@ -78,8 +90,11 @@ def _or_closed(db: sqlite3.Connection, prepare: Callable[[sqlite3.Connection], N
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    return sqlite3.connect(_uri(path), uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+
+
+def _uri(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 def _inspect(path: Path) -> None:
@@ -92,11 +107,16 @@ def _inspect(path: Path) -> None:
 
 
 def _check(db: sqlite3.Connection) -> None:
+    _identify_exactly(db)
+    _check_tables(db, VERSION)
+    _check_values(db)
+
+
+def _identify_exactly(db: sqlite3.Connection) -> None:
+    """Make sure that a ledger is of this version."""
     version = _identify(db)
     if version < VERSION:
         raise Unusable(f"written by an older version (schema {version}): `run` brings it up to date")
-    _check_tables(db, version)
-    _check_values(db)
 
 
 def _identify(db: sqlite3.Connection) -> int:

@@ -21,7 +21,9 @@ from exporter.model import Job
 from exporter.sync.transitions import are_history
 
 _KEEP = """
-    INSERT INTO jobs VALUES {rows}
+    INSERT INTO jobs (target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms,
+        counted_start_ms, listed, in_flight)
+    VALUES {rows}
     ON CONFLICT (target, id) DO UPDATE SET
         job_type = excluded.job_type, status = excluded.status, created_ms = excluded.created_ms,
         updated_ms = excluded.updated_ms, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from exporter.model import Job, SeriesKey, SetApart, Target, TargetKey, Totals
+from exporter.runs import RunReader
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
 
@@ -308,6 +310,9 @@ class Ledger(Protocol):
         Delete all there is of a target, piece by piece, for as long as `is_unused` says so before each; tell
         whether all of it went.
         """
+
+    def reading(self) -> AbstractAsyncContextManager[RunReader]:
+        """See runs.RunSource."""
 
     async def close(self) -> None:
         """Finish what is under way and let go of the record."""

@@ -14,7 +14,7 @@ from exporter.ledger.protocol import Remembered
 from exporter.model import TargetKey
 
 _ROWS_AT_ONCE = 5_000
-_SMALL_TABLES = ("listing", "counters", "histograms", "recent_failures", "set_apart")
+_SMALL_TABLES = ("listing", "counters", "histograms", "failed_runs", "hourly_runs", "set_apart")
 
 
 def remembered(db: sqlite3.Connection) -> tuple[Remembered, ...]:

@@ -16,13 +16,13 @@ import msgspec
 
 from exporter.ledger import history, set_apart
 from exporter.ledger.baselines import ALL_TYPES, Baselines, rescope
+from exporter.ledger.ended import EndedRuns, is_another_hour, prune_runs
 from exporter.ledger.protocol import Audit, CountingRules, Observation
 from exporter.ledger.released import Released
 from exporter.ledger.series import (
     Births,
     add_to_series,
     empty_changed_histograms,
-    keep_failures,
     known_codes,
 )
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
@@ -52,16 +52,18 @@ _CLOCK_TOLERANCE_MS = 60_000
 _CHANGED = """
     SELECT staged.id, staged.job_type, staged.status, staged.created_ms, staged.updated_ms,
         staged.started_ms, staged.ended_ms, staged.submitting_ms, staged.running_ms,
-        staged.msg_code, staged.msg_error, NULL, staged.in_flight = 0, staged.failed,
-        known.id, known.job_type, known.status, known.created_ms, known.updated_ms,
+        staged.msg_code, staged.msg_error, NULL, staged.in_flight = 0, staged.data_id, staged.resource_spec,
+        staged.failed, known.id, known.job_type, known.status, known.created_ms, known.updated_ms,
         known.started_ms, known.ended_ms, known.counted_start_ms, known.listed = 1,
-        known.in_flight = 1 OR known.listed = -1
+        known.in_flight = 1 OR known.listed = -1, known.runs
     FROM staged LEFT JOIN jobs AS known ON known.target = staged.target AND known.id = staged.id
     WHERE staged.target = :target AND staged.wanted = 1
         AND iif(known.id IS NULL,
             staged.created_ms >= :horizon OR staged.in_flight = 1,
             known.listed <> 1 OR known.status <> staged.status OR known.job_type <> staged.job_type
                 OR known.in_flight <> staged.in_flight
+                OR (staged.in_flight = 1 AND (known.data_id IS NOT staged.data_id
+                    OR known.resource_spec IS NOT staged.resource_spec))
                 OR known.updated_ms <> staged.updated_ms OR known.started_ms IS NOT staged.started_ms
                 OR iif(staged.in_flight = 1 AND staged.ended_ms IS NULL, 0,
                     known.ended_ms IS NOT staged.ended_ms))
@@ -80,11 +82,16 @@ _HISTORY = f"""
 """  # noqa: S608 - constants only
 _COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
 _KEEP_HISTORY = f"""
-    INSERT INTO jobs
+    INSERT INTO jobs (target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms,
+        counted_start_ms, listed, in_flight)
     SELECT target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms, started_ms, 1, 0
     FROM staged WHERE {_HISTORY}
 """  # noqa: S608 - constants only
-_KEEP = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KEEP = """
+    INSERT OR REPLACE INTO jobs (target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms,
+        counted_start_ms, listed, in_flight, runs, data_id, resource_spec)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 _MOVE = """
     INSERT INTO listing VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (target, job_type, status, in_flight) DO UPDATE SET jobs = jobs + excluded.jobs
@@ -108,8 +115,9 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     if observation.deleted:
         _unlist_deleted(db, target, observation.deleted)
     _prune(db, target, observation.horizon_ms)
+    if is_another_hour(row.committed_ms, observation.now_ms):
+        prune_runs(db, target, observation.now_ms)
     add_to_series(db, target, tally, _births(row, observation, rules))
-    keep_failures(db, target, tally.failures)
     _close(db, target, observation, baselines, row, row.released.under(rules))
     # What cannot be shown is not recorded: else a new series would have no publication at 0.
     totals = read_totals(db, read_target(db, target), observation.target, rules)
@@ -154,7 +162,8 @@ def _leave_scope(db: sqlite3.Connection, target: int, configured: Target) -> Non
     listed = db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target,)).fetchall()
     for kind in {kind for (kind,) in listed} - set(configured.job_types):
         db.execute("DELETE FROM jobs WHERE target = ? AND job_type = ?", (target, kind))
-        db.execute("DELETE FROM listing WHERE target = ? AND job_type = ?", (target, kind))
+        for table in ("listing", "failed_runs", "hourly_runs"):
+            db.execute(f"DELETE FROM {table} WHERE target = ? AND job_type = ?", (target, kind))  # noqa: S608 - constants only
 
 
 def _fold(
@@ -167,12 +176,16 @@ def _fold(
     _keep_history(db, target, observation.horizon_ms, baselines)
     tally = Tally(rules, known_codes(db, target))
     moves = _Moves(db, target)
+    ended = EndedRuns(db, target, observation)
     for job, failed, known in _changed(db, target, observation.horizon_ms):
         change = transition(known, job, baselines.of(job.job_type))
         if change is not None:
             tally.add(job, change, failed=failed)
-            moves.add(job.id, known, change)
+            moves.add(job, known, change)
+            if change.ended:
+                ended.add(job, change, failed=failed)
     moves.flush()
+    ended.flush()
     return tally
 
 
@@ -183,7 +196,7 @@ def _changed(
     while rows := cursor.fetchmany(_CHUNK):
         for row in rows:
             # As of a row whose status the configuration names, or does not: it may be labelled "other" here.
-            yield Job(*row[:13]), bool(row[13]), None if row[14] is None else KnownJob(*row[15:])
+            yield Job(*row[:15]), bool(row[15]), None if row[16] is None else KnownJob(*row[17:])
 
 
 def _keep_history(db: sqlite3.Connection, target: int, horizon_ms: int | None, baselines: Baselines) -> None:
@@ -216,13 +229,16 @@ class _Moves:
         self._rows: list[tuple[object, ...]] = []
         self._listing: Counter[_Place] = Counter()
 
-    def add(self, job_id: int, known: KnownJob | None, change: Transition) -> None:
+    def add(self, job: Job, known: KnownJob | None, change: Transition) -> None:
         if known is not None and known.listed:
             self._listing[known.job_type, known.status, bool(known.in_flight)] -= 1
         now = change.known
         self._listing[now.job_type, now.status, now.in_flight] += 1
         times = (now.created_ms, now.updated_ms, now.started_ms, now.ended_ms, now.counted_start_ms)
-        self._rows.append((self._target, job_id, now.job_type, now.status, *times, True, now.in_flight))
+        # What a job works on is kept while it is in flight: finished jobs are many.
+        details = (job.data_id, job.resource_spec) if now.in_flight else (None, None)
+        place = (now.job_type, now.status)
+        self._rows.append((self._target, job.id, *place, *times, True, now.in_flight, now.runs, *details))
         if len(self._rows) >= _CHUNK:
             self.flush()
 
@@ -268,7 +284,13 @@ def _unlist(
     db: sqlite3.Connection, target: int, table: str, missing: str, given: Mapping[str, object]
 ) -> None:
     _subtract(db, target, table, missing, given)
-    db.execute(f"UPDATE {table} SET listed = -in_flight, in_flight = 0 WHERE {missing}", given)  # noqa: S608
+    db.execute(
+        f"""
+        UPDATE {table} SET listed = -in_flight, in_flight = 0, data_id = NULL, resource_spec = NULL
+        WHERE {missing}
+        """,  # noqa: S608 - constants only
+        given,
+    )
 
 
 def _prune(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
@@ -327,6 +349,7 @@ def _close(
             shown_types = :types, watermark_ms = :began, filters = :filters,
             horizon_ms = :given_horizon, covered_from_ms = iif(:full, :horizon, covered_from_ms),
             full_sync_ms = iif(:full, :now, full_sync_ms), endpoint = :endpoint,
+            hourly_from_ms = iif(hourly_from_ms BETWEEN 1 AND :now, hourly_from_ms, :now),
             audit = :audit, server = :server, released = :released, revision = revision + 1
         WHERE id = :target
         """,

@@ -230,6 +230,73 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "ALTER TABLE histograms DROP COLUMN born",
     ),
+    # Single runs. `jobs.runs` is how many runs of the job were seen to end; `data_id` and `resource_spec` are
+    # kept while the job is in flight, so that finished jobs take no more room. `failed_runs` has what
+    # model.Run has, of failed runs. `hourly_runs` counts the runs that ended, by the hour of our clock (hours
+    # since 1970); `targets.hourly_from_ms` is when that began, 0 before the first commit.
+    (
+        "ALTER TABLE targets ADD COLUMN hourly_from_ms INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN runs INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE jobs ADD COLUMN data_id TEXT",
+        "ALTER TABLE jobs ADD COLUMN resource_spec TEXT",
+        "UPDATE jobs SET runs = 0 WHERE in_flight = 1 OR listed = -1",
+        """
+        CREATE TABLE failed_runs (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            job_id INTEGER NOT NULL,
+            number INTEGER NOT NULL,
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            msg_code TEXT NOT NULL,
+            msg_error TEXT NOT NULL,
+            data_id TEXT NOT NULL,
+            resource_spec TEXT NOT NULL,
+            created_ms INTEGER NOT NULL,
+            started_ms INTEGER,
+            ended_ms INTEGER,
+            at_ms INTEGER NOT NULL,
+            submitting_ms INTEGER,
+            running_ms INTEGER
+        ) STRICT
+        """,
+        "CREATE INDEX failed_runs_by_time ON failed_runs (target, at_ms, job_id, number)",
+        # What cannot be read of the old table decides no count, and is left behind.
+        """
+        INSERT INTO failed_runs (target, job_id, number, job_type, status, msg_code, msg_error, data_id,
+            resource_spec, created_ms, started_ms, ended_ms, at_ms)
+        SELECT was.target, was.job_id, was.number, was.job_type, was.status, was.msg_code, was.msg_error, '',
+            '', ifnull(jobs.created_ms, was.at_ms), iif(jobs.ended_ms = was.at_ms, jobs.started_ms, NULL),
+            was.at_ms, was.at_ms
+        FROM (
+            SELECT target, at_ms, failure ->> 'job_id' AS job_id, failure ->> 'job_type' AS job_type,
+                failure ->> 'status' AS status, failure ->> 'msg_code' AS msg_code,
+                failure ->> 'msg_error' AS msg_error,
+                row_number() OVER (PARTITION BY target, failure ->> 'job_id' ORDER BY at_ms) AS number
+            FROM recent_failures WHERE json_valid(failure)
+        ) AS was
+        LEFT JOIN jobs ON jobs.target = was.target AND jobs.id = was.job_id
+        WHERE typeof(was.job_id) = 'integer' AND typeof(was.job_type) = 'text'
+            AND typeof(was.status) = 'text' AND typeof(was.msg_code) = 'text'
+            AND typeof(was.msg_error) = 'text'
+        """,
+        """
+        UPDATE jobs SET runs = kept.runs
+        FROM (SELECT target, job_id, max(number) AS runs FROM failed_runs GROUP BY target, job_id) AS kept
+        WHERE jobs.target = kept.target AND jobs.id = kept.job_id AND jobs.runs < kept.runs
+        """,
+        "DROP TABLE recent_failures",
+        """
+        CREATE TABLE hourly_runs (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            hour INTEGER NOT NULL,
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            failed INTEGER NOT NULL,
+            runs INTEGER NOT NULL,
+            PRIMARY KEY (target, hour, job_type, status, failed)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 )
 VERSION = len(MIGRATIONS)
 
@@ -253,6 +320,8 @@ STAGING = """
         found_by INTEGER NOT NULL,
         last_pass INTEGER NOT NULL,
         repeated INTEGER NOT NULL,
+        data_id TEXT NOT NULL,
+        resource_spec TEXT NOT NULL,
         PRIMARY KEY (target, id)
     ) WITHOUT ROWID
 """

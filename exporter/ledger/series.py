@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -12,19 +12,17 @@ from exporter.ledger.protocol import CountingRules
 from exporter.ledger.released import STATUSES_SHOWN, Released, released_with, stands_for_type
 from exporter.ledger.tally import (
     FAILURES,
-    RECENT_FAILURES,
     RUNNING,
     SUBMITTING,
     Tally,
     add_counters,
     add_histograms,
 )
-from exporter.model import OTHER, CounterValue, Exemplar, Failure, HistogramValue, SeriesKey
+from exporter.model import OTHER, CounterValue, Exemplar, HistogramValue, SeriesKey
 
 _encode = msgspec.json.Encoder().encode
 _exemplar = msgspec.json.Decoder(Exemplar).decode
 _histogram = msgspec.json.Decoder(HistogramValue).decode
-_failure = msgspec.json.Decoder(Failure).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,26 +179,3 @@ def empty_changed_histograms(db: sqlite3.Connection, target: int, rules: Countin
             """,
             (_encode(empty).decode(), target, family, _encode(bounds).decode()),
         )
-
-
-def keep_failures(db: sqlite3.Connection, target: int, failures: Sequence[Failure]) -> None:
-    """Keep the latest failed runs for the status page, and no more than it shows."""
-    latest = sorted(failures, key=lambda failure: failure.at_ms)[-RECENT_FAILURES:]
-    db.executemany(
-        "INSERT INTO recent_failures VALUES (?, ?, ?)",
-        [(target, failure.at_ms, _encode(failure).decode()) for failure in latest],
-    )
-    db.execute(
-        """
-        DELETE FROM recent_failures WHERE target = :target AND rowid NOT IN (
-            SELECT rowid FROM recent_failures WHERE target = :target ORDER BY at_ms DESC LIMIT :most
-        )
-        """,
-        {"target": target, "most": RECENT_FAILURES},
-    )
-
-
-def read_failures(db: sqlite3.Connection, target: int) -> tuple[Failure, ...]:
-    """Give the latest failed runs, the newest first."""
-    rows = db.execute("SELECT failure FROM recent_failures WHERE target = ? ORDER BY at_ms DESC", (target,))
-    return tuple(_failure(failure) for (failure,) in rows)

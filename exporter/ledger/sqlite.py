@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from traceback import clear_frames
@@ -37,6 +37,7 @@ from exporter.ledger.protocol import (
     Summary,
     Wanted,
 )
+from exporter.ledger.reading import RunReader, reading_file
 from exporter.ledger.record import keep_learnt, record, record_audit
 from exporter.ledger.releasing import record_release
 from exporter.ledger.totals import (
@@ -238,6 +239,11 @@ class SqliteLedger:
     ) -> bool:
         self._rows.pop(key, None)
         return piece(db, target)
+
+    def reading(self) -> AbstractAsyncContextManager[RunReader]:
+        if self._file is None:
+            return nullcontext(RunReader(self._run))
+        return reading_file(self._file.path)
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)

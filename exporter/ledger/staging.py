@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 # Of two copies of a row the one updated later stays; of two equally old ones the one read later.
 _STAGE = """
-    INSERT INTO staged VALUES {rows}
+    INSERT INTO staged (target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms,
+        submitting_ms, running_ms, msg_code, msg_error, in_flight, failed, data_id, resource_spec, wanted,
+        found_by, last_pass, repeated)
+    VALUES {rows}
     ON CONFLICT (target, id) DO UPDATE SET
         job_type = iif(excluded.updated_ms >= updated_ms, excluded.job_type, job_type),
         status = iif(excluded.updated_ms >= updated_ms, excluded.status, status),
@@ -35,6 +38,8 @@ _STAGE = """
         msg_error = iif(excluded.updated_ms >= updated_ms, excluded.msg_error, msg_error),
         in_flight = iif(excluded.updated_ms >= updated_ms, excluded.in_flight, in_flight),
         failed = iif(excluded.updated_ms >= updated_ms, excluded.failed, failed),
+        data_id = iif(excluded.updated_ms >= updated_ms, excluded.data_id, data_id),
+        resource_spec = iif(excluded.updated_ms >= updated_ms, excluded.resource_spec, resource_spec),
         wanted = iif(excluded.updated_ms >= updated_ms, excluded.wanted, wanted),
         updated_ms = max(excluded.updated_ms, updated_ms),
         found_by = found_by | excluded.found_by,
@@ -42,7 +47,7 @@ _STAGE = """
         last_pass = excluded.last_pass
 """
 
-_ROW = f"({', '.join('?' * 17)}, 0)"
+_ROW = f"({', '.join('?' * 19)}, 0)"
 
 _MISSING = """
     known.target = :target AND known.listed = 1 AND {which}
@@ -126,6 +131,8 @@ def _row(target: int, labels: Labels, job: Job, wanted: Wanted, origin: Origin) 
         job.msg_error,
         not job.has_ended,
         is_failed(job.status),
+        job.data_id,
+        job.resource_spec,
         wanted,
         origin.question,
         origin.pass_no,

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from exporter.ledger.protocol import CountingRules
-from exporter.model import OTHER, CounterValue, Exemplar, Failure, HistogramValue, Job, SeriesKey
+from exporter.model import OTHER, CounterValue, Exemplar, HistogramValue, Job, SeriesKey
 from exporter.sync.transitions import Transition, end_of
 
 SUBMITTING = "submitting"
@@ -14,7 +14,6 @@ RUNNING = "running"
 CREATED = "created"
 COMPLETED = "completed"
 FAILURES = "failures"
-RECENT_FAILURES = 50
 
 
 @dataclass(slots=True)
@@ -29,7 +28,6 @@ class Tally:
     msg_codes: set[str]
     counters: dict[SeriesKey, CounterValue] = field(default_factory=dict)
     histograms: dict[SeriesKey, HistogramValue] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
 
     def add(self, job: Job, change: Transition, *, failed: bool) -> None:
         """Add what one transition says is to be counted; `failed` if the run failed, should it have ended."""
@@ -51,11 +49,6 @@ class Tally:
         if failed:
             key = SeriesKey(FAILURES, job.job_type, job.status, self._code(job.msg_code))
             self._count(key, Exemplar(job.id, 1.0, at_ms))
-            if len(self.failures) >= 2 * RECENT_FAILURES:
-                del self.failures[:RECENT_FAILURES]
-            self.failures.append(
-                Failure(job.id, job.job_type, job.status, job.msg_code, job.msg_error, at_ms)
-            )
 
     def _code(self, msg_code: str) -> str:
         if msg_code == "" or msg_code in self.msg_codes:

@@ -15,7 +15,7 @@ from exporter.ledger import set_apart
 from exporter.ledger.baselines import latest
 from exporter.ledger.protocol import Audit, CountingRules, Summary
 from exporter.ledger.released import STATUSES_SHOWN, Released, released_with
-from exporter.ledger.series import read_counters, read_failures, read_histograms
+from exporter.ledger.series import read_counters, read_histograms
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS
 from exporter.ledger.tally import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING
 from exporter.model import (
@@ -293,7 +293,6 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
         drift=dict.fromkeys(STATUSES, 0) | ({} if row.audit is None else row.audit.drift),
         last_audit_ms=None if row.audit is None else row.audit.at_ms,
         filters={name: row.filters.works(name) for name in FILTERS},
-        recent_failures=read_failures(db, row.id),
         baseline_ms=latest(row.baselines),
         committed_ms=row.committed_ms,
         rows_unreadable=rows_unreadable,

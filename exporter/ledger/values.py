@@ -18,7 +18,7 @@ import msgspec
 from exporter.ledger.labels import Kept
 from exporter.ledger.protocol import Audit
 from exporter.ledger.released import Released
-from exporter.model import Exemplar, Failure, HistogramValue
+from exporter.model import Exemplar, HistogramValue
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
 
@@ -28,7 +28,7 @@ _TABLES = {
     "jobs": "jobs INDEXED BY jobs_in_flight",
     "counters": "counters",
     "histograms": "histograms",
-    "recent_failures": "recent_failures",
+    "hourly_runs": "hourly_runs",
     "set_apart": "set_apart",
 }
 _LARGEST = 2**63
@@ -148,5 +148,4 @@ _DECODED: dict[tuple[str, str], Callable[[bytes], object]] = {
     ("targets", "released"): _reading(Released),
     ("counters", "exemplar"): _reading(Exemplar),
     ("histograms", "value"): _histogram,
-    ("recent_failures", "failure"): _reading(Failure),
 }

@@ -110,6 +110,16 @@ class Secrets:
             found = texts[text] = self._mask(text)
         return found
 
+    def may_be_in(self, texts: Iterable[str]) -> bool:
+        """
+        Tell whether one of many texts may hold something to mask: never False where one does.
+
+        One search for all of them, and nothing of it is remembered.
+        """
+        self._settle()
+        together = "\0".join(texts)
+        return self._mask(together) != together
+
     def _mask(self, text: str) -> str:
         lowered = text.lower()
         if any(word in lowered for word in _HEADER_WORDS):

@@ -99,6 +99,8 @@ def read_row(raw: object, index: int, terminal_statuses: frozenset[str]) -> Job 
         message(_plain(raw.get("msg_error"))),
         _plain(raw.get("workspace_id")) or None,
         status in terminal_statuses,
+        label(_plain(raw.get("data_id"))),
+        label(_plain(raw.get("resource_spec"))),
     )
 
 
@@ -108,7 +110,7 @@ def latest_ms(created_ms: int, started_ms: int | None, ended_ms: int | None) -> 
 
 
 def label(text: str) -> str:
-    """Make a text fit to be a label: bounded, without control characters and lone surrogates."""
+    """Make a text fit to be a label or a detail: bounded, without control characters and lone surrogates."""
     if len(text) <= MAX_LABEL_CHARS and text.isascii() and text.isprintable():
         return text.strip()
     kept = "".join(c for c in text[: 2 * MAX_LABEL_CHARS] if unicodedata.category(c) not in _UNSEEMLY)

@@ -101,6 +101,8 @@ class _Row(msgspec.Struct, gc=False):
     msg_code: _Code | str | None = None
     msg_error: str | None = None
     workspace_id: int | str | None = None
+    data_id: _Code | str | None = None
+    resource_spec: str | None = None
 
 
 class _DocumentedRow(_Row, gc=False):
@@ -248,6 +250,9 @@ def _jobs(rows: list[_Row], terminal_statuses: frozenset[str]) -> tuple[Job, ...
             "" if (code := row.msg_code) is None else label(code) if isinstance(code, str) else str(code),
             "" if row.msg_error is None else message(row.msg_error),
             None if row.workspace_id is None else str(row.workspace_id) or None,
+            False,
+            "" if (data := row.data_id) is None else label(data) if isinstance(data, str) else str(data),
+            "" if row.resource_spec is None else label(row.resource_spec),
         )
         for row in rows
     ]

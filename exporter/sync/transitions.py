@@ -40,7 +40,7 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     Shape: `counted_start_ms` is the last start that was counted or belongs to the baseline; it outlives a
     row that shows no start time for a while. `ended_ms` of a job in flight is the end of the run before, None
     where that is not known. `listed` is False for a job that is no longer listed, of which `in_flight` tells
-    what it was when last listed.
+    what it was when last listed. `runs` is how many of its runs were seen to end, counted ones and history.
     """
 
     job_type: str
@@ -52,6 +52,7 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     counted_start_ms: int | None
     listed: bool = True
     in_flight: bool = False
+    runs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ class Transition:
     The row to keep and what to count.
 
     Units: durations in milliseconds. `submitting_ms` is set where a start is to be counted; `ended` where an
-    end is, with `running_ms` None for a run that never ran or that gives no duration.
+    end is, with `running_ms` None for a run that never ran or that gives no duration. `waited_ms` is how long
+    the run that ended waited for its start, whenever that was counted; None where it never started.
     """
 
     known: KnownJob
@@ -97,6 +99,7 @@ class Transition:
     submitting_ms: int | None = None
     ended: bool = False
     running_ms: int | None = None
+    waited_ms: int | None = None
 
 
 def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transition | None:
@@ -109,14 +112,17 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
     started = _has_started(known, seen, baseline)
     has_ended = seen.has_ended or _stays_ended(known, seen)
     if known.in_flight:
-        ended = has_ended and (not _is_same_row(known, seen) or baseline.is_news(end_of(seen)))
+        another = has_ended
+        ended = another and (not _is_same_row(known, seen) or baseline.is_news(end_of(seen)))
     else:
-        ended = has_ended and _is_another_run(known, seen, baseline)
+        another = has_ended and _is_another_run(known, seen)
+        ended = another and baseline.is_news(end_of(seen))
     return Transition(
-        known=_row(seen, known, has_ended=has_ended),
+        known=_row(seen, known, has_ended=has_ended, runs=known.runs + another),
         submitting_ms=submitting_duration_ms(seen, known) if started else None,
         ended=ended,
         running_ms=running_duration_ms(seen) if ended else None,
+        waited_ms=_waited_ms(seen, known) if ended else None,
     )
 
 
@@ -134,7 +140,9 @@ def _without_empty_times(seen: Job) -> Job:
 
 
 def _first_sight(seen: Job, baseline: Baseline) -> Transition:
-    row = _row(seen, None, has_ended=seen.has_ended)
+    # A job that was pruned is seen again only if it runs again: the run before is not forgotten altogether.
+    before = not seen.has_ended and baseline.forgot(seen)
+    row = _row(seen, None, has_ended=seen.has_ended, runs=int(seen.has_ended or before))
     if is_history(seen, baseline):
         return Transition(row)
     started = seen.started_ms is not None and baseline.is_news(seen.started_ms)
@@ -144,6 +152,7 @@ def _first_sight(seen: Job, baseline: Baseline) -> Transition:
         submitting_ms=submitting_duration_ms(seen) if started else None,
         ended=seen.has_ended,
         running_ms=running_duration_ms(seen) if seen.has_ended else None,
+        waited_ms=_waited_ms(seen, None) if seen.has_ended else None,
     )
 
 
@@ -170,14 +179,13 @@ def _has_started(known: KnownJob, seen: Job, baseline: Baseline) -> bool:
     return not comes_late or baseline.is_news(seen.started_ms)
 
 
-def _is_another_run(known: KnownJob, seen: Job, baseline: Baseline) -> bool:
+def _is_another_run(known: KnownJob, seen: Job) -> bool:
     """
-    Tell whether a job that had ended shows the end of another run.
+    Tell whether a job that had ended shows the end of another run, counted or not.
 
     A time that comes late, or does not come for a while, is of the run that is known.
     """
-    another = _differ(known.started_ms, seen.started_ms) or _differ(known.ended_ms, seen.ended_ms)
-    return another and baseline.is_news(end_of(seen))
+    return _differ(known.started_ms, seen.started_ms) or _differ(known.ended_ms, seen.ended_ms)
 
 
 def _differ(known_ms: int | None, seen_ms: int | None) -> bool:
@@ -198,7 +206,7 @@ def _stays_ended(known: KnownJob, seen: Job) -> bool:
     )
 
 
-def _row(seen: Job, known: KnownJob | None, *, has_ended: bool) -> KnownJob:
+def _row(seen: Job, known: KnownJob | None, *, has_ended: bool, runs: int) -> KnownJob:
     ended_ms, counted_start_ms = seen.ended_ms, seen.started_ms
     if known is not None:
         # Kept, so that a time that does not come for a while is none that has changed.
@@ -213,6 +221,7 @@ def _row(seen: Job, known: KnownJob | None, *, has_ended: bool) -> KnownJob:
         ended_ms=ended_ms,
         counted_start_ms=counted_start_ms,
         in_flight=not has_ended,
+        runs=runs,
     )
 
 
@@ -236,6 +245,16 @@ def submitting_duration_ms(job: Job, known: KnownJob | None = None) -> int:
         waited_ms = max(started_ms - job.created_ms, 0)
     before = () if known is None else (known.ended_ms, known.counted_start_ms)
     return min([waited_ms, *(started_ms - at for at in before if at is not None and at <= started_ms)])
+
+
+def _waited_ms(job: Job, known: KnownJob | None) -> int | None:
+    """Give how long a run that has ended waited for its start; None where it shows none."""
+    if job.started_ms is None:
+        return _plausible(job.submitting_ms) or None  # 0 says "none" here
+    if known is not None and known.counted_start_ms == job.started_ms:
+        # Its start was counted by an earlier poll: it is not the start of the run before.
+        known = msgspec.structs.replace(known, counted_start_ms=None)
+    return submitting_duration_ms(job, known)
 
 
 def running_duration_ms(job: Job) -> int | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from exporter.model import IN_FLIGHT_STATUSES, STATUSES, TERMINAL_STATUSES, Failure
+from exporter.model import IN_FLIGHT_STATUSES, STATUSES, TERMINAL_STATUSES
+from exporter.web.run_record import RunRecord
 from exporter.web.status import STATES, ByType, CredentialsStatus, State, Status, TargetStatus
 
 Severity = Literal["bad", "warn", "busy", "good"]
@@ -48,7 +49,7 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class FailedJob:
     target: TargetStatus
-    failure: Failure
+    failure: RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +195,7 @@ def _since_ms(target: TargetStatus) -> int:
 
 def _last_failed(targets: Iterable[TargetStatus], most: int) -> list[FailedJob]:
     failed = [FailedJob(target, failure) for target in targets for failure in target.recent_failures]
-    return sorted(failed, key=_our_time_ms, reverse=True)[:most]
-
-
-def _our_time_ms(one: FailedJob) -> float:
-    """Give when a job failed by our own clock, by which several servers can be compared."""
-    return one.failure.at_ms - 1000 * (one.target.clock_skew_seconds or 0)
+    return sorted(failed, key=lambda one: one.failure.at_ms, reverse=True)[:most]
 
 
 def last_failed(target: TargetStatus, most: int) -> list[FailedJob]:

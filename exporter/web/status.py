@@ -8,21 +8,22 @@ docs/status-api.md describes: they only grow.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from exporter.model import (
     STATUSES,
-    Failure,
     Fault,
     LedgerFacts,
     Progress,
+    Run,
     TargetKey,
     TargetSnapshot,
     Totals,
     is_terminal,
 )
+from exporter.web.run_record import RunRecord, run_record
 
 State = Literal["stale", "failing", "late", "waiting", "syncing", "drifting", "ok"]
 # From what needs attention most to what needs none.
@@ -75,6 +76,14 @@ class About:
     reload: ReloadStatus
     config: Mapping[str, object]
     held_series: Mapping[TargetKey, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecentFailures:
+    """The latest failed runs of each target, the newest first; or `error` says why they could not be read."""
+
+    runs: Mapping[TargetKey, Sequence[Run]] = field(default_factory=dict)
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +146,13 @@ class TargetStatus:
     oldest_created_ms: ByType
     oldest_started_ms: ByType
     job_failures: Mapping[str, int]
-    recent_failures: tuple[Failure, ...]
+    recent_failures: tuple[RunRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole of it, at `now_ms`; `missing` says what readiness waits for; `states` counts targets."""
+    """The whole of it, at `now_ms`; `missing` says what readiness waits for; `states` counts targets.
+    `recent_failures_error` says why no target has any, None where they could be read."""
 
     version: str
     started_ms: int
@@ -156,11 +166,13 @@ class Status:
     ledger: LedgerFacts
     reload: ReloadStatus
     config: Mapping[str, object]
+    recent_failures_error: str | None = None
 
 
 def status(
     snapshots: Iterable[TargetSnapshot],
     about: About,
+    recent: RecentFailures,
     *,
     version: str,
     now_ms: int,
@@ -175,7 +187,8 @@ def status(
     that knew other secrets.
     """
     targets = [
-        target_status(shown, progress.get(shown.target.key), about, now_ms, masked) for shown in snapshots
+        target_status(shown, progress.get(shown.target.key), about, recent, now_ms, masked)
+        for shown in snapshots
     ]
     return Status(
         version=version,
@@ -190,6 +203,7 @@ def status(
         ledger=about.ledger,
         reload=replace(about.reload, problems=tuple(map(masked, about.reload.problems))),
         config=about.config,
+        recent_failures_error=recent.error,
     )
 
 
@@ -197,6 +211,7 @@ def target_status(
     snapshot: TargetSnapshot,
     progress: Progress | None,
     about: About,
+    recent: RecentFailures,
     now_ms: int,
     masked: Callable[[str], str] = str,
 ) -> TargetStatus:
@@ -242,7 +257,7 @@ def target_status(
         oldest_created_ms=_by_type(totals.oldest_created_ms) if totals else {},
         oldest_started_ms=_by_type(totals.oldest_started_ms) if totals else {},
         job_failures=_by_code(totals) if totals else {},
-        recent_failures=_masked_failures(totals.recent_failures, masked) if totals else (),
+        recent_failures=tuple(run_record(run, masked) for run in recent.runs.get(target.key, ())),
     )
 
 
@@ -272,10 +287,6 @@ def _masked_fault(fault: Fault | None, masked: Callable[[str], str]) -> Fault | 
         code=masked(fault.code),
         request_id=masked(fault.request_id),
     )
-
-
-def _masked_failures(failures: Iterable[Failure], masked: Callable[[str], str]) -> tuple[Failure, ...]:
-    return tuple(replace(failure, msg_error=masked(failure.msg_error)) for failure in failures)
 
 
 def _in_flight(totals: Totals) -> int:

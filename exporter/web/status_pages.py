@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
 from exporter import __version__
+from exporter.errors import LedgerError
 from exporter.model import Progress, TargetKey, TargetSnapshot
+from exporter.runs import RunSource
 from exporter.web.negotiation import accepts_gzip
 from exporter.web.page import Page, Question
 from exporter.web.page_language import choose_language, known
-from exporter.web.status import About, Status, status
+from exporter.web.status import About, RecentFailures, Status, status
 
 _COOKIE = "octopus_lang"
 _YEAR_SECONDS = 365 * 86_400
 _GZIP_LEVEL = 5
 _FRESH = {"Cache-Control": "no-store"}
+# Of each target. To read them takes milliseconds; a page does not wait longer than this for its turn.
+RECENT_FAILURES = 50
+_READING_SECONDS = 10.0
 
 
-class StatusSource(Protocol):
+class StatusSource(RunSource, Protocol):
     """What the status pages ask of the program that serves them; nothing of it may block."""
 
     def snapshots(self) -> Iterable[TargetSnapshot]:
@@ -54,6 +59,7 @@ class StatusPages:
         self._clock = clock
         self._page = Page()
         self._rendering = asyncio.Lock()
+        self._reading = asyncio.Lock()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [web.get("/", self.page), web.get("/api/v1/status", self.api_status)]
@@ -85,15 +91,27 @@ class StatusPages:
         source, now_ms = self._source, int(self._clock() * 1000)
         about, snapshots = await source.about(), tuple(source.snapshots())
         missing, progress = source.ready(), source.progress()
+        recent = await self._recent_failures([shown.target.key for shown in snapshots])
         return lambda: status(
             snapshots,
             about,
+            recent,
             version=__version__,
             now_ms=now_ms,
             missing=missing,
             progress=progress,
             masked=self._masked,
         )
+
+    async def _recent_failures(self, targets: Sequence[TargetKey]) -> RecentFailures:
+        """Read them for this answer; the rest of it is shown whatever comes of that."""
+        try:
+            async with asyncio.timeout(_READING_SECONDS), self._reading, self._source.reading() as reader:
+                return RecentFailures(await reader.recent_failures(targets, RECENT_FAILURES))
+        except LedgerError as exc:
+            return RecentFailures(error=self._masked(str(exc)))
+        except TimeoutError:
+            return RecentFailures(error=f"the ledger could not be read within {_READING_SECONDS:g} s")
 
 
 def _question(request: web.Request) -> Question:

@@ -29,7 +29,6 @@ DAMAGE = [
     ("counters.exemplar", ENDLESS),
     ("histograms.value", "{}"),
     ("histograms.value", '{"bounds": [1], "counts": [1], "sum_ms": 0, "exemplars": [null]}'),
-    ("recent_failures.failure", "none"),
 ]
 # A number without end is a number. A histogram of other bounds than the configured ones begins anew.
 REFUSED_AT_THE_START_ONLY = {

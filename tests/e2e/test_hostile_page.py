@@ -16,13 +16,14 @@ from prometheus_client import CollectorRegistry
 from exporter.config import ListenAddress
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
-from exporter.model import CounterValue, Failure, Progress, TargetKey, TargetSnapshot
+from exporter.model import CounterValue, Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
 from exporter.web.server import serve
 from exporter.web.status import About
 from tests.e2e.browser import Browser, browser, needs_chromium
+from tests.fake_runs import FakeRuns, a_run
 from tests.snapshots import named
-from tests.status_states import ABOUT, FAILED, FAULT, FULL, HOUR_MS, NOW_MS, OK
+from tests.status_states import ABOUT, FAILED, FAILED_RUNS, FAULT, FULL, HOUR_MS, NOW_MS, OK
 
 pytestmark = pytest.mark.e2e
 
@@ -43,16 +44,21 @@ HOSTILE = named(
             (f"{OVERRIDE}ABC", "LAUNCHING"): NOW_MS - 9000 * HOUR_MS,
             (LONG_TYPE, "RUNNING"): NOW_MS - 9000 * HOUR_MS,
         },
-        recent_failures=(
-            Failure(2**62, LONG_TYPE, "RUN_FAILED", "C" * 90, MESSAGE, NOW_MS),
-            Failure(1, "FRAME_EXTRACT", f"{LONG_TYPE}_FAILED", "", MESSAGE, NOW_MS),
-        ),
     ),
 )
 
 
-class Shown:
+HOSTILE_RUNS = (
+    a_run(2**62, job_type=LONG_TYPE, msg_code="C" * 90, msg_error=MESSAGE, at_ms=NOW_MS),
+    a_run(1, status=f"{LONG_TYPE}_FAILED", msg_code="", msg_error=MESSAGE, at_ms=NOW_MS),
+)
+
+
+class Shown(FakeRuns):
     """A program that has nothing but these to show."""
+
+    def __init__(self) -> None:
+        super().__init__({HOSTILE.target.key: HOSTILE_RUNS, OK.target.key: FAILED_RUNS})
 
     lifecycle_enabled = False
 

@@ -1,0 +1,209 @@
+"""
+The questions of exporter.runs as SQL, on a connection that may only read.
+
+What these rows hold decides no count. So a text that is damaged is read as far as it goes, and a row with
+numbers that are none is left out: neither keeps the others from being read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+import msgspec
+
+from exporter.ledger.ended import HOUR_MS, HOURS_COUNTED
+from exporter.ledger.totals import find_target
+from exporter.model import Run, TargetKey
+from exporter.runs import FailedRun, FailureGroup, FailureGroups, Position, RunFilter, Selection
+
+_HOURS_OF_A_DAY = 24
+_FIELDS = tuple(field.name for field in fields(Run) if field.name != "failed")
+_COLUMNS = ", ".join(_FIELDS)
+_IS_OF = "target IN (SELECT value FROM json_each(:targets))"
+_GROUP = "target, job_type, status, msg_code, msg_error"
+_NEWEST_FIRST = "at_ms DESC, target DESC, job_id DESC, number DESC"
+
+
+def target_rows(db: sqlite3.Connection, targets: Sequence[TargetKey]) -> dict[int, TargetKey]:
+    """Give the targets by their number in the ledger, as far as it has them."""
+    rows = {find_target(db, key): key for key in targets}
+    return {row: key for row, key in rows.items() if row is not None}
+
+
+def select_failed(
+    db: sqlite3.Connection,
+    targets: Sequence[TargetKey],
+    which: RunFilter,
+    most: int,
+    after: Position | None = None,
+) -> Selection:
+    """See runs.RunReader."""
+    condition, given = _fitting(db, targets, which)
+    if after is not None:
+        # The first half is what the index can use.
+        condition += """ AND at_ms <= :at
+            AND (at_ms, target, job_id, number) < (:at, :after_target, :after_job, :after_number)"""
+        given |= {"at": after.at_ms, "after_target": after.target}
+        given |= {"after_job": after.job_id, "after_number": after.number}
+    rows = db.execute(
+        f"""
+        SELECT rowid, at_ms, target, job_id, number FROM failed_runs
+        WHERE {condition} ORDER BY {_NEWEST_FIRST} LIMIT :most
+        """,  # noqa: S608 - constants only
+        given | {"most": most + 1},
+    ).fetchall()
+    last = Position(*rows[most - 1][1:]) if len(rows) > most > 0 else None
+    return Selection([row[0] for row in rows[:most]], last)
+
+
+def failed(
+    db: sqlite3.Connection, targets: Sequence[TargetKey], keys: Sequence[int]
+) -> tuple[FailedRun, ...]:
+    """See runs.RunReader."""
+    known = target_rows(db, targets)
+    rows = db.execute(
+        f"""
+        SELECT target, {_COLUMNS} FROM failed_runs
+        WHERE rowid IN (SELECT value FROM json_each(:keys)) ORDER BY {_NEWEST_FIRST}
+        """,  # noqa: S608 - constants only
+        {"keys": _json(keys)},
+    )
+    read = [(target, _run(row)) for target, *row in rows]
+    return tuple(FailedRun(known[target], run) for target, run in read if run is not None and target in known)
+
+
+def recent_failures(
+    db: sqlite3.Connection, targets: Sequence[TargetKey], most: int
+) -> Mapping[TargetKey, tuple[Run, ...]]:
+    """See runs.RunReader."""
+    latest = f"""
+        SELECT {_COLUMNS} FROM failed_runs WHERE target = ?
+        ORDER BY at_ms DESC, job_id DESC, number DESC LIMIT ?
+    """  # noqa: S608 - constants only
+    return {
+        key: tuple(run for row in db.execute(latest, (target, most)) if (run := _run(row)) is not None)
+        for target, key in target_rows(db, targets).items()
+    }
+
+
+def failure_groups(
+    db: sqlite3.Connection, targets: Sequence[TargetKey], which: RunFilter, most: int, most_ids: int = 500
+) -> FailureGroups:
+    """See runs.RunReader."""
+    known = target_rows(db, targets)
+    condition, given = _fitting(db, targets, which)
+    rows = db.execute(
+        f"""
+        SELECT {_GROUP}, count(*), CAST(min(at_ms) AS INTEGER), CAST(max(at_ms) AS INTEGER),
+            sum(count(*)) OVER (), count(*) OVER ()
+        FROM failed_runs WHERE {condition}
+        GROUP BY {_GROUP} ORDER BY count(*) DESC, max(at_ms) DESC, {_GROUP} LIMIT :most
+        """,  # noqa: S608 - constants only
+        given | {"most": most},
+    ).fetchall()
+    if not rows:
+        return FailureGroups()
+    all_runs, all_groups = rows[0][-2:]
+    groups = tuple(
+        FailureGroup(
+            target=known[row[0]],
+            job_type=row[1],
+            status=row[2],
+            msg_code=row[3],
+            message=row[4],
+            runs=row[5],
+            first_ms=row[6],
+            last_ms=row[7],
+            job_ids=_job_ids(db, condition, given, row[:5], most_ids),
+        )
+        for row in rows
+    )
+    return FailureGroups(groups, all_runs, all_groups - len(groups))
+
+
+def _job_ids(
+    db: sqlite3.Connection, condition: str, given: Mapping[str, object], group: tuple[object, ...], most: int
+) -> tuple[int, ...]:
+    rows = db.execute(
+        f"""
+        SELECT job_id FROM failed_runs
+        WHERE {condition} AND ({_GROUP}) = (:g0, :g1, :g2, :g3, :g4)
+        GROUP BY job_id ORDER BY max(at_ms) DESC, job_id DESC LIMIT :most
+        """,  # noqa: S608 - constants only
+        {**given, **{f"g{n}": part for n, part in enumerate(group)}, "most": most},
+    )
+    return tuple(job_id for (job_id,) in rows)
+
+
+def usual_failures_per_hour(
+    db: sqlite3.Connection, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
+) -> float | None:
+    """See runs.RunReader."""
+    if which.msg_code is not None or which.job_id is not None:
+        return None
+    this_hour, usual = now_ms // HOUR_MS, None
+    for target, key in target_rows(db, targets).items():
+        if which.fits_target(key):
+            (from_ms,) = db.execute("SELECT hourly_from_ms FROM targets WHERE id = ?", (target,)).fetchone()
+            # Whole hours only: counting began in the middle of one.
+            first = max(-(-from_ms // HOUR_MS), this_hour - HOURS_COUNTED)
+            if from_ms and this_hour - first >= _HOURS_OF_A_DAY:
+                runs = _failed_between(db, target, which, first, this_hour)
+                usual = (usual or 0.0) + runs / (this_hour - first)
+    return usual
+
+
+def _failed_between(
+    db: sqlite3.Connection, target: int, which: RunFilter, first_hour: int, end_hour: int
+) -> int:
+    (runs,) = db.execute(
+        """
+        SELECT total(runs) FROM hourly_runs
+        WHERE target = :target AND hour >= :first AND hour < :end AND failed = 1
+            AND job_type = ifnull(:job_type, job_type) AND status = ifnull(:status, status)
+        """,
+        {
+            "target": target,
+            "first": first_hour,
+            "end": end_hour,
+            "job_type": which.job_type,
+            "status": which.status,
+        },
+    ).fetchone()
+    return int(runs)
+
+
+def _fitting(
+    db: sqlite3.Connection, targets: Sequence[TargetKey], which: RunFilter
+) -> tuple[str, dict[str, object]]:
+    """Give the condition for the runs that are meant, and its values."""
+    rows = [row for row, key in target_rows(db, targets).items() if which.fits_target(key)]
+    conditions, given = [_IS_OF], dict[str, object](targets=_json(rows))
+    for column in ("job_type", "status", "msg_code", "job_id"):
+        value = getattr(which, column)
+        if value is not None:
+            conditions.append(f"{column} = :{column}")
+            given[column] = value
+    if which.since_ms is not None:
+        conditions.append("at_ms >= :since")
+        given["since"] = which.since_ms
+    return " AND ".join(conditions), given
+
+
+def _run(row: Sequence[object]) -> Run | None:
+    """Read a row of _COLUMNS; None where a number is none."""
+    try:
+        return msgspec.convert(dict(zip(_FIELDS, row, strict=True), failed=True), Run)
+    except msgspec.ValidationError:
+        return None
+
+
+def tolerant_text(text: bytes) -> str:
+    """Read a text that may be damaged: a connection's `text_factory`."""
+    return text.decode("utf-8", "replace")
+
+
+def _json(values: Sequence[int]) -> str:
+    return msgspec.json.encode(values).decode()

@@ -1,0 +1,45 @@
+"""Secrets in the texts of rows: taken out before anything of a page is kept."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from exporter.masking import Secrets
+from exporter.octopus.page_masking import masked_page
+from exporter.octopus.wire import Page
+from tests.fake_api import a_job
+
+TOKEN = "MIIQtoken-0123456789-abcdefghijklmnop"
+
+
+@pytest.mark.parametrize("field", ["data_id", "resource_spec", "msg_error", "msg_code", "job_type", "status"])
+@pytest.mark.parametrize(
+    "text",
+    [TOKEN, TOKEN[5:17], TOKEN.encode().hex(), base64.b64encode(b"x" + TOKEN.encode()).decode()],
+    ids=["whole", "a piece", "hex", "base64"],
+)
+def test_a_secret_in_a_text_of_a_job_is_masked(field: str, text: str) -> None:
+    jobs = (
+        a_job(1, data_id="DPK1"),
+        a_job(2, **{field: f"A {text} Z"}),
+        a_job(3, resource_spec="1Core_4GiB"),
+    )
+    page = masked_page(Page(jobs), Secrets.of(TOKEN))
+    shown = getattr(page.jobs[1], field)
+    assert "<secret>" in shown
+    assert text not in shown
+    assert (page.jobs[0], page.jobs[2]) == (jobs[0], jobs[2])
+
+
+def test_a_number_is_no_secret_and_a_page_without_secrets_stays_the_same() -> None:
+    page = Page((a_job(1, data_id="123456789012345", resource_spec="1Core_4GiB"), a_job(2, data_id="DPK2")))
+    assert masked_page(page, Secrets.of(TOKEN)) is page
+    assert masked_page(page, Secrets.of("123456789012345")).jobs == page.jobs
+
+
+def test_a_password_of_a_few_characters_is_found_among_many_texts() -> None:
+    page = Page(tuple(a_job(n, data_id=f"DPK{n:07d}") for n in range(200)) + (a_job(201, data_id="hunter2"),))
+    masked = masked_page(page, Secrets.of("hunter2"))
+    assert [job.data_id for job in masked.jobs[-2:]] == ["DPK0000199", "<secret>"]
