@@ -40,6 +40,7 @@ def test_a_number_is_no_secret_and_a_page_without_secrets_stays_the_same() -> No
 
 
 def test_a_password_of_a_few_characters_is_found_among_many_texts() -> None:
-    page = Page(tuple(a_job(n, data_id=f"DPK{n:07d}") for n in range(200)) + (a_job(201, data_id="hunter2"),))
+    plain = (a_job(n, data_id=f"DPK{n:07d}") for n in range(200))
+    page = Page((*plain, a_job(201, data_id="hunter2")))
     masked = masked_page(page, Secrets.of("hunter2"))
     assert [job.data_id for job in masked.jobs[-2:]] == ["DPK0000199", "<secret>"]

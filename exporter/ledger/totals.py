@@ -46,6 +46,9 @@ _NEWEST = f"""
 _WORTH_LISTING = 100
 
 
+_SOUND = ((str, str, int, int), (str, str, int, type(None)))
+
+
 class _Oldest(TypedDict):
     oldest_created_ms: dict[tuple[str, str], int]
     oldest_started_ms: dict[tuple[str, str], int]
@@ -395,7 +398,11 @@ def _oldest(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> _Old
         """,
         (target,),
     )
-    shown = [row for row in rows if row[0] in types]
+    found = rows.fetchall()
+    # They come from the index, which no check of the tables looks into.
+    if any(tuple(map(type, row)) not in _SOUND for row in found):
+        raise sqlite3.DatabaseError("damaged: index jobs_in_flight holds a value of a wrong type")
+    shown = [row for row in found if row[0] in types]
     return {
         "oldest_created_ms": {(kind, status): created for kind, status, created, _ in shown},
         "oldest_started_ms": {(kind, status): start for kind, status, _, start in shown if start is not None},
