@@ -15,6 +15,7 @@ from aiohttp import web
 
 from exporter.errors import ConfigError
 from exporter.exposition.publication import Publisher
+from exporter.web.failures import Failures
 from exporter.web.metrics import OnServed, Scrapes
 from exporter.web.page import STATIC
 from exporter.web.status_pages import StatusPages, StatusSource
@@ -55,11 +56,15 @@ class _Surface:
         self._exporter = exporter
         self._scrapes = scrapes
         self._pages = StatusPages(exporter, masked, clock)
+        self._failures = Failures(
+            exporter, lambda: [shown.target.key for shown in exporter.snapshots()], masked, clock
+        )
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
             web.get("/metrics", self.metrics),
             *self._pages.routes(),
+            *self._failures.routes(),
             web.get("/-/healthy", self.healthy),
             web.get("/-/ready", self.ready),
             web.post("/-/reload", self.reload),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from exporter.model import Run
+from exporter.model import Run, TargetKey
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -22,6 +22,8 @@ class RunRecord:
     in milliseconds.
     """
 
+    project: str
+    workspace: str
     job_id: str
     number: int
     job_type: str
@@ -42,7 +44,7 @@ class RunRecord:
     running_ms: int | None
 
 
-def run_record(run: Run, masked: Callable[[str], str] = str) -> RunRecord:
+def run_record(target: TargetKey, run: Run, masked: Callable[[str], str] = str) -> RunRecord:
     """
     Lay a run out.
 
@@ -50,6 +52,8 @@ def run_record(run: Run, masked: Callable[[str], str] = str) -> RunRecord:
     that knew other secrets.
     """
     return RunRecord(
+        project=target.project,
+        workspace=target.workspace,
         job_id=str(run.job_id),
         number=run.number,
         job_type=_label(run.job_type, masked),

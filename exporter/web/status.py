@@ -257,7 +257,7 @@ def target_status(
         oldest_created_ms=_by_type(totals.oldest_created_ms) if totals else {},
         oldest_started_ms=_by_type(totals.oldest_started_ms) if totals else {},
         job_failures=_by_code(totals) if totals else {},
-        recent_failures=tuple(run_record(run, masked) for run in recent.runs.get(target.key, ())),
+        recent_failures=tuple(run_record(target.key, run, masked) for run in recent.runs.get(target.key, ())),
     )
 
 
