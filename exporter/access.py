@@ -8,6 +8,7 @@ endpoint said it may be asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
@@ -20,6 +21,7 @@ from exporter.config import (
     Config,
     PasswordCredentials,
 )
+from exporter.config.secret import Secret
 from exporter.errors import ConfigError
 from exporter.masking import Secrets
 from exporter.model import JOB_TYPES, STATUSES, Target
@@ -48,6 +50,17 @@ def require_extras(config: Config) -> None:
         raise ConfigError(
             [f"credentials.{name}.type: chain needs the official SDK: {command}" for name in chains]
         )
+
+
+def know_configured(config: Config, secrets: Secrets) -> None:
+    """Know the secrets of a configuration that nothing is going to use, as far as they can be read now."""
+    secrets.never_mask(_named(config))
+    secrets.keep(*config.ledger.url.passwords)
+    for credentials in config.credentials.values():
+        for _, value in credentials:
+            with suppress(ConfigError):
+                if isinstance(value, Secret):
+                    secrets.keep(value.get())
 
 
 class Access:

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Coroutine
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,8 +20,8 @@ import structlog
 import typer
 from rich.console import Console
 
-from exporter import __version__, audit, check, demo, service
-from exporter.access import require_extras
+from exporter import __version__, audit, check, demo, jobs, service
+from exporter.access import know_configured, require_extras
 from exporter.config import Config, load
 from exporter.errors import ConfigError, ExporterError, StartError
 from exporter.log import Log
@@ -73,6 +74,14 @@ LogLevel = Annotated[
     str | None, typer.Option("--log.level", metavar="LEVEL", help="debug, info, warning or error.")
 ]
 LogFormat = Annotated[str | None, typer.Option("--log.format", metavar="FORMAT", help="logfmt or json.")]
+
+
+class OutputFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
 Jobs = Annotated[int, typer.Option(min=0, help="How many jobs are listed at the start.")]
 Speed = Annotated[float, typer.Option(min=0, help="How many times as fast as real time jobs live.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same jobs.")]
@@ -187,6 +196,58 @@ def audit_command(config: ConfigFile) -> None:
         typer.echo(named)
     if any(line.differs for line in lines):
         raise typer.Exit(1)
+
+
+@app.command(name="jobs")
+def jobs_command(
+    config: ConfigFile,
+    project: Annotated[str | None, typer.Option(metavar="NAME", help="Of this project only.")] = None,
+    workspace: Annotated[str | None, typer.Option(metavar="ID", help="Of this workspace only.")] = None,
+    job_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Of this job type only.")] = None,
+    status: Annotated[str | None, typer.Option(metavar="STATUS", help="In this status only.")] = None,
+    msg_code: Annotated[
+        str | None, typer.Option(metavar="CODE", help='Failed with this error code only; "": with none.')
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Failed runs only.")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Without runs that ended before: 1h, a time, or Unix seconds."),
+    ] = None,
+    job_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Of the job with this id.")] = None,
+    format_: Annotated[OutputFormat, typer.Option("--format", help="How to print it.")] = OutputFormat.TABLE,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help=f"At most so many; {jobs.TABLE_ROWS} in a table, else all."),
+    ] = None,
+) -> None:
+    """List what the ledger knows of single runs, the newest first. The exporter may be running."""
+    read, secrets = _load(config), Secrets(time.time)
+    know_configured(read, secrets)
+    which = jobs.run_filter(
+        read,
+        time.time_ns() // 1_000_000,
+        project=project,
+        workspace=workspace,
+        job_type=job_type,
+        status=status,
+        msg_code=msg_code,
+        id=job_id,
+        since=since,
+    )
+    most = jobs.TABLE_ROWS if limit is None and format_ is OutputFormat.TABLE else limit
+    with jobs.found_runs(read, which, failed_only=failed, most=most) as found:
+        if format_ is OutputFormat.TABLE:
+            rows = list(found.runs)
+            if rows:
+                Console().print(jobs.as_table(rows, secrets.masked))
+            else:
+                typer.echo("the ledger knows no such run", err=True)
+        else:
+            lay_out = jobs.as_json if format_ is OutputFormat.JSON else jobs.as_csv
+            for piece in lay_out(found.runs, secrets.masked):
+                typer.echo(piece, nl=False)
+    if found.more:
+        typer.echo(f"octopus-exporter: there are more than these {most}: --limit N shows more", err=True)
 
 
 def main() -> None:

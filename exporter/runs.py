@@ -75,6 +75,31 @@ class FailedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownRun:
+    """
+    What a ledger knows of a run that has ended or is under way.
+
+    Shape: as model.Run. None is what the ledger does not know: code and message are kept of failed runs only,
+    and for a while. `at_ms` is None for a run that is under way.
+    """
+
+    job_id: int
+    number: int
+    job_type: str
+    status: str
+    msg_code: str | None
+    msg_error: str | None
+    data_id: str | None
+    resource_spec: str | None
+    created_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    at_ms: int | None
+    submitting_ms: int | None
+    running_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """
     The failed runs that one answer is made of, the newest first; each is read when it is needed.

@@ -86,7 +86,7 @@ LAYERS = (
     ("exporter.web", "exporter.access"),
     ("exporter.forgetting", "exporter.releasing", "exporter.runtime", "exporter.watching"),
     ("exporter.service",),
-    ("exporter.audit", "exporter.check", "exporter.demo"),
+    ("exporter.audit", "exporter.check", "exporter.demo", "exporter.jobs"),
     ("exporter.cli",),
     ("exporter.__main__",),
 )

@@ -45,8 +45,7 @@ class EndedRuns:
         self._db = db
         self._target = target
         self._now_ms = observation.now_ms
-        # What the clock of the rows is ahead of ours.
-        self._ahead_ms = observation.clock_ms + observation.lead_ms - observation.now_ms
+        self._ahead_ms = observation.rows_ahead_ms
         self._runs: list[Run] = []
 
     def add(self, job: Job, change: Transition, *, failed: bool) -> None:

@@ -147,6 +147,11 @@ class Observation:
     deleted: tuple[int, ...] = ()
     undocumented_from_ms: int = 0
 
+    @property
+    def rows_ahead_ms(self) -> int:
+        """Give what the clock of the rows is ahead of ours."""
+        return self.clock_ms + self.lead_ms - self.now_ms
+
 
 class Wanted(enum.IntEnum):
     """

@@ -350,7 +350,8 @@ def _close(
             horizon_ms = :given_horizon, covered_from_ms = iif(:full, :horizon, covered_from_ms),
             full_sync_ms = iif(:full, :now, full_sync_ms), endpoint = :endpoint,
             hourly_from_ms = iif(hourly_from_ms BETWEEN 1 AND :now, hourly_from_ms, :now),
-            audit = :audit, server = :server, released = :released, revision = revision + 1
+            audit = :audit, server = :server, released = :released, revision = revision + 1,
+            rows_ahead_ms = :ahead
         WHERE id = :target
         """,
         {
@@ -358,6 +359,7 @@ def _close(
             "endpoint": observation.target.endpoint,
             "step": _step(observation),
             "now": observation.now_ms,
+            "ahead": observation.rows_ahead_ms,
             "began": observation.began_ms,
             "full": observation.full,
             "horizon": observation.horizon_ms or 0,

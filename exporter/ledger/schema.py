@@ -233,8 +233,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     # Single runs. `jobs.runs` is how many runs of the job were seen to end; `data_id` and `resource_spec` are
     # kept while the job is in flight, so that finished jobs take no more room. `failed_runs` has what
     # model.Run has, of failed runs. `hourly_runs` counts the runs that ended, by the hour of our clock (hours
-    # since 1970); `targets.hourly_from_ms` is when that began, 0 before the first commit.
+    # since 1970); `targets.hourly_from_ms` is when that began, 0 before the first commit. `rows_ahead_ms` is
+    # what the clock of the rows was ahead of ours at the last commit.
     (
+        "ALTER TABLE targets ADD COLUMN rows_ahead_ms INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE targets ADD COLUMN hourly_from_ms INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE jobs ADD COLUMN runs INTEGER NOT NULL DEFAULT 1",
         "ALTER TABLE jobs ADD COLUMN data_id TEXT",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from urllib.parse import urlencode
 
 import msgspec
@@ -23,7 +23,7 @@ from exporter.runs import FailedRun, RunReader, RunSource, Selection
 from exporter.web.csv_text import csv_text
 from exporter.web.negotiation import accepts_gzip
 from exporter.web.run_question import BadQuestion, Format, RunQuestion, run_question
-from exporter.web.run_record import RunRecord, run_record
+from exporter.web.run_record import FIELDS, run_record
 
 READERS = 2
 _PATIENCE_SECONDS = 60.0
@@ -34,7 +34,6 @@ _CONTENT_TYPES: dict[Format, str] = {
     "json": "application/json",
     "csv": "text/csv; charset=utf-8; header=present",
 }
-CSV_COLUMNS = tuple(field.name for field in fields(RunRecord))
 
 Masked = Callable[[str], str]
 
@@ -194,7 +193,7 @@ class _Json:
 class _Csv:
     selection: Selection
     masked: Masked
-    head: bytes = csv_text([CSV_COLUMNS]).encode()
+    head: bytes = csv_text([FIELDS]).encode()
     tail: bytes = b""
 
     def piece(self, runs: Sequence[FailedRun]) -> bytes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from exporter.model import Run, TargetKey
+from exporter.runs import KnownRun
 
+_TEXTS = ("job_type", "status", "msg_code", "msg_error", "data_id", "resource_spec")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -44,40 +47,41 @@ class RunRecord:
     running_ms: int | None
 
 
+FIELDS = tuple(field.name for field in fields(RunRecord))
+
+
 def run_record(target: TargetKey, run: Run, masked: Callable[[str], str] = str) -> RunRecord:
     """
-    Lay a run out.
+    Lay a failed run out.
 
     Shape: `masked` takes the secrets out of a text: what came in masked may have been recorded by a process
     that knew other secrets.
     """
-    return RunRecord(
-        project=target.project,
-        workspace=target.workspace,
-        job_id=str(run.job_id),
-        number=run.number,
-        job_type=_label(run.job_type, masked),
-        status=_label(run.status, masked),
-        msg_code=_label(run.msg_code, masked),
-        msg_error=masked(run.msg_error),
-        data_id=_label(run.data_id, masked),
-        resource_spec=masked(run.resource_spec),
-        created=rfc3339(run.created_ms),
-        created_ms=run.created_ms,
-        started=rfc3339(run.started_ms),
-        started_ms=run.started_ms,
-        ended=rfc3339(run.ended_ms),
-        ended_ms=run.ended_ms,
-        at=rfc3339(run.at_ms),
-        at_ms=run.at_ms,
-        submitting_ms=run.submitting_ms,
-        running_ms=run.running_ms,
-    )
+    return RunRecord(**run_fields(target, run, masked))
 
 
-def _label(text: str, masked: Callable[[str], str]) -> str:
-    """Mask a short text; a number is never masked."""
-    return text if text.isascii() and text.isdigit() else masked(text)
+def run_fields(target: TargetKey, run: Run | KnownRun, masked: Callable[[str], str] = str) -> dict[str, Any]:
+    """Lay a run out under the names of FIELDS, in their order; what is not known is None."""
+    times = {name: getattr(run, f"{name}_ms") for name in ("created", "started", "ended", "at")}
+    return {
+        "project": target.project,
+        "workspace": target.workspace,
+        "job_id": str(run.job_id),
+        "number": run.number,
+        **{name: _masked(getattr(run, name), masked) for name in _TEXTS},
+        **{
+            key: value
+            for name, at_ms in times.items()
+            for key, value in ((name, rfc3339(at_ms)), (f"{name}_ms", at_ms))
+        },
+        "submitting_ms": run.submitting_ms,
+        "running_ms": run.running_ms,
+    }
+
+
+def _masked(text: str | None, masked: Callable[[str], str]) -> str | None:
+    """Mask a text; a number is never masked."""
+    return text if text is None or (text.isascii() and text.isdigit()) else masked(text)
 
 
 def rfc3339(at_ms: int | None) -> str | None:
