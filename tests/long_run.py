@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import Any
 
 import aiohttp
 
+from exporter.ledger.ended import KEPT_MS, MOST_KEPT
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import TargetSnapshot, Totals
+from exporter.model import Target, TargetSnapshot, Totals
 from exporter.octopus.client import OctopusClient
 from exporter.octopus.limiter import EndpointLimiter
 from exporter.octopus.observer import Silence
 from exporter.octopus.password import PasswordCredentials
 from exporter.octopus.retrier import Retrier
 from exporter.octopus.transport import Transport, open_session
+from exporter.runs import RunFilter
 from exporter.simulator import DEMO_PROJECT, SimulatorSettings, serve
 from exporter.sync.planner import Schedule
 from exporter.sync.poller import Poller, Rhythm
@@ -46,7 +49,7 @@ Figures = Mapping[tuple[str, ...], int]
 
 @dataclass
 class Outcome:
-    """What a long run came to: the two accounts, and how it went."""
+    """What a long run came to: the two accounts, with the failures of the last day too, and how it went."""
 
     polls: int = 0
     failed_polls: int = 0
@@ -170,10 +173,23 @@ async def long_run(seed: int, polls: int, folder: Path, jobs: int = 400) -> Outc
         totals = life.shown.totals
         outcome.exporter = figures_of(totals)
         outcome.simulator = lived(await life.account(totals.baseline_ms or 0))
+        day_ago_ms = max(life.now_ms - KEPT_MS, totals.baseline_ms or 0)
+        outcome.exporter["failures of a day"] = await _kept_failures(ledger, life.target, day_ago_ms)
+        outcome.simulator["failures of a day"] = lived(await life.account(day_ago_ms))["failures"]
         outcome.full_syncs = poller.status.full_syncs
         await ledger.close()
     await simulator.close()
     return outcome
+
+
+async def _kept_failures(ledger: SqliteLedger, target: Target, since_ms: int) -> Figures:
+    """Count the single failed runs that the ledger keeps; none may be there twice."""
+    which = RunFilter(since_ms=since_ms)
+    async with ledger.reading() as reader:
+        selection = await reader.select_failed([target.key], which, MOST_KEPT)
+        runs = [failed.run for failed in await reader.failed([target.key], selection.keys)]
+    assert len({(run.job_id, run.number) for run in runs}) == len(runs)
+    return dict(Counter((run.job_type, run.status, run.msg_code) for run in runs))
 
 
 def _count(outcome: Outcome, poller: Poller, succeeded: bool) -> None:

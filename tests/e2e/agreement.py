@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.e2e.exporting import Exporter
 from tests.e2e.exposed import Exposed, Figures, told, without_zeros
@@ -28,6 +30,33 @@ def assert_agreement(exporter: Exporter, exposed: Exposed, simulator: Simulation
         account = simulator.account(target["project_id"], target["workspace"], baseline_ms)
         said = told(exposed, project=target["project"], workspace=target["workspace"])
         assert said == lived(account), f"{target['project']}/{target['workspace']} since {baseline_ms}"
+
+
+def assert_failures_kept(exporter: Exporter, simulator: Simulation) -> None:
+    """
+    Hold the single failed runs of every target to its account since its baseline: each is kept, and once.
+
+    All of them must have ended within 24 hours, and be fewer than are kept.
+    """
+    for target in exporter.targets():
+        account = simulator.account(target["project_id"], target["workspace"], target["baseline_ms"])
+        runs = failed_runs(exporter, project=target["project"], workspace=target["workspace"])
+        kept = Counter((run["job_type"], run["status"], run["msg_code"]) for run in runs)
+        assert dict(kept) == lived(account)["failures"]
+        assert len({(run["job_id"], run["number"]) for run in runs}) == len(runs)
+
+
+def failed_runs(exporter: Exporter, **filters: str) -> list[dict[str, Any]]:
+    """Read all pages of the single failed runs that fit."""
+    runs: list[dict[str, Any]] = []
+    query = {"limit": "97", **filters}
+    while True:
+        answer = exporter.page(f"api/v1/failures?{urlencode(query)}")
+        assert answer.status == 200, answer.text
+        runs += answer.json["failures"]
+        if answer.json["next"] is None:
+            return runs
+        query["next"] = answer.json["next"]
 
 
 def counted_from(baseline_ms: int, newest_ms: int) -> int:

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.e2e.agreement import assert_agreement
+from tests.e2e.agreement import assert_agreement, assert_failures_kept
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, project
 from tests.e2e.exposed import told
@@ -86,4 +86,5 @@ def test_every_run_is_counted_once_over_fifty_kills(tmp_path: Path, simulate: Si
     with exporter.ready():
         exposed = exporter.scrape_after_polls(2)
         assert_agreement(exporter, exposed, simulator)
+        assert_failures_kept(exporter, simulator)
     assert sum(told(exposed, project="planning", workspace="7")["ended"].values()) > 200
