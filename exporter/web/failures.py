@@ -9,8 +9,8 @@ keeps one of the two places for ever.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 from urllib.parse import urlencode
 
@@ -27,6 +27,7 @@ from exporter.web.run_record import FIELDS, run_record
 
 READERS = 2
 _PATIENCE_SECONDS = 60.0
+_BUSY_SECONDS = 1.0
 _RETRY_SECONDS = 5
 # So many runs are read and sent at a time: a megabyte at most, a few kilobytes as a rule.
 _PIECE = 100
@@ -65,7 +66,7 @@ class Failures:
         self._masked = masked
         self._clock = clock
         self._patience_seconds = patience_seconds
-        self._readers_left = READERS
+        self._places = asyncio.Semaphore(READERS)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [web.get("/api/v1/failures", self.answer)]
@@ -79,9 +80,8 @@ class Failures:
             return _line("\n".join(bad.problems), 400)
         response = _Streamed(request, question, self._patience_seconds)
         try:
-            with self._place():
-                async with self._source.reading() as reader:
-                    return await self._stream(response, reader)
+            async with self._place(), self._source.reading() as reader:
+                return await self._stream(response, reader)
         except _Busy:
             why = f"failed runs are being read by {READERS} others: try again in a few seconds"
         except LedgerError as exc:
@@ -94,16 +94,23 @@ class Failures:
             return response
         return _line(why, 503, {"Retry-After": str(_RETRY_SECONDS)})
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Take a reader's place. Raises: _Busy."""
-        if not self._readers_left:
-            raise _Busy
-        self._readers_left -= 1
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """
+        Take a reader's place. Raises: _Busy.
+
+        It is waited for a little: a client that has its answer may ask for the next page before the place of
+        the one before is free.
+        """
+        try:
+            async with asyncio.timeout(_BUSY_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            raise _Busy from None
         try:
             yield
         finally:
-            self._readers_left += 1
+            self._places.release()
 
     async def _stream(self, response: _Streamed, reader: RunReader) -> web.StreamResponse:
         targets, question = self._targets(), response.question
