@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION
-from tests.e2e.agreement import assert_agreement
+from tests.e2e.agreement import assert_agreement, assert_failures_kept
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter
 from tests.e2e.exposed import told
@@ -52,7 +52,7 @@ def made_older(file: Path) -> None:
         for statement in (statement for migration in MIGRATIONS[:OLDER] for statement in migration):
             db.execute(statement)
         db.execute("ATTACH ? AS new", (str(new),))
-        for table in ("targets", "jobs", "listing", "counters", "histograms", "recent_failures"):
+        for table in ("targets", "jobs", "listing", "counters", "histograms"):
             had, has = columns_of(db, table, "main"), columns_of(db, table, "new")
             values = {name: name for name in had if name in has}
             if "born" in had:
@@ -60,6 +60,11 @@ def made_older(file: Path) -> None:
                 values["born"] = f"iif(released, 0, {commits})"
             columns, given = ", ".join(values), ", ".join(values.values())
             db.execute(f"INSERT INTO main.{table} ({columns}) SELECT {given} FROM new.{table}")
+        names = ("job_id", "job_type", "status", "msg_code", "msg_error", "at_ms")
+        failure = ", ".join(f"'{name}', {name}" for name in names)
+        db.execute(
+            f"INSERT INTO main.recent_failures SELECT target, at_ms, json_object({failure}) FROM new.failed_runs"
+        )
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {OLDER}")
     new.unlink()
@@ -89,6 +94,7 @@ def test_a_ledger_of_the_version_before_counts_on_exactly(tmp_path: Path, simula
     with exporter.ready() as program:
         exposed = exporter.scrape_after_polls(2)
         assert_agreement(exporter, exposed, simulator)
+        assert_failures_kept(exporter, simulator)
         assert exposed.total("octopus_ledger_full_syncs_total", reason="first") == 0
         assert told(exposed, workspace="7")["ended"]
         assert program.stop()[0] == 0
