@@ -44,3 +44,11 @@ def test_a_password_of_a_few_characters_is_found_among_many_texts() -> None:
     page = Page((*plain, a_job(201, data_id="hunter2")))
     masked = masked_page(page, Secrets.of("hunter2"))
     assert [job.data_id for job in masked.jobs[-2:]] == ["DPK0000199", "<secret>"]
+
+
+@pytest.mark.parametrize("text", ["cookie:x", "://a:b@", "cookie=hunter"])
+def test_a_short_text_that_may_be_a_header_or_a_url_is_looked_at(text: str) -> None:
+    page = Page((a_job(1, data_id=text), a_job(2, data_id="DPK2")))
+    secrets = Secrets.of(TOKEN)
+    masked = masked_page(page, secrets)
+    assert masked.jobs[0].data_id == secrets.masked(text) != text

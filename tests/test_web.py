@@ -31,7 +31,7 @@ from tests.status_states import ABOUT
 Client = TestClient[web.Request, web.Application]
 NOW_MS = 1_700_000_061_000
 STATIC = ["/static/status.css", "/static/status.js", "/static/icon.svg"]
-PAGES = ["/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready", *STATIC]
+PAGES = ["/metrics", "/", "/api/v1/status", "/api/v1/failures", "/-/healthy", "/-/ready", *STATIC]
 
 
 class FakeExporter(FakeRuns):

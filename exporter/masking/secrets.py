@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from exporter.masking.pieces import SHORTEST_CHARS, Needles, Span
+from exporter.masking.pieces import PIECE_CHARS, SHORTEST_CHARS, Needles, Span
 from exporter.masking.search import find_secrets
 
 MASK = "<secret>"
@@ -27,6 +27,7 @@ _HEADER = re.compile(
     re.IGNORECASE,
 )
 _HEADER_WORDS = ("token", "authorization", "cookie", "password")
+_PLAIN = re.compile(r"[\w.-]*")
 # The user and password of a URL, as of a proxy in the environment.
 _USERINFO = re.compile(r"(?<=://)[^\s/]+(?=@)")
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"
@@ -117,8 +118,11 @@ class Secrets:
         One search for all of them, and nothing of it is remembered.
         """
         self._settle()
+        if not self._needles.short:
+            # So few characters hold no piece of a long secret. What may be a header or a URL is looked at.
+            texts = (text for text in texts if len(text) >= PIECE_CHARS or not _PLAIN.fullmatch(text))
         together = "\0".join(texts)
-        return self._mask(together) != together
+        return bool(together) and self._mask(together) != together
 
     def _mask(self, text: str) -> str:
         lowered = text.lower()

@@ -1,7 +1,7 @@
 """
 The HTTP surface: metrics, status, health and reload.
 
-No handler waits for a poll: each answers from what was published last.
+No handler waits for a poll: each answers from what was published last, or from what the ledger has recorded.
 """
 
 from __future__ import annotations

@@ -62,9 +62,8 @@ def made_older(file: Path) -> None:
             db.execute(f"INSERT INTO main.{table} ({columns}) SELECT {given} FROM new.{table}")
         names = ("job_id", "job_type", "status", "msg_code", "msg_error", "at_ms")
         failure = ", ".join(f"'{name}', {name}" for name in names)
-        db.execute(
-            f"INSERT INTO main.recent_failures SELECT target, at_ms, json_object({failure}) FROM new.failed_runs"
-        )
+        kept = f"SELECT target, at_ms, json_object({failure}) FROM new.failed_runs"
+        db.execute(f"INSERT INTO main.recent_failures {kept}")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {OLDER}")
     new.unlink()
