@@ -18,6 +18,8 @@ import structlog
 from exporter.access import Access
 from exporter.config import Config
 from exporter.errors import ConfigError, InternalFault, LedgerError, StartError
+from exporter.events.delivery import Delivery, EventOutput
+from exporter.events.outbox import EventRules
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.faults import Faults
@@ -37,6 +39,8 @@ from exporter.web.status import About, CredentialsStatus, ReloadStatus
 
 # A poll that is under way at the end has this long to be recorded; it is lost otherwise, and nothing with it.
 _GRACE_SECONDS = 3.0
+# So long the events that wait may be written; the rest stays in the ledger.
+_EVENTS_GRACE_SECONDS = 1.0
 _LAG_INTERVAL_SECONDS = 0.1
 # Anyone who may POST /-/reload could fill the log otherwise.
 _RELOAD_LINES_AT_ONCE = 20
@@ -70,6 +74,7 @@ class Runtime:
         secrets: Secrets,
         log: Log,
         releasing: Releasing,
+        delivery: Delivery,
         watcher: Watcher | None = None,
     ) -> None:
         self._config = config
@@ -83,6 +88,7 @@ class Runtime:
         self._secrets = secrets
         self._log = log
         self._releasing = releasing
+        self._delivery = delivery
         self._watcher = watcher
         self._running: dict[TargetKey, _Running] = {}
         self._reloading = asyncio.Lock()
@@ -179,19 +185,23 @@ class Runtime:
             releasing = group.create_task(
                 self._releasing.run(self._release, self._reloading), name="releasing"
             )
+            delivering = group.create_task(self._delivery.run(), name="events")
             await stop.wait()
             self._stopping = True
             for task in (reloading, measuring, forgetting, releasing):
                 task.cancel()
             async with self._reloading:
                 await self._end(self._running.values(), _GRACE_SECONDS)
+            await self._delivery.end(_EVENTS_GRACE_SECONDS)
+            delivering.cancel()
             await self._publisher.flush()
             rendering.cancel()
 
     async def poll_once(self) -> bool:
-        """Poll every target once, without a timer; tell whether all succeeded."""
-        self._follow_names(self._config, self._config)
-        pollers = [self._poller(self._config, self._access, target) for target in self._config.targets()]
+        """Poll every target once, without a timer and without events; tell whether all succeeded."""
+        config = self._config.model_copy(update={"events": None})
+        self._follow_names(config, config)
+        pollers = [self._poller(config, self._access, target) for target in config.targets()]
         for poller in pollers:
             await _restore_at_start(poller)
             self._remember_labels(poller.target.key)
@@ -261,6 +271,7 @@ class Runtime:
         for target in wanted.values():
             access.client(target)
         self._log.configure(config.log.level, config.log.format)
+        self._delivery.configure(event_output(config))
         self._instruments.show_created(config.metrics.created_series)
         self._releasing.hold_for(config.metrics.new_series_hold_seconds)
         leaving = [
@@ -401,15 +412,22 @@ def poll_rules(config: Config) -> PollRules:
             max_job_types=config.metrics.max_job_types,
             max_statuses=config.metrics.max_statuses,
             count_history=config.metrics.count_history,
+            events=None if config.events is None else EventRules(config.events.include),
         ),
     )
+
+
+def event_output(config: Config) -> EventOutput | None:
+    """Give where events are written to, None for nowhere."""
+    return None if config.events is None else EventOutput(config.events.to, config.events.format)
 
 
 def _identity(config: Config, target: Target) -> tuple[object, ...]:
     """Give all that makes a poller what it is: one whose identity stays is left alone by a reload."""
     # Pollers hold nothing: the time may change without another one.
     metrics = config.metrics.model_copy(update={"new_series_hold_seconds": 0.0})
-    return (target, config.credentials_of(target), config.poll, metrics)
+    include = None if config.events is None else config.events.include
+    return (target, config.credentials_of(target), config.poll, metrics, include)
 
 
 def _check_fixed(before: Config, now: Config) -> None:

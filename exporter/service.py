@@ -19,6 +19,7 @@ from rich.console import Console
 from exporter import __version__
 from exporter.access import Access
 from exporter.config import Config
+from exporter.events.delivery import Delivery
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.ledger.opening import open_ledger
@@ -71,6 +72,13 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
                 with watching(Console(stderr=True)) as watcher:
                     releasing = Releasing(config.metrics.new_series_hold_seconds)
                     publisher = Publisher(instruments, on_shown=releasing.shown)
+                    delivery = Delivery(
+                        ledger,
+                        secrets,
+                        log.turn,
+                        on_dropped=instruments.events_dropped,
+                        on_waiting=instruments.events_pending,
+                    )
                     runtime = Runtime(
                         config,
                         load=load,
@@ -81,6 +89,7 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
                         secrets=secrets,
                         log=log,
                         releasing=releasing,
+                        delivery=delivery,
                         watcher=watcher,
                     )
                     yield Assembly(runtime, publisher, releasing, secrets)

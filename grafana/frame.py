@@ -8,6 +8,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as d
 
 from exporter.exposition import families as f
+from grafana import logs
 from grafana.drawing import DATASOURCE, Drawing
 from grafana.panels import Board, Panel
 from grafana.promql import ALERTS, SCOPE, SCRAPED, by_variable, scraped
@@ -40,6 +41,8 @@ def frame(board: Board, texts: Texts, interval: str) -> d.Dashboard:
     )
     for variable in variables(texts):
         built = built.with_variable(variable)
+    if board.logs:
+        built = built.with_variable(logs.variable(texts))
     for annotation in marks(texts):
         built = built.annotation(annotation)
     for link in links(board, texts):
@@ -55,7 +58,7 @@ def _filled(built: dashboard.Dashboard, board: Board, texts: Texts, interval: st
         for panel, left, line in placed(row.panels, top + 1):
             built = built.with_panel(drawing.draw(panel, left, line).id(number := number + 1))
             top = max(top, line + panel.height)
-    return built
+    return built.with_row(logs.row(texts, top, number + 1)) if board.logs else built
 
 
 def placed(panels: tuple[Panel, ...], top: int) -> Iterator[tuple[Panel, int, int]]:

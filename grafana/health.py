@@ -261,6 +261,20 @@ def _process() -> tuple[Panel, ...]:
             style="bars",
             width=12,
         ),
+        Lines(
+            key="events_pending",
+            queries=(Query(scraped(f.EVENTS_PENDING.name), BY_INSTANCE),),
+            unit="short",
+            decimals=0,
+            width=12,
+        ),
+        Lines(
+            key="events_dropped",
+            queries=(Query(_per_step(f.EVENTS_DROPPED, ("instance",)), BY_INSTANCE),),
+            unit="short",
+            style="bars",
+            width=12,
+        ),
         Table(
             key="instances",
             by=("instance", "version", "python_version"),

@@ -125,11 +125,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A dashboard: its name in files, uids and the catalogue, how far it looks back, and its rows."""
+    """
+    A dashboard: its name in files, uids and the catalogue, how far it looks back, and its rows.
+
+    Shape: `logs` if a row of logs from Loki follows.
+    """
 
     name: str
     since: str
     rows: tuple[Row, ...]
+    logs: bool = False
 
     @property
     def panels(self) -> tuple[Panel, ...]:

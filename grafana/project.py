@@ -189,4 +189,5 @@ PROJECT = Board(
         Row("queueing", _queueing()),
         Row("running", _running()),
     ),
+    logs=True,
 )

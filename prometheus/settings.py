@@ -133,6 +133,8 @@ class Exporter(_Section):
     polls_late: ShareOver
     clock_skew: ClockSkew
     log_lines_dropped: Ever
+    events_lost: Ever
+    events_delayed: Duration
     rows_unreadable: Duration
     filter_given_up: Duration
 

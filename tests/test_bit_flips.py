@@ -13,14 +13,18 @@ from random import Random
 import pytest
 
 from exporter.errors import LedgerError, StartError
+from exporter.events.lines import line_of
+from exporter.events.outbox import EventRules
 from exporter.exposition.render import render_target
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.masking import Secrets
 from exporter.model import PollStatus, TargetSnapshot, Totals
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import FAILED, Scene
 
 FLIPS = 600
 GROUPS = 6
+RULES = poll_rules(events=EventRules())
 TARGETS = (a_target(), a_target(workspace="7", workspace_id="7"))
 
 
@@ -30,15 +34,15 @@ async def scene(tmp_path: Path) -> Scene:
     scene = Scene(tmp_path / "ledger.db")
     await scene.open()
     for target in TARGETS:
-        await scene.poll(target)
+        await scene.poll(target, RULES)
     for job_id in range(1, 13):
         scene.run_job(job_id, msg_code=str(job_id % 3), msg_error="out of memory")
         scene.api.put(
             a_job(100 + job_id, "RUNNING", created_ms=scene.api.now_ms, started_ms=scene.api.now_ms)
         )
     for target in TARGETS:
-        await scene.poll(target)
-        await scene.poll(target)
+        await scene.poll(target, RULES)
+        await scene.poll(target, RULES)
     await scene.ledger.close()
     scene.run_job(50)
     return scene
@@ -72,13 +76,21 @@ async def outcome(scene: Scene) -> str:
         for target in TARGETS:
             show(await scene.ledger.restore(target, poll_rules().counting))
             for _ in range(2):
-                show(await scene.poll(target))
+                show(await scene.poll(target, RULES))
+        await read_events(scene)
     except LedgerError as exc:
         must_be_a_line(exc, scene.file)
         return "fails"
     finally:
         await scene.ledger.close()
     return "works"
+
+
+async def read_events(scene: Scene) -> None:
+    """Write what waits, as far as it can be read."""
+    write = line_of("json", Secrets())
+    for waiting in await scene.ledger.waiting_events(100):
+        assert waiting.event is None or write(waiting.event).endswith(b"}\n")
 
 
 def must_be_a_line(exc: Exception, file: Path) -> None:
@@ -95,4 +107,5 @@ async def test_the_ledger_is_sound_before_its_bits_are_turned_over(scene: Scene)
     assert await outcome(scene) == "works"
     scene.ledger = await SqliteLedger.open(scene.file)
     assert (await scene.poll(TARGETS[0])).completed[FAILED].value == 13
+    assert await scene.ledger.count_events() == 26
     await scene.ledger.close()

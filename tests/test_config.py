@@ -23,6 +23,7 @@ from exporter import config as public
 from exporter.config import (
     AkSkCredentials,
     Config,
+    Events,
     LedgerUrl,
     ListenAddress,
     PasswordCredentials,
@@ -54,6 +55,8 @@ EXAMPLE_ENVIRON = {
     f"OCTOPUS_{name}": SECRET
     for name in ("DOMAIN", "USER", "PASSWORD", "TOKEN", "ACCESS_KEY", "SECRET_KEY", "SECURITY_TOKEN")
 }
+# There are no events unless they are asked for.
+DEFAULTS = {name: section() for name, section in SECTIONS.items()} | {"events": None}
 MODELS: tuple[type[Section], ...] = (Config, Project, *SECTIONS.values(), *CREDENTIALS.values())
 
 
@@ -128,6 +131,7 @@ class TestGoodFiles:
         assert isinstance(key, AkSkCredentials)
         assert key.secret_key_file == SAMPLES / "secrets/key"
         assert good.web.config_file == SAMPLES / "web.yml"
+        assert good.events == Events(to=SAMPLES / "events/runs.log", format="logfmt", include="failed")
 
     def test_an_absolute_file_stays_where_it_is(self, good: Config) -> None:
         token = good.credentials["token"]
@@ -143,9 +147,17 @@ class TestGoodFiles:
 
     def test_sections_may_be_empty(self) -> None:
         config = load(SAMPLES / "good-minimal.yaml", {})
-        assert {name: getattr(config, name) for name in SECTIONS} == {
-            name: section() for name, section in SECTIONS.items()
-        }
+        assert {name: getattr(config, name) for name in SECTIONS} == DEFAULTS
+
+    @pytest.mark.parametrize(
+        ("written", "to"), [("stdout", "stdout"), ("stderr", "stderr"), ("./stdout", Path("stdout"))]
+    )
+    def test_events_go_to_a_stream_or_a_file(self, tmp_path: Path, written: str, to: str | Path) -> None:
+        config = load_text(tmp_path, f"{MINIMAL}events: {{to: {written}}}")
+        where = tmp_path / to if isinstance(to, Path) else to
+        assert config.events is not None
+        assert config.events.to == where
+        assert config.redacted()["events"]["to"] == str(where)
 
     def test_the_only_credentials_are_the_default(self) -> None:
         assert load(SAMPLES / "good-minimal.yaml", {}).projects[0].credentials == "only"
@@ -523,9 +535,7 @@ class TestExample:
 
     def test_has_the_defaults(self) -> None:
         config = load(EXAMPLE, EXAMPLE_ENVIRON)
-        assert {name: getattr(config, name) for name in SECTIONS} == {
-            name: section() for name, section in SECTIONS.items()
-        }
+        assert {name: getattr(config, name) for name in SECTIONS} == DEFAULTS
         least = Project.model_validate({"id": config.projects[0].id, "region": "cn-north-11"})
         assert config.projects[0] == least.model_copy(update={"name": "perception", "credentials": "default"})
 

@@ -56,6 +56,17 @@ def test_dropped_log_lines_are_counted(instruments: Instruments) -> None:
     assert value(instruments, "octopus_exporter_log_lines_dropped_total") == 2
 
 
+def test_events_are_counted(instruments: Instruments) -> None:
+    assert value(instruments, "octopus_exporter_events_dropped_total") == 0
+    assert value(instruments, "octopus_exporter_events_pending") == 0
+    instruments.events_dropped(3)
+    instruments.events_dropped(4)
+    instruments.events_pending(7)
+    instruments.events_pending(2)
+    assert value(instruments, "octopus_exporter_events_dropped_total") == 7
+    assert value(instruments, "octopus_exporter_events_pending") == 2
+
+
 def test_what_ends_is_asked_for_at_every_rendering(instruments: Instruments) -> None:
     expiries = {"default": 1_700_000_000.0}
     instruments.show_expiries(lambda: expiries)

@@ -22,13 +22,14 @@ from exporter.config.listening import ListenAddress
 from exporter.config.loading import load
 from exporter.config.schema import json_schema
 from exporter.config.secret import Secret
-from exporter.config.settings import Config, Ledger, Log, Metrics, Poll, Project, Web
+from exporter.config.settings import Config, Events, Ledger, Log, Metrics, Poll, Project, Web
 
 __all__ = [
     "AkSkCredentials",
     "AnyCredentials",
     "ChainCredentials",
     "Config",
+    "Events",
     "Ledger",
     "LedgerUrl",
     "ListenAddress",

@@ -30,6 +30,7 @@ _UNSEEMLY = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _VARIABLE: dict[str, object] = {"type": "string", "pattern": r"\$\{"}
 
 ALL = "all"
+STREAMS = ("stdout", "stderr")
 IN_QUOTES = "in quotes (YAML reads yes, no, on and off as true and false)"
 
 
@@ -228,6 +229,26 @@ class FileName(Scalar):
 
     def describe(self) -> dict[str, Any]:
         return {"type": "string", "minLength": 1}
+
+
+@dataclass(frozen=True)
+class Output(FileName):
+    """Standard output or standard error, by these words, or a file."""
+
+    def read(self, value: object) -> Any:
+        if value in STREAMS or isinstance(value, Path):
+            return value
+        what = f"{', '.join(STREAMS)} or a file name"
+        if str(value).lower() in STREAMS:
+            raise expected(what)
+        return Path(Text(what).read(value))
+
+    def read_at(self, value: object, info: ValidationInfo) -> Any:
+        output = self.read(value)
+        return super().read_at(output, info) if isinstance(output, Path) else output
+
+    def write(self, value: Any) -> str:
+        return str(value)
 
 
 def _whole(value: object) -> int | None:

@@ -16,7 +16,7 @@ from exporter.config.listening import LISTEN_ADDRESS, ListenAddress
 from exporter.config.overrides import Overrides
 from exporter.config.problems import refused
 from exporter.config.references import Reference, check_references
-from exporter.config.scalars import Choice, Duration, FileName, Flag, Parsed, Positive, Text, Whole
+from exporter.config.scalars import Choice, Duration, FileName, Flag, Output, Parsed, Positive, Text, Whole
 from exporter.config.secret import Secret
 from exporter.config.section import Section
 from exporter.errors import ConfigError
@@ -24,6 +24,9 @@ from exporter.model import IN_FLIGHT_STATUSES, Target
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json"]
+EventStream = Literal["stdout", "stderr"]
+EventFormat = Literal["json", "logfmt"]
+EventInclude = Literal["ended", "failed"]
 
 DEFAULT_WORKSPACE = "0"
 
@@ -189,6 +192,17 @@ class Web(Section):
     """whether POST /-/reload is served"""
 
 
+class Events(Section):
+    """One line for every run that ended: where to, and how."""
+
+    to: Annotated[EventStream | Path, Output()] = "stdout"
+    """stdout, stderr or a file"""
+    format: Annotated[EventFormat, Choice(get_args(EventFormat))] = "json"
+    """json or logfmt"""
+    include: Annotated[EventInclude, Choice(get_args(EventInclude))] = "ended"
+    """ended: all runs that ended; failed: those that failed"""
+
+
 class Log(Section):
     """What is logged to standard error, and how."""
 
@@ -213,6 +227,8 @@ class Config(Section):
     """what is exported"""
     web: Web = Web()
     """what is served"""
+    events: Events | None = None
+    """where a line for every run that ended is written to; none: nowhere"""
     log: Log = Log()
     """what is logged"""
 
@@ -283,5 +299,6 @@ SECTIONS: dict[str, type[Section]] = {
     "ledger": Ledger,
     "metrics": Metrics,
     "web": Web,
+    "events": Events,
     "log": Log,
 }

@@ -383,6 +383,22 @@ LOG_LINES_DROPPED = Family(
     "Counted when a line is dropped; the log says how many they were once it goes on.",
     (Query("Log lines lost in the last hour", "increase(octopus_exporter_log_lines_dropped_total[1h]) > 0"),),
 )
+EVENTS_DROPPED = Family(
+    "octopus_exporter_events_dropped_total",
+    "counter",
+    (),
+    "Events that were never written: more than 100,000 of their target waited, or the ledger was damaged.",
+    "Counted when an event is dropped, which is the oldest one; 0 after a restart.",
+    (Query("Events lost in the last hour", "increase(octopus_exporter_events_dropped_total[1h]) > 0"),),
+)
+EVENTS_PENDING = Family(
+    "octopus_exporter_events_pending",
+    "gauge",
+    (),
+    "Events in the ledger that could not be written yet, as their reader has stopped or the output fails.",
+    "Set after each attempt to write; 0 where `events` is not configured.",
+    (Query("Outputs that take no events", "min_over_time(octopus_exporter_events_pending[15m]) > 0"),),
+)
 BUILD_INFO = Family(
     "octopus_exporter_build_info",
     "gauge",
@@ -444,6 +460,8 @@ INSTRUMENT_FAMILIES = (
     CREDENTIALS_EXPIRY,
     EVENT_LOOP_LAG,
     LOG_LINES_DROPPED,
+    EVENTS_DROPPED,
+    EVENTS_PENDING,
     BUILD_INFO,
     CONFIG_RELOAD_OK,
     CONFIG_RELOAD_TIME,

@@ -56,6 +56,8 @@ class Instruments:
             registry=registry,
         )
         self._log_lines_dropped = self._make(Counter, f.LOG_LINES_DROPPED)
+        self._events_dropped = self._make(Counter, f.EVENTS_DROPPED)
+        self._events_pending = self._make(Gauge, f.EVENTS_PENDING)
         self._make(Gauge, f.BUILD_INFO).labels(version, platform.python_version()).set(1)
         self._reload_ok = self._make(Gauge, f.CONFIG_RELOAD_OK)
         self._reload_time = self._make(Gauge, f.CONFIG_RELOAD_TIME)
@@ -85,6 +87,14 @@ class Instruments:
         """Give how many log lines were dropped since the process started."""
         (metric,) = self._log_lines_dropped.collect()
         return sum(int(sample.value) for sample in metric.samples if sample.name.endswith("_total"))
+
+    def events_dropped(self, events: int) -> None:
+        """So many more events will not be written."""
+        self._events_dropped.inc(events)
+
+    def events_pending(self, events: int) -> None:
+        """So many events wait for their output."""
+        self._events_pending.set(events)
 
     def show_expiries(self, expiries: Callable[[], Mapping[str, float]]) -> None:
         """

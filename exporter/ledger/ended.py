@@ -11,6 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
+from exporter.ledger.outbox import NewEvents
 from exporter.ledger.protocol import Observation
 from exporter.model import Job, Run
 from exporter.sync.transitions import Transition, end_of
@@ -41,9 +42,12 @@ class EndedRuns:
     `write` is the one place that has every run that ended, failed or not, inside the poll's transaction.
     """
 
-    def __init__(self, db: sqlite3.Connection, target: int, observation: Observation) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, target: int, observation: Observation, events: NewEvents
+    ) -> None:
         self._db = db
         self._target = target
+        self._events = events
         self._now_ms = observation.now_ms
         self._ahead_ms = observation.rows_ahead_ms
         self._runs: list[Run] = []
@@ -81,6 +85,7 @@ class EndedRuns:
     def write(self, runs: Sequence[Run]) -> None:
         count_by_hour(self._db, self._target, runs, self._now_ms)
         keep_failed(self._db, self._target, [run for run in runs if run.failed], self._now_ms)
+        self._events.add(runs)
 
 
 def keep_failed(db: sqlite3.Connection, target: int, runs: Sequence[Run], now_ms: int) -> None:

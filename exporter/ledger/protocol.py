@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from exporter.events.outbox import EventRules, Outbox
 from exporter.model import Job, SeriesKey, SetApart, Target, TargetKey, Totals
 from exporter.runs import RunReader
 from exporter.sync.filters import Filters
@@ -27,7 +28,8 @@ class CountingRules:
     How runs become series.
 
     Units: bounds in seconds, ascending, without +Inf. Shape: at most so many error codes, undocumented job
-    types and undocumented statuses per target get series of their own, the rest is counted as "other".
+    types and undocumented statuses per target get series of their own, the rest is counted as "other";
+    `events` says which runs become events, None for none.
     """
 
     submitting_bounds: tuple[float, ...]
@@ -36,6 +38,7 @@ class CountingRules:
     max_job_types: int = 50
     max_statuses: int = 50
     count_history: bool = False
+    events: EventRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,7 @@ class Origin:
     horizon_ms: int = 0
 
 
-class Ledger(Protocol):
+class Ledger(Outbox, Protocol):
     """Raises: LedgerError from every method where the record cannot be read or written."""
 
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:

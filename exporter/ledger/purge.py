@@ -51,10 +51,24 @@ def forget_some_jobs(db: sqlite3.Connection, target: int) -> bool:
     return deleted < _ROWS_AT_ONCE
 
 
+def forget_some_events(db: sqlite3.Connection, target: int) -> bool:
+    """Delete some of the events that wait; tell whether those were the last."""
+    deleted = db.execute(
+        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE target = ? LIMIT ?)",
+        (target, _ROWS_AT_ONCE),
+    ).rowcount
+    return deleted < _ROWS_AT_ONCE
+
+
 def forget_name(db: sqlite3.Connection, target: int) -> bool:
     db.execute("DELETE FROM targets WHERE id = ?", (target,))
     return True
 
 
 # In this order, each until it says that it has come to its end.
-PIECES: tuple[Callable[[sqlite3.Connection, int], bool], ...] = (forget_counts, forget_some_jobs, forget_name)
+PIECES: tuple[Callable[[sqlite3.Connection, int], bool], ...] = (
+    forget_counts,
+    forget_some_jobs,
+    forget_some_events,
+    forget_name,
+)

@@ -14,9 +14,11 @@ from dataclasses import replace
 
 import msgspec
 
+from exporter.events.outbox import News
 from exporter.ledger import history, set_apart
 from exporter.ledger.baselines import ALL_TYPES, Baselines, rescope
 from exporter.ledger.ended import EndedRuns, is_another_hour, prune_runs
+from exporter.ledger.outbox import NewEvents
 from exporter.ledger.protocol import Audit, CountingRules, Observation
 from exporter.ledger.released import Released
 from exporter.ledger.series import (
@@ -98,8 +100,15 @@ _MOVE = """
 """
 
 
-def record(db: sqlite3.Connection, observation: Observation, rules: CountingRules) -> Totals:
-    """Fold what is staged of a target into the ledger; see protocol.Ledger.record."""
+def record(
+    db: sqlite3.Connection, observation: Observation, rules: CountingRules, events_taken: int = 0
+) -> tuple[Totals, News]:
+    """
+    Fold what is staged of a target into the ledger; see protocol.Ledger.record.
+
+    Shape: events up to the id `events_taken` are being written. With the totals come the events that were
+    added and dropped.
+    """
     target = target_id(db, observation.target)
     db.execute("BEGIN IMMEDIATE")
     row = read_target(db, target)
@@ -108,7 +117,8 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     _leave_scope(db, target, observation.target)
     empty_changed_histograms(db, target, rules, observation.now_ms)
     _move_listing(db, target, _all_ended(kept))
-    tally = _fold(db, target, observation, rules, baselines)
+    events = NewEvents(db, target, observation.now_ms, rules.events, events_taken)
+    tally = _fold(db, target, observation, rules, baselines, events)
     set_apart.keep(db, target, observation)
     if row.commits and not set_apart.has_nameless(db, target):
         _unlist_missing(db, target, observation)
@@ -123,7 +133,7 @@ def record(db: sqlite3.Connection, observation: Observation, rules: CountingRule
     totals = read_totals(db, read_target(db, target), observation.target, rules)
     db.execute("COMMIT")
     clear(db, target)
-    return totals
+    return totals, events.news
 
 
 def _births(row: TargetRow, observation: Observation, rules: CountingRules) -> Births:
@@ -172,11 +182,12 @@ def _fold(
     observation: Observation,
     rules: CountingRules,
     baselines: Baselines,
+    events: NewEvents,
 ) -> Tally:
     _keep_history(db, target, observation.horizon_ms, baselines)
     tally = Tally(rules, known_codes(db, target))
     moves = _Moves(db, target)
-    ended = EndedRuns(db, target, observation)
+    ended = EndedRuns(db, target, observation, events)
     for job, failed, known in _changed(db, target, observation.horizon_ms):
         change = transition(known, job, baselines.of(job.job_type))
         if change is not None:

@@ -299,6 +299,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    # Events that wait until they are written, in the order in which their runs were counted. Ids are never
+    # used again: all up to one are deleted once it is written. `run` is a model.Run as JSON, `counted_ms` is
+    # when the poll that counted it was recorded.
+    (
+        """
+        CREATE TABLE events (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            target INTEGER NOT NULL REFERENCES targets (id),
+            counted_ms INTEGER NOT NULL,
+            run TEXT NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX events_by_target ON events (target)",
+    ),
 )
 VERSION = len(MIGRATIONS)
 

@@ -21,7 +21,8 @@ from typing import TypeVar
 import msgspec
 
 from exporter.errors import LedgerError, StartError, one_line
-from exporter.ledger import history, labels, purge, set_apart, staging
+from exporter.events.outbox import News, Waiting
+from exporter.ledger import history, labels, outbox, purge, set_apart, staging
 from exporter.ledger.connection import FAILURES, connect, connect_to_read, problem_of, reason
 from exporter.ledger.file import FileLost, LedgerFile
 from exporter.ledger.pages import Pages
@@ -91,6 +92,9 @@ class SqliteLedger:
         self._saved = False
         self._pages: dict[TargetKey, Pages] = {}
         self._rows: dict[TargetKey, int] = {}  # of the table `targets`, for the thread alone
+        self._events_taken = 0  # up to this id, for the thread alone
+        self._event_news = News()
+        self._events_moved = asyncio.Event()
 
     @classmethod
     async def open(cls, path: Path | None) -> SqliteLedger:
@@ -210,9 +214,40 @@ class SqliteLedger:
         )
 
     async def record(self, observation: Observation, rules: CountingRules) -> Totals:
-        return await self._on(
-            observation.target, lambda db, _: self._durably(lambda: record(db, observation, rules))
-        )
+        loop = asyncio.get_running_loop()
+
+        def recorded(db: sqlite3.Connection, _: int) -> Totals:
+            totals, news = self._durably(lambda: record(db, observation, rules, self._events_taken))
+            if news != News():
+                # From here, since the caller may have been cancelled meanwhile.
+                loop.call_soon_threadsafe(self._note, news)
+            return totals
+
+        return await self._on(observation.target, recorded)
+
+    def _note(self, news: News) -> None:
+        self._event_news += news
+        self._events_moved.set()
+
+    async def event_news(self) -> News:
+        await self._events_moved.wait()
+        self._events_moved.clear()
+        news, self._event_news = self._event_news, News()
+        return news
+
+    async def waiting_events(self, most: int) -> tuple[Waiting, ...]:
+        return await self._run(lambda db: self._take_events(db, most))
+
+    def _take_events(self, db: sqlite3.Connection, most: int) -> tuple[Waiting, ...]:
+        taken = outbox.oldest(db, most)
+        self._events_taken = taken[-1].id if taken else self._events_taken
+        return taken
+
+    async def events_written(self, last: int) -> None:
+        await self._run(lambda db: outbox.delete(db, last))
+
+    async def count_events(self) -> int:
+        return await self._run(outbox.count)
 
     async def remembered(self) -> tuple[Remembered, ...]:
         return await self._run(purge.remembered)

@@ -2,7 +2,8 @@
 Whether the values of a ledger can be read: those that are decoded, and those that are shown target by target.
 
 Of `jobs`, which may have millions of rows, it looks at those in flight only. SQLite's own check knows the
-types of the others, and none of their values is decoded.
+types of the others, and none of their values is decoded. Nor does it look at `events`: one that cannot be
+read is left out when it is its turn.
 """
 
 from __future__ import annotations

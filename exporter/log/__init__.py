@@ -7,7 +7,9 @@ Lines of the standard library's loggers (aiohttp, asyncio) go the same way and t
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TextIO
@@ -45,6 +47,7 @@ class Log:
         self._on_dropped = on_dropped
         self._max_waiting_bytes = max_waiting_bytes
         self._handler: _Handler | None = None
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -76,19 +79,33 @@ class Log:
         )
         root = logging.getLogger()
         if self._handler is None:
-            self._handler = _Handler(self._stream, self._on_dropped, self._max_waiting_bytes)
+            self._handler = _Handler(self._stream, self._turn, self._on_dropped, self._max_waiting_bytes)
             root.addHandler(self._handler)
         self._handler.setFormatter(formatter(format, self._secrets.masked))
         root.setLevel(level.upper())
+
+    def turn(self, descriptor: int) -> threading.Lock:
+        """
+        Give the lock to hold while writing to a descriptor: the log's own where both lead to the same file.
+
+        Else a line of one would be torn by a line of the other.
+        """
+        try:
+            is_same = os.path.samestat(os.fstat(descriptor), os.fstat(self._stream.fileno()))
+        except (OSError, ValueError):
+            is_same = False
+        return self._turn if is_same else threading.Lock()
 
 
 class _Handler(logging.Handler):
     """Formats a line where it is logged, and leaves the writing to another thread."""
 
-    def __init__(self, stream: TextIO, on_dropped: Callable[[], None], max_waiting_bytes: int) -> None:
+    def __init__(
+        self, stream: TextIO, turn: threading.Lock, on_dropped: Callable[[], None], max_waiting_bytes: int
+    ) -> None:
         super().__init__()
         self._writer = LineWriter(
-            writing_to(stream),
+            writing_to(stream, turn),
             notice=self._notice,
             on_dropped=on_dropped,
             max_waiting_bytes=max_waiting_bytes,

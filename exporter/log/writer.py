@@ -121,14 +121,24 @@ class LineWriter:
                 self._on_dropped()
 
 
-def writing_to(stream: TextIO) -> Callable[[str], None]:
+def writing_to(stream: TextIO, turn: threading.Lock) -> Callable[[str], None]:
     """
-    Give what writes to a stream, and waits until it is written.
+    Give what writes to a stream, and waits until it is written. Meanwhile it holds the lock `turn`.
 
     A pipe or a file is written to by its descriptor: a thread that waits for a reader would otherwise hold
     the stream's lock, which Python takes when the process ends. A terminal is written to as `sys.stderr`: a
     progress bar may have put something else in its place.
     """
+    write = _plain_writing_to(stream)
+
+    def write_in_turn(text: str) -> None:
+        with turn:
+            write(text)
+
+    return write_in_turn
+
+
+def _plain_writing_to(stream: TextIO) -> Callable[[str], None]:
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):

@@ -65,16 +65,17 @@ class Exporter:
             file.unlink()
 
     @contextmanager
-    def running(self, errors_to: int | None = None) -> Iterator[Program]:
+    def running(self, errors_to: int | None = None, output_to: int | None = None) -> Iterator[Program]:
         """Run it. It need not be ready yet, nor even listen."""
         command = (*EXPORTER, "run", "--config", self.write())
-        with started(command, self.folder, name="exporter", errors_to=errors_to) as program:
+        streams = {"errors_to": errors_to, "output_to": output_to}
+        with started(command, self.folder, name="exporter", **streams) as program:
             yield program
 
     @contextmanager
-    def ready(self, errors_to: int | None = None) -> Iterator[Program]:
+    def ready(self, errors_to: int | None = None, output_to: int | None = None) -> Iterator[Program]:
         """Run it, and wait until every target has been published."""
-        with self.running(errors_to) as program:
+        with self.running(errors_to, output_to) as program:
             self.wait_until_ready(program)
             yield program
 

@@ -73,11 +73,13 @@ def started(
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
     errors_to: int | None = None,
+    output_to: int | None = None,
 ) -> Iterator[Program]:
     """
     Run a program in a folder; its output goes to files there, and it does not outlive the block.
 
-    Shape: standard error goes to the descriptor `errors_to` instead, where one is given.
+    Shape: standard error goes to the descriptor `errors_to` instead, where one is given, and standard output
+    to `output_to`.
     """
     out, err = folder / f"{name}.out", folder / f"{name}.err"
     with out.open("ab") as stdout, err.open("ab") as stderr:
@@ -86,7 +88,7 @@ def started(
             cwd=folder,
             env=plain_environment() | dict(environment or {}),
             stdin=subprocess.DEVNULL,
-            stdout=stdout,
+            stdout=stdout if output_to is None else output_to,
             stderr=stderr if errors_to is None else errors_to,
             pass_fds=pass_fds,
         )

@@ -33,7 +33,7 @@ HOSTS = ("127.0.0.1", "localhost")
 # A ledger that agrees with the API has nothing to show.
 RIGHTLY_EMPTY = {
     leaves("exporter")[f"{key}.title"][language]
-    for key in ("drift_by_status", "log_lines")
+    for key in ("drift_by_status", "log_lines", "events_dropped")
     for language in LANGUAGES
 }
 WEEK_SECONDS = 7 * 86_400

@@ -11,6 +11,13 @@ import pytest
 
 from tests.e2e.agreement import assert_agreement, assert_failures_kept
 from tests.e2e.conftest import Simulate
+from tests.e2e.events import (
+    Line,
+    assert_all_are_there,
+    assert_in_order,
+    events_in_pieces,
+    without_repetitions,
+)
 from tests.e2e.exporting import Exporter, project
 from tests.e2e.exposed import told
 from tests.e2e.processes import Program
@@ -58,7 +65,9 @@ class Watch:
         return self.seen_ms
 
 
-def test_every_run_is_counted_once_over_fifty_kills(tmp_path: Path, simulate: Simulate) -> None:
+def test_every_run_is_counted_once_and_has_its_event_over_fifty_kills(
+    tmp_path: Path, simulate: Simulate
+) -> None:
     simulator = simulate(
         jobs=400,
         jobs_per_day=20_000,
@@ -72,6 +81,7 @@ def test_every_run_is_counted_once_over_fifty_kills(tmp_path: Path, simulate: Si
         project(simulator.url, "planning", OTHER_PROJECT, workspaces=workspaces),
     ]
     exporter = Exporter(tmp_path, simulator.url, projects=projects)
+    exporter.change(events={"to": "events.log"})
     watch, rng = Watch(exporter, simulator), Random(20_260_302)
     for kill in range(KILLS):
         with exporter.running() as program:
@@ -87,4 +97,18 @@ def test_every_run_is_counted_once_over_fifty_kills(tmp_path: Path, simulate: Si
         exposed = exporter.scrape_after_polls(2)
         assert_agreement(exporter, exposed, simulator)
         assert_failures_kept(exporter, simulator)
+        assert_events_agree(exporter, simulator)
     assert sum(told(exposed, project="planning", workspace="7")["ended"].values()) > 200
+
+
+def assert_events_agree(exporter: Exporter, simulator: Simulation) -> None:
+    """Every run that was counted is an event, some of them written again after a kill."""
+    ended, file = exporter.scrape().total("octopus_jobs_completed_total"), exporter.folder / "events.log"
+
+    def read() -> list[Line]:
+        return events_in_pieces(file.read_text(), KILLS)
+
+    until(lambda: len(without_repetitions(read())) >= ended, f"{ended} events")
+    once = without_repetitions(read())
+    assert_all_are_there(once, exporter, simulator)
+    assert_in_order(once)

@@ -150,6 +150,7 @@ async def test_a_server_that_repeats_the_token_leaves_no_trace_of_it(
     exporter = await exporter_of(tmp_path, aiohttp_server, answer)
     exporter.config["credentials"] = {"default": {"type": "token", "token": TOKEN}}
     exporter.change(log={"level": "debug"}, poll={"lookback": "all"})
+    exporter.change(metrics={"count_history": True}, events={"to": "events.log"})
 
     def watch() -> str:
         with exporter.running() as program:
@@ -159,7 +160,9 @@ async def test_a_server_that_repeats_the_token_leaves_no_trace_of_it(
             mended.set()
             exporter.scrape_until("octopus_up", 1)
             pages += [exporter.page(path).text for path in ("", "api/v1/status", "metrics")]
-        seen = [program.errors, *pages]
+        events = exporter.folder / "events.log"
+        assert events.read_text().count("\n") == len(FORMS)
+        seen = [program.errors, events.read_text(), *pages]
         for command in (("once",), ("check", "--online")):
             done = run((*command, "--config", exporter.write()), exporter.folder)
             seen += [done.stdout, done.stderr]

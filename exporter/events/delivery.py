@@ -1,0 +1,223 @@
+"""
+Brings events from the ledger to their output: in order, and at least once.
+
+Only this task and its thread wait for the output. What waits stays in the ledger: it is written when the
+reader goes on, when the disk has room again, or after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from exporter.errors import LedgerError
+from exporter.events.lines import EventFormat, Masks, line_of
+from exporter.events.outbox import Outbox, Waiting
+from exporter.events.sinks import Stream, Turns, sink_to
+from exporter.events.writer import Writer
+from exporter.faults import Faults
+from exporter.states import StateLog
+
+_AT_ONCE = 500
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+# After so long without an end of one batch it is logged that the output has stopped.
+_PATIENCE_SECONDS = 10.0
+STOPPED = "its reader or its disk has stopped"
+# How long a stopped writer may take to say what it has written.
+_STOPPING_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class EventOutput:
+    """Where lines go, and in which form."""
+
+    to: Stream | Path
+    format: EventFormat
+
+
+class Delivery:
+    """
+    Writes what waits in the outbox, while there is an output.
+
+    Shape: `on_dropped` is told how many more events were dropped, from any thread; `on_waiting` how many wait
+    for the output, which is none while there is no output.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        masks: Masks,
+        turns: Turns,
+        *,
+        on_dropped: Callable[[int], None],
+        on_waiting: Callable[[int], None],
+    ) -> None:
+        self._outbox = outbox
+        self._masks = masks
+        self._turns = turns
+        self._on_dropped = on_dropped
+        self._on_waiting = on_waiting
+        self._output: EventOutput | None = None
+        self._writer: Writer | None = None
+        self._batch: deque[Waiting] = deque()
+        self._written_to: int | None = None
+        self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._is_ending = False
+        self._is_cut_off = False
+        self._ended = asyncio.Event()
+        self._faults = Faults()
+        log = structlog.get_logger()
+        self._not_written = StateLog(log, "events not written; they are kept", "events are written again")
+        self._not_read = StateLog(log, "events not read from the ledger", "events are read again")
+        self._dropping = StateLog(log, "events dropped", "no more events dropped", is_error=True)
+
+    def configure(self, output: EventOutput | None) -> None:
+        """Write to this output from now on. A reload may call it again, also while a reader is waited for."""
+        if output == self._output:
+            return
+        self._output = output
+        if self._writer is not None:
+            self._writer.stop()
+            self._writer = None
+        self._changed.set()
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Write events as they come, until `end`."""
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._watch(), name="event news")
+            pause = _FIRST_PAUSE_SECONDS
+            while not self._is_ending:
+                self._arrived.clear()
+                self._changed.clear()
+                if await self._deliver():
+                    pause = _FIRST_PAUSE_SECONDS
+                    await self._arrived.wait()
+                else:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            # What the last polls have counted.
+            await self._deliver()
+            self._ended.set()
+            watching.cancel()
+
+    async def end(self, grace_seconds: float) -> None:
+        """Write what waits, for so long at the most; the rest waits in the ledger for the next start."""
+        self._is_ending = True
+        self._arrived.set()
+        self._changed.set()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), grace_seconds)
+            return
+        self._is_cut_off = True
+        if self._writer is not None:
+            self._writer.stop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), _STOPPING_SECONDS)
+        structlog.get_logger().info("events wait in the ledger for the next start")
+
+    async def _watch(self) -> None:
+        """Tell of events that were added or dropped, also while the output is waited for."""
+        while True:
+            news = await self._outbox.event_news()
+            if news.dropped:
+                self._on_dropped(news.dropped)
+                self._dropping.holds("full", time.time(), events=news.dropped, error="too many wait")
+            self._arrived.set()
+
+    async def _deliver(self) -> bool:
+        """Write all that waits; tell whether that went well."""
+        try:
+            error = await self._write_all()
+            if error is None:
+                self._not_read.is_over(time.time())
+                self._faults.over()
+                return True
+            await self._measure()
+        except LedgerError as exc:
+            self._not_read.holds(exc.reason, time.time(), error=str(exc))
+        except Exception as exc:
+            self._faults.met("events not written", exc)
+        return False
+
+    async def _write_all(self) -> OSError | None:
+        """Write batch after batch; give what went wrong."""
+        error: OSError | None = None
+        measured_at = time.monotonic()
+        while True:
+            await self._forget_written()
+            if time.monotonic() - measured_at >= _PATIENCE_SECONDS:
+                # A reader that is slow, and has not stopped, has no other sign.
+                await self._measure()
+                measured_at = time.monotonic()
+            if self._output is None or error is not None or self._is_cut_off:
+                break
+            if not self._batch:
+                self._batch.extend(await self._outbox.waiting_events(_AT_ONCE))
+            if not self._batch:
+                self._dropping.is_over(time.time())
+                break
+            error = await self._write_batch(self._output)
+        if error is None and not self._is_cut_off:
+            self._on_waiting(0)
+        return error
+
+    async def _write_batch(self, output: EventOutput) -> OSError | None:
+        """Write what there is of a batch, and keep what was not written."""
+        if self._writer is None:
+            self._writer = Writer(
+                sink_to(output.to, self._turns), line_of(output.format, self._masks), self._leave_out
+            )
+        events = [waiting.event for waiting in self._batch if waiting.event is not None]
+        writing = self._writer.write(events)
+        while not (await asyncio.wait([writing], timeout=_PATIENCE_SECONDS))[0]:
+            self._not_written.holds("waits", time.time(), **_said(output, STOPPED))
+            await self._measure()
+        written = writing.result()
+        if written.lines == len(events):
+            self._not_written.is_over(time.time(), to=str(output.to))
+        if written.error is not None:
+            self._not_written.holds(written.error.errno, time.time(), **_said(output, written.error.strerror))
+        self._take(written.lines)
+        return written.error
+
+    def _leave_out(self, exc: Exception) -> None:
+        self._on_dropped(1)
+        self._faults.met("event left out", exc)
+
+    async def _measure(self) -> None:
+        with suppress(LedgerError):
+            self._on_waiting(await self._outbox.count_events())
+
+    def _take(self, lines: int) -> None:
+        """Take so many events from the batch, and with them those that could not be read."""
+        damaged = 0
+        while self._batch and (lines or self._batch[0].event is None):
+            waiting = self._batch.popleft()
+            self._written_to = waiting.id
+            if waiting.event is None:
+                damaged += 1
+            else:
+                lines -= 1
+        if damaged:
+            self._on_dropped(damaged)
+            self._dropping.holds("damaged", time.time(), events=damaged, error="the ledger is damaged")
+
+    async def _forget_written(self) -> None:
+        if self._written_to is not None:
+            await self._outbox.events_written(self._written_to)
+            self._written_to = None
+
+
+def _said(output: EventOutput, error: str | None) -> dict[str, object]:
+    return {"to": str(output.to), "error": error}

@@ -1,0 +1,96 @@
+"""What an event's line is: pure, apart from the masking."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Protocol
+
+from exporter.events.outbox import Event
+
+EventFormat = Literal["json", "logfmt"]
+Value = str | int | float | None
+
+RUN_ENDED = "run_ended"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# JSON leaves these as they are. A terminal obeys some of them, and some readers end a line at others.
+_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
+_PLAIN = re.compile(r'[^\s"=\\]+')
+
+
+class Masks(Protocol):
+    """What is needed of masking.Secrets."""
+
+    def masked(self, text: str) -> str: ...
+    def masked_label(self, label: str) -> str: ...
+
+
+def line_of(format: EventFormat, masks: Masks) -> Callable[[Event], bytes]:  # noqa: A002 - the key's name
+    """Give what makes a line of an event: UTF-8, with its line end."""
+    write = _json if format == "json" else _logfmt
+    return lambda event: (write(dict(_fields(event, masks))) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _fields(event: Event, masks: Masks) -> Iterator[tuple[str, Value]]:
+    """
+    Give a line's fields in their order: first those that have few values, last the text that may be long.
+
+    Every line has all of them; None where there is no value. Times are RFC 3339, UTC, with milliseconds. A
+    job's id is a text, since numbers in JavaScript are exact up to 2^53 only.
+    """
+    target, run = event.target, event.run
+    yield "time", _time(event.counted_ms)
+    yield "event", RUN_ENDED
+    yield "project", target.project
+    yield "project_id", target.project_id
+    yield "workspace", target.workspace
+    yield "job_type", masks.masked_label(run.job_type)
+    yield "status", masks.masked_label(run.status)
+    yield "job_id", str(run.job_id)
+    yield "run", run.number
+    yield "msg_code", masks.masked_label(run.msg_code) or None
+    yield "resource_spec", masks.masked_label(run.resource_spec) or None
+    yield "data_id", masks.masked(run.data_id) or None
+    yield "created", _time(run.created_ms)
+    yield "started", _time(run.started_ms)
+    yield "ended", _time(run.ended_ms)
+    yield "submitting_seconds", _seconds(run.submitting_ms)
+    yield "running_seconds", _seconds(run.running_ms)
+    yield "msg_error", masks.masked(run.msg_error) or None
+
+
+def _time(at_ms: int | None) -> str | None:
+    """Write a time; None for one that no calendar has."""
+    try:
+        at = None if at_ms is None else _EPOCH + timedelta(milliseconds=at_ms)
+    except OverflowError:
+        return None
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seconds(duration_ms: int | None) -> float | None:
+    return None if duration_ms is None else duration_ms / 1000
+
+
+def _json(fields: dict[str, Value]) -> str:
+    return _escaped(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
+
+
+def _logfmt(fields: dict[str, Value]) -> str:
+    return " ".join(f"{key}={_bare(value)}" for key, value in fields.items())
+
+
+def _bare(value: Value) -> str:
+    """Write a value as it is, or in quotes with JSON's escapes, as readers of logfmt take them."""
+    text = "" if value is None else str(value)
+    if text == "" or (_PLAIN.fullmatch(text) and text.isprintable()):
+        return text
+    return _escaped(json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
+    """Escape the control characters that are left; they stand inside of quotes only."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -1,0 +1,81 @@
+"""Events to write, an outbox without a ledger, and what reads the lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from exporter.errors import LedgerError
+from exporter.events.outbox import Event, News, Waiting
+from exporter.model import Run, TargetKey
+
+TARGET = TargetKey("perception", "0a1b2c", "0", "system-jobs")
+RUN = Run(
+    job_id=2**60 + 1,
+    number=2,
+    job_type="FRAME_EXTRACT",
+    status="RUN_FAILED",
+    msg_code="3001",
+    msg_error='data package "a b" is damaged',
+    data_id="pkg-7",
+    resource_spec="2Core_4GiB",
+    created_ms=1_772_434_800_000,
+    started_ms=1_772_434_860_500,
+    ended_ms=1_772_434_900_001,
+    at_ms=1_772_434_900_001,
+    submitting_ms=60_500,
+    running_ms=39_501,
+    failed=True,
+)
+
+
+def event(number: int = 1, **fields: Any) -> Event:
+    return Event(TARGET, 1_772_434_910_123, replace(RUN, job_id=number, **fields))
+
+
+class FakeOutbox:
+    """Implements events.outbox.Outbox in memory; `broken` makes it fail as a ledger on a full disk does."""
+
+    def __init__(self, events: Iterable[Event | None] = ()) -> None:
+        self.rows: list[Waiting] = []
+        self.broken = False
+        self._news = News()
+        self._moved = asyncio.Event()
+        for one in events:
+            self.add(one)
+
+    def add(self, one: Event | None, dropped: int = 0) -> None:
+        last = self.rows[-1].id if self.rows else 0
+        self.rows.append(Waiting(last + 1, one))
+        self._news += News(1, dropped)
+        self._moved.set()
+
+    async def event_news(self) -> News:
+        await self._moved.wait()
+        self._moved.clear()
+        news, self._news = self._news, News()
+        return news
+
+    async def waiting_events(self, most: int) -> tuple[Waiting, ...]:
+        self._check()
+        return tuple(self.rows[:most])
+
+    async def events_written(self, last: int) -> None:
+        self._check()
+        self.rows = [row for row in self.rows if row.id > last]
+
+    async def count_events(self) -> int:
+        self._check()
+        return len(self.rows)
+
+    def _check(self) -> None:
+        if self.broken:
+            raise LedgerError("database or disk is full")
+
+
+def ids(text: str | bytes) -> list[int]:
+    """Give the job ids of JSON lines, in their order; every line has to be whole."""
+    return [int(json.loads(line)["job_id"]) for line in text.splitlines()]
