@@ -46,7 +46,7 @@ class JobUrl:
         return cls(text)
 
     def fill(self, *, project_id: str, workspace: str, job_id: str) -> str:
-        """Give the address of one job. The values are percent-encoded: none can change the URL's structure."""
+        """Give the address of one job. The values are percent-encoded: none of them can lead elsewhere."""
         values = {"project_id": project_id, "workspace": workspace, "job_id": job_id}
         return _BRACES.sub(lambda found: quote(values[found[1]], safe="", errors="replace"), self.template)
 
