@@ -360,6 +360,20 @@ def test_a_job_type_that_is_asked_for_is_the_only_one_of_the_tables() -> None:
     assert "PACKAGE_IMPORT" not in in_flight
 
 
+@pytest.mark.parametrize(
+    ("held", "language", "said"),
+    [
+        (4, "en", "Grafana do not show all of this yet: 4 new series are at 0 on /metrics"),
+        (1, "en", "Grafana do not show all of this yet: 1 new series is at 0 on /metrics"),
+        (4, "zh", "有 4 个新序列暂时为 0"),
+    ],
+)
+def test_series_that_are_held_are_told_to_those_who_compare(held: int, language: Language, said: str) -> None:
+    about = replace(ABOUT, held_series={OK.target.key: held})
+    assert said in Reader(render(status_of(OK, about=about), language)).text
+    assert said[:12] not in text_of(OK, language=language)
+
+
 def test_no_target_at_all_is_said() -> None:
     assert "There is no target." in text_of()
 

@@ -140,6 +140,10 @@ class Overview:
         return max((t.duration_seconds for t in self.targets if t.duration_seconds is not None), default=None)
 
     @property
+    def held_series(self) -> int:
+        return sum(target.held_series for target in self.targets)
+
+    @property
     def drift(self) -> int:
         """How many jobs the ledger is off by, too many and too few alike."""
         return sum(abs(jobs) for target in self.targets for jobs in target.drift.values())

@@ -225,6 +225,7 @@ TEXTS: Mapping[str, Text] = {
     "fact.not_listed.rows": Text(
         "the API's total counts {n} rows that it does not list", "API 总数比它列出的多 {n} 行"
     ),
+    "fact.held": Text("New series at 0 on /metrics", "/metrics 上暂时为 0 的新序列"),
     "fact.set_apart": Text("Rows that cannot be read", "无法解析的行"),
     "fact.skew": Text("Server's clock", "服务端时钟"),
     "fact.skew.ahead": Text("{span} ahead of ours", "比本机快 {span}"),
@@ -284,6 +285,18 @@ TEXTS: Mapping[str, Text] = {
     "failures.only": Text("Show only {what}", "只看 {what}"),
     "failures.without": Text("Remove the filter {what}", "移除筛选条件 {what}"),
     "failures.clear": Text("Remove all", "全部移除"),
+    "held": Text(
+        "Prometheus and Grafana do not show all of this yet: {n} new series are at 0 on /metrics until"
+        " metrics.new_series_hold is over.",
+        "Prometheus 和 Grafana 还不能显示全部失败：/metrics 上有 {n} 个新序列暂时为 0，直到"
+        " metrics.new_series_hold 结束。",
+    ),
+    "held.one": Text(
+        "Prometheus and Grafana do not show all of this yet: 1 new series is at 0 on /metrics until"
+        " metrics.new_series_hold is over.",
+        "Prometheus 和 Grafana 还不能显示全部失败：/metrics 上有 1 个新序列暂时为 0，直到"
+        " metrics.new_series_hold 结束。",
+    ),
     "failures.when": Text("When are there too many?", "怎样算失败过多？"),
     "failures.help": Text(
         "It is a warning when more runs failed in the last hour than usual + 3 × √usual + 5, and critical"
