@@ -363,8 +363,8 @@ def test_a_job_type_that_is_asked_for_is_the_only_one_of_the_tables() -> None:
 @pytest.mark.parametrize(
     ("held", "language", "said"),
     [
-        (4, "en", "Grafana do not show all of this yet: 4 new series are at 0 on /metrics"),
-        (1, "en", "Grafana do not show all of this yet: 1 new series is at 0 on /metrics"),
+        (4, "en", "Grafana may not show all of these runs yet: 4 new series are at 0 on /metrics"),
+        (1, "en", "Grafana may not show all of these runs yet: 1 new series is at 0 on /metrics"),
         (4, "zh", "有 4 个新序列暂时为 0"),
     ],
 )

@@ -286,15 +286,15 @@ TEXTS: Mapping[str, Text] = {
     "failures.without": Text("Remove the filter {what}", "移除筛选条件 {what}"),
     "failures.clear": Text("Remove all", "全部移除"),
     "held": Text(
-        "Prometheus and Grafana do not show all of this yet: {n} new series are at 0 on /metrics until"
-        " metrics.new_series_hold is over.",
-        "Prometheus 和 Grafana 还不能显示全部失败：/metrics 上有 {n} 个新序列暂时为 0，直到"
+        "Prometheus and Grafana may not show all of these runs yet: {n} new series are at 0 on /metrics"
+        " until metrics.new_series_hold is over.",
+        "Prometheus 和 Grafana 可能还未显示全部失败：/metrics 上有 {n} 个新序列暂时为 0，直到"
         " metrics.new_series_hold 结束。",
     ),
     "held.one": Text(
-        "Prometheus and Grafana do not show all of this yet: 1 new series is at 0 on /metrics until"
+        "Prometheus and Grafana may not show all of these runs yet: 1 new series is at 0 on /metrics until"
         " metrics.new_series_hold is over.",
-        "Prometheus 和 Grafana 还不能显示全部失败：/metrics 上有 1 个新序列暂时为 0，直到"
+        "Prometheus 和 Grafana 可能还未显示全部失败：/metrics 上有 1 个新序列暂时为 0，直到"
         " metrics.new_series_hold 结束。",
     ),
     "failures.when": Text("When are there too many?", "怎样算失败过多？"),
