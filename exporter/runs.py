@@ -153,6 +153,21 @@ class FailureGroups:
     left_out: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class FailuresOfAnHour:
+    """
+    One target's failed runs of the last hour.
+
+    Shape: `kinds` counts them by job type and code, the most frequent kinds at least; `usual` is the mean per
+    hour, as RunReader.usual_failures_per_hour gives it.
+    """
+
+    target: TargetKey
+    runs: int
+    usual: float | None
+    kinds: Mapping[tuple[str, str], int]
+
+
 class RunReader(Protocol):
     """
     Answers questions about the runs of some targets; those that the ledger does not have are passed over.
@@ -182,6 +197,9 @@ class RunReader(Protocol):
         None before there is one day to tell it from, and for a filter by code or id, which is not counted.
         A target that was not polled for a day yet does not count. `since_ms` is of no effect.
         """
+
+    async def last_hour(self, targets: Sequence[TargetKey], now_ms: int) -> tuple[FailuresOfAnHour, ...]:
+        """Count the failed runs of the last hour, of every target that the ledger has."""
 
     async def recent_failures(
         self, targets: Sequence[TargetKey], most: int

@@ -144,6 +144,7 @@ class Runtime:
             ledger=await asyncio.to_thread(ledger_facts, self._config.ledger.url),
             reload=self._reload,
             config=self.config,
+            job_url=self._config.web.job_url,
         )
 
     def _rests_until_ms(self) -> dict[str, int]:

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 from exporter.errors import LedgerError
 from exporter.model import Run, TargetKey
-from exporter.runs import FailedRun, FailureGroups, Position, RunFilter, RunReader, Selection
+from exporter.runs import (
+    FailedRun,
+    FailureGroups,
+    FailuresOfAnHour,
+    Position,
+    RunFilter,
+    RunReader,
+    Selection,
+)
 
 
 def a_run(job_id: int, **fields: object) -> Run:
@@ -37,10 +45,14 @@ class FakeRuns:
     """
     Implements runs.RunSource and runs.RunReader.
 
-    Shape: `runs` by target; `error` is what reading gives.
+    Shape: `runs` by target; `hours` and `groups` are what it gives whatever it is asked, `asked` the last
+    filter; `error` is what reading gives.
     """
 
     runs: Mapping[TargetKey, Sequence[Run]] = field(default_factory=dict)
+    hours: tuple[FailuresOfAnHour, ...] = ()
+    groups: FailureGroups = field(default_factory=FailureGroups)
+    asked: RunFilter | None = None
     error: LedgerError | None = None
 
     @asynccontextmanager
@@ -65,7 +77,11 @@ class FakeRuns:
     async def failure_groups(
         self, targets: Sequence[TargetKey], which: RunFilter, most: int, most_ids: int = 500
     ) -> FailureGroups:
-        return FailureGroups()
+        self.asked = which
+        return self.groups
+
+    async def last_hour(self, targets: Sequence[TargetKey], now_ms: int) -> tuple[FailuresOfAnHour, ...]:
+        return self.hours
 
     async def usual_failures_per_hour(
         self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int

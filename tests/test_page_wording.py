@@ -9,15 +9,18 @@ from string import Formatter
 import pytest
 
 from exporter.errors import REASONS
-from exporter.web import page_wording
+from exporter.model import FULL_SYNC_REASONS
+from exporter.web import page_headline, page_wording
 from exporter.web.page_language import Language, choose_language
+from exporter.web.page_overview import SEVERITY_ORDER
+from exporter.web.page_question import FILTERS
 from exporter.web.page_wording import NOT_SHOWN, Wording, excerpt, iso, size, utc
 from exporter.web.status import STATES
 from exporter.web.texts import GLOSSES_ZH, TEXTS
 
 NOW_MS = 1_700_000_061_000
 TEMPLATES = Path(page_wording.__file__).parent / "templates"
-SOURCES = [*TEMPLATES.iterdir(), Path(page_wording.__file__)]
+SOURCES = [*TEMPLATES.iterdir(), Path(page_wording.__file__), Path(page_headline.__file__)]
 EN, ZH = Wording("en"), Wording("zh")
 
 
@@ -39,9 +42,13 @@ def test_the_page_uses_every_text_and_no_other() -> None:
     used |= {f"state.{state}" for state in STATES} | {f"reason.{reason}" for reason in REASONS}
     used |= {f"unit.{unit}" for unit in ("d", "h", "min", "s")}
     used |= {f"ledger.{kind}" for kind in ("sqlite", "memory", "postgresql")}
+    used |= {f"severity.{severity}" for severity in SEVERITY_ORDER} | {f"filter.{name}" for name in FILTERS}
+    used |= {f"full_sync.{reason}" for reason in FULL_SYNC_REASONS}
+    used |= {f"jobs.{group}" for group in ("failed", "in_flight", "ended")}
+    used |= {"verdict.polled", "verdict.polled.only"}
     used |= {f"means.{state}" for state in STATES if state != "ok"}
     used |= {f"verdict.{state}{only}" for state in STATES if state != "stale" for only in ("", ".only")}
-    assert used - {"state.", "reason.", "ledger.", "means.", "verdict."} == TEXTS.keys() - {"verdict.none"}
+    assert {key for key in used if not key.endswith(".")} == TEXTS.keys() - {"verdict.none"}
 
 
 def test_only_chinese_explains_the_words_of_the_api() -> None:
@@ -54,8 +61,8 @@ def test_only_chinese_explains_the_words_of_the_api() -> None:
     [
         (999, "just now", "刚刚"),
         (59_999, "59 s ago", "59 秒前"),
-        (60_000, "1 min ago", "1 分前"),
-        (61_000, "1 min 1 s ago", "1 分 1 秒前"),
+        (60_000, "1 min ago", "1 分钟前"),
+        (61_000, "1 min 1 s ago", "1 分钟 1 秒前"),
         (7_205_000, "2 h ago", "2 小时前"),
         (187_200_000, "2 d 4 h ago", "2 天 4 小时前"),
         (-5_000, "in 5 s", "5 秒后"),

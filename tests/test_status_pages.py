@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,16 @@ from aiohttp.test_utils import TestClient
 
 from exporter import __version__
 from exporter.config import LedgerUrl
+from exporter.errors import LedgerError
 from exporter.ledger.facts import ledger_facts
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.masking import Secrets
 from exporter.model import LedgerFacts, Progress, TargetKey, TargetSnapshot
+from exporter.runs import FailureGroups, FailuresOfAnHour, RunFilter
+from exporter.web import status_pages
 from exporter.web.status import STATES, About
 from exporter.web.status_pages import StatusPages
+from tests.failed_runs import SPIKE, SPIKE_IDS, failure_group
 from tests.fake_runs import FakeRuns
 from tests.status_states import ABOUT, EVERY, HOSTILE, NOW_MS, READING, failed_runs
 
@@ -91,7 +98,7 @@ async def test_the_cookie_is_for_us_alone(client: Client) -> None:
 
 
 async def test_a_target_has_a_page_and_a_stranger_has_none(client: Client) -> None:
-    assert "目标无法轮询" in await text(client, "/?project=mapping&workspace=7&lang=zh")
+    assert "目标轮询失败" in await text(client, "/?project=mapping&workspace=7&lang=zh")
     answer = await client.get("/?project=nobody&workspace=0")
     assert (answer.status, await answer.text()) == (404, "no such target; all are listed at /\n")
 
@@ -155,3 +162,89 @@ def test_other_ledgers_tell_what_they_can_and_no_password(tmp_path: Path) -> Non
     assert gone.size_bytes is None
     facts = ledger_facts(LedgerUrl.parse("postgresql://octopus:hunter2@db/octopus"))
     assert facts == LedgerFacts("postgresql", "postgresql://octopus:<secret>@db/octopus", None, None)
+
+
+class Busy(Source):
+    """A program whose ledger can be read once at a time, and is being read until told otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = asyncio.Event()
+
+    async def last_hour(self, targets: Sequence[TargetKey], now_ms: int) -> tuple[FailuresOfAnHour, ...]:
+        await self.over.wait()
+        return SPIKE.hours
+
+
+async def serve(aiohttp_client: Callable[..., Awaitable[Client]], source: Source) -> Client:
+    app = web.Application()
+    app.add_routes(StatusPages(source, str, lambda: NOW_MS / 1000).routes())
+    return await aiohttp_client(app)
+
+
+async def test_the_page_reads_what_its_link_asks_for(
+    aiohttp_client: Callable[..., Awaitable[Client]],
+) -> None:
+    source = Source()
+    source.hours, source.groups = SPIKE.hours, SPIKE.chosen
+    page = await text(await serve(aiohttp_client, source), "/?msg_code=3001&id=4070&since=24h")
+    assert source.asked == RunFilter(msg_code="3001", job_id=4070, since_ms=NOW_MS - 86_400_000)
+    assert "82 runs failed in the last hour" in page
+    assert [str(job) for job in SPIKE_IDS if f"<li>{job}</li>" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "line"),
+    [
+        (
+            "since=soon",
+            (
+                "since: found 'soon', expected a duration such as 1h, a time such as 2026-07-01T03:00:00Z or"
+                " Unix seconds\n"
+            ),
+        ),
+        ("id=<script>", "id: found '<script>', expected the id of a job, a whole number\n"),
+    ],
+)
+async def test_a_filter_that_cannot_be_read_is_refused_in_a_line(
+    client: Client, query: str, line: str
+) -> None:
+    answer = await client.get(f"/?{query}")
+    assert (answer.status, answer.content_type, await answer.text()) == (400, "text/plain", line)
+
+
+async def test_a_ledger_that_cannot_be_read_is_a_line_of_the_page(
+    aiohttp_client: Callable[..., Awaitable[Client]],
+) -> None:
+    source = Source()
+    source.error = LedgerError("ledger l.db: disk I/O error")
+    page = await text(await serve(aiohttp_client, source))
+    assert "Failed runs cannot be read from the ledger." in page
+    assert "ledger l.db: disk I/O error" in page
+    assert "2 of 8 targets cannot be polled" in page
+
+
+async def test_who_waits_too_long_for_a_turn_sees_the_rest(
+    aiohttp_client: Callable[..., Awaitable[Client]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Busy()
+    client = await serve(aiohttp_client, source)
+    monkeypatch.setattr(status_pages, "_READING_SECONDS", 0.05)
+    assert "Failed runs are not shown" in await text(client)
+    source.over.set()
+    monkeypatch.setattr(status_pages, "_READING_SECONDS", 60.0)
+    assert "82 runs failed in the last hour" in await text(client)
+
+
+async def test_secrets_are_masked_in_failures_too(
+    aiohttp_client: Callable[..., Awaitable[Client]],
+) -> None:
+    token = "MIIQtoken-0123456789-abcdefghijklmnop"
+    source = Source()
+    source.hours = (replace(SPIKE.hours[0], kinds={("FRAME_EXTRACT", token): 82}),)
+    source.groups = FailureGroups((failure_group(msg_code=token, message=f"found {token}"),), 70)
+    app = web.Application()
+    app.add_routes(StatusPages(source, Secrets.of(token).masked, lambda: NOW_MS / 1000).routes())
+    page = await text(await aiohttp_client(app))
+    assert token[:12] not in page
+    assert "found &lt;secret&gt;" in page

@@ -17,6 +17,7 @@ from exporter.config.credentials import (
 )
 from exporter.config.durations import format_duration, parse_duration
 from exporter.config.endpoints import iam_endpoint, octopus_endpoint
+from exporter.config.job_url import JobUrl
 from exporter.config.ledger_url import LedgerUrl
 from exporter.config.listening import ListenAddress
 from exporter.config.loading import load
@@ -30,6 +31,7 @@ __all__ = [
     "ChainCredentials",
     "Config",
     "Events",
+    "JobUrl",
     "Ledger",
     "LedgerUrl",
     "ListenAddress",

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, fie
 
 from exporter.config.credentials import AnyCredentials, Credentials
 from exporter.config.endpoints import ENDPOINT, octopus_endpoint, parse_endpoint
+from exporter.config.job_url import JOB_URL, JobUrl
 from exporter.config.ledger_url import LEDGER_URL, LedgerUrl
 from exporter.config.listening import LISTEN_ADDRESS, ListenAddress
 from exporter.config.overrides import Overrides
@@ -188,6 +189,8 @@ class Web(Section):
     """the addresses to listen on"""
     config_file: Annotated[Path | None, FileName()] = None
     """a web configuration (TLS, users) of the Prometheus exporter-toolkit"""
+    job_url: Annotated[JobUrl | None, Parsed(JOB_URL, JobUrl.parse)] = None
+    """makes the ids of jobs on the status page links: a URL with {project_id}, {workspace} and {job_id}"""
     enable_lifecycle: Annotated[bool, Flag()] = False
     """whether POST /-/reload is served"""
 

@@ -22,7 +22,7 @@ from exporter.errors import LedgerError
 from exporter.ledger import runs
 from exporter.ledger.connection import FAILURES, connect_to_look, reason
 from exporter.model import Run, TargetKey
-from exporter.runs import FailedRun, FailureGroups, Position, RunFilter, Selection
+from exporter.runs import FailedRun, FailureGroups, FailuresOfAnHour, Position, RunFilter, Selection
 
 R = TypeVar("R")
 
@@ -60,6 +60,10 @@ class RunReader:
             lambda db: runs.usual_failures_per_hour(db, targets, which, now_ms)
         )
         return usual
+
+    async def last_hour(self, targets: Sequence[TargetKey], now_ms: int) -> tuple[FailuresOfAnHour, ...]:
+        hours: tuple[FailuresOfAnHour, ...] = await self._ask(lambda db: runs.last_hour(db, targets, now_ms))
+        return hours
 
     async def recent_failures(
         self, targets: Sequence[TargetKey], most: int

@@ -10,19 +10,32 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import msgspec
 
 from exporter.ledger.ended import HOUR_MS, HOURS_COUNTED
 from exporter.ledger.totals import find_target
 from exporter.model import Run, TargetKey
-from exporter.runs import FailedRun, FailureGroup, FailureGroups, Position, RunFilter, Selection
+from exporter.runs import (
+    FailedRun,
+    FailureGroup,
+    FailureGroups,
+    FailuresOfAnHour,
+    Position,
+    RunFilter,
+    Selection,
+)
 
 _HOURS_OF_A_DAY = 24
+# Of the last hour so many kinds of failure are told apart: a server may give every run a code of its own.
+_KINDS = 1_000
 _FIELDS = tuple(field.name for field in fields(Run) if field.name != "failed")
 _COLUMNS = ", ".join(_FIELDS)
 _IS_OF = "target IN (SELECT value FROM json_each(:targets))"
 _GROUP = "target, job_type, status, msg_code, msg_error"
+# The columns of _GROUP.
+_Group = tuple[Any, ...]
 _NEWEST_FIRST = "at_ms DESC, target DESC, job_id DESC, number DESC"
 
 
@@ -106,6 +119,7 @@ def failure_groups(
     if not rows:
         return FailureGroups()
     all_runs, all_groups = rows[0][-2:]
+    ids = _job_ids(db, condition, given, [row[:5] for row in rows], most_ids)
     groups = tuple(
         FailureGroup(
             target=known[row[0]],
@@ -116,7 +130,7 @@ def failure_groups(
             runs=row[5],
             first_ms=row[6],
             last_ms=row[7],
-            job_ids=_job_ids(db, condition, given, row[:5], most_ids),
+            job_ids=ids[row[:5]],
         )
         for row in rows
     )
@@ -124,17 +138,23 @@ def failure_groups(
 
 
 def _job_ids(
-    db: sqlite3.Connection, condition: str, given: Mapping[str, object], group: tuple[object, ...], most: int
-) -> tuple[int, ...]:
-    rows = db.execute(
-        f"""
-        SELECT job_id FROM failed_runs
-        WHERE {condition} AND ({_GROUP}) = (:g0, :g1, :g2, :g3, :g4)
-        GROUP BY job_id ORDER BY max(at_ms) DESC, job_id DESC LIMIT :most
-        """,  # noqa: S608 - constants only
-        {**given, **{f"g{n}": part for n, part in enumerate(group)}, "most": most},
-    )
-    return tuple(job_id for (job_id,) in rows)
+    db: sqlite3.Connection, condition: str, given: Mapping[str, object], groups: Sequence[_Group], most: int
+) -> dict[_Group, tuple[int, ...]]:
+    """Give the jobs of each group, the newest first, in one pass over the runs."""
+    found: dict[_Group, dict[int, None]] = {group: {} for group in groups}
+    for target in {group[0] for group in groups}:
+        rows = db.execute(
+            f"""
+            SELECT {_GROUP}, job_id FROM failed_runs
+            WHERE {condition} AND target = :of ORDER BY at_ms DESC, job_id DESC
+            """,  # noqa: S608 - constants only
+            {**given, "of": target},
+        )
+        for *group, job_id in rows:
+            jobs = found.get(tuple(group))
+            if jobs is not None and len(jobs) < most:
+                jobs[job_id] = None
+    return {group: tuple(jobs) for group, jobs in found.items()}
 
 
 def usual_failures_per_hour(
@@ -173,6 +193,36 @@ def _failed_between(
         },
     ).fetchone()
     return int(runs)
+
+
+def last_hour(
+    db: sqlite3.Connection, targets: Sequence[TargetKey], now_ms: int
+) -> tuple[FailuresOfAnHour, ...]:
+    """See runs.RunReader."""
+    known = target_rows(db, targets)
+    given = {"targets": _json(list(known)), "since": now_ms - HOUR_MS, "most": _KINDS}
+    condition = f"{_IS_OF} AND at_ms >= :since"
+    runs = dict(
+        db.execute(f"SELECT target, count(*) FROM failed_runs WHERE {condition} GROUP BY target", given)  # noqa: S608
+    )
+    kinds: dict[int, dict[tuple[str, str], int]] = {}
+    for target, job_type, msg_code, count in db.execute(
+        f"""
+        SELECT target, job_type, msg_code, count(*) FROM failed_runs WHERE {condition}
+        GROUP BY target, job_type, msg_code ORDER BY count(*) DESC LIMIT :most
+        """,  # noqa: S608 - constants only
+        given,
+    ):
+        kinds.setdefault(target, {})[job_type, msg_code] = count
+    return tuple(
+        FailuresOfAnHour(
+            key,
+            runs.get(target, 0),
+            usual_failures_per_hour(db, [key], RunFilter(), now_ms),
+            kinds.get(target, {}),
+        )
+        for target, key in known.items()
+    )
 
 
 def _fitting(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import get_args
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from exporter.config import JobUrl, parse_duration
 from exporter.web import page_overview
+from exporter.web.page_failures import show, spike, usual_number
+from exporter.web.page_headline import headlines
 from exporter.web.page_language import Language
+from exporter.web.page_overview import Severity
+from exporter.web.page_question import Question
+from exporter.web.page_reading import FailuresRead
 from exporter.web.page_wording import Wording, excerpt, iso, number, size, utc
 from exporter.web.status import Status, TargetStatus
 
@@ -22,38 +26,13 @@ REFRESH_SECONDS = 5
 # A page of hundreds of targets is more work, to write and to show.
 _LARGE, _LARGE_REFRESH_SECONDS = 50, 15
 
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a page is asked for: its language, whether the link itself says that, and of one target or all."""
-
-    language: Language
-    says_language: bool = False
-    project: str | None = None
-    workspace: str | None = None
-
-    def picks(self, target: TargetStatus) -> bool:
-        return self.project in (None, target.project) and self.workspace in (None, target.workspace)
-
-    def link(self, target: TargetStatus | None, language: Language | None = None) -> str:
-        """Give the address of another page of ours, from this one."""
-        chosen = language or (self.language if self.says_language else None)
-        return _address(
-            {
-                "project": target.project if target else None,
-                "workspace": target.workspace if target else None,
-                "lang": chosen,
-            }
-        )
-
-    def in_language(self, language: Language) -> str:
-        """Give this page's address in a language."""
-        return _address({"project": self.project, "workspace": self.workspace, "lang": language})
-
-
-def _address(query: Mapping[str, str | None]) -> str:
-    given = {key: value for key, value in query.items() if value is not None}
-    return "?" + urlencode(given, errors="replace") if given else "."
+# Outlines of 16 by 16: what a colour says is said by a form and a word as well.
+_ICONS: dict[Severity, str] = {
+    "bad": "M5 1h6l4 4v6l-4 4H5l-4-4V5zM7.1 4v5h1.8V4zM7.1 10.2v1.8h1.8v-1.8z",
+    "warn": "M8 1l7.5 14H.5zM7.1 6v4.5h1.8V6zM7.1 11.6v1.8h1.8v-1.8z",
+    "busy": "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM7.1 4v4.6l3.3 2 .9-1.5-2.4-1.4V4z",
+    "good": "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zM6.9 11.2L3.6 8l1.3-1.3 2 2 4.2-4.3 1.3 1.3z",
+}
 
 
 class Page:
@@ -72,7 +51,9 @@ class Page:
             "excerpt": excerpt,
             "iso": iso,
             "number": number,
+            "seconds": parse_duration,
             "size": size,
+            "usual": usual_number,
             "utc": utc,
             "yaml": _yaml,
         }
@@ -80,25 +61,43 @@ class Page:
             "codes": page_overview.codes,
             "in_flight": page_overview.in_flight,
             "job_table": page_overview.job_table,
-            "last_failed": page_overview.last_failed,
+            "of_type": page_overview.of_type,
             "oldest_of": page_overview.oldest_of,
             "severities": page_overview.SEVERITIES,
+            "icons": _ICONS,
             "edition": _edition(),
         }
         self._template = environment.get_template("status.html.jinja")
         self._wordings = {language: Wording(language) for language in get_args(Language)}
 
-    def render(self, status: Status, question: Question) -> str | None:
-        """Write the page out; None where the target asked for is not there."""
+    def render(
+        self, status: Status, question: Question, failures: FailuresRead, job_url: JobUrl | None = None
+    ) -> str | None:
+        """
+        Write the page out; None where the target asked for is not there.
+
+        Shape: `failures` are what was read of failed runs, or why nothing was.
+        """
         targets = [target for target in status.targets if question.picks(target)]
-        if not targets and question.project is not None:
+        if not targets and not question.chooses_all_targets:
             return None
+        t = self._wordings[question.language]
+        overview = page_overview.overview(status, targets)
+        names = {(target.project, target.workspace) for target in targets}
+        hours = [hour for hour in failures.hours if (hour.target.project, hour.target.workspace) in names]
+        found = spike(hours)
         return self._template.render(
             status=status,
-            overview=page_overview.overview(status, targets),
+            overview=overview,
+            headlines=headlines(overview.verdict, found, t, jobs_known=failures.problem is None),
+            spike=found,
+            failures=failures,
+            shown=show(failures.chosen),
+            hours={(hour.target.project, hour.target.workspace): hour for hour in hours},
             question=question,
+            job_url=job_url,
             refresh_seconds=REFRESH_SECONDS if len(targets) < _LARGE else _LARGE_REFRESH_SECONDS,
-            t=self._wordings[question.language],
+            t=t,
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import Literal, get_args
 
-from exporter.model import IN_FLIGHT_STATUSES, STATUSES, TERMINAL_STATUSES
-from exporter.web.run_record import RunRecord
+from exporter.model import IN_FLIGHT_STATUSES, STATUSES, is_failed
 from exporter.web.status import STATES, ByType, CredentialsStatus, State, Status, TargetStatus
 
 Severity = Literal["bad", "warn", "busy", "good"]
@@ -21,7 +21,7 @@ SEVERITIES: dict[State, Severity] = {
     "drifting": "warn",
     "ok": "good",
 }
-SHOWN_FAILURES = 50
+SEVERITY_ORDER: tuple[Severity, ...] = get_args(Severity)
 # The targets that come with all about them; the others are one click away, so that the page stays light.
 _OPENABLE = 20
 _VERDICTS: dict[State, State] = {"stale": "failing"}
@@ -30,11 +30,12 @@ _TARGET_PROBLEMS: tuple[State, ...] = ("stale", "failing", "late", "drifting")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The first sentence: `n` of the targets are `state`, which is the worst there is."""
+    """How the polls go: `n` of the `total` targets are `state`, which is the worst there is."""
 
     state: State | Literal["none"]
     severity: Severity
     n: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,6 @@ class Problem:
     state: State
     severity: Severity
     targets: list[TargetStatus]
-
-
-@dataclass(frozen=True, slots=True)
-class FailedJob:
-    target: TargetStatus
-    failure: RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +74,30 @@ class JobRow:
 
 
 @dataclass(frozen=True, slots=True)
-class JobTable:
-    """Jobs by type and status; the columns are the statuses in flight, then those that have ended."""
+class StatusGroup:
+    """Columns that stand together: "failed", "in_flight" or "ended", and the statuses in it."""
 
-    in_flight: list[str]
-    ended: tuple[str, ...]
+    name: Literal["failed", "in_flight", "ended"]
+    statuses: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JobTable:
+    """
+    Jobs by type and status, without the statuses and types that no job has.
+
+    Shape: the columns are the statuses of the groups one after the other, those of failed runs first.
+    """
+
+    groups: list[StatusGroup]
     rows: list[JobRow]
     totals: list[int]
     total: int
+
+    @property
+    def statuses(self) -> list[tuple[str, str]]:
+        """The columns: the name of their group and the status."""
+        return [(group.name, status) for group in self.groups for status in group.statuses]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,6 @@ class Overview:
     openable: int
     oldest_success: TargetStatus | None
     next_expiry: CredentialsStatus | None
-    failed: list[FailedJob]
 
     @property
     def known(self) -> bool:
@@ -130,6 +140,10 @@ class Overview:
         return max((t.duration_seconds for t in self.targets if t.duration_seconds is not None), default=None)
 
     @property
+    def held_series(self) -> int:
+        return sum(target.held_series for target in self.targets)
+
+    @property
     def drift(self) -> int:
         """How many jobs the ledger is off by, too many and too few alike."""
         return sum(abs(jobs) for target in self.targets for jobs in target.drift.values())
@@ -138,10 +152,6 @@ class Overview:
     def last_audit_ms(self) -> int | None:
         """The audit that is longest ago."""
         return min((t.last_audit_ms for t in self.targets if t.last_audit_ms is not None), default=None)
-
-    @property
-    def job_failures(self) -> int:
-        return sum(count for target in self.targets for count in target.job_failures.values())
 
 
 def overview(status: Status, targets: Sequence[TargetStatus]) -> Overview:
@@ -161,16 +171,15 @@ def overview(status: Status, targets: Sequence[TargetStatus]) -> Overview:
         openable=_OPENABLE,
         oldest_success=min(fresh, key=lambda target: target.last_success_ms or 0, default=None),
         next_expiry=min(ending, key=lambda one: one.expires_ms or 0, default=None),
-        failed=_last_failed(targets, SHOWN_FAILURES),
     )
 
 
 def _verdict(targets: Sequence[TargetStatus]) -> Verdict:
     if not targets:
-        return Verdict("none", "warn", 0)
+        return Verdict("none", "warn", 0, 0)
     states = [_VERDICTS.get(target.state, target.state) for target in targets]
     worst = min(states, key=STATES.index)
-    return Verdict(worst, SEVERITIES[worst], states.count(worst))
+    return Verdict(worst, SEVERITIES[worst], states.count(worst), len(states))
 
 
 def _problems(targets: Sequence[TargetStatus]) -> list[Problem]:
@@ -193,14 +202,23 @@ def _since_ms(target: TargetStatus) -> int:
     return target.error.since_ms if target.error else target.last_success_ms or 0
 
 
-def _last_failed(targets: Iterable[TargetStatus], most: int) -> list[FailedJob]:
-    failed = [FailedJob(target, failure) for target in targets for failure in target.recent_failures]
-    return sorted(failed, key=lambda one: one.failure.at_ms, reverse=True)[:most]
+def of_type(targets: Iterable[TargetStatus], job_type: str | None) -> list[TargetStatus]:
+    """Keep of these targets the jobs of one type; None keeps all."""
+    if job_type is None:
+        return list(targets)
 
+    def kept(by_type: ByType) -> ByType:
+        return {name: by_status for name, by_status in by_type.items() if name == job_type}
 
-def last_failed(target: TargetStatus, most: int) -> list[FailedJob]:
-    """Give one target's last failures, the newest first."""
-    return _last_failed([target], most)
+    return [
+        replace(
+            target,
+            jobs=kept(target.jobs),
+            oldest_created_ms=kept(target.oldest_created_ms),
+            oldest_started_ms=kept(target.oldest_started_ms),
+        )
+        for target in targets
+    ]
 
 
 def in_flight(targets: Sequence[TargetStatus]) -> list[InFlight]:
@@ -240,22 +258,37 @@ def _in_flight_statuses(targets: Iterable[TargetStatus]) -> list[str]:
 
 def job_table(targets: Sequence[TargetStatus]) -> JobTable:
     """Add the jobs listed up by type and status."""
-    running = _in_flight_statuses(targets)
-    listed = {status for target in targets for counts in target.jobs.values() for status in counts}
-    ended = (*TERMINAL_STATUSES, *sorted(listed.difference(STATUSES, running)))
-    statuses = (*running, *ended)
-    types = sorted({job_type for target in targets for job_type in target.jobs})
-    rows = [_job_row(job_type, statuses, targets) for job_type in types]
-    totals = [sum(column) for column in zip(*(row.counts for row in rows), strict=True)]
-    return JobTable(running, ended, rows, totals, sum(totals))
-
-
-def _job_row(job_type: str, statuses: Sequence[str], targets: Iterable[TargetStatus]) -> JobRow:
-    counts = dict.fromkeys(statuses, 0)
+    counts: dict[str, Counter[str]] = {}
     for target in targets:
-        for status, jobs in target.jobs.get(job_type, {}).items():
-            counts[status] += jobs
-    return JobRow(job_type, list(counts.values()), sum(counts.values()))
+        for job_type, by_status in target.jobs.items():
+            counts.setdefault(job_type, Counter()).update(by_status)
+    totals = Counter[str]()
+    for by_status in counts.values():
+        totals.update(by_status)
+    groups = _status_groups([status for status, jobs in totals.items() if jobs], _in_flight_statuses(targets))
+    statuses = [status for group in groups for status in group.statuses]
+    rows = [
+        JobRow(job_type, [by_status[status] for status in statuses], by_status.total())
+        for job_type, by_status in sorted(counts.items())
+        if by_status.total()
+    ]
+    return JobTable(groups, rows, [totals[status] for status in statuses], totals.total())
+
+
+def _status_groups(found: Sequence[str], running: Sequence[str]) -> list[StatusGroup]:
+    """Put statuses in groups; within one the documented ones come first, in the order that jobs pass them."""
+    order = [*running, *STATUSES]
+    statuses = sorted(
+        found, key=lambda status: (order.index(status) if status in order else len(order), status)
+    )
+    groups = [
+        StatusGroup("failed", [status for status in statuses if is_failed(status) and status not in running]),
+        StatusGroup("in_flight", [status for status in statuses if status in running]),
+        StatusGroup(
+            "ended", [status for status in statuses if not is_failed(status) and status not in running]
+        ),
+    ]
+    return [group for group in groups if group.statuses]
 
 
 def codes(targets: Iterable[TargetStatus], most: int) -> list[tuple[str, int]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from markupsafe import Markup, escape
+
 from exporter.web.page_language import TAGS, Language
 from exporter.web.texts import GLOSSES_ZH, TEXTS
 
@@ -20,10 +22,11 @@ class Wording:
     def __init__(self, language: Language) -> None:
         self.language = language
         self.tag = TAGS[language]
-        self._texts = {key: getattr(text, language) for key, text in TEXTS.items()}
+        self._texts = {key: escape(getattr(text, language)) for key, text in TEXTS.items()}
 
-    def __call__(self, key: str, **places: object) -> str:
-        text: str = self._texts[key]
+    def __call__(self, key: str, **places: object) -> Markup:
+        """Give a text, with its places filled in: what is not Markup is escaped."""
+        text = self._texts[key]
         return text.format(**places) if places else text
 
     def gloss(self, word: str) -> str:

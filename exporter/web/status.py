@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from exporter.config import JobUrl
 from exporter.model import (
     STATUSES,
     Fault,
@@ -62,7 +63,7 @@ class About:
     Shape: `polling_since_ms` of the polls under way; `held_series` counts the new series that /metrics shows
     at 0 until they are released; `clock_skews` by project, the server's clock less ours; `rests_until_ms` by
     endpoint, of those that asked for a rest; `log_lines_dropped` since the process started; `config` has no
-    secrets.
+    secrets; `job_url` makes ids of jobs links, None for none.
     """
 
     started_ms: int
@@ -76,6 +77,7 @@ class About:
     reload: ReloadStatus
     config: Mapping[str, object]
     held_series: Mapping[TargetKey, int] = field(default_factory=dict)
+    job_url: JobUrl | None = None
 
 
 @dataclass(frozen=True, slots=True)

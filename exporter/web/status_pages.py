@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import msgspec
@@ -13,10 +14,12 @@ from aiohttp import web
 from exporter import __version__
 from exporter.errors import LedgerError
 from exporter.model import Progress, TargetKey, TargetSnapshot
-from exporter.runs import RunSource
+from exporter.runs import RunReader, RunSource
 from exporter.web.negotiation import accepts_gzip
-from exporter.web.page import Page, Question
-from exporter.web.page_language import choose_language, known
+from exporter.web.page import Page
+from exporter.web.page_failures import READ_GROUPS, READ_IDS_OF_A_GROUP
+from exporter.web.page_question import Question, read_question
+from exporter.web.page_reading import FailuresRead
 from exporter.web.status import About, RecentFailures, Status, status
 
 _COOKIE = "octopus_lang"
@@ -65,12 +68,20 @@ class StatusPages:
         return [web.get("/", self.page), web.get("/api/v1/status", self.api_status)]
 
     async def page(self, request: web.Request) -> web.Response:
-        question = _question(request)
-        layout = await self._layout()
+        now_ms = self._now_ms()
+        try:
+            question = read_question(request.query, _remembered(request), _accepted(request), now_ms)
+        except ValueError as error:
+            return web.Response(text=f"{error}\n", status=400)
+        about, snapshots = await self._source.about(), tuple(self._source.snapshots())
+        failures = await self._failures(question, snapshots, now_ms)
+        layout = self._layout(about, snapshots, RecentFailures(), now_ms)
         # In threads, here and below: with hundreds of targets it takes longer than a scrape should wait.
         # One page at a time, however many look: the scrapes are to get through.
         async with self._rendering:
-            html = await asyncio.to_thread(lambda: self._page.render(layout(), question))
+            html = await asyncio.to_thread(
+                lambda: self._page.render(layout(), question, failures.masked(self._masked), about.job_url)
+            )
         if html is None:
             return web.Response(text="no such target; all are listed at /\n", status=404)
         response = await _compressed(request, html.encode("utf-8", "replace"), "text/html; charset=utf-8")
@@ -82,16 +93,21 @@ class StatusPages:
         return response
 
     async def api_status(self, request: web.Request) -> web.Response:
-        layout = await self._layout()
+        now_ms = self._now_ms()
+        about, snapshots = await self._source.about(), tuple(self._source.snapshots())
+        recent = await self._recent_failures(snapshots)
+        layout = self._layout(about, snapshots, recent, now_ms)
         json = await asyncio.to_thread(lambda: msgspec.json.encode(layout()))
         return await _compressed(request, json, "application/json")
 
-    async def _layout(self) -> Callable[[], Status]:
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _layout(
+        self, about: About, snapshots: Sequence[TargetSnapshot], recent: RecentFailures, now_ms: int
+    ) -> Callable[[], Status]:
         """Take what there is to show, now; the laying out is left to another thread."""
-        source, now_ms = self._source, int(self._clock() * 1000)
-        about, snapshots = await source.about(), tuple(source.snapshots())
-        missing, progress = source.ready(), source.progress()
-        recent = await self._recent_failures([shown.target.key for shown in snapshots])
+        missing, progress = self._source.ready(), self._source.progress()
         return lambda: status(
             snapshots,
             about,
@@ -103,22 +119,50 @@ class StatusPages:
             masked=self._masked,
         )
 
-    async def _recent_failures(self, targets: Sequence[TargetKey]) -> RecentFailures:
+    async def _recent_failures(self, snapshots: Sequence[TargetSnapshot]) -> RecentFailures:
         """Read them for this answer; the rest of it is shown whatever comes of that."""
+        targets = [shown.target.key for shown in snapshots]
         try:
-            async with asyncio.timeout(_READING_SECONDS), self._reading, self._source.reading() as reader:
+            async with self._reader() as reader:
                 return RecentFailures(await reader.recent_failures(targets, RECENT_FAILURES))
         except LedgerError as exc:
             return RecentFailures(error=self._masked(str(exc)))
         except TimeoutError:
             return RecentFailures(error=f"the ledger could not be read within {_READING_SECONDS:g} s")
 
+    async def _failures(
+        self, question: Question, snapshots: Sequence[TargetSnapshot], now_ms: int
+    ) -> FailuresRead:
+        """Read what the page shows of failed runs; the rest of it is shown whatever comes of that."""
+        targets = [shown.target.key for shown in snapshots]
+        try:
+            async with self._reader() as reader:
+                return FailuresRead(
+                    await reader.last_hour(targets, now_ms),
+                    await reader.failure_groups(targets, question.which, READ_GROUPS, READ_IDS_OF_A_GROUP),
+                )
+        except LedgerError as exc:
+            return FailuresRead(problem="unread", error=str(exc))
+        except TimeoutError:
+            return FailuresRead(problem="busy")
 
-def _question(request: web.Request) -> Question:
-    query, wanted = request.query, request.query.get("lang", "")
-    accepted = ",".join(request.headers.getall("Accept-Language", []))
-    language = choose_language(wanted, request.cookies.get(_COOKIE, ""), accepted)
-    return Question(language, known(wanted) is not None, query.get("project"), query.get("workspace"))
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[RunReader]:
+        """
+        Read the ledger: one page at a time, so that many who look are no burden for the polls.
+
+        Raises: LedgerError; TimeoutError where the turn does not come, or reading does not end.
+        """
+        async with asyncio.timeout(_READING_SECONDS), self._reading, self._source.reading() as reader:
+            yield reader
+
+
+def _remembered(request: web.Request) -> str:
+    return request.cookies.get(_COOKIE, "")
+
+
+def _accepted(request: web.Request) -> str:
+    return ",".join(request.headers.getall("Accept-Language", []))
 
 
 async def _compressed(request: web.Request, body: bytes, content_type: str) -> web.Response:

