@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from prometheus.generate import generate
-from prometheus.settings import Settings
+from exporter.rules import SETTINGS, Settings, generate
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, password, project
 from tests.e2e.http import ask, try_to_ask
@@ -246,7 +245,7 @@ def alertmanager(folder: Path) -> Iterator[Alertmanager]:
 
 def hurried() -> Settings:
     """Give settings in which an hour is twenty seconds."""
-    document = yaml.safe_load((PROMETHEUS / "settings.yaml").read_text(encoding="utf-8"))
+    document = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     changes: dict[str, dict[str, Any]] = {
         "intervals": {"poll": "1s", "audit": "10m", "scrape": "1s", "evaluation": "1s"},
         "spike": {"short": "10s", "long": "20s", "for": "2s", "keep_firing_for": "5s"},
