@@ -336,10 +336,33 @@ def test_every_alert_has_a_runbook_and_is_in_their_index() -> None:
 def test_a_runbook_is_in_both_languages_and_complete(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
-    assert headings == ["What it means", "How bad it is", "Look first", "Usual causes", "Silence it", "中文"]
+    assert headings == ["Look first", "What it means", "How bad it is", "Usual causes", "Silence it", "中文"]
     chinese = text.partition("## 中文")[2]
-    assert [word for word in ("含义", "影响", "先看什么", "常见原因", "静默") if word not in chinese] == []
+    assert [word for word in ("先看什么", "含义", "影响", "常见原因", "静默") if word not in chinese] == []
     assert f"alertname={page.stem} " in text
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
+def test_a_runbook_begins_with_the_page_of_its_alert_and_a_command(rule: dict[str, Any]) -> None:
+    text = (ROOT / "docs" / "runbooks" / f"{rule['alert']}.md").read_text(encoding="utf-8")
+    begin, command, page, chinese = (re.search(pattern, text, re.MULTILINE) for pattern in FIRST_STEPS)
+    assert begin
+    assert command
+    assert page
+    assert chinese
+    assert chinese[1] == page[1] + ("&" if "?" in page[1] else "?") + "lang=zh"
+    asked = re.findall(r"[?&](\w+)=", page[1])
+    linked = rule["annotations"].get("status_url", "")
+    assert asked == re.findall(r"[?&](\w+)=", linked)
+
+
+# Where a section begins, and what comes first in it.
+FIRST_STEPS = (
+    r"^Severity: .+\n\n## Look first\n\n- \*\*Status page:\*\* ",
+    r"^- \*\*In a terminal:\*\* .+\n\n  ```sh\n  curl -s '?http://localhost:10877/[^\n]+ \|\n    jq ",
+    r"^- \*\*Status page:\*\* <(http://localhost:10877/\S*)>$",
+    r"^\*\*先看什么\*\*\n\n- \*\*状态页.\*\* <(http://localhost:10877/\S*)>$",
+)
 
 
 def test_instances_are_aggregated_away_before_anything_is_added_up() -> None:
