@@ -1,4 +1,4 @@
-"""The files that ship beside the code, as the command `files` gives them to who installed a wheel."""
+"""The files that ship beside the code, for those who installed a wheel: the command `files`."""
 
 from __future__ import annotations
 
