@@ -14,7 +14,12 @@ RUN python -m venv /build \
  && /build/bin/pip install --quiet --no-deps --require-hashes --requirement requirements/build.txt \
  && /build/bin/pip --python /opt/octopus-exporter/bin/python install --quiet --no-compile \
       --no-deps --require-hashes --requirement requirements/run.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE config.example.yaml ./
+COPY deploy/systemd deploy/systemd
+COPY grafana/dashboards grafana/dashboards
+COPY grafana/provisioning grafana/provisioning
+COPY prometheus/alertmanager.yml prometheus/octopus.tmpl prometheus/settings.yaml prometheus/
+COPY prometheus/templates prometheus/templates
 COPY exporter exporter
 # The bytecode is not checked against the sources' times, which not every builder keeps when it copies.
 RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \

@@ -20,7 +20,7 @@ import structlog
 import typer
 from rich.console import Console
 
-from exporter import __version__, audit, check, demo, jobs, service
+from exporter import __version__, audit, check, demo, files, jobs, service
 from exporter.access import know_configured, require_extras
 from exporter.config import Config, load
 from exporter.errors import ConfigError, ExporterError, StartError
@@ -248,6 +248,47 @@ def jobs_command(
                 typer.echo(piece, nl=False)
     if found.more:
         typer.echo(f"octopus-exporter: there are more than these {most}: --limit N shows more", err=True)
+
+
+@app.command(name="files")
+def files_command(
+    kind: Annotated[files.Kind, typer.Argument(metavar="KIND", help="config, rules, dashboards or units.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder to write to; without it config and rules go to standard output.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Settings of the rules; missing keys are as shipped. Dashboards use links.status_page.",
+            show_default=False,
+        ),
+    ] = None,
+    rule_format: Annotated[
+        files.RuleFormat | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Of rules: prometheus, or prometheusrule for the Prometheus Operator.",
+            show_default="prometheus",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
+) -> None:
+    """Give what ships beside the code: the example configuration, rules, dashboards, systemd units."""
+    shipped = files.collect(kind, settings, rule_format)
+    if output:
+        for line in files.write(shipped, output, force=force):
+            typer.echo(line)
+    elif kind in {files.Kind.CONFIG, files.Kind.RULES}:
+        typer.echo(next(iter(shipped.values())), nl=False)
+    else:
+        raise ConfigError([f"--output: missing, expected a folder for {len(shipped)} files"])
 
 
 def main() -> None:

@@ -23,10 +23,18 @@ rule {
     required = true
     severity = "bug"
   }
+  annotation "summary_zh" {
+    required = true
+    severity = "bug"
+  }
+  annotation "description_zh" {
+    required = true
+    severity = "bug"
+  }
   annotation "runbook_url" {
     required = true
     severity = "bug"
-    value    = ".+/Octopus[A-Za-z]+\\.md"
+    value    = ".+/Octopus[A-Za-z]+\\.md.*"
   }
   annotation "dashboard_url" {
     required = true

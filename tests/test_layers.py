@@ -81,6 +81,7 @@ LAYERS = (
         "exporter.model",
         "exporter.runs",
         "exporter.masking",
+        "exporter.shipped",
         "exporter.states",
     ),
     (
@@ -91,11 +92,11 @@ LAYERS = (
         "exporter.log",
         "exporter.events",
     ),
-    ("exporter.ledger", "exporter.sync"),
+    ("exporter.ledger", "exporter.sync", "exporter.rules"),
     ("exporter.web", "exporter.access"),
     ("exporter.forgetting", "exporter.releasing", "exporter.runtime", "exporter.watching"),
     ("exporter.service",),
-    ("exporter.audit", "exporter.check", "exporter.demo", "exporter.jobs"),
+    ("exporter.audit", "exporter.check", "exporter.demo", "exporter.files", "exporter.jobs"),
     ("exporter.cli",),
     ("exporter.__main__",),
 )

@@ -14,30 +14,32 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
+from exporter import __version__
 from exporter.config.durations import parse_duration
+from exporter.errors import ConfigError
 from exporter.model import FAILED_STATUSES, IN_FLIGHT_STATUSES, JOB_TYPES
-from prometheus.generate import FILES, generate
-from prometheus.settings import Settings, read_settings
+from exporter.rules import RULES, SETTINGS, Settings, generate, load_settings
 from tests.e2e.prometheus import program
 from tests.promql import nodes
 
 ROOT = Path(__file__).parent.parent
 PROMETHEUS = ROOT / "prometheus"
-RULES = [PROMETHEUS / "rules" / name for name in FILES]
+RULE_FILE = PROMETHEUS / "rules" / RULES
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 ALERTMANAGERS = [PROMETHEUS / "alertmanager.yml", ROOT / "deploy" / "compose" / "alertmanager.yml"]
 
+# The status page does not answer where the exporter is down.
+WITHOUT_AN_EXPORTER = {"OctopusExporterDown", "OctopusExporterInstanceDown"}
+
 _ALERTNAME = re.compile(r'alertname="(\w+)"')
 _SEVERITY = re.compile(r'severity="(\w+)"')
-_WINDOW = re.compile(r"\[(\w+)[\]:]")
+_WINDOW = re.compile(r"\[(\w*[a-z])[\]:]")
 
 
-def rules() -> Iterator[dict[str, Any]]:
-    for file in RULES:
-        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:
-            yield from group["rules"]
+def rules(text: str = RULE_FILE.read_text(encoding="utf-8")) -> Iterator[dict[str, Any]]:
+    for group in yaml.safe_load(text)["groups"]:
+        yield from group["rules"]
 
 
 ALERTS = [rule for rule in rules() if "alert" in rule]
@@ -45,7 +47,7 @@ ALERTS = [rule for rule in rules() if "alert" in rule]
 
 def changed(**sections: Any) -> Settings:
     """Give the settings with some sections' keys replaced."""
-    document = yaml.safe_load((PROMETHEUS / "settings.yaml").read_text(encoding="utf-8"))
+    document = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     for name, keys in sections.items():
         document[name] = document[name] | keys if isinstance(keys, dict) else keys
     return Settings.model_validate(document)
@@ -54,9 +56,8 @@ def changed(**sections: Any) -> Settings:
 # --- the generator
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_what_is_committed_is_what_is_generated(name: str) -> None:
-    assert (PROMETHEUS / "rules" / name).read_text(encoding="utf-8") == generate(read_settings())[name]
+def test_what_is_committed_is_what_is_generated() -> None:
+    assert {RULES: RULE_FILE.read_text(encoding="utf-8")} == generate(load_settings())
 
 
 def test_check_tells_which_file_differs(tmp_path: Path) -> None:
@@ -66,36 +67,71 @@ def test_check_tells_which_file_differs(tmp_path: Path) -> None:
     assert subprocess.run((*command, "--check"), cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
-def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
-    file = tmp_path / "settings.yaml"
-    text = (PROMETHEUS / "settings.yaml").read_text(encoding="utf-8")
-    file.write_text(text.replace("short: 10m", "short: soon").replace("keep_labels: []", "keep_label: []"))
-    command = (sys.executable, "-m", "prometheus.generate", "--settings", file, "--output", tmp_path)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert {"spike.short", "keep_label", "keep_labels"} <= set(done.stderr.split())
+def test_settings_leave_out_what_stays_as_shipped(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("links: {grafana: https://grafana.example}\nspike: {least: 6, for: 5m}\nstuck:\n")
+    assert load_settings(file) == changed(
+        links={"grafana": "https://grafana.example"}, spike={"least": 6, "for": "5m"}
+    )
+
+
+ADDRESS = 'expected an address such as https://grafana.example, or ""'
+
+
+def test_settings_that_are_wrong_are_named_all_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "utc_offset: 8\n"
+        "spike: {short: soon, least: 0.5, page: {k: 5}}\n"
+        "links: {status_page: exporter:10877}\n"
+        "keep_label: []\n"
+        "keep_labels: cluster\n"
+        "stuck: {default: {running: 6h}}\n"
+        "exporter: {throttled: {window: 15m, share: 2, for: 15m}}\n"
+        "baseline: {days: 29, lest: 1d}\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        load_settings(file)
+    told = [problem.removeprefix(f"{file}:") for problem in raised.value.problems]
+    assert told == [
+        "1:13: utc_offset: found 8, expected an offset such as +08:00, in quotes",
+        "2:16: spike.short: found soon, expected a duration such as 30s, 5m, 1h30m or 30d, at least 1ms",
+        "2:29: spike.least: found 0.5, expected a number of 1 or more",
+        "2:40: spike.page.ratio: missing, expected a value",
+        f"3:22: links.status_page: found exporter:10877, {ADDRESS}",
+        f"4:13: keep_label: unknown key, expected one of {', '.join(Settings.model_fields)}",
+        "5:14: keep_labels: found cluster, expected a list",
+        "6:28: stuck.default.running: found running, expected a job type or status, such as FRAME_EXTRACT",
+        "7:44: exporter.throttled.share: found 2, expected a number between 0 and 1",
+        "8:18: baseline.days: found 29, expected a whole number from 1 to 28",
+        "8:28: baseline.lest: unknown key, expected one of days, day, least, prior_runs",
+    ]
+
+
+@pytest.mark.parametrize(("text", "problem"), [("", "is empty"), ("- a\n", "is a list"), ("a: [\n", "found")])
+def test_settings_that_are_no_settings_are_refused(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"mine\.yaml.*: {problem}") as raised:
+        load_settings(file)
+    assert len(raised.value.problems) == 1
 
 
 def test_every_window_holds_two_polls_and_two_scrapes() -> None:
     """Where polls are rare, all windows follow."""
     settings = changed(intervals={"poll": "20m", "scrape": "2m"})
-    for text in (*generate(settings).values(),):
-        windows = {parse_duration(window) for window in _WINDOW.findall(text)}
-        assert min(windows) == 2 * (20 + 2) * 60
-    least = read_settings().intervals.least_window
+    windows = {parse_duration(window) for window in _WINDOW.findall(generate(settings)[RULES])}
+    assert min(windows) == 2 * (20 + 2) * 60
+    least = load_settings().intervals.least_window
     assert least == 120
-    assert all(
-        parse_duration(found) >= least for file in RULES for found in _WINDOW.findall(file.read_text())
-    )
+    assert all(parse_duration(found) >= least for found in _WINDOW.findall(RULE_FILE.read_text()))
 
 
 @pytest.mark.prometheus
 def test_rare_scrapes_make_no_five_failures_of_four(tmp_path: Path) -> None:
     """A series that fails four times in six minutes, scraped every two, and had a day without failures."""
     settings = changed(intervals={"scrape": "2m", "evaluation": "2m"}, baseline={"days": 1, "least": "2h"})
-    for name, text in generate(settings).items():
-        (tmp_path / name).write_text(text)
+    (tmp_path / RULES).write_text(generate(settings)[RULES])
     label = 'project="p",workspace="0",job="octopus",instance="a"'
     ended = f'octopus_jobs_completed_total{{{label},job_type="FRAME_EXTRACT",status='
     fires = 'count(ALERTS{alertname="OctopusRunFailedSpike"})'
@@ -109,7 +145,7 @@ def test_rare_scrapes_make_no_five_failures_of_four(tmp_path: Path) -> None:
         "promql_expr_test": [{"expr": fires, "eval_time": f"{at}m"} for at in range(240, 270)],
     }
     file = tmp_path / "test.yml"
-    document = {"rule_files": list(FILES), "evaluation_interval": "1m", "tests": [test]}
+    document = {"rule_files": [RULES], "evaluation_interval": "1m", "tests": [test]}
     file.write_text(yaml.safe_dump(document))
     done = subprocess.run(
         [program("promtool"), "test", "rules", file], capture_output=True, text=True, check=False
@@ -118,20 +154,18 @@ def test_rare_scrapes_make_no_five_failures_of_four(tmp_path: Path) -> None:
 
 
 def test_labels_to_keep_are_kept_everywhere() -> None:
-    (text,) = generate(changed(keep_labels=["cluster"])).values()
+    text = generate(changed(keep_labels=["cluster"]))[RULES]
     groupings = re.findall(r"\b(?:by|on) \(([^)]*)\)", text)
     kept = [names for names in groupings if {"project", "credentials"} & set(names.split(", "))]
     assert kept
     assert [names for names in kept if "cluster" not in names.split(", ")] == []
-
-
-def test_a_window_of_nothing_is_refused() -> None:
-    with pytest.raises(ValidationError, match="short"):
-        changed(spike={"short": "0"})
+    chosen = [names for names in re.findall(r"printf `([a-z_=%q,]+)`", text) if "project=" in names]
+    assert chosen
+    assert [names for names in chosen if "cluster=%q" not in names] == []
 
 
 def test_limits_speak_of_what_exists() -> None:
-    stuck = read_settings().stuck
+    stuck = load_settings().stuck
     assert set(stuck.default) == set(IN_FLIGHT_STATUSES)
     assert set(stuck.job_types) <= set(JOB_TYPES)
     assert all(set(limits) <= set(IN_FLIGHT_STATUSES) for limits in stuck.job_types.values())
@@ -143,7 +177,7 @@ def test_limits_speak_of_what_exists() -> None:
 @pytest.mark.prometheus
 def test_prometheus_takes_the_rules() -> None:
     done = subprocess.run(
-        [program("promtool"), "check", "rules", "--lint-fatal", *map(str, RULES)],
+        [program("promtool"), "check", "rules", "--lint-fatal", RULE_FILE],
         capture_output=True,
         text=True,
         check=False,
@@ -229,9 +263,50 @@ def test_pint_has_nothing_to_say() -> None:
 def test_alerts_say_what_is_wrong_and_where_to_go(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     annotations = rule["annotations"]
-    assert annotations.keys() == {"summary", "description", "runbook_url", "dashboard_url"}
-    assert annotations["runbook_url"].endswith(f"/{rule['alert']}.md")
+    texts = {"summary", "description", "summary_zh", "description_zh"}
+    links = {"runbook_url", "dashboard_url", "status_url"}
+    if rule["alert"] in WITHOUT_AN_EXPORTER:
+        links -= {"status_url"}
+    assert annotations.keys() == texts | links
+    assert f"/{rule['alert']}.md" in annotations["runbook_url"]
+    assert all((max(annotations[name]) >= "一") == name.endswith("_zh") for name in texts)
     assert "for" in rule
+
+
+LINKS = {
+    "repository": "https://git.example/team/octopus-exporter/",
+    "grafana": "https://grafana.example/g/",
+    "status_page": "http://exporter.example:10877/octopus",
+}
+ROOTS = {
+    "runbook_url": f"https://git.example/team/octopus-exporter/blob/v{__version__}/docs/runbooks/",
+    "dashboard_url": "https://grafana.example/g/d/octopus-",
+    "status_url": "http://exporter.example:10877/octopus/?",
+}
+
+
+@pytest.mark.parametrize("links", [LINKS, LINKS | {"repository": f"{LINKS['repository']}blob/{{tag}}"}])
+def test_links_begin_with_what_the_settings_say(links: dict[str, str]) -> None:
+    for rule in rules(generate(changed(links=links))[RULES]):
+        annotations = rule.get("annotations", {})
+        for name, root in ROOTS.items():
+            assert annotations.get(name, root).startswith(root)
+        assert "$externalLabels" not in "".join(annotations.values())
+
+
+def test_links_begin_with_external_labels_where_the_settings_say_nothing() -> None:
+    labels = {"runbook_url": "repository", "dashboard_url": "grafana", "status_url": "status_page"}
+    for rule in ALERTS:
+        for name in rule["annotations"].keys() & labels:
+            url = rule["annotations"][name]
+            assert url.startswith(f"{{{{ with $externalLabels.octopus_{labels[name]} }}}}{{{{ . }}}}/"), url
+            assert url.endswith("{{ end }}")
+
+
+def test_times_are_in_the_time_zone_of_the_settings() -> None:
+    text = generate(changed(utc_offset="+05:30"))[RULES]
+    assert ") + 19800`" in text
+    assert 'Format "15:04" }} UTC+05:30' in text
 
 
 def test_every_kind_of_failure_has_its_spike_alert() -> None:
@@ -261,10 +336,33 @@ def test_every_alert_has_a_runbook_and_is_in_their_index() -> None:
 def test_a_runbook_is_in_both_languages_and_complete(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
-    assert headings == ["What it means", "How bad it is", "Look first", "Usual causes", "Silence it", "中文"]
+    assert headings == ["Look first", "What it means", "How bad it is", "Usual causes", "Silence it", "中文"]
     chinese = text.partition("## 中文")[2]
-    assert [word for word in ("含义", "影响", "先看什么", "常见原因", "静默") if word not in chinese] == []
+    assert [word for word in ("先看什么", "含义", "影响", "常见原因", "静默") if word not in chinese] == []
     assert f"alertname={page.stem} " in text
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
+def test_a_runbook_begins_with_the_page_of_its_alert_and_a_command(rule: dict[str, Any]) -> None:
+    text = (ROOT / "docs" / "runbooks" / f"{rule['alert']}.md").read_text(encoding="utf-8")
+    begin, command, page, chinese = (re.search(pattern, text, re.MULTILINE) for pattern in FIRST_STEPS)
+    assert begin
+    assert command
+    assert page
+    assert chinese
+    assert chinese[1] == page[1] + ("&" if "?" in page[1] else "?") + "lang=zh"
+    asked = re.findall(r"[?&](\w+)=", page[1])
+    linked = rule["annotations"].get("status_url", "")
+    assert asked == re.findall(r"[?&](\w+)=", linked)
+
+
+# Where a section begins, and what comes first in it.
+FIRST_STEPS = (
+    r"^Severity: .+\n\n## Look first\n\n- \*\*Status page:\*\* ",
+    r"^- \*\*In a terminal:\*\* .+\n\n  ```sh\n  curl -s '?http://localhost:10877/[^\n]+ \|\n    jq ",
+    r"^- \*\*Status page:\*\* <(http://localhost:10877/\S*)>$",
+    r"^\*\*先看什么\*\*\n\n- \*\*状态页.\*\* <(http://localhost:10877/\S*)>$",
+)
 
 
 def test_instances_are_aggregated_away_before_anything_is_added_up() -> None:
@@ -306,7 +404,7 @@ class Look:
 def looks() -> Iterator[Look]:
     for file in TESTS:
         for test in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
-            for check in test["promql_expr_test"]:
+            for check in test.get("promql_expr_test", ()):
                 alert, severity = _ALERTNAME.search(check["expr"]), _SEVERITY.search(check["expr"])
                 assert alert, check["expr"]
                 yield Look(

@@ -79,15 +79,16 @@ class Document:
         return ": ".join(part for part in where if part)
 
 
-def read_document(file: Path) -> Document:
+def read_document(file: Path, wanted: str = "a mapping with projects and credentials") -> Document:
     """
     Read a YAML file.
 
+    Shape: `wanted` says what is expected at the top.
     Raises: ConfigError (no readable file of UTF-8, bad YAML, no mapping at the top).
     """
-    document = parse_document(file, _read(file), "a mapping with projects and credentials")
+    document = parse_document(file, _read(file), wanted)
     if document.tree is None:
-        raise ConfigError([f"{file}: is empty, expected a mapping with projects and credentials"])
+        raise ConfigError([f"{file}: is empty, expected {wanted}"])
     return document
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import time
@@ -14,11 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
-from prometheus.generate import generate
-from prometheus.settings import Settings
+from exporter import __version__
+from exporter.rules import SETTINGS, Settings, generate
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, password, project
 from tests.e2e.http import ask, try_to_ask
+from tests.e2e.mail import Mail, Mailbox, mailbox
 from tests.e2e.processes import Program, free_port, started
 from tests.e2e.prometheus import Prometheus, program
 from tests.e2e.simulation import Simulation
@@ -59,6 +61,23 @@ WITH_THE_EXPORTER = {
     ("OctopusExporterDown", "octopus", "critical"),
     ("OctopusTargetStale", "perception", "critical"),
 }
+
+# What it says first, and where it leads.
+SPIKE = r"FRAME_EXTRACT in perception: \d+ of \d+ runs ended RUN_FAILED in 20s"
+WHY = r"Codes: .*(9001|not seen before).*\nWhy: .*\b[12]0s: .*\nSince [0-9:]{5} UTC"
+ROOTS = {
+    "octopus_repository": "https://git.example/team/octopus-exporter",
+    "octopus_grafana": "https://grafana.example",
+    "octopus_status_page": "http://exporter.example:10877",
+}
+RUNBOOK = f"{ROOTS['octopus_repository']}/blob/v{__version__}/docs/runbooks/OctopusRunFailedSpike.md"
+DASHBOARD = (
+    f"{ROOTS['octopus_grafana']}/d/octopus-project"
+    "?var-project=perception&var-job_type=FRAME_EXTRACT&from=now-6h&to=now"
+)
+STATUS = (
+    f"{ROOTS['octopus_status_page']}/?project=perception&job_type=FRAME_EXTRACT&status=RUN_FAILED&since=20s"
+)
 
 Key = tuple[str, str, str]
 
@@ -108,9 +127,11 @@ def test_what_should_fire_reaches_alertmanager_and_nothing_else_does(
     settings: dict[str, Any] = {"jobs": 0, "jobs_per_day": 0, "start_ms": start_ms, "speed": 1.0}
     simulator, throttling = simulate(**settings), simulate(**settings)
     exporter = Exporter(tmp_path / "exporter", simulator.url)
-    exporter.change(web={"enable_lifecycle": True})
+    # Longer than a spike takes to be told: the mail comes before the code of its failures does.
+    exporter.change(web={"enable_lifecycle": True}, metrics={"new_series_hold": "10s"})
     with (
-        alertmanager(tmp_path) as manager,
+        mailbox() as box,
+        alertmanager(tmp_path, box) as manager,
         exporter.ready() as running,
         watching(tmp_path, exporter.port, manager.url) as server,
     ):
@@ -120,11 +141,12 @@ def test_what_should_fire_reaches_alertmanager_and_nothing_else_does(
         add_troubled_projects(exporter, running, simulator, throttling)
         fail_and_get_stuck(simulator)
         manager.wait_for(OF_JOBS | OF_POLLS)
+        check_inhibition(manager)
+        check_mails(box)
         running.kill()
         manager.wait_for(WITH_THE_EXPORTER)
         assert manager.seen.keys() == OF_JOBS | OF_POLLS | WITH_THE_EXPORTER
         check_words(manager)
-        check_inhibition(manager)
 
 
 def live_normally(simulator: Simulation, server: Prometheus) -> None:
@@ -180,24 +202,68 @@ def queue(simulator: Simulation, times: int) -> None:
 
 def check_words(manager: Alertmanager) -> None:
     """Every template was filled in; Prometheus writes its complaints into the text."""
-    for alert in manager.seen.values():
+    for key, alert in manager.seen.items():
         for text in alert["annotations"].values():
-            assert [mark for mark in ("<error", "{{", "<no value>") if mark in text] == [], text
+            assert [mark for mark in ("<error", "{{", "<no value>", "%!") if mark in text] == [], (key, text)
+        assert {name for name in alert["labels"] if name.startswith("octopus_")} == set()
     spike = manager.seen["OctopusRunFailedSpike", "perception", "critical"]["annotations"]
-    assert spike["summary"] == "RUN_FAILED spike: FRAME_EXTRACT in perception"
-    assert spike["dashboard_url"] == "/d/octopus-project?var-project=perception&var-job_type=FRAME_EXTRACT"
+    assert re.fullmatch(rf"{SPIKE} \(usually \d+\)", spike["summary"])
+    assert re.fullmatch(WHY, spike["description"])
+    assert re.fullmatch(
+        r"perception 的 FRAME_EXTRACT.20s 内 \d+ 次运行中 \d+ 次 RUN_FAILED.*", spike["summary_zh"]
+    )
+    assert spike["runbook_url"] == RUNBOOK
+    assert spike["dashboard_url"] == DASHBOARD
+    assert spike["status_url"] == STATUS
+
+
+def check_mails(box: Mailbox) -> None:
+    """What the example's receivers are told: the summary, the codes and the links, in this order."""
+    mail = mailed(box, "on-call@company.example", "RUN_FAILED in")
+    assert re.fullmatch(rf"\[FIRING critical\] {SPIKE} \(usually \d+\)", mail.subject)
+    told = mail.text.splitlines()
+    assert told[0] in mail.subject
+    assert told[1].startswith("Codes: mostly a code not seen before")
+    assert told[2].startswith("Why: ")
+    links = [f"Status page: {STATUS}", f"Runbook: {RUNBOOK}", f"Dashboard: {DASHBOARD}"]
+    assert told[4:7] == links
+    chinese = mailed(box, "office@company.example", "有作业一直没有结束").text.strip().splitlines()
+    page, runbook, dashboard = (line.partition("http")[2] for line in chinese[-3:])
+    assert re.fullmatch(r".+/\?project=perception&job_type=[A-Z_]+&lang=zh", page)
+    assert runbook.endswith("/OctopusJobStuckRunning.md#中文")
+    assert "/d/octopus-project-zh?" in dashboard
+
+
+def mailed(box: Mailbox, to: str, subject: str) -> Mail:
+    """Wait for a mail whose subject has these words."""
+
+    def look() -> Mail | None:
+        return next((mail for mail in box.mails if mail.to == to and subject in mail.subject), None)
+
+    mail = until(look, f"a mail about {subject}")
+    assert mail is not None
+    return mail
 
 
 def check_inhibition(manager: Alertmanager) -> None:
     """The example's rules hold back what follows from something else."""
-    down = manager.seen["OctopusTargetDown", "refused", "warning"]
-    spike = manager.seen["OctopusRunFailedSpike", "perception", "warning"]
-    page = manager.seen["OctopusRunFailedSpike", "perception", "critical"]
-    assert down["status"]["inhibitedBy"] == [
-        manager.seen["OctopusCredentialsRefused", "refused", "critical"]["fingerprint"]
-    ]
-    assert spike["status"]["inhibitedBy"] == [page["fingerprint"]]
-    assert page["status"]["inhibitedBy"] == []
+    down, refused = (
+        ("OctopusTargetDown", "refused", "warning"),
+        ("OctopusCredentialsRefused", "refused", "critical"),
+    )
+    warning, page = (
+        ("OctopusRunFailedSpike", "perception", severity) for severity in ("warning", "critical")
+    )
+
+    def holds() -> bool:
+        now = manager.look()
+        if not {down, refused, warning, page} <= now.keys():
+            return False
+        by = {key: now[key]["status"]["inhibitedBy"] for key in (down, warning, page)}
+        wanted = {down: [now[refused]["fingerprint"]], warning: [now[page]["fingerprint"]], page: []}
+        return by == wanted
+
+    until(holds, "what is held back")
 
 
 @contextmanager
@@ -210,6 +276,7 @@ def watching(folder: Path, exporter_port: int, alertmanager_url: str) -> Iterato
         (place / "rules" / name).write_text(text)
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    config["global"]["external_labels"] = ROOTS
     (job,) = config["scrape_configs"]
     job["scrape_interval"] = "1s"
     job["static_configs"][0]["targets"] = [f"127.0.0.1:{exporter_port}"]
@@ -229,13 +296,20 @@ def watching(folder: Path, exporter_port: int, alertmanager_url: str) -> Iterato
 
 
 @contextmanager
-def alertmanager(folder: Path) -> Iterator[Alertmanager]:
+def alertmanager(folder: Path, box: Mailbox) -> Iterator[Alertmanager]:
+    """Run the example's Alertmanager, which mails without delay."""
     place = folder / "alertmanager"
     place.mkdir()
+    text = (PROMETHEUS / "alertmanager.yml").read_text(encoding="utf-8")
+    for there, here in (("localhost:25", f"127.0.0.1:{box.port}"), ("group_wait: 30s", "group_wait: 1s")):
+        assert there in text
+        text = text.replace(there, here)
+    (place / "alertmanager.yml").write_text(text, encoding="utf-8")
+    shutil.copy(PROMETHEUS / "octopus.tmpl", place)
     port = free_port()
     name = "alertmanager" if shutil.which("alertmanager") else "prometheus-alertmanager"
     command = [
-        *(program(name), f"--config.file={PROMETHEUS / 'alertmanager.yml'}", "--storage.path=data"),
+        *(program(name), "--config.file=alertmanager.yml", "--storage.path=data"),
         *(f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=", "--log.level=error"),
     ]
     with started(command, place, name="alertmanager") as running:
@@ -246,7 +320,7 @@ def alertmanager(folder: Path) -> Iterator[Alertmanager]:
 
 def hurried() -> Settings:
     """Give settings in which an hour is twenty seconds."""
-    document = yaml.safe_load((PROMETHEUS / "settings.yaml").read_text(encoding="utf-8"))
+    document = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     changes: dict[str, dict[str, Any]] = {
         "intervals": {"poll": "1s", "audit": "10m", "scrape": "1s", "evaluation": "1s"},
         "spike": {"short": "10s", "long": "20s", "for": "2s", "keep_firing_for": "5s"},

@@ -1,28 +1,33 @@
-"""What can be tuned in the rules, read from settings.yaml and checked."""
+"""What can be tuned in the rules: the models of prometheus/settings.yaml."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from exporter.config.durations import parse_duration
-
-FOLDER = Path(__file__).parent
-
-
-def _seconds(value: object) -> float:
-    if not isinstance(value, str):
-        raise ValueError("expected a duration, such as 30s or 1h30m")
-    return parse_duration(value)
+from exporter.config.problems import expected
+from exporter.config.scalars import Duration as DurationOf
+from exporter.config.scalars import Positive, Text, Whole
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-LabelName = Annotated[str, Field(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
-Word = Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")]
+def _must(holds: Callable[[float], bool], what: str) -> AfterValidator:
+    def check(value: float) -> float:
+        if not holds(value):
+            raise expected(what)
+        return value
+
+    return AfterValidator(check)
+
+
+Duration = Annotated[float, DurationOf("1ms")]
+Share = Annotated[float, Positive(), _must(lambda value: value < 1, "a number between 0 and 1")]
+Count = Annotated[int, Whole(1)]
+LabelName = Annotated[str, Text("the name of a label", "[a-zA-Z_][a-zA-Z0-9_]*")]
+Word = Annotated[str, Text("a job type or status, such as FRAME_EXTRACT", "[A-Z][A-Z0-9_]*")]
+Root = Annotated[str, Text('an address such as https://grafana.example, or ""', r"(https?://[^\s'\"<>]+)?")]
+Offset = Annotated[str, Text("an offset such as +08:00, in quotes", r"[+-](0\d|1[0-4]):[0-5]\d")]
 
 
 class _Section(BaseModel):
@@ -44,22 +49,25 @@ class Intervals(_Section):
 
 
 class Links(_Section):
-    runbooks: str
-    grafana: str
+    """Roots of what alerts link to; "" where the external label of Prometheus says it, or nothing does."""
+
+    repository: Root
+    grafana: Root
+    status_page: Root
 
 
 class Level(_Section):
     """How sure an alert of one severity must be."""
 
-    k: Annotated[float, Field(gt=0)]
+    k: Annotated[float, Positive()]
     ratio: Share
 
 
 class Spike(_Section):
     short: Duration
     long: Duration
-    least: Annotated[float, Field(ge=1)]
-    ratio_runs: Annotated[int, Field(ge=1)]
+    least: Annotated[float, Positive(), _must(lambda value: value >= 1, "a number of 1 or more")]
+    ratio_runs: Count
     page: Level
     warn: Level
     for_: Duration = Field(alias="for")
@@ -67,16 +75,16 @@ class Spike(_Section):
 
 
 class Baseline(_Section):
-    days: Annotated[int, Field(ge=1, le=28)]
+    days: Annotated[int, Whole(1, 28)]
     day: Duration
     least: Duration
-    prior_runs: Annotated[int, Field(ge=1)]
+    prior_runs: Count
 
 
 class ErrorCode(_Section):
-    failures: Annotated[int, Field(ge=1)]
+    failures: Count
     share: Share
-    k: Annotated[float, Field(gt=0)]
+    k: Annotated[float, Positive()]
     for_: Duration = Field(alias="for")
 
 
@@ -91,13 +99,13 @@ class Stuck(_Section):
 class Backlog(_Section):
     window: Duration
     step: Duration
-    jobs: Annotated[int, Field(ge=1)]
-    growth: Annotated[float, Field(gt=1)]
+    jobs: Count
+    growth: Annotated[float, Positive(), _must(lambda value: value > 1, "a number above 1")]
     for_: Duration = Field(alias="for")
 
 
 class Stalled(_Section):
-    jobs: Annotated[int, Field(ge=1)]
+    jobs: Count
     window: Duration
     for_: Duration = Field(alias="for")
 
@@ -143,8 +151,9 @@ class Settings(_Section):
     """The whole of settings.yaml."""
 
     intervals: Intervals
-    job: Annotated[str, Field(pattern='^[^"\\\\]+$')]
+    job: Annotated[str, Text("a job_name without quotes and backslashes", r'[^"\\]+')]
     keep_labels: tuple[LabelName, ...]
+    utc_offset: Offset
     links: Links
     spike: Spike
     baseline: Baseline
@@ -153,8 +162,3 @@ class Settings(_Section):
     backlog: Backlog
     stalled: Stalled
     exporter: Exporter
-
-
-def read_settings(file: Path = FOLDER / "settings.yaml") -> Settings:
-    """Raises: OSError; yaml.YAMLError; pydantic.ValidationError, with the path of every problem."""
-    return Settings.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))

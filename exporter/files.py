@@ -1,0 +1,151 @@
+"""The files that ship beside the code, for those who installed a wheel: the command `files`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from exporter.errors import ConfigError, ExporterError
+from exporter.rules import RULES, SETTINGS, as_prometheus_rule, generate, load_settings
+from exporter.shipped import shipped
+
+_DASHBOARDS = "grafana/dashboards"
+_PROVISIONING = "grafana/provisioning"
+_UNITS = "deploy/systemd"
+_ALERTMANAGER = ("prometheus/alertmanager.yml", "prometheus/octopus.tmpl")
+# Where the shipped unit expects the exporter, and the shipped dashboards its status page.
+_PROGRAM = "/opt/octopus-exporter/bin/octopus-exporter"
+_STATUS_PAGE = "http://localhost:10877"
+_MODE = 0o644
+
+
+class Kind(StrEnum):
+    """What can be had."""
+
+    CONFIG = "config"
+    RULES = "rules"
+    DASHBOARDS = "dashboards"
+    UNITS = "units"
+
+
+class RuleFormat(StrEnum):
+    """How rules are written: as a rule file, or as the object that the Prometheus Operator reads."""
+
+    PROMETHEUS = "prometheus"
+    PROMETHEUS_RULE = "prometheusrule"
+
+
+Files = Mapping[str, str]
+
+
+class WouldOverwrite(ExporterError):
+    """Files in the way have another content."""
+
+
+def collect(kind: Kind, settings: Path | None = None, rule_format: RuleFormat | None = None) -> Files:
+    """
+    Give the texts of the files by their path below the output folder, the main one first.
+
+    Raises: ConfigError (settings that are wrong, or options that do not belong to this kind).
+    """
+    problems = []
+    if settings and kind not in {Kind.RULES, Kind.DASHBOARDS}:
+        problems.append(f"--settings: found with {kind}, expected only with rules or dashboards")
+    if rule_format and kind is not Kind.RULES:
+        problems.append(f"--format: found with {kind}, expected only with rules")
+    if problems:
+        raise ConfigError(problems)
+    match kind:
+        case Kind.CONFIG:
+            return {"config.yaml": _text(shipped("config.example.yaml"))}
+        case Kind.RULES:
+            return _rules(settings, rule_format or RuleFormat.PROMETHEUS)
+        case Kind.DASHBOARDS:
+            return _dashboards(settings)
+        case Kind.UNITS:
+            return _units(Path(sys.executable).parent / "octopus-exporter")
+
+
+def _rules(settings: Path | None, rule_format: RuleFormat) -> Files:
+    """Give the rules; without settings also the shipped ones, to be changed, and the Alertmanager example."""
+    text = generate(load_settings(settings or SETTINGS))[RULES]
+    if rule_format is RuleFormat.PROMETHEUS_RULE:
+        files = {"octopus-prometheusrule.yaml": as_prometheus_rule(text)}
+    else:
+        files = {RULES: text}
+    if settings is None:
+        # Prometheus' usual `rule_files: DIR/*.yml` finds neither .yaml nor what is in a folder below.
+        files["octopus-settings.yaml"] = _text(SETTINGS)
+        files |= {f"alertmanager/{Path(name).name}": _text(shipped(name)) for name in _ALERTMANAGER}
+    return files
+
+
+def _dashboards(settings: Path | None) -> Files:
+    status_page = load_settings(settings).links.status_page.rstrip("/") if settings else ""
+    return {
+        name.removeprefix("grafana/"): text.replace(_STATUS_PAGE, status_page or _STATUS_PAGE)
+        for folder in (_DASHBOARDS, _PROVISIONING)
+        for name, text in _below(folder)
+    }
+
+
+def _units(program: Path) -> Files:
+    """Give the units; the service starts the program that is running, if it is one that was installed."""
+    start = str(program) if program.is_file() else _PROGRAM
+    return {name.removeprefix(f"{_UNITS}/"): text.replace(_PROGRAM, start) for name, text in _below(_UNITS)}
+
+
+def _below(folder: str) -> Iterable[tuple[str, str]]:
+    root = shipped(folder)
+    for file in sorted(root.rglob("*")):
+        if file.is_file():
+            yield f"{folder}/{file.relative_to(root).as_posix()}", _text(file)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def write(files: Files, folder: Path, *, force: bool) -> list[str]:
+    """
+    Write the files below the folder, all of them or none; give a line for each.
+
+    Raises: WouldOverwrite (without `force`, and a file is there with another content); ExporterError (the
+    folder cannot be written).
+    """
+    try:
+        there = {name: _found(folder / name) for name in files}
+        differing = [name for name, content in files.items() if there[name] not in {None, content}]
+        if differing and not force:
+            told = [f"{folder / name}: differs from what would be written" for name in differing]
+            raise WouldOverwrite("\n".join([*told, "nothing was written; --force overwrites"]))
+        return [_write(folder / name, content, there[name]) for name, content in files.items()]
+    except OSError as exc:
+        raise ExporterError(f"{exc.filename or folder}: cannot be written ({exc.strerror})") from exc
+
+
+def _found(file: Path) -> str | None:
+    """Give the content of a file, whatever its bytes are; None where there is no file."""
+    return file.read_bytes().decode("utf-8", "replace") if file.exists() else None
+
+
+def _write(file: Path, content: str, found: str | None) -> str:
+    """Replace the file as a whole, so that a program that reads it meanwhile never reads half of it."""
+    if found == content:
+        return f"{file}: is up to date"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    written = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(content)
+        written.chmod(_MODE)
+        written.replace(file)
+    except OSError:
+        written.unlink(missing_ok=True)
+        raise
+    return f"{file}: {'written' if found is None else 'overwritten'}"

@@ -1,0 +1,128 @@
+"""The texts of the rule files, made from prometheus/templates and settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from exporter import __version__
+from exporter.config.durations import format_duration
+from exporter.model import FAILED_STATUSES
+from exporter.rules.settings import Links, Settings
+from exporter.shipped import shipped
+
+RULES = "octopus.yml"
+_SPIKE_SCRAPES = 10
+_TAG = f"v{__version__}"
+_RUNBOOKS = "docs/runbooks"
+
+# The object that the Prometheus Operator reads. Its Prometheus chooses rules by label, so users add theirs.
+_OBJECT = """\
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: octopus-exporter
+  labels:
+    app.kubernetes.io/name: octopus-exporter
+spec:
+"""
+
+
+def generate(settings: Settings) -> dict[str, str]:
+    """Give the rule files' texts by name."""
+    # Delimiters that neither PromQL nor Prometheus' own templates have; YAML needs no HTML escaping.
+    environment = Environment(  # noqa: S701
+        loader=FileSystemLoader(shipped("prometheus/templates")),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+    )
+    environment.filters |= _filters(settings)
+    # increase() stretches what it counts to the whole window: of few scrapes, it makes five failures of four.
+    least = _SPIKE_SCRAPES * settings.intervals.scrape
+    spike = settings.spike
+    words = dict(settings) | {
+        "spike": spike.model_copy(update={"short": max(spike.short, least), "long": max(spike.long, least)}),
+        "baseline_interval": _baseline_interval(settings.intervals.evaluation),
+        "failed_statuses": FAILED_STATUSES,
+        "roots": _roots(settings.links),
+        "kept": "".join(f", {label}" for label in settings.keep_labels),
+        "utc_seconds": _utc_seconds(settings.utc_offset),
+        "utc": "UTC" if settings.utc_offset[1:] == "00:00" else f"UTC{settings.utc_offset}",
+    }
+    return {RULES: _tidy(environment.get_template(RULES).render(words))}
+
+
+def as_prometheus_rule(text: str) -> str:
+    """Wrap the groups of a rule file into the PrometheusRule object of the Prometheus Operator."""
+    return _OBJECT + re.sub(r"^(?=.)", "  ", text, flags=re.MULTILINE)
+
+
+def _tidy(text: str) -> str:
+    """Leave one blank line where loops leave more, and none at the end."""
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def _baseline_interval(evaluation: float) -> float:
+    """Evaluate baselines rarely, but within the five minutes that Prometheus looks back for a sample."""
+    return max(evaluation, min(4 * evaluation, 120))
+
+
+def _roots(links: Links) -> dict[str, tuple[str, str]]:
+    """
+    Give, for each kind of link, the address that comes before it, or "", and what comes between the two.
+
+    Without an address of the settings, that of the external label octopus_<kind> is taken.
+    """
+    repository, between = links.repository.rstrip("/"), f"/blob/{_TAG}/{_RUNBOOKS}"
+    if "{tag}" in repository:
+        repository, between = repository.replace("{tag}", _TAG), f"/{_RUNBOOKS}"
+    return {
+        "repository": (repository, between),
+        "grafana": (links.grafana.rstrip("/"), "/d"),
+        "status_page": (links.status_page.rstrip("/"), ""),
+    }
+
+
+def _utc_seconds(offset: str) -> int:
+    sign, hours, minutes = offset[0], int(offset[1:3]), int(offset[4:])
+    return (-1 if sign == "-" else 1) * (hours * 3600 + minutes * 60)
+
+
+def _filters(settings: Settings) -> dict[str, Callable[..., object]]:
+    least = settings.intervals.least_window
+
+    def window(seconds: float) -> str:
+        """Spell a window, widened to what the intervals ask for."""
+        return format_duration(max(seconds, least))
+
+    def pending(seconds: float) -> str:
+        """Spell a `for`, two polls at least."""
+        return format_duration(max(seconds, 2 * settings.intervals.poll))
+
+    def matchers(labels: Iterable[str]) -> str:
+        """Write the expression that makes matchers of an alert's labels: (printf `a=%q` $labels.a)."""
+        names = [*labels, *settings.keep_labels]
+        formats = ",".join(f"{name}=%q" for name in names)
+        return f"(printf `{formats}` {' '.join(f'$labels.{name}' for name in names)})"
+
+    return {
+        "duration": format_duration,
+        "window": window,
+        "pending": pending,
+        "matchers": matchers,
+        "seconds": lambda seconds: f"{max(seconds, least):g}",
+        "number": lambda value: f"{value:g}",
+        "percent": lambda share: f"{100 * share:.3g}%",
+        "skew": lambda k: f"{(k * k - 1) / 6:g}",
+        "camel": lambda status: "".join(word.capitalize() for word in status.split("_")),
+    }
