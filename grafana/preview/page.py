@@ -46,14 +46,26 @@ def page(dashboard: DashboardView, prometheus: Prometheus, window: Window, chose
         f"<title>{escape(dashboard.title)}</title>"
         f"<style>{_STYLE}</style><body style='width:{WIDTH}px;height:{height(dashboard)}px'>"
         f"<header><h1>{escape(dashboard.title)}</h1><em>{escape(says)}</em>"
-        f"<div>{_variables(dashboard)}{_times(window)}</div></header>{panels}</body></html>"
+        f"<div>{_links(dashboard)}{_variables(dashboard, chosen)}{_times(window)}</div></header>"
+        f"{panels}</body></html>"
     )
 
 
-def _variables(dashboard: DashboardView) -> str:
-    listed = dashboard.json["templating"]["list"]
-    shown = ((escape(one["label"]), "All" if one["type"] == "query" else "Prometheus") for one in listed)
-    return "".join(f"<span>{label} <b>{value}</b></span>" for label, value in shown)
+def _variables(dashboard: DashboardView, chosen: Mapping[str, str]) -> str:
+    shown = []
+    for one in dashboard.json["templating"]["list"]:
+        if one["type"] == "query" and one["name"] in dashboard.variables:
+            everything = chosen[one["name"]] == one["allValue"]
+            shown.append((one["label"], "All" if everything else chosen[one["name"]]))
+        elif one["type"] == "textbox":
+            shown.append((one["label"], one["query"]))
+    return "".join(f"<span>{escape(label)} <b>{escape(value)}</b></span>" for label, value in shown)
+
+
+def _links(dashboard: DashboardView) -> str:
+    """Name what the dashboard's links lead to; the first is at the right in what follows."""
+    named = [escape(one["title"]) for one in dashboard.json["links"]]
+    return "".join(f"<a>{name}</a>" for name in reversed(named))
 
 
 def _times(window: Window) -> str:
