@@ -57,18 +57,26 @@ def _failure_ratio(*labels: str, least: int = 0) -> str:
 
 def _now() -> tuple[Panel, ...]:
     return (
-        Stat(key="alerts", queries=(Query(f"count({INCIDENTS}) or vector(0)"),), unit="short", steps=ANY),
+        Stat(
+            key="alerts",
+            queries=(Query(f"count({INCIDENTS}) or vector(0)"),),
+            unit="short",
+            steps=ANY,
+            trend=False,
+        ),
         Stat(
             key="exporters_down",
             queries=(Query(f"sum({scraped('up')} == bool 0)"),),
             unit="short",
             steps=ANY,
+            trend=False,
         ),
         Stat(
             key="targets_failing",
             queries=(Query(f"sum({level(f.UP)} == bool 0)"),),
             unit="short",
             steps=ANY,
+            trend=False,
         ),
         Stat(
             key="data_age",
