@@ -37,7 +37,8 @@ from grafana.panels import (
     Table,
     Timeline,
 )
-from grafana.places import failures_url, page_url
+from grafana.places import KEPT, failures_url, page_url
+from grafana.promql import HOUR
 from grafana.texts import Texts
 
 DATASOURCE = m.DataSourceRef(type_val="prometheus", uid="$datasource")
@@ -53,15 +54,13 @@ class Drawing:
     """
     Draws panels in one language.
 
-    Units: `interval` is how often the exporter polls, in Grafana's form; `suffix` ends the language's uids;
-    `filters` are the labels that the dashboard chooses by.
+    Units: `interval` is how often the exporter polls, in Grafana's form; `suffix` ends the language's uids.
     """
 
-    def __init__(self, texts: Texts, interval: str, suffix: str, filters: tuple[str, ...]) -> None:
+    def __init__(self, texts: Texts, interval: str, suffix: str) -> None:
         self._texts = texts
         self._interval = interval
         self._suffix = suffix
-        self._filters = filters
 
     def draw(self, panel: Panel, left: int, top: int) -> Built:
         """Draw a panel at its place in the grid of 24 columns."""
@@ -74,7 +73,7 @@ class Drawing:
         if panel.decimals is not None:
             drawn = drawn.decimals(panel.decimals)
         if panel.failures is not None and not isinstance(drawn, table.Panel):
-            drawn = drawn.data_links([self._failures_link(panel.failures)])
+            drawn = drawn.data_links([self._failures_link(panel, panel.failures)])
         for number, query in enumerate(panel.queries):
             drawn = drawn.with_target(self._target(panel, query, chr(ord("A") + number)))
         return drawn.thresholds(thresholds(panel.base, panel.steps))
@@ -201,15 +200,15 @@ class Drawing:
             )
         return drawn
 
-    def _failures_link(self, labels: tuple[str, ...]) -> dashboard.DashboardLink:
-        url = failures_url(labels, self._filters)
+    def _failures_link(self, panel: Panel, labels: tuple[str, ...]) -> dashboard.DashboardLink:
+        url = failures_url(labels, HOUR if isinstance(panel, Stat) else KEPT)
         return dashboard.DashboardLink(self._texts("failures_link")).url(url).target_blank(True)
 
     def _failures_of_row(self, panel: Table, query: Query) -> Iterator[d.DynamicConfigValue]:
         """Let a cell lead to the failures that it counts: the row's first cells are the labels."""
         if query.failures:
             cells = {name: f"${{__data.fields[{n}]:percentencode}}" for n, name in enumerate(panel.by)}
-            title, url = self._texts("failures_link"), page_url(**cells, since="1h")
+            title, url = self._texts("failures_link"), page_url(**cells, since=HOUR)
             link = {"title": title, "url": url, "targetBlank": True}
             yield d.DynamicConfigValue(id_val="links", value=[link])
 

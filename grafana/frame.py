@@ -11,7 +11,7 @@ from exporter.exposition import families as f
 from exporter.exposition.families import Family
 from grafana.drawing import DATASOURCE, Drawing
 from grafana.panels import Board, Panel
-from grafana.places import PAGE_FILTERS, Places, chosen, chosen_name, page_url
+from grafana.places import CHOICES, TAKEN_ALONG, Places, chosen, chosen_name, page_url
 from grafana.promql import INCIDENTS, SCRAPED, by_variable, scraped, the_only
 from grafana.texts import LANGUAGES, Language, Texts
 
@@ -52,7 +52,7 @@ def frame(board: Board, texts: Texts, interval: str, places: Places) -> d.Dashbo
 
 
 def _filled(built: dashboard.Dashboard, board: Board, texts: Texts, interval: str) -> dashboard.Dashboard:
-    drawing, top, number = Drawing(texts, interval, SUFFIXES[texts.language], board.filters), 0, 0
+    drawing, top, number = Drawing(texts, interval, SUFFIXES[texts.language]), 0, 0
     for row in board.rows:
         heading = dashboard.Row(texts(f"rows.{row.key}")).id(number := number + 1)
         built = built.with_row(heading.grid_pos(d.GridPos(h=1, w=COLUMNS, x=0, y=top)))
@@ -81,7 +81,7 @@ def variables(board: Board, texts: Texts, places: Places) -> Iterator[Variable]:
     before: list[str] = []
     for name in (*SCRAPED, *board.filters):
         within = f"{{{', '.join(before)}}}" if before else ""
-        query = f"label_values({PAGE_FILTERS.get(name, f.UP).name}{within}, {name})"
+        query = f"label_values({CHOICES.get(name, f.UP).name}{within}, {name})"
         everything = ANY_CODE if name == "msg_code" else EVERYTHING
         yield _choice(name, query, texts(f"labels.{name}"), everything)
         before.append(by_variable(name))
@@ -91,8 +91,8 @@ def variables(board: Board, texts: Texts, places: Places) -> Iterator[Variable]:
         .description(texts("status_page"))
         .default_value(places.status_page)
     )
-    for name in board.filters:
-        yield _the_only(name, PAGE_FILTERS[name])
+    for name in TAKEN_ALONG:
+        yield _the_only(name, CHOICES[name])
 
 
 def _choice(name: str, query: str, label: str, everything: str) -> dashboard.QueryVariable:
@@ -154,8 +154,7 @@ def _annotation(name: str, color: str, expression: str) -> dashboard.AnnotationQ
 
 def links(board: Board, texts: Texts, places: Places) -> Iterator[dashboard.DashboardLink]:
     """Lead to the status page, the runbooks, the other dashboards, and this one in the other language."""
-    chosen_there = {name: chosen(name) for name in board.filters}
-    yield _link(texts("links.status_page"), page_url(**chosen_there), "doc").target_blank(True)
+    yield _link(texts("links.status_page"), page_url(**chosen()), "doc").target_blank(True)
     if places.runbooks:
         yield _link(texts("links.runbooks"), places.runbooks, "question").target_blank(True)
     yield (

@@ -10,13 +10,16 @@ from exporter.exposition.families import Family
 
 STATUS_PAGE = "http://localhost:10877"
 
-# What the status page filters by and a dashboard chooses by: variable, and the family that has its values.
-PAGE_FILTERS: dict[str, Family] = {
+# What dashboards choose by: the label, and the family that has its values.
+CHOICES: dict[str, Family] = {
     "project": f.UP,
     "workspace": f.UP,
     "job_type": f.JOBS_CREATED,
     "msg_code": f.JOB_FAILURES,
 }
+# Those that links to the status page take along. An empty value is no filter there, but for msg_code it stands
+# for runs without a code.
+TAKEN_ALONG = ("project", "workspace", "job_type")
 # Failed runs are kept for so long.
 KEPT = "24h"
 
@@ -49,24 +52,17 @@ def chosen_name(label: str) -> str:
     return f"page_{label}"
 
 
-def page_url(**values: str) -> str:
-    """Give the status page's address with filters; a value is in Grafana's form, "" leaves the filter out."""
-    filters = "&".join(f"{name}={value}" for name, value in values.items() if value)
-    return f"${{status_page}}/?{filters}"
+def page_url(**filters: str) -> str:
+    """Give the status page's address with filters, whose values are in Grafana's form."""
+    return "${status_page}/?" + "&".join(f"{name}={value}" for name, value in filters.items())
 
 
-def chosen(label: str) -> str:
-    """Give the one chosen value of a label, as part of an address; nothing where several are chosen."""
-    return f"${{{chosen_name(label)}:percentencode}}"
+def chosen() -> dict[str, str]:
+    """Give what is chosen alone as the status page's filters; a value is empty where several are chosen."""
+    return {name: f"${{{chosen_name(name)}:percentencode}}" for name in TAKEN_ALONG}
 
 
-def failures_url(labels: tuple[str, ...], filters: tuple[str, ...], since: str = KEPT) -> str:
-    """
-    Lead from a series to its failures on the status page.
-
-    Shape: `labels` are those of the series that narrow them, `filters` the dashboard's own choices.
-    """
-    names = ("project", "workspace", "job_type", "status", "msg_code")
-    values = {name: chosen(name) for name in names if name in filters}
-    values |= {name: f"${{__field.labels.{name}:percentencode}}" for name in names if name in labels}
-    return page_url(**{name: values.get(name, "") for name in names}, since=since)
+def failures_url(labels: tuple[str, ...], since: str) -> str:
+    """Lead from a series to its failures on the status page; `labels` are those of it that narrow them."""
+    narrowed = {name: f"${{__field.labels.{name}:percentencode}}" for name in labels}
+    return page_url(**{**chosen(), **narrowed}, since=since)

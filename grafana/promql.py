@@ -155,8 +155,7 @@ def greatest(count: int, expression: str, *labels: str) -> str:
 
 def the_only(label: str, family: Family) -> str:
     """Give one series with the label's value if the variables leave a single one, else none."""
-    matchers = () if label in SCOPE else (by_variable(label),)
-    values = f"group by ({label}) ({selector(family, *matchers)})"
+    values = f"group by ({label}) ({selector(family)})"
     return f"{values} and on () count({values}) == 1"
 
 

@@ -22,7 +22,7 @@ from grafana.colors import FAILED_COLORS, IN_FLIGHT_COLORS, JOB_TYPE_COLORS, STA
 from grafana.files import BOARDS, DASHBOARDS, files
 from grafana.frame import OTHER, frame, uid
 from grafana.panels import Board
-from grafana.places import PAGE_FILTERS, Places
+from grafana.places import CHOICES, Places
 from grafana.preview.chart import color_of
 from grafana.preview.filling import Window, asked, fill
 from grafana.preview.view import DashboardView, PanelView, Target, seconds
@@ -39,7 +39,7 @@ PANELS = [
 ]
 WINDOW = Window(start=1_772_434_800, end=1_772_434_800 + 6 * 3600)
 # The variables as the linter wants to see them in every selector.
-CHOSEN = {name: f"${name}" for name in (*SCRAPED, *PAGE_FILTERS)}
+CHOSEN = {name: f"${name}" for name in (*SCRAPED, *CHOICES)}
 # What is asked for besides the exporter's own families: Prometheus' and the client library's.
 BESIDES = {
     "ALERTS",
@@ -195,7 +195,7 @@ def test_the_status_page_is_a_variable_with_a_default(view: DashboardView) -> No
 def test_what_is_chosen_alone_is_known_to_links(view: DashboardView) -> None:
     """Hidden variables, which no address and no bookmark has: they follow from the others."""
     hidden = [one for one in view.json["templating"]["list"] if one["name"] in view.derived]
-    assert [one["name"] for one in hidden] == [f"page_{name}" for name in filters_of(view)]
+    assert [one["name"] for one in hidden] == [f"page_{name}" for name in SCOPE]
     for one in hidden:
         label = one["name"].removeprefix("page_")
         query = one["query"].removeprefix("query_result(").removesuffix(")")
@@ -236,7 +236,7 @@ def test_a_link_leads_to_the_status_page_with_what_is_chosen(view: DashboardView
     page = view.json["links"][0]
     root, found = parameters(page["url"])
     assert root == "${status_page}/"
-    assert found == {name: f"${{page_{name}:percentencode}}" for name in filters_of(view)}
+    assert found == {name: f"${{page_{name}:percentencode}}" for name in SCOPE}
     assert page["targetBlank"]
 
 

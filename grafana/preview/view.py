@@ -103,6 +103,12 @@ class DashboardView:
     def read(cls, file: Path) -> DashboardView:
         return cls(json.loads(file.read_text(encoding="utf-8")))
 
+    def cut(self, rows: int) -> DashboardView:
+        """Give the dashboard with its first rows alone."""
+        heads = [number for number, panel in enumerate(self.panels) if panel.type == "row"]
+        last = heads[rows] if rows < len(heads) else len(self.panels)
+        return DashboardView({**self.json, "panels": self.json["panels"][:last]})
+
     @property
     def title(self) -> str:
         return str(self.json["title"])
