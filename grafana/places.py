@@ -17,7 +17,7 @@ CHOICES: dict[str, Family] = {
     "job_type": f.JOBS_CREATED,
     "msg_code": f.JOB_FAILURES,
 }
-# Those that links to the status page take along. An empty value is no filter there, but for msg_code it stands
+# Those that links to the status page take along. An empty value is no filter there; for msg_code it stands
 # for runs without a code.
 TAKEN_ALONG = ("project", "workspace", "job_type")
 # Failed runs are kept for so long.

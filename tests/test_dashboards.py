@@ -25,6 +25,7 @@ from grafana.panels import Board
 from grafana.places import CHOICES, Places
 from grafana.preview.chart import color_of
 from grafana.preview.filling import Window, asked, fill
+from grafana.preview.stage import ALERT, RECORDED, RULES, recording
 from grafana.preview.view import DashboardView, PanelView, Target, seconds
 from grafana.promql import SCOPE, SCRAPED
 from grafana.texts import LANGUAGES, leaves, texts
@@ -585,6 +586,16 @@ def test_the_linter_has_nothing_to_say(view: DashboardView) -> None:
     command = [linter, "lint", "--strict", "--config", DASHBOARDS / ".lint", DASHBOARDS / f"{view.uid}.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_staged_spike_is_of_an_alert_and_rules_that_there_are() -> None:
+    """For the previews: the past that the rules need is recorded from these."""
+    alerts = {
+        rule.get("alert") for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    }
+    assert ALERT in alerts
+    for pattern in RECORDED:
+        assert recording(pattern)["groups"][0]["rules"], pattern
 
 
 def test_the_languages_link_each_other() -> None:

@@ -1,5 +1,5 @@
 """
-A week of simulated jobs up to now, as Prometheus' blocks.
+A week of simulated jobs up to now, as Prometheus' blocks: its first hours, and its last two days.
 
 The simulator, its clock in the past, is polled by the exporter's own pollers. Both go by that clock, which
 goes forward in steps until it has reached the present; each exposition is written down as of its time.
@@ -34,12 +34,15 @@ from exporter.runtime import poll_rules
 from exporter.simulator import SimulatorSettings, serve
 from exporter.sync.poller import Poller, Rhythm
 
-# Between two expositions: in the hours that are shown, and in the days before, which the rules and the fleet
+# Between two expositions: in the hours that are shown, and in those before, which the rules and the fleet
 # overview compare them with. Prometheus finds a sample for five minutes.
 STEP_SECONDS = 60
 EARLIER_STEP_SECONDS = 240
 SHOWN_SECONDS = 13 * 3600
-WEEK_SECONDS = 7 * 86_400 + 7 * 3600
+# The rules want a day of history before what they judge; the fleet overview looks at these hours a week ago.
+EARLIER_SECONDS = 40 * 3600
+WEEK_AGO_SECONDS = 7 * 3600
+WEEK_SECONDS = 7 * 86_400 + WEEK_AGO_SECONDS
 # An exposition is scraped so long after the poll that it shows.
 AFTER_POLL_SECONDS = 17
 PROJECTS = {
@@ -184,6 +187,8 @@ async def live_through(simulator: str, start: float, end: float, ledger_file: Pa
         async with open_session() as session:
             exporter = Past(session, simulator, ledger, start)
             while exporter.now < max(end, time.time() - STEP_SECONDS):
+                if start + WEEK_AGO_SECONDS < exporter.now < end - EARLIER_SECONDS:
+                    await exporter.advance(end - EARLIER_SECONDS)
                 shown = exporter.now >= end - SHOWN_SECONDS
                 step = STEP_SECONDS if shown else EARLIER_STEP_SECONDS
                 while events and end - events[0].minutes * 60 <= exporter.now:

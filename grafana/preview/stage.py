@@ -54,7 +54,7 @@ from grafana.preview.view import DashboardView, seconds
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "prometheus" / "rules" / "octopus.yml"
 # About how long the week takes to go by.
-WEEK_TAKES_SECONDS = 420
+WEEK_TAKES_SECONDS = 300
 SCRAPE_SECONDS = 30
 # After the present: how long runs go on failing, and how long after that pictures are taken.
 SPIKE_SECONDS, AFTERMATH_SECONDS = 300, 120
