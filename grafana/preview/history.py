@@ -24,6 +24,7 @@ from exporter import __version__
 from exporter.access import Access
 from exporter.config import Config
 from exporter.exposition import families as f
+from exporter.exposition.hold import Hold
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.ledger.protocol import Ledger
@@ -100,10 +101,12 @@ class Past:
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         self._shift, self._began = 0.0, now
+        # Every exposition is scraped.
+        self._hold = Hold(config.metrics.new_series_hold_seconds)
         self._publisher = Publisher(self._instruments)
         access = Access(config, session, self._instruments, Secrets(time.time))
-        self._pollers = [
-            Poller(
+        self._pollers = {
+            target.key: Poller(
                 target,
                 access.client(target),
                 ledger,
@@ -113,7 +116,7 @@ class Past:
                 clock=lambda: self.now,
             )
             for target in config.targets()
-        ]
+        }
 
     async def tell(self, path: str, order: dict[str, object]) -> None:
         """Give the simulator an order."""
@@ -128,12 +131,22 @@ class Past:
     async def samples(self, until: float) -> Iterator[str]:
         """Poll every target some seconds before that time, and give the exposition as of it."""
         await self.advance(until - AFTER_POLL_SECONDS)
-        if all([await poller.poll() for poller in self._pollers]):
+        if all([await poller.poll() for poller in self._pollers.values()]):
             self._shift = time.time() - self.now
+        await self._release()
         await self._measure_loop_lag()
         await self.advance(until)
-        exposition = self._publisher.render_now().text.plain + generate_latest(self._process)
+        bodies = self._publisher.render_now()
+        self._hold.shown(bodies.held, self.now)
+        self._hold.answered(bodies.held, self.now)
+        exposition = bodies.text.plain + generate_latest(self._process)
         return stamped(exposition.decode(), self.now, self._shift, self._began)
+
+    async def _release(self) -> None:
+        """Let new series rise that were scraped long enough ago."""
+        for target, keys in self._hold.due(self.now).items():
+            await self._pollers[target].release(keys)
+            self._hold.released(target, keys)
 
     async def _measure_loop_lag(self) -> None:
         loop = asyncio.get_running_loop()

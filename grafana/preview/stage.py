@@ -57,7 +57,7 @@ RULES = ROOT / "prometheus" / "rules" / "octopus.yml"
 WEEK_TAKES_SECONDS = 300
 SCRAPE_SECONDS = 30
 # After the present: how long runs go on failing, and how long after that pictures are taken.
-SPIKE_SECONDS, AFTERMATH_SECONDS = 300, 120
+SPIKE_SECONDS, AFTERMATH_SECONDS = 240, 240
 ALERT = "OctopusRunFailedSpike"
 # The rules compare with what other rules have recorded of the past, some of it of what these have recorded.
 RECORDED = (r"(increase|delta)_(short|long)$", r"rate_day$")
@@ -124,6 +124,7 @@ async def exporter(folder: Path, simulator: str) -> AsyncIterator[int]:
         "credentials": {"default": {**account, "iam_endpoint": simulator}},
         "ledger": {"url": f"sqlite:///{folder / 'ledger.db'}"},
         "web": {"listen": [f"127.0.0.1:{port}"]},
+        "log": {"level": "error"},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     async with running(sys.executable, "-m", "exporter", "run", "--config", str(folder / "config.yaml")):
