@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -40,8 +43,21 @@ RIGHTLY_EMPTY = {
 WEEK_SECONDS = 7 * 86_400
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An exporter that runs, and the Prometheus that scrapes it."""
+
+    exporter: Exporter
+    server: Prometheus
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def server(scene: Scene) -> Prometheus:
+    return scene.server
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Feed a Prometheus for a while: jobs, a spike, throttling, failed polls, and what was a week ago."""
     folder = tmp_path_factory.mktemp("dashboards")
     settings = {
@@ -55,7 +71,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         exporter.change(poll={"audit_interval": "2s", "full_sync_interval": "5s"})
         with exporter.ready(), prometheus(folder / "prometheus", exporter) as running:
             live(exporter, simulator, running)
-            yield running
+            yield Scene(exporter, running)
 
 
 def two_projects(api: str) -> list[dict[str, object]]:
@@ -197,6 +213,31 @@ def test_alerts_and_restarts_are_found(view: DashboardView, server: Prometheus) 
     for expression in view.annotations.values():
         filled = fill(expression, all_chosen(view), Window(now - 600, now), step=300, scrape=1)
         assert server.range(filled, now - 600, now, 1), filled
+
+
+@pytest.mark.parametrize("name", ["octopus-fleet", "octopus-project"])
+def test_a_click_on_failures_opens_them_on_the_status_page(name: str, scene: Scene) -> None:
+    """With the labels of the series that was clicked on; nothing is chosen alone."""
+    opened = set[str]()
+    for panel, answer in asked(VIEWS[name], scene.server):
+        for link in panel.defaults.get("links", ()):
+            for one in answer.series:
+                path = clicked(link["url"], one.labels)
+                page = scene.exporter.page(path)
+                assert page.status == 200, (path, page.text)
+                assert one.labels.get("job_type", "") in page.text
+                opened.add(path)
+    assert len(opened) > 5, opened
+
+
+def clicked(url: str, labels: Mapping[str, str]) -> str:
+    """Fill an address in as Grafana does, and give it below the status page's root."""
+    filled = re.sub(
+        r"\$\{__field\.labels\.(\w+):percentencode\}", lambda found: quote(labels.get(found[1], "")), url
+    )
+    filled = re.sub(r"\$\{page_\w+:percentencode\}", "", filled)
+    assert filled.count("$") == 1, filled
+    return filled.removeprefix("${status_page}/")
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
