@@ -120,7 +120,8 @@ def heatmap(panel: PanelView, answers: list[Answer], window: Window, width: int,
     for row, at, gain in cells:
         share = 0.15 + 0.85 * math.sqrt(gain / most)
         y, tall = axes.y(row + 1), axes.y(row) - axes.y(row + 1)
-        body.append(box("#FF9830", axes.x(at) - column, y, max(column - 0.5, 1), tall - 1, share))
+        left = max(axes.x(at) - column, axes.x(window.start))
+        body.append(box("#FF9830", left, y, max(axes.x(at) - left - 0.5, 0), tall - 1, share))
     every = max(1, round(len(series) / 8))
     for row in range(0, len(series), every):
         bound = float(series[row].labels["le"])
