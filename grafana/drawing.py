@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import singledispatchmethod
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
 
 from exporter.config.durations import parse_duration
+from grafana.colors import HTTP_COLORS, JOB_TYPE_COLORS, SHADES, STATUS_COLORS
 from grafana.panels import (
     BAR_INTERVAL,
     Bars,
@@ -35,26 +37,14 @@ from grafana.panels import (
     Table,
     Timeline,
 )
+from grafana.places import KEPT, failures_url, page_url
+from grafana.promql import HOUR
 from grafana.texts import Texts
 
 DATASOURCE = m.DataSourceRef(type_val="prometheus", uid="$datasource")
 
 # A number is of the last step: it is to be as fresh as a narrow panel would not make it.
 STAT_POINTS = 720
-
-# One colour for a status wherever it appears.
-STATUS_COLORS = {
-    "QUEUING": "#F2CC0C",
-    "LAUNCHING": "#8AB8FF",
-    "RUNNING": "#3274D9",
-    "UPLOADING": "#14A5A5",
-    "FINISHED": "#56A64B",
-    "STOPPED": "#8E8E8E",
-    "SUBMIT_FAILED": "#FF9830",
-    "RUN_FAILED": "#E02F44",
-    "UPLOAD_FAILED": "#B877D9",
-}
-
 
 Built = stat.Panel | timeseries.Panel | heatmap.Panel | bargauge.Panel | statetimeline.Panel | table.Panel
 Colored = TypeVar("Colored", timeseries.Panel, bargauge.Panel)
@@ -82,6 +72,8 @@ class Drawing:
         drawn = drawn.grid_pos(d.GridPos(h=panel.height, w=panel.width, x=left, y=top))
         if panel.decimals is not None:
             drawn = drawn.decimals(panel.decimals)
+        if panel.failures is not None and not isinstance(drawn, table.Panel):
+            drawn = drawn.data_links([self._failures_link(panel, panel.failures)])
         for number, query in enumerate(panel.queries):
             drawn = drawn.with_target(self._target(panel, query, chr(ord("A") + number)))
         return drawn.thresholds(thresholds(panel.base, panel.steps))
@@ -99,7 +91,7 @@ class Drawing:
             .interval(self._interval)
             .graph_mode(trend)
             .color_mode(m.BigValueColorMode.VALUE)
-            .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull" if panel.trend else "last"]))
+            .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
             .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
             .no_value(panel.fallback)
         )
@@ -117,8 +109,9 @@ class Drawing:
             .legend(_legend(panel))
             .tooltip(_tooltip(m.TooltipDisplayMode.MULTI))
             .no_value(self._texts("nothing"))
-            .axis_soft_min(0)
+            .color_scheme(_palette(panel))
         )
+        drawn = drawn.axis_centered_zero(True) if panel.centered else drawn.axis_soft_min(0)
         if bars:
             drawn = drawn.decimals(0)
         if bars or areas:
@@ -127,13 +120,15 @@ class Drawing:
             drawn = drawn.scale_distribution(
                 common.ScaleDistributionConfig().type(m.ScaleDistribution.LOG).log(10)
             )
-        if panel.limits:
-            dashes = common.GraphThresholdsStyleConfig().mode(m.GraphThresholdsStyleMode.DASHED)
-            drawn = drawn.thresholds_style(dashes)
+        if panel.limits or panel.centered:
+            style = m.GraphThresholdsStyleMode.LINE if panel.centered else m.GraphThresholdsStyleMode.DASHED
+            drawn = drawn.thresholds_style(common.GraphThresholdsStyleConfig().mode(style))
         for query in panel.queries:
             if query.dashed:
                 drawn = drawn.override_by_name(self._legend(panel, query), _DASHED)
-        return _with_status_colors(drawn, panel)
+            if query.strong:
+                drawn = drawn.override_by_name(self._legend(panel, query), _STRONG)
+        return _with_colors(drawn, panel)
 
     @_kind.register
     def _heatmap(self, panel: Heatmap) -> Built:
@@ -161,7 +156,7 @@ class Drawing:
             .no_value(self._texts("nothing"))
             .min(0)
         )
-        return _with_status_colors(drawn, panel)
+        return _with_colors(drawn, panel)
 
     @_kind.register
     def _timeline(self, panel: Timeline) -> Built:
@@ -196,13 +191,26 @@ class Drawing:
             .with_transformation(d.DataTransformerConfig(id_val="organize", options=self._columns(panel)))
         )
         for query in panel.queries:
-            drawn = drawn.override_by_name(self._texts(f"{panel.key}.{query.word}"), _column(query))
+            column = [*_column(query), *self._failures_of_row(panel, query)]
+            drawn = drawn.override_by_name(self._texts(f"{panel.key}.{query.word}"), column)
         for label, url in panel.links:
             link = {"title": self._texts("open"), "url": f"{self._url(url)}"}
             drawn = drawn.override_by_name(
                 self._texts(f"labels.{label}"), [d.DynamicConfigValue(id_val="links", value=[link])]
             )
         return drawn
+
+    def _failures_link(self, panel: Panel, labels: tuple[str, ...]) -> dashboard.DashboardLink:
+        url = failures_url(labels, HOUR if isinstance(panel, Stat) else KEPT)
+        return dashboard.DashboardLink(self._texts("failures_link")).url(url).target_blank(True)
+
+    def _failures_of_row(self, panel: Table, query: Query) -> Iterator[d.DynamicConfigValue]:
+        """Let a cell lead to the failures that it counts: the row's first cells are the labels."""
+        if query.failures:
+            cells = {name: f"${{__data.fields[{n}]:percentencode}}" for n, name in enumerate(panel.by)}
+            title, url = self._texts("failures_link"), page_url(**cells, since=HOUR)
+            link = {"title": title, "url": url, "targetBlank": True}
+            yield d.DynamicConfigValue(id_val="links", value=[link])
 
     def _columns(self, panel: Table) -> dict[str, object]:
         """Name and order the columns that Grafana calls after labels and refIds."""
@@ -233,7 +241,7 @@ class Drawing:
             .ref_id(ref_id)
             .legend_format(self._legend(panel, query))
         )
-        if isinstance(panel, Table | Bars):
+        if _is_instant(panel):
             target = target.instant().format(PromQueryFormat.TABLE if isinstance(panel, Table) else _SERIES)
         else:
             target = target.range().format(PromQueryFormat.HEATMAP if isinstance(panel, Heatmap) else _SERIES)
@@ -260,6 +268,12 @@ _DASHED = [
     d.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 8]}),
     d.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": "#8E8E8E"}),
 ]
+# What is made up of all the others.
+_STRONG = [
+    d.DynamicConfigValue(id_val="custom.lineWidth", value=2),
+    d.DynamicConfigValue(id_val="custom.fillOpacity", value=20),
+    d.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": "#8E8E8E"}),
+]
 
 
 def thresholds(base: Color, steps: Steps) -> dashboard.ThresholdsConfig:
@@ -281,12 +295,50 @@ def _adds_up(panel: Panel) -> bool:
     return isinstance(panel, Heatmap) or (isinstance(panel, Lines) and panel.style == "bars")
 
 
-def _with_status_colors(drawn: Colored, panel: Panel) -> Colored:
-    if any(query.legend == "{{status}}" for query in panel.queries) and not panel.steps:
-        for status, color in STATUS_COLORS.items():
-            fixed = d.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": color})
-            drawn = drawn.override_by_name(status, [fixed])
+def _is_instant(panel: Panel) -> bool:
+    """Tell whether a panel is about the end of the shown time alone."""
+    return isinstance(panel, Table | Bars) or (isinstance(panel, Stat) and not panel.trend)
+
+
+def _palette(panel: Lines) -> dashboard.FieldColor:
+    shade = SHADES.get(panel.palette)
+    if shade is not None:
+        return dashboard.FieldColor().mode(d.FieldColorModeId.SHADES).fixed_color(shade)
+    # A job type or status that nobody documents keeps its colour too, when others come and go.
+    by_name = any(query.legend.endswith(("{{job_type}}", "{{status}}")) for query in panel.queries)
+    palette = d.FieldColorModeId.PALETTE_CLASSIC_BY_NAME if by_name else d.FieldColorModeId.PALETTE_CLASSIC
+    return dashboard.FieldColor().mode(palette)
+
+
+def _with_colors(drawn: Colored, panel: Panel) -> Colored:
+    """
+    Give statuses and job types their colours, by the end of a legend that is one or begins with a target.
+
+    Error codes have shades of their status' colour.
+    """
+    legends = {query.legend for query in panel.queries}
+    if isinstance(panel, Bars) and panel.steps:
+        return drawn
+    if "{{code}}" in legends:
+        for pattern, color in HTTP_COLORS.items():
+            drawn = drawn.override_by_regexp(f"/{pattern}/", _shades(color))
+    if any(legend.endswith("{{job_type}}") for legend in legends):
+        for job_type, color in JOB_TYPE_COLORS.items():
+            drawn = drawn.override_by_regexp(f"/(^|\\/ ){job_type}$/", _fixed(color))
+    for status, color in STATUS_COLORS.items():
+        if any(legend.endswith("{{status}}") for legend in legends):
+            drawn = drawn.override_by_regexp(f"/(^| ){status}$/", _fixed(color))
+        if status.endswith("_FAILED") and any("{{status}} " in legend for legend in legends):
+            drawn = drawn.override_by_regexp(f"/(^| ){status} /", _shades(color))
     return drawn
+
+
+def _fixed(color: str) -> list[d.DynamicConfigValue]:
+    return [d.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": color})]
+
+
+def _shades(color: str) -> list[d.DynamicConfigValue]:
+    return [d.DynamicConfigValue(id_val="color", value={"mode": "shades", "fixedColor": color})]
 
 
 def _column(query: Query) -> list[d.DynamicConfigValue]:
@@ -305,9 +357,15 @@ def _column(query: Query) -> list[d.DynamicConfigValue]:
 
 
 def _legend(panel: Lines) -> common.VizLegendOptions:
-    legend = common.VizLegendOptions().show_legend(True).placement(m.LegendPlacement.BOTTOM)
+    legend = common.VizLegendOptions().show_legend(True)
+    if panel.figures:
+        # By their English names, which Grafana sorts by; the greatest total first.
+        table_of = legend.display_mode(m.LegendDisplayMode.TABLE).placement(m.LegendPlacement.RIGHT)
+        calcs = ["sum", "max", "lastNotNull"] if panel.style == "bars" else ["lastNotNull", "max", "mean"]
+        return table_of.calcs(calcs).sort_by("Total" if panel.style == "bars" else "Max").sort_desc(True)
     calcs = ["sum"] if panel.style == "bars" else ["lastNotNull", "max"]
-    return legend.display_mode(m.LegendDisplayMode.LIST).calcs(calcs)
+    listed = legend.display_mode(m.LegendDisplayMode.LIST).placement(m.LegendPlacement.BOTTOM)
+    return listed.calcs(calcs)
 
 
 def _tooltip(mode: m.TooltipDisplayMode) -> common.VizTooltipOptions:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from exporter.exposition import families as f
-from grafana.levels import ANY, DATA_AGE, EXCESS, FAILURE_RATIO, WAITING
+from grafana.levels import ANY, DATA_AGE, EXCESS, FAILURE_RATIO, FAILURES, IN_FLIGHT_AGE, WAITING
 from grafana.panels import HOURLY_INTERVAL, Bars, Board, Lines, Panel, Query, Row, Stat, Table, Timeline
 from grafana.promql import (
-    ALERTS,
     FAILED,
     HOUR,
     IN_FLIGHT,
+    INCIDENTS,
     NOT_STOPPED,
     age,
+    greatest,
+    in_stage,
     increase,
     level,
+    longest_wait,
     oldest,
     once,
     per_step,
@@ -21,6 +24,7 @@ from grafana.promql import (
     scraped,
     selector,
     total,
+    with_code,
 )
 
 __all__ = ["FLEET"]
@@ -28,6 +32,8 @@ __all__ = ["FLEET"]
 
 TYPED = ("project", "job_type")
 TARGET_TYPE = ("project", "workspace", "job_type")
+# A ratio of fewer runs than this says nothing: one that failed of two is no 50 %.
+LEAST_RUNS = 5
 
 
 def _excess() -> str:
@@ -44,35 +50,41 @@ def _excess() -> str:
     return f"({now} - {usual}) / sqrt(clamp_min({usual}, 1)) and {ever} > 0.5"
 
 
-def _failure_ratio(*labels: str) -> str:
+def _failure_ratio(*labels: str, least: int = 0) -> str:
     failed = total(increase(f.JOBS_COMPLETED, HOUR, FAILED), *labels)
-    return ratio(failed, total(increase(f.JOBS_COMPLETED, HOUR, NOT_STOPPED), *labels))
+    return ratio(failed, total(increase(f.JOBS_COMPLETED, HOUR, NOT_STOPPED), *labels), least)
 
 
 def _now() -> tuple[Panel, ...]:
     return (
-        Stat(key="alerts", queries=(Query(f"count({ALERTS}) or vector(0)"),), unit="short", steps=ANY),
+        Stat(
+            key="alerts",
+            queries=(Query(f"count({INCIDENTS}) or vector(0)"),),
+            unit="short",
+            steps=ANY,
+            trend=False,
+        ),
         Stat(
             key="exporters_down",
             queries=(Query(f"sum({scraped('up')} == bool 0)"),),
             unit="short",
             steps=ANY,
-            width=3,
+            trend=False,
         ),
         Stat(
             key="targets_failing",
             queries=(Query(f"sum({level(f.UP)} == bool 0)"),),
             unit="short",
             steps=ANY,
-            width=3,
+            trend=False,
         ),
         Stat(
             key="data_age",
             queries=(Query(age(f.POLL_LAST_SUCCESS)),),
             unit="s",
             steps=DATA_AGE,
-            width=3,
             decimals=0,
+            trend=False,
         ),
         Stat(
             key="failure_ratio",
@@ -80,28 +92,38 @@ def _now() -> tuple[Panel, ...]:
             unit="percentunit",
             steps=FAILURE_RATIO,
             decimals=1,
+            trend=False,
+            failures=(),
         ),
         Stat(
             key="in_flight",
             queries=(Query(total(level(f.JOBS, IN_FLIGHT))),),
             unit="short",
             base="blue",
-            width=3,
         ),
         Stat(
-            key="oldest_queued",
-            queries=(Query(age(f.JOBS_OLDEST_CREATED, matchers=('status="QUEUING"',))),),
+            key="longest_wait",
+            queries=(Query(longest_wait()),),
             unit="s",
             steps=WAITING,
             decimals=0,
+            trend=False,
+        ),
+        Stat(
+            key="oldest_job",
+            queries=(Query(oldest()),),
+            unit="s",
+            steps=IN_FLIGHT_AGE,
+            decimals=0,
+            trend=False,
         ),
     )
 
 
 def _failures() -> tuple[Panel, ...]:
     by_type = "{{project}} / {{job_type}}"
-    worst = f"topk(10, {_failure_ratio(*TYPED)})"
-    failures = total(per_step(f.JOBS_COMPLETED, FAILED), *TYPED)
+    worst = greatest(5, _failure_ratio(*TYPED, least=LEAST_RUNS), *TYPED)
+    failures = total(per_step(f.JOBS_COMPLETED, FAILED), "status")
     return (
         Timeline(
             key="excess",
@@ -111,13 +133,15 @@ def _failures() -> tuple[Panel, ...]:
             steps=EXCESS,
             decimals=1,
             width=12,
+            failures=TYPED,
         ),
         Lines(
             key="failures",
-            queries=(Query(f"{failures} > 0", by_type),),
+            queries=(Query(f"{failures} > 0", "{{status}}"),),
             unit="short",
             style="bars",
             width=12,
+            failures=("status",),
         ),
         Lines(
             key="worst_ratio",
@@ -127,22 +151,23 @@ def _failures() -> tuple[Panel, ...]:
             steps=FAILURE_RATIO,
             limits=True,
             width=12,
+            failures=TYPED,
         ),
         Bars(
             key="codes",
-            queries=(Query(_codes(), "{{job_type}} {{status}} {{msg_code}}"),),
+            queries=(Query(_codes(), "{{job_type}} {{status}} {{code}}"),),
             unit="short",
             base="orange",
             decimals=0,
             width=12,
+            failures=("job_type", "status", "msg_code"),
         ),
     )
 
 
 def _codes() -> str:
     counted = total(increase(f.JOB_FAILURES, "$__range"), "job_type", "status", "msg_code")
-    named = f'label_replace({counted}, "msg_code", "-", "msg_code", "")'
-    return f"topk(10, {named} > 0.5)"
+    return f"topk(10, {with_code(counted)} > 0.5)"
 
 
 def _work() -> tuple[Panel, ...]:
@@ -156,9 +181,9 @@ def _work() -> tuple[Panel, ...]:
             style="areas",
         ),
         Lines(
-            key="oldest",
+            key="longest_stage",
             logarithmic=True,
-            queries=(Query(f"topk(10, {oldest('project')})", "{{project}}"),),
+            queries=(Query(greatest(5, in_stage("project"), "project"), "{{project}}"),),
             unit="s",
             steps=WAITING,
         ),
@@ -174,8 +199,8 @@ def _work() -> tuple[Panel, ...]:
 
 # The cell's own row gives the project and workspace; the columns are named as the language has them.
 _JOB_TYPE_URL = (
-    "/d/octopus-project{suffix}?var-project=${__data.fields[0]}"
-    "&var-workspace=${__data.fields[1]}&var-job_type=${__value.raw}"
+    "/d/octopus-project{suffix}?var-project=${__data.fields[0]:percentencode}"
+    "&var-workspace=${__data.fields[1]:percentencode}&var-job_type=${__value.raw:percentencode}"
 )
 
 
@@ -187,7 +212,7 @@ def _everywhere() -> tuple[Panel, ...]:
             key="table",
             by=TARGET_TYPE,
             queries=(
-                Query(failed, word="failed", unit="short", steps=((1, "yellow"), (5, "red"))),
+                Query(failed, word="failed", unit="short", steps=FAILURES, failures=True),
                 Query(_failure_ratio(*TARGET_TYPE), word="ratio", unit="percentunit", steps=FAILURE_RATIO),
                 Query(total(increase(f.JOBS_COMPLETED, HOUR), *TARGET_TYPE), word="ended", unit="short"),
                 Query(
@@ -198,10 +223,10 @@ def _everywhere() -> tuple[Panel, ...]:
                 Query(total(increase(f.JOBS_CREATED, HOUR), *TARGET_TYPE), word="arrived", unit="short"),
                 Query(total(level(f.JOBS, IN_FLIGHT), *TARGET_TYPE), word="in_flight", unit="short"),
                 Query(queued, word="queued", unit="short"),
-                Query(oldest(*TARGET_TYPE), word="oldest", unit="s", steps=WAITING),
+                Query(in_stage(*TARGET_TYPE), word="longest", unit="s", steps=WAITING),
             ),
             links=(
-                ("project", "/d/octopus-project{suffix}?var-project=${__value.raw}"),
+                ("project", "/d/octopus-project{suffix}?var-project=${__value.raw:percentencode}"),
                 (
                     "job_type",
                     _JOB_TYPE_URL,

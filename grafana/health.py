@@ -49,7 +49,6 @@ def _now() -> tuple[Panel, ...]:
             queries=(Query(f"sum({scraped('up')})"),),
             unit="short",
             base="red",
-            width=3,
             steps=((1, "green"),),
         ),
         Stat(
@@ -57,33 +56,30 @@ def _now() -> tuple[Panel, ...]:
             queries=(Query(f"sum({selector(f.UP)} == bool 0)"),),
             unit="short",
             steps=ANY,
-            width=3,
         ),
-        Stat(key="data_age", queries=(Query(oldest),), unit="s", steps=DATA_AGE, width=3, decimals=0),
+        Stat(key="data_age", queries=(Query(oldest),), unit="s", steps=DATA_AGE, decimals=0, trend=False),
         Stat(
             key="failed_polls",
             queries=(Query(failed),),
             unit="percentunit",
             steps=FAILED_POLLS,
-            width=3,
             decimals=1,
+            trend=False,
         ),
         Stat(
             key="throttled",
             queries=(Query(throttled),),
             unit="short",
             steps=((1, "yellow"), (60, "red")),
-            width=3,
             decimals=0,
         ),
-        Stat(key="drift", queries=(Query(drift),), unit="short", steps=((1, "yellow"),), width=3),
+        Stat(key="drift", queries=(Query(drift),), unit="short", steps=((1, "yellow"),)),
         Stat(
             key="expiry",
             queries=(Query(expiry),),
             unit="s",
             base="red",
             steps=EXPIRY,
-            width=3,
             decimals=0,
             trend=False,
         ),
@@ -92,7 +88,6 @@ def _now() -> tuple[Panel, ...]:
             queries=(Query(f"sum({selector(f.CONFIG_RELOAD_OK)} == bool 0)"),),
             unit="short",
             steps=ANY,
-            width=3,
         ),
     )
 
@@ -115,6 +110,7 @@ def _polls() -> tuple[Panel, ...]:
             queries=(Query(_per_step(f.POLL_FAILURES, ("reason",)), "{{reason}}"),),
             unit="short",
             style="bars",
+            palette="failures",
         ),
         Lines(
             key="poll_duration",
@@ -131,6 +127,7 @@ def _polls() -> tuple[Panel, ...]:
             queries=(Query(_per_step(f.POLLS_SKIPPED, TARGET), BY_TARGET),),
             unit="short",
             style="bars",
+            palette="warnings",
         ),
     )
 
@@ -159,6 +156,7 @@ def _requests() -> tuple[Panel, ...]:
             queries=(Query(_per_step(f.API_RETRIES, ("reason",)), "{{reason}}"),),
             unit="short",
             style="bars",
+            palette="warnings",
         ),
         Lines(
             key="clock_skew",
@@ -259,6 +257,7 @@ def _process() -> tuple[Panel, ...]:
             queries=(Query(_per_step(f.LOG_LINES_DROPPED, ("instance",)), BY_INSTANCE),),
             unit="short",
             style="bars",
+            palette="warnings",
             width=12,
         ),
         Lines(
@@ -307,7 +306,7 @@ def _process() -> tuple[Panel, ...]:
                     unit="short",
                 ),
             ),
-            links=(("project", "/d/octopus-project{suffix}?var-project=${__value.raw}"),),
+            links=(("project", "/d/octopus-project{suffix}?var-project=${__value.raw:percentencode}"),),
             unit="short",
             sort="instances",
             height=5,

@@ -22,7 +22,7 @@ _MOST_LINES = 500
 # The labels are those of the examples in deploy/loki.
 _CHOSEN = ", ".join(f'{name}=~"${name}"' for name in SCOPE)
 FAILED_RUNS = (
-    f'{{service_name="octopus-events", {_CHOSEN}, status=~".*_FAILED"}} | json'
+    f'{{service_name="octopus-events", {_CHOSEN}, status=~".*_FAILED"}} | json | msg_code=~"$msg_code"'
     ' | line_format "{{.job_type}} {{.status}} {{.msg_code}} {{.job_id}} {{.data_id}}: {{.msg_error}}"'
 )
 

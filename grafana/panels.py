@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from grafana.colors import Palette
+
 Color = Literal["green", "yellow", "orange", "red", "blue", "gray", "purple", "transparent"]
 Steps = tuple[tuple[float, Color], ...]
 
@@ -24,7 +26,8 @@ class Query:
     One query of a panel.
 
     Shape: `legend` is in Grafana's form, as `{{status}}`; `word` is a key below the panel's, whose text is
-    taken in its place or, in a table, heads the column; `unit` and `steps` are those of a table's column.
+    taken in its place or, in a table, heads the column; `unit`, `steps` and `failures` are those of a table's
+    column, the last as a panel's.
     """
 
     expression: str
@@ -32,8 +35,10 @@ class Query:
     word: str = ""
     exemplars: bool = False
     dashed: bool = False
+    strong: bool = False
     unit: str = ""
     steps: Steps = ()
+    failures: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,8 @@ class Panel:
     A panel of any kind.
 
     Shape: `key` names its texts; `base` is the colour below the first of the `steps`; `width` is of 24;
-    `interval` is the least step, the poll interval where none is given.
+    `interval` is the least step, the poll interval where none is given; `failures` are the labels of a series
+    by which a click leads to its failures on the status page, None for no such link.
     """
 
     key: str
@@ -54,13 +60,19 @@ class Panel:
     base: Color = "green"
     decimals: int | None = None
     interval: str = ""
+    failures: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stat(Panel):
-    """One number, coloured by its level; `trend` draws its course behind it."""
+    """
+    One number, coloured by its level.
 
-    width: int = 4
+    Shape: `trend` draws its course behind it, for a number that there always is. Without, it is as of the end
+    of the shown time exactly, and a dash where there is none then.
+    """
+
+    width: int = 3
     height: int = 4
     trend: bool = True
     fallback: str = "-"
@@ -71,12 +83,16 @@ class Lines(Panel):
     """
     Values over time, as lines, areas that add up, or bars that do.
 
-    Shape: `limits` draws the steps as lines; `logarithmic` is for values of which some are a thousand others.
+    Shape: `limits` draws the steps as lines; `logarithmic` is for values of which some are a thousand others;
+    `centered` puts zero in the middle, with a line; `figures` lists the series in a table beside the graph.
     """
 
     style: Literal["lines", "areas", "bars"] = "lines"
     limits: bool = False
     logarithmic: bool = False
+    centered: bool = False
+    figures: bool = False
+    palette: Palette = "series"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,14 +142,16 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Board:
     """
-    A dashboard: its name in files, uids and the catalogue, how far it looks back, and its rows.
+    A dashboard.
 
-    Shape: `logs` if a row of logs from Loki follows.
+    Shape: `name` in files, uids and the catalogue; `since` is how far it looks back; `filters` are the labels
+    that its variables choose by, beside the exporter's; `logs` if a row of logs from Loki follows.
     """
 
     name: str
     since: str
     rows: tuple[Row, ...]
+    filters: tuple[str, ...] = ("project", "workspace", "job_type")
     logs: bool = False
 
     @property

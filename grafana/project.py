@@ -3,67 +3,70 @@
 from __future__ import annotations
 
 from exporter.exposition import families as f
-from grafana.levels import FAILURE_RATIO, WAITING
-from grafana.panels import HOURLY_INTERVAL, Bars, Board, Heatmap, Lines, Panel, Query, Row, Stat
+from grafana.levels import FAILURE_RATIO, FAILURES, IN_FLIGHT_AGE, WAITING
+from grafana.panels import HOURLY_INTERVAL, Bars, Board, Heatmap, Lines, Panel, Query, Row, Stat, Steps
 from grafana.promql import (
-    FAILED,
     HOUR,
     IN_FLIGHT,
     NOT_STOPPED,
-    age,
+    SCOPE,
     buckets_per_step,
+    by_variable,
+    in_stage,
     increase,
     level,
+    longest_run,
+    longest_wait,
     oldest,
     per_step,
     quantile,
     ratio,
     selector,
     total,
+    with_code,
 )
 
 __all__ = ["PROJECT"]
 
 QUANTILES = (0.5, 0.95, 0.99)
-FINISHED = 'status="FINISHED"'
+# The error codes that are chosen: of all failures these alone are counted.
+CODES = by_variable("msg_code")
 
 
 def _now() -> tuple[Panel, ...]:
     ended = total(increase(f.JOBS_COMPLETED, HOUR))
-    failed = total(increase(f.JOBS_COMPLETED, HOUR, FAILED))
+    # A code that has not come yet has no series.
+    failed = f"({total(increase(f.JOB_FAILURES, HOUR, CODES))} or 0 * {ended})"
     whole = total(increase(f.JOBS_COMPLETED, HOUR, NOT_STOPPED))
     return (
-        Stat(key="in_flight", queries=(Query(total(level(f.JOBS, IN_FLIGHT))),), unit="short", base="blue"),
-        Stat(
-            key="oldest_queued",
-            queries=(Query(age(f.JOBS_OLDEST_CREATED, matchers=('status="QUEUING"',))),),
-            unit="s",
-            steps=WAITING,
-            decimals=0,
-        ),
-        Stat(
-            key="oldest_running",
-            queries=(Query(age(f.JOBS_OLDEST_STARTED, matchers=('status="RUNNING"',))),),
-            unit="s",
-            base="blue",
-            decimals=0,
-        ),
-        Stat(key="ended", queries=(Query(ended),), unit="short", base="blue", decimals=0),
+        Stat(key="failed", queries=(Query(failed),), unit="short", steps=FAILURES, decimals=0, failures=()),
         Stat(
             key="failure_ratio",
             queries=(Query(ratio(failed, whole)),),
             unit="percentunit",
             steps=FAILURE_RATIO,
             decimals=1,
+            trend=False,
+            failures=(),
         ),
+        Stat(key="ended", queries=(Query(ended),), unit="short", base="blue", decimals=0),
+        Stat(key="in_flight", queries=(Query(total(level(f.JOBS, IN_FLIGHT))),), unit="short", base="blue"),
+        _age("longest_wait", longest_wait(), WAITING),
+        _age("longest_run", longest_run(), IN_FLIGHT_AGE),
+        _age("oldest_job", oldest(), IN_FLIGHT_AGE),
         Stat(
             key="running_p95",
             queries=(Query(quantile(0.95, f.JOB_RUNNING_DURATION, HOUR)),),
             unit="s",
             base="blue",
             decimals=0,
+            trend=False,
         ),
     )
+
+
+def _age(key: str, expression: str, steps: Steps) -> Panel:
+    return Stat(key=key, queries=(Query(expression),), unit="s", steps=steps, decimals=0, trend=False)
 
 
 def _life() -> tuple[Panel, ...]:
@@ -94,18 +97,28 @@ def _life() -> tuple[Panel, ...]:
         Lines(
             key="balance",
             interval=HOURLY_INTERVAL,
-            queries=(
-                Query(
-                    f"{total(increase(f.JOBS_CREATED, HOUR), 'job_type')}"
-                    f" - {total(increase(f.JOBS_COMPLETED, HOUR), 'job_type')}",
-                    "{{job_type}}",
-                ),
-            ),
-            unit="short",
+            queries=(Query(_growth(), word="all", strong=True), Query(_growth_by_type(), "{{job_type}}")),
+            unit="suffix: /h",
             decimals=0,
             width=12,
+            centered=True,
+            base="transparent",
+            steps=((0, "gray"),),
         ),
     )
+
+
+def _growth(*labels: str) -> str:
+    """Give by how many jobs the backlog has grown in the hour before."""
+    arrived, ended = (total(increase(family, HOUR), *labels) for family in (f.JOBS_CREATED, f.JOBS_COMPLETED))
+    return f"{arrived} - {ended}"
+
+
+def _growth_by_type() -> str:
+    """Give the same of the three job types that it has moved most for."""
+    grown = _growth("job_type")
+    most = f"topk(3, max_over_time(abs({grown})[$__range:$__interval] @ end()))"
+    return f"({grown}) and on (job_type) {most}"
 
 
 def _durations(kind: str, family: f.Family) -> tuple[Panel, ...]:
@@ -135,8 +148,8 @@ def _running() -> tuple[Panel, ...]:
         Bars(key="slowest_types", queries=(Query(f"{p95} > 0", "{{job_type}}"),), unit="s", base="blue"),
         Bars(key="time_in_status", queries=(Query(_time_in_status(), "{{status}}"),), unit="s", base="blue"),
         Bars(
-            key="oldest_by_status",
-            queries=(Query(oldest("status"), "{{status}}"),),
+            key="longest_by_status",
+            queries=(Query(in_stage("status"), "{{status}}"),),
             unit="s",
             steps=WAITING,
         ),
@@ -156,16 +169,19 @@ def _time_in_status() -> str:
 
 
 def _failures() -> tuple[Panel, ...]:
-    by_code = total(per_step(f.JOB_FAILURES), "status", "msg_code")
-    failed = total(increase(f.JOBS_COMPLETED, HOUR, FAILED), "status")
+    by_code = total(per_step(f.JOB_FAILURES, CODES), "status", "msg_code")
+    failed = total(increase(f.JOB_FAILURES, HOUR, CODES), "status")
     whole = total(increase(f.JOBS_COMPLETED, HOUR, NOT_STOPPED))
     return (
         Lines(
             key="by_code",
-            queries=(Query(f"{by_code} > 0", "{{status}} {{msg_code}}", exemplars=True),),
+            queries=(Query(with_code(f"{by_code} > 0"), "{{status}} {{code}}", exemplars=True),),
             unit="short",
             style="bars",
-            width=12,
+            width=15,
+            height=9,
+            figures=True,
+            failures=("status", "msg_code"),
         ),
         Lines(
             key="ratio_by_status",
@@ -174,7 +190,9 @@ def _failures() -> tuple[Panel, ...]:
             unit="percentunit",
             steps=FAILURE_RATIO,
             limits=True,
-            width=12,
+            width=9,
+            height=9,
+            failures=("status",),
         ),
     )
 
@@ -184,10 +202,11 @@ PROJECT = Board(
     "now-12h",
     (
         Row("now", _now()),
-        Row("life", _life()),
         Row("failures", _failures()),
+        Row("life", _life()),
         Row("queueing", _queueing()),
         Row("running", _running()),
     ),
+    filters=(*SCOPE, "msg_code"),
     logs=True,
 )

@@ -7,7 +7,12 @@ them: the greater one, series by series, before anything is added up.
 
 from __future__ import annotations
 
-from exporter.exposition.families import JOBS_OLDEST_CREATED, JOBS_OLDEST_STARTED, Family
+from exporter.exposition.families import (
+    API_CLOCK_SKEW,
+    JOBS_OLDEST_CREATED,
+    JOBS_OLDEST_STARTED,
+    Family,
+)
 from exporter.model import TERMINAL_STATUSES
 
 # The dashboard's variables that choose series; each is a label of the same name.
@@ -20,8 +25,10 @@ FAILED = 'status=~".*_FAILED"'
 # What a failure ratio is of: a run that somebody stopped has neither failed nor gone well.
 NOT_STOPPED = 'status!="STOPPED"'
 
-# Alerts that fire: of the projects chosen, and those that are about no project.
-ALERTS = 'ALERTS{alertname=~"Octopus.*", alertstate="firing", project=~"|$project"}'
+# Alerts that fire: of what is chosen, and those that are about no project or no job type.
+ALERTS = 'alertname=~"Octopus.*", alertstate="firing", project=~"|$project", job_type=~"|$job_type"'
+# The critical and the warning form of an alert are one incident, and the critical one stands for it.
+INCIDENTS = f'ALERTS{{{ALERTS}, severity="critical"}} or ignoring (severity) ALERTS{{{ALERTS}}}'
 
 # What the last hour is asked for by; at 30 s that is 120 polls.
 HOUR = "1h"
@@ -93,7 +100,33 @@ def age(family: Family, *labels: str, matchers: tuple[str, ...] = ()) -> str:
     return f"time() - min{by} ({level(family, *matchers)})"
 
 
+def age_of_jobs(times: str, *labels: str) -> str:
+    """
+    Give how long ago the earliest of these times of jobs was, in seconds, by the clock that stamped them.
+
+    That clock is `octopus_api_clock_skew_seconds` ahead of ours. Where that is not known, ours counts.
+    """
+    by = f" by ({', '.join(labels)})" if labels else ""
+    past = f"(time() - ({times}))"
+    return f"max{by} ({past} + on (project) group_left () {level(API_CLOCK_SKEW)} or {past})"
+
+
 def oldest(*labels: str) -> str:
+    """Give how long ago the oldest job in flight was created, whatever its status."""
+    return age_of_jobs(level(JOBS_OLDEST_CREATED), *labels)
+
+
+def longest_wait(*labels: str) -> str:
+    """Give for how long the oldest job that has not started has waited since its creation."""
+    return age_of_jobs(level(JOBS_OLDEST_CREATED, f'status=~"{WAITING}"'), *labels)
+
+
+def longest_run(*labels: str) -> str:
+    """Give for how long the oldest job that has started and not ended has run since its start."""
+    return age_of_jobs(level(JOBS_OLDEST_STARTED, f'status!~"{WAITING}"'), *labels)
+
+
+def in_stage(*labels: str) -> str:
     """
     Give for how long the oldest job in flight has waited or run, in seconds.
 
@@ -101,12 +134,35 @@ def oldest(*labels: str) -> str:
     """
     waiting = level(JOBS_OLDEST_CREATED, f'status=~"{WAITING}"')
     running = level(JOBS_OLDEST_STARTED, f'status!~"{WAITING}"')
-    return f"time() - min by ({', '.join(labels)}) ({waiting} or {running})"
+    return age_of_jobs(f"{waiting} or {running}", *labels)
 
 
-def ratio(part: str, whole: str) -> str:
-    """Divide; where there is nothing to divide by, there is nothing to say."""
-    return f"{part} / ({whole} > 0)"
+def with_code(expression: str) -> str:
+    """Add a label `code` to show: the error code, and a dash where the API gave none."""
+    copied = f'label_join({expression}, "code", "", "msg_code")'
+    return f'label_replace({copied}, "code", "-", "code", "")'
+
+
+def greatest(count: int, expression: str, *labels: str) -> str:
+    """
+    Keep the series that reach the greatest values in the shown time.
+
+    A plain topk() chooses anew at each step, and a graph of it has more lines than that.
+    """
+    reached = f"max_over_time(({expression})[$__range:$__interval] @ end())"
+    return f"{expression} and on ({', '.join(labels)}) topk({count}, {reached})"
+
+
+def the_only(label: str, family: Family) -> str:
+    """Give one series with the label's value if the variables leave a single one, else none."""
+    values = f"group by ({label}) ({selector(family)})"
+    return f"{values} and on () count({values}) == 1"
+
+
+def ratio(part: str, whole: str, least: float = 0) -> str:
+    """Divide; where there is nothing to divide by, or less than `least`, there is nothing to say."""
+    enough = f">= {least:g}" if least else "> 0"
+    return f"{part} / ({whole} {enough})"
 
 
 def by_variable(label: str) -> str:

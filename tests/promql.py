@@ -58,9 +58,9 @@ def grouping(expression: str) -> set[str]:
 
 
 def made(expression: str) -> set[str]:
-    """Give the labels that an expression makes by label_replace. Raises: ValueError."""
+    """Give the labels that an expression makes by label_replace or label_join. Raises: ValueError."""
     calls = (node for node in nodes(promql_parser.parse(expression)) if isinstance(node, promql_parser.Call))
-    return {call.args[1].val for call in calls if call.func.name == "label_replace"}
+    return {call.args[1].val for call in calls if call.func.name in {"label_replace", "label_join"}}
 
 
 def nodes(node: object) -> Iterator[object]:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 import yaml
 
-from exporter.model import STATUSES
-from grafana.drawing import STATUS_COLORS
+from exporter import __version__
+from exporter.model import FAILED_STATUSES, JOB_TYPES, STATUSES
+from grafana.colors import FAILED_COLORS, IN_FLIGHT_COLORS, JOB_TYPE_COLORS, STATUS_COLORS, TERMINAL_COLORS
 from grafana.files import BOARDS, DASHBOARDS, files
-from grafana.frame import OTHER, uid
+from grafana.frame import OTHER, frame, uid
 from grafana.panels import Board
+from grafana.places import CHOICES, Places
+from grafana.preview.chart import color_of
 from grafana.preview.filling import Window, asked, fill
+from grafana.preview.stage import ALERT, RECORDED, RULES, recording
 from grafana.preview.view import DashboardView, PanelView, Target, seconds
 from grafana.promql import SCOPE, SCRAPED
 from grafana.texts import LANGUAGES, leaves, texts
-from tests.promql import LABELS_OF, grouping, selectors
+from tests.promql import LABELS_OF, grouping, made, selectors
 
 VIEWS = {file.stem: DashboardView.read(file) for file in sorted(DASHBOARDS.glob("*.json"))}
 PANELS = [
@@ -33,7 +40,7 @@ PANELS = [
 ]
 WINDOW = Window(start=1_772_434_800, end=1_772_434_800 + 6 * 3600)
 # The variables as the linter wants to see them in every selector.
-CHOSEN = {name: f"${name}" for name in (*SCRAPED, *SCOPE)}
+CHOSEN = {name: f"${name}" for name in (*SCRAPED, *CHOICES)}
 # What is asked for besides the exporter's own families: Prometheus' and the client library's.
 BESIDES = {
     "ALERTS",
@@ -44,7 +51,11 @@ BESIDES = {
     "process_start_time_seconds",
 }
 GRAFANAS_OWN = {"row", "stat", "timeseries", "heatmap", "bargauge", "state-timeline", "table"}
-UNITS = {"short", "s", "percentunit", "bytes", "reqps"}
+UNITS = {"short", "s", "percentunit", "bytes", "reqps", "suffix: /h"}
+# What the status page filters by, as /api/v1/failures does.
+PAGE_PARAMETERS = {"project", "workspace", "job_type", "status", "msg_code", "id", "since"}
+# The colour says how long, and the name beside the bar which status.
+COLORED_BY_LEVEL = {leaves("project")["longest_by_status.title"][language] for language in LANGUAGES}
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 dashboards = pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
@@ -61,13 +72,9 @@ def selector_of(variable: str) -> str:
     return variable.removeprefix("label_values(").rpartition(",")[0]
 
 
-def everything_asked(view: DashboardView) -> list[str]:
-    """Give all queries of a dashboard: of panels, annotations and variables."""
-    return [
-        *(expression(panel, target) for panel in view.panels for target in panel.targets),
-        *(fill(one, CHOSEN, WINDOW, 60, 30) for one in view.annotations.values()),
-        *(fill(selector_of(one), CHOSEN, WINDOW, 60, 30) for one in view.variables.values()),
-    ]
+def filters_of(view: DashboardView) -> list[str]:
+    """Give the labels that a dashboard chooses by, beside the exporter's."""
+    return [*SCOPE, "msg_code"] if view.uid.startswith("octopus-project") else [*SCOPE]
 
 
 def test_what_is_committed_is_what_the_code_makes() -> None:
@@ -116,12 +123,10 @@ def test_chinese_is_chinese_and_english_is_not(board: Board) -> None:
 
 
 def test_no_text_is_left_over() -> None:
-    from grafana.frame import frame
-
     shared = set[str]()
     for board in BOARDS:
         said = texts(board.name, "en")
-        frame(board, said, "30s")
+        frame(board, said, "30s", Places(repository="https://git.example/octopus-exporter"))
         assert leaves(board.name).keys() - said.asked == set()
         shared |= said.asked
     assert leaves("shared").keys() - shared == {"preview"}
@@ -168,13 +173,38 @@ def test_the_variables_are_as_promised(view: DashboardView) -> None:
     """Template rules of the dashboard-linter: a datasource, `job` and `instance` among multiple choices."""
     first, *others = (one for one in view.json["templating"]["list"] if one["name"] != "loki")
     assert (first["name"], first["type"], first["query"]) == ("datasource", "datasource", "prometheus")
-    assert [one["name"] for one in others] == [*SCRAPED, *SCOPE]
-    for one in others:
+    chosen = [one for one in others if one["name"] in view.variables]
+    assert [one["name"] for one in chosen] == [*SCRAPED, *filters_of(view)]
+    for one in chosen:
         assert one["type"] == "query"
         assert one["datasource"] == {"type": "prometheus", "uid": "$datasource"}
-        assert (one["multi"], one["includeAll"], one["allValue"]) == (True, True, ".+")
+        assert (one["multi"], one["includeAll"]) == (True, True)
+        # A failure without a code has none to choose by, and is to be shown with the others.
+        assert one["allValue"] == (".*" if one["name"] == "msg_code" else ".+")
         assert one["refresh"] == 2  # when the time range changes
         assert re.fullmatch(rf"label_values\(.+, {one['name']}\)", one["query"])
+
+
+@dashboards
+def test_the_status_page_is_a_variable_with_a_default(view: DashboardView) -> None:
+    page = next(one for one in view.json["templating"]["list"] if one["name"] == "status_page")
+    assert page["type"] == "textbox"
+    assert page["query"] == page["current"]["value"] == "http://localhost:10877"
+
+
+@dashboards
+def test_what_is_chosen_alone_is_known_to_links(view: DashboardView) -> None:
+    """Hidden variables, which no address and no bookmark has: they follow from the others."""
+    hidden = [one for one in view.json["templating"]["list"] if one["name"] in view.derived]
+    assert [one["name"] for one in hidden] == [f"page_{name}" for name in SCOPE]
+    for one in hidden:
+        label = one["name"].removeprefix("page_")
+        query = one["query"].removeprefix("query_result(").removesuffix(")")
+        assert (one["hide"], one["skipUrlSync"], one["refresh"]) == (2, True, 2)
+        assert one["regex"] == f'/{label}="(.*)"/'
+        for selector in selectors(fill(query, CHOSEN, WINDOW, 60, 30)):
+            assert (label, "=~", f"${label}") in operators(selector.matchers)
+            assert selector.wrong_labels == set()
 
 
 @dashboards
@@ -190,7 +220,7 @@ def test_each_variable_offers_what_the_choices_before_it_leave(view: DashboardVi
 
 @dashboards
 def test_links_lead_to_dashboards_that_there_are(view: DashboardView) -> None:
-    siblings, language = view.json["links"]
+    _, siblings, language = view.json["links"]
     assert siblings["type"] == "dashboards"
     assert any(siblings["tags"][0] in other.json["tags"] for other in VIEWS.values() if other is not view)
     assert language["url"].removeprefix("/d/") in VIEWS
@@ -200,6 +230,82 @@ def test_links_lead_to_dashboards_that_there_are(view: DashboardView) -> None:
         assert found[0] in VIEWS
         assert set(re.findall(r"var-(\w+)=", found[1])) <= view.variables.keys()
         assert found[0].endswith("-zh") == view.uid.endswith("-zh")
+
+
+@dashboards
+def test_a_link_leads_to_the_status_page_with_what_is_chosen(view: DashboardView) -> None:
+    page = view.json["links"][0]
+    root, found = parameters(page["url"])
+    assert root == "${status_page}/"
+    assert found == {name: f"${{page_{name}:percentencode}}" for name in SCOPE}
+    assert page["targetBlank"]
+
+
+@panels
+def test_a_series_leads_to_its_failures(view: DashboardView, panel: PanelView) -> None:
+    """By labels that its query leaves it, and where it has none by what is chosen alone."""
+    for url in links_outside(panel):
+        root, found = parameters(url)
+        assert root == "${status_page}/"
+        assert "since" in found
+        assert found.keys() <= PAGE_PARAMETERS
+        for name, value in found.items():
+            if value == f"${{__field.labels.{name}:percentencode}}":
+                assert all(name in grouping(expression(panel, target)) for target in panel.targets)
+            elif name != "since" and not value.startswith("${__data.fields["):
+                assert value == f"${{page_{name}:percentencode}}"
+                assert f"page_{name}" in view.derived
+
+
+def test_all_panels_of_failures_lead_to_them() -> None:
+    """And no others."""
+    leading = {
+        view.uid: sum(bool(list(links_outside(panel))) for panel in view.panels if panel.type != "row")
+        for view in VIEWS.values()
+    }
+    assert {name: n for name, n in leading.items() if not name.endswith("-zh")} == {
+        "octopus-fleet": 6,  # the ratio, all four of the row of failures, and the table
+        "octopus-project": 4,  # the number, the ratio, and both of the row of failures
+        "octopus-exporter": 0,
+    }
+    assert all(n == leading[name.removesuffix("-zh")] for name, n in leading.items())
+
+
+def links_outside(panel: PanelView) -> Iterator[str]:
+    """Give the addresses outside Grafana that a panel's values and cells lead to."""
+    overrides = panel.json.get("fieldConfig", {}).get("overrides", ())
+    cells = (one["value"] for each in overrides for one in each["properties"] if one["id"] == "links")
+    for links in (panel.defaults.get("links", ()), *cells):
+        yield from (link["url"] for link in links if not link["url"].startswith("/d/"))
+
+
+def parameters(url: str) -> tuple[str, dict[str, str]]:
+    """Take an address in Grafana's form apart."""
+    root, _, query = url.partition("?")
+    return root, dict(part.split("=", 1) for part in query.split("&"))
+
+
+def test_a_repository_that_is_known_gives_a_link_to_the_runbooks() -> None:
+    for text in files(places=Places(repository="https://git.example/octopus-exporter")).values():
+        runbooks = DashboardView(json.loads(text)).json["links"][1]["url"]
+        assert runbooks == f"https://git.example/octopus-exporter/blob/v{__version__}/docs/runbooks/README.md"
+
+
+def test_another_status_page_is_the_default_of_every_dashboard(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "grafana",
+        "--status-page",
+        "https://octopus.example/",
+        "--output",
+        tmp_path,
+    ]
+    subprocess.run(command, cwd=DASHBOARDS.parents[1], check=True)
+    for file in tmp_path.glob("*.json"):
+        text = file.read_text(encoding="utf-8")
+        assert '"query": "https://octopus.example"' in text
+        assert "localhost" not in text
 
 
 @dashboards
@@ -279,6 +385,7 @@ def test_queries_are_of_what_the_exporter_has(view: DashboardView, panel: PanelV
             assert selector.name in LABELS_OF, query
             assert selector.wrong_labels == set(), query
             known |= LABELS_OF[selector.name]
+        known |= made(query)
         assert grouping(query) <= known, query
         # What a legend names must be left of what the query aggregates.
         assert set(re.findall(r"\{\{(\w+)\}\}", target.legend)) <= known, target.legend
@@ -293,7 +400,7 @@ def test_variables_choose_in_every_selector(view: DashboardView, panel: PanelVie
                 assert ("project", "=~", "|$project") in operators(selector.matchers)
                 continue
             there = LABELS_OF.get(selector.name, set(SCRAPED))
-            wanted = {(name, "=~", f"${name}") for name in (*SCRAPED, *SCOPE) if name in there}
+            wanted = {(name, "=~", f"${name}") for name in (*SCRAPED, *filters_of(view)) if name in there}
             assert wanted <= operators(selector.matchers)
 
 
@@ -343,8 +450,105 @@ def test_tables_name_the_columns_that_grafana_makes(view: DashboardView) -> None
             assert panel.json["options"]["sortBy"][0]["displayName"] in named
 
 
-def test_every_status_has_its_colour() -> None:
+# --- colours
+
+
+def test_every_status_and_job_type_has_its_colour() -> None:
     assert STATUS_COLORS.keys() == set(STATUSES)
+    assert JOB_TYPE_COLORS.keys() == set(JOB_TYPES)
+
+
+def test_failures_are_red_and_orange_and_nothing_else_is() -> None:
+    def is_red_or_orange(color: str) -> bool:
+        hue = 360 * colorsys.rgb_to_hls(*rgb(color))[0]
+        return hue <= 40 or hue >= 340
+
+    assert FAILED_COLORS.keys() == set(FAILED_STATUSES)
+    for name, color in {**STATUS_COLORS, **JOB_TYPE_COLORS}.items():
+        if name != "STOPPED":  # gray has no hue
+            assert is_red_or_orange(color) == (name in FAILED_STATUSES), name
+
+
+@panels
+def test_a_status_and_a_job_type_have_one_colour_in_every_panel(
+    view: DashboardView, panel: PanelView
+) -> None:
+    """Error codes have shades of their status' colour."""
+    for target in panel.targets:
+        if panel.type not in {"timeseries", "bargauge"} or panel.title in COLORED_BY_LEVEL:
+            continue
+        for status, color in STATUS_COLORS.items():
+            if target.legend.endswith("{{status}}"):
+                named = target.legend.replace("{{status}}", status)
+                assert panel.override(named, "color") == {"mode": "fixed", "fixedColor": color}
+            if "{{status}} {{code}}" in target.legend and status in FAILED_STATUSES:
+                named = target.legend.replace("{{status}} {{code}}", f"{status} 3001")
+                assert panel.override(named, "color") == {"mode": "shades", "fixedColor": color}
+        for job_type, color in JOB_TYPE_COLORS.items():
+            if target.legend.endswith("{{job_type}}"):
+                named = target.legend.replace("{{job_type}}", job_type).replace("{{project}}", "a / b")
+                assert color_of(panel, named, 0) == color
+
+
+@pytest.mark.parametrize("group", [IN_FLIGHT_COLORS, TERMINAL_COLORS, JOB_TYPE_COLORS])
+@pytest.mark.parametrize("vision", ["normal", "protanopia", "deuteranopia"])
+def test_colours_of_a_group_can_be_told_apart(group: dict[str, str], vision: str) -> None:
+    """A distance of 20 in CIELAB is plain to see side by side, and still is from some way off."""
+    for (one, color), (other, another) in combinations(group.items(), 2):
+        assert math.dist(lab(color, vision), lab(another, vision)) >= 20, (one, other)
+
+
+@pytest.mark.parametrize("background", ["#181b1f", "#ffffff"])
+def test_colours_stand_out_in_the_dark_and_in_the_light(background: str) -> None:
+    """W3C's contrast ratio; for text it would have to be more."""
+    for name, color in {**STATUS_COLORS, **JOB_TYPE_COLORS}.items():
+        light, dark = sorted((luminance(color), luminance(background)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 2, name
+
+
+# How colours look without one kind of cone. Source: Machado, Oliveira, Fernandes, 2009, severity 1.0.
+VISIONS = {
+    "normal": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+}
+
+
+def rgb(color: str) -> tuple[float, float, float]:
+    red, green, blue = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue
+
+
+def linear(color: str) -> list[float]:
+    return [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in rgb(color)]
+
+
+def luminance(color: str) -> float:
+    return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear(color), strict=True))
+
+
+def lab(color: str, vision: str) -> tuple[float, float, float]:
+    """Give a colour in CIELAB (D65), as this vision sees it."""
+    seen = [sum(a * b for a, b in zip(row, linear(color), strict=True)) for row in VISIONS[vision]]
+    red, green, blue = (min(max(part, 0.0), 1.0) for part in seen)
+    white = (
+        (0.4124 * red + 0.3576 * green + 0.1805 * blue) / 0.9505,
+        0.2126 * red + 0.7152 * green + 0.0722 * blue,
+        (0.0193 * red + 0.1192 * green + 0.9505 * blue) / 1.089,
+    )
+    x, y, z = (part ** (1 / 3) if part > 0.008856 else 7.787 * part + 16 / 116 for part in white)
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+# --- exemplars and the linter
 
 
 def test_durations_and_failures_show_exemplars() -> None:
@@ -382,6 +586,16 @@ def test_the_linter_has_nothing_to_say(view: DashboardView) -> None:
     command = [linter, "lint", "--strict", "--config", DASHBOARDS / ".lint", DASHBOARDS / f"{view.uid}.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_staged_spike_is_of_an_alert_and_rules_that_there_are() -> None:
+    """For the previews: the past that the rules need is recorded from these."""
+    alerts = {
+        rule.get("alert") for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    }
+    assert ALERT in alerts
+    for pattern in RECORDED:
+        assert recording(pattern)["groups"][0]["rules"], pattern
 
 
 def test_the_languages_link_each_other() -> None:

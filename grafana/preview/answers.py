@@ -9,8 +9,6 @@ from grafana.preview.filling import Window, asked
 from grafana.preview.prometheus import Prometheus, Series
 from grafana.preview.view import DashboardView, PanelView, Target
 
-EVERYTHING = ".+"
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -25,7 +23,7 @@ class Answer:
 
 def all_chosen(dashboard: DashboardView) -> dict[str, str]:
     """Choose everything in every variable."""
-    return dict.fromkeys(dashboard.variables, EVERYTHING)
+    return dashboard.everything
 
 
 def answers(

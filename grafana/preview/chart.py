@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Literal
 
@@ -27,7 +27,10 @@ COLORS = {
     "red": "#F2495C",
     "blue": "#5794F2",
     "gray": "#8E8E8E",
+    "transparent": "none",
 }
+# How many shades Grafana makes of a colour to either side, and how far they go.
+_SHADES, _MOST_CHANGE = 6, 0.35
 # Where a logarithmic axis begins.
 _LEAST = 1.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 10, 8, 22
@@ -42,6 +45,7 @@ class Field:
     color: str
     dashed: bool
     points: tuple[tuple[float, float], ...]
+    strong: bool = False
 
     @property
     def finite(self) -> list[float]:
@@ -82,19 +86,53 @@ def fields(panel: PanelView, answers: list[Answer]) -> list[Field]:
     named = [(name_of(answer.target, one), one) for answer in answers for one in answer.series]
     drawn = []
     for number, (name, series) in enumerate(named):
-        fixed = panel.override(name, "color") or {}
-        color = fixed.get("fixedColor", PALETTE[number % len(PALETTE)])
+        color = color_of(panel, name, number)
         dashed = panel.override(name, "custom.lineStyle") is not None
-        drawn.append(Field(name, color, dashed, series.points))
+        strong = panel.override(name, "custom.lineWidth") is not None
+        drawn.append(Field(name, color, dashed, series.points, strong))
     return drawn
+
+
+def color_of(panel: PanelView, name: str, number: int) -> str:
+    """Give the colour of the series of this name and place in the panel."""
+    told = panel.override(name, "color") or panel.defaults.get("color", {})
+    match told.get("mode"):
+        case "fixed":
+            return str(told["fixedColor"])
+        case "shades":
+            return shade(told["fixedColor"], number)
+        case "palette-classic-by-name":
+            return PALETTE[_hash(name) % len(PALETTE)]
+    return PALETTE[number % len(PALETTE)]
+
+
+def shade(color: str, number: int) -> str:
+    """Give a shade of a colour by the place of its series: brighter and darker ones by turns."""
+    place = number % (2 * _SHADES - 1)
+    change = (place + 1) // 2 / _SHADES * _MOST_CHANGE * (1 if place % 2 else -1)
+    parts = (int(color[at : at + 2], 16) for at in (1, 3, 5))
+    towards = 255 if change > 0 else 0
+    return "#" + "".join(f"{round(part + (towards - part) * abs(change)):02X}" for part in parts)
+
+
+def _hash(name: str) -> int:
+    """Hash a series' name as Grafana does to choose its colour."""
+    found = 5381
+    for letter in reversed(name):
+        found = (found * 33) ^ ord(letter)
+    return found & 0xFFFFFFFF
 
 
 def graph(panel: PanelView, answers: list[Answer], window: Window, width: int, height: int) -> str:
     """Draw a panel of type timeseries; `width` and `height` are those of its content."""
     shown = fields(panel, answers)
-    legend = _legend(panel, shown)
-    rows = max(1, math.ceil(sum(len(field.name) + 12 for field in shown[:12]) * 6.4 / width))
-    height -= 18 * min(rows, 3)
+    beside = panel.json["options"]["legend"]["displayMode"] == "table"
+    legend = _figures(panel, shown, height) if beside else _legend(panel, shown)
+    if beside:
+        width = round(width * 0.62)
+    else:
+        rows = max(1, math.ceil(sum(len(field.name) + 12 for field in shown) * 6.4 / width))
+        height -= 18 * min(rows, 3)
     stacked = panel.custom.get("stacking", {}).get("mode") == "normal"
     bars = panel.custom.get("drawStyle") == "bars"
     layers = _stacked(shown) if stacked else [(field, None) for field in shown]
@@ -105,7 +143,8 @@ def graph(panel: PanelView, answers: list[Answer], window: Window, width: int, h
         body += _bars(field, floor, axes, step) if bars else _line(field, floor, axes, step, stacked=stacked)
     body += _diamonds(answers, axes)
     nothing = "" if shown else f'<div class="nothing">{escape(str(panel.defaults.get("noValue", "")))}</div>'
-    return f'{nothing}<svg width="{width}" height="{height}">{"".join(body)}</svg>{legend}'
+    inner = f'{nothing}<svg width="{width}" height="{height}">{"".join(body)}</svg>{legend}'
+    return f'<div class="beside">{inner}</div>' if beside else inner
 
 
 Floor = dict[float, float] | None
@@ -119,7 +158,7 @@ def _stacked(shown: list[Field]) -> list[tuple[Field, Floor]]:
         floor = {at: tops.get(at, 0.0) for at, _ in field.points}
         points = tuple((at, floor[at] + value) for at, value in field.points if math.isfinite(value))
         tops.update(points)
-        layers.append((Field(field.name, field.color, field.dashed, points), floor))
+        layers.append((replace(field, points=points), floor))
     return layers
 
 
@@ -130,6 +169,9 @@ def _axes(
     low, high = min([0.0, *values]), max([0.0, *values])
     if high - low < 1e-12:
         high = low + 1
+    if panel.custom.get("axisCenteredZero"):
+        high = max(high, -low)
+        low = -high * 1.06
     if panel.custom.get("scaleDistribution", {}).get("type") == "log":
         return Axes(window, _LEAST, max(high, 10 * _LEAST) * 2, width, height, logarithmic=True)
     return Axes(window, low, low + (high - low) * 1.06, width, height)
@@ -161,13 +203,14 @@ def label(x: float, y: float, text: str, anchor: Literal["middle", "end"]) -> st
 
 
 def _limits(panel: PanelView, axes: Axes) -> Iterator[str]:
-    if panel.custom.get("thresholdsStyle", {}).get("mode") != "dashed":
+    style = panel.custom.get("thresholdsStyle", {}).get("mode", "off")
+    if style == "off":
         return
     for step in panel.defaults["thresholds"]["steps"][1:]:
         if axes.low < step["value"] < axes.high:
             y, color = axes.y(step["value"]), COLORS[step["color"]]
             ends = f'x1="{_LEFT}" x2="{axes.width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"'
-            yield f'<line class="limit" stroke="{color}" {ends}/>'
+            yield f'<line class="limit {style}" stroke="{color}" {ends}/>'
 
 
 def _line(field: Field, floor: Floor, axes: Axes, step: int, *, stacked: bool) -> Iterator[str]:
@@ -177,7 +220,12 @@ def _line(field: Field, floor: Floor, axes: Axes, step: int, *, stacked: bool) -
         if stacked and floor is not None:
             back = " ".join(f"{axes.x(at):.1f},{axes.y(floor.get(at, 0)):.1f}" for at, _ in reversed(run))
             yield f'<polygon fill="{field.color}" fill-opacity="0.35" points="{path} {back}"/>'
-        yield f'<polyline fill="none" stroke="{field.color}" stroke-width="1.5"{dash} points="{path}"/>'
+        if field.strong:
+            zero = f"{axes.y(0):.1f}"
+            area = f"{axes.x(run[0][0]):.1f},{zero} {path} {axes.x(run[-1][0]):.1f},{zero}"
+            yield f'<polygon fill="{field.color}" fill-opacity="0.2" points="{area}"/>'
+        thick = 2 if field.strong else 1.5
+        yield f'<polyline fill="none" stroke="{field.color}" stroke-width="{thick}"{dash} points="{path}"/>'
 
 
 def _runs(points: tuple[tuple[float, float], ...], step: int) -> Iterator[list[tuple[float, float]]]:
@@ -221,11 +269,37 @@ def _legend(panel: PanelView, shown: list[Field]) -> str:
     unit, decimals = panel.defaults.get("unit", "short"), panel.defaults.get("decimals")
     summed = panel.custom.get("drawStyle") == "bars"
     items = []
-    for field in shown[:12]:
+    for field in shown:
         values = field.finite
         figure = "" if not values else written(sum(values) if summed else values[-1], unit, decimals)
-        items.append(
-            f'<span><i style="background:{field.color}"></i>{escape(field.name)} <b>{figure}</b></span>'
-        )
-    more = f"<span>+{len(shown) - 12}</span>" if len(shown) > 12 else ""
-    return f'<div class="legend">{"".join(items)}{more}</div>'
+        items.append(f"<span>{_swatch(field)}{escape(field.name)} <b>{figure}</b></span>")
+    return f'<div class="legend">{"".join(items)}</div>'
+
+
+# What a legend's table has in its columns, by the names that Grafana gives and sorts by.
+_CALCULATIONS: dict[str, tuple[str, Callable[[list[float]], float]]] = {
+    "sum": ("Total", sum),
+    "max": ("Max", max),
+    "mean": ("Mean", lambda values: sum(values) / len(values)),
+    "lastNotNull": ("Last *", lambda values: values[-1]),
+}
+
+
+def _figures(panel: PanelView, shown: list[Field], height: int) -> str:
+    """Draw the legend as a table, as many rows as fit; in Grafana the others are below them."""
+    legend = panel.json["options"]["legend"]
+    unit, decimals = panel.defaults.get("unit", "short"), panel.defaults.get("decimals")
+    columns = [_CALCULATIONS[name] for name in legend["calcs"]]
+    sort = next(calculate for name, calculate in columns if name == legend["sortBy"])
+    rows = []
+    for field in sorted((field for field in shown if field.finite), key=lambda field: -sort(field.finite)):
+        cells = (written(calculate(field.finite), unit, decimals) for _, calculate in columns)
+        figures = "".join(f"<td class=n>{cell}</td>" for cell in cells)
+        rows.append(f"<tr><td>{_swatch(field)}{escape(field.name)}</td>{figures}</tr>")
+    heads = "".join(f"<th class=n>{name}</th>" for name, _ in columns)
+    fitting = "".join(rows[: (height - 24) // 21])
+    return f'<table class="figures"><tr><th></th>{heads}</tr>{fitting}</table>'
+
+
+def _swatch(field: Field) -> str:
+    return f'<i style="background:{field.color}"></i>'

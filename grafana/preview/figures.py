@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from grafana.preview.answers import Answer
-from grafana.preview.chart import COLORS, Axes, box, clock, fields, label, name_of
+from grafana.preview.chart import COLORS, Axes, box, clock, color_of, fields, label, name_of
 from grafana.preview.filling import Window
 from grafana.preview.units import written
 from grafana.preview.view import PanelView
@@ -60,9 +60,10 @@ def bar_gauge(panel: PanelView, answers: list[Answer], _window: Window, _width: 
     if not found:
         return f'<div class="nothing">{escape(panel.defaults["noValue"])}</div>'
     highest, rows = max(value for _, value in found) or 1, []
-    for name, value in found:
-        fixed = panel.override(name, "color") or {}
-        color = fixed.get("fixedColor") or level_color(panel.defaults["thresholds"]["steps"], value)
+    for number, (name, value) in enumerate(found):
+        fixed = panel.override(name, "color") is not None
+        levels = panel.defaults["thresholds"]["steps"]
+        color = color_of(panel, name, number) if fixed else level_color(levels, value)
         figure = written(value, panel.defaults["unit"], panel.defaults.get("decimals"))
         bar = f'<u style="width:{100 * value / highest:.1f}%;background:{color}"></u>'
         rows.append(
@@ -119,7 +120,8 @@ def heatmap(panel: PanelView, answers: list[Answer], window: Window, width: int,
     for row, at, gain in cells:
         share = 0.15 + 0.85 * math.sqrt(gain / most)
         y, tall = axes.y(row + 1), axes.y(row) - axes.y(row + 1)
-        body.append(box("#FF9830", axes.x(at) - column, y, max(column - 0.5, 1), tall - 1, share))
+        left = max(axes.x(at) - column, axes.x(window.start))
+        body.append(box("#FF9830", left, y, max(axes.x(at) - left - 0.5, 0), tall - 1, share))
     every = max(1, round(len(series) / 8))
     for row in range(0, len(series), every):
         bound = float(series[row].labels["le"])

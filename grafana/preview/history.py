@@ -1,21 +1,15 @@
 """
-Something to show: simulated jobs of the last hours and of the same hours a week ago, as Prometheus' blocks.
+A week of simulated jobs up to now, as Prometheus' blocks: its first hours, and its last two days.
 
-    python -m grafana.preview.history --output DIR
-    prometheus --storage.tsdb.path DIR …
-
-The simulator, its clock in the past, is polled by the exporter's own pollers a minute of its time after the
-other, and each exposition is written down as of that minute.
+The simulator, its clock in the past, is polled by the exporter's own pollers. Both go by that clock, which
+goes forward in steps until it has reached the present; each exposition is written down as of its time.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import re
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -30,22 +24,28 @@ from exporter import __version__
 from exporter.access import Access
 from exporter.config import Config
 from exporter.exposition import families as f
+from exporter.exposition.hold import Hold
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.ledger.protocol import Ledger
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.octopus.transport import open_session
 from exporter.runtime import poll_rules
 from exporter.simulator import SimulatorSettings, serve
 from exporter.sync.poller import Poller, Rhythm
 
+# Between two expositions: in the hours that are shown, and in those before, which the rules and the fleet
+# overview compare them with. Prometheus finds a sample for five minutes.
 STEP_SECONDS = 60
-# A week ago it need not be as fine, nor as long: only the fleet overview looks back there.
-WEEK_AGO_STEP_SECONDS = 120
-WEEK_AGO_HOURS = 7
-WEEK_SECONDS = 7 * 86_400
+EARLIER_STEP_SECONDS = 240
+SHOWN_SECONDS = 13 * 3600
+# The rules want a day of history before what they judge; the fleet overview looks at these hours a week ago.
+EARLIER_SECONDS = 40 * 3600
+WEEK_AGO_SECONDS = 7 * 3600
+WEEK_SECONDS = 7 * 86_400 + WEEK_AGO_SECONDS
+# An exposition is scraped so long after the poll that it shows.
+AFTER_POLL_SECONDS = 17
 PROJECTS = {
     "perception": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
     "simulation": "ffeeddccbbaa99887766554433221100",
@@ -54,7 +54,9 @@ INSTANCE = "octopus-exporter:10877"
 
 # A sample of the exposition: name, labels or none, value, and what follows it.
 _SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)(.*)$")
-_LATER = {f.CREDENTIALS_EXPIRY.name, f.CONFIG_RELOAD_TIME.name, "process_start_time_seconds"}
+_LATER = {f.CREDENTIALS_EXPIRY.name}
+# What is about this process: as if it had run since the beginning.
+_STARTED = {f.CONFIG_RELOAD_TIME.name, "process_start_time_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,11 @@ def _spike(minutes: int, count: int, job_type: str, status: str, code: int) -> E
     return Event(minutes, "jobs", order)
 
 
+SPIKE = ("FRAME_EXTRACT", "RUN_FAILED", 3001)
 EVENTS = (
     Event(235, "faults", {"faults": "errors=1"}),
     Event(229, "faults", {"faults": ""}),
-    *(_spike(minutes, 9, "FRAME_EXTRACT", "RUN_FAILED", 3001) for minutes in (95, 93, 91, 89, 87)),
-    *(_spike(minutes, 4, "PACKAGE_IMPORT", "UPLOAD_FAILED", 4001) for minutes in (32, 29)),
-    Event(6, "jobs", {"job_type": "SCENARIO_TO_SIM", "count": 25, "outcome": "QUEUING"}),
+    *(_spike(minutes, 6, *SPIKE) for minutes in range(16, 0, -2)),
 )
 """What makes the last hours worth a look. Throttling would make the exporter wait, in real time."""
 
@@ -99,11 +100,13 @@ class Past:
             self._instruments.add_project(project)
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
-        self._shift = 0.0
+        self._shift, self._began = 0.0, now
+        # Every exposition is scraped.
+        self._hold = Hold(config.metrics.new_series_hold_seconds)
         self._publisher = Publisher(self._instruments)
         access = Access(config, session, self._instruments, Secrets(time.time))
-        self._pollers = [
-            Poller(
+        self._pollers = {
+            target.key: Poller(
                 target,
                 access.client(target),
                 ledger,
@@ -113,7 +116,7 @@ class Past:
                 clock=lambda: self.now,
             )
             for target in config.targets()
-        ]
+        }
 
     async def tell(self, path: str, order: dict[str, object]) -> None:
         """Give the simulator an order."""
@@ -125,13 +128,25 @@ class Past:
         await self.tell("clock", {"advance_seconds": until - self.now})
         self.now = until
 
-    async def samples(self) -> Iterator[str]:
-        """Poll every target and give the exposition as of now."""
-        if all([await poller.poll() for poller in self._pollers]):
+    async def samples(self, until: float) -> Iterator[str]:
+        """Poll every target some seconds before that time, and give the exposition as of it."""
+        await self.advance(until - AFTER_POLL_SECONDS)
+        if all([await poller.poll() for poller in self._pollers.values()]):
             self._shift = time.time() - self.now
+        await self._release()
         await self._measure_loop_lag()
-        exposition = self._publisher.render_now().text.plain + generate_latest(self._process)
-        return stamped(exposition.decode(), self.now, self._shift)
+        await self.advance(until)
+        bodies = self._publisher.render_now()
+        self._hold.shown(bodies.held, self.now)
+        self._hold.answered(bodies.held, self.now)
+        exposition = bodies.text.plain + generate_latest(self._process)
+        return stamped(exposition.decode(), self.now, self._shift, self._began)
+
+    async def _release(self) -> None:
+        """Let new series rise that were scraped long enough ago."""
+        for target, keys in self._hold.due(self.now).items():
+            await self._pollers[target].release(keys)
+            self._hold.released(target, keys)
 
     async def _measure_loop_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -157,8 +172,8 @@ def _config(simulator: str) -> Config:
 
 
 @asynccontextmanager
-async def past(start: float) -> AsyncIterator[Past]:
-    """Begin at a time in the past."""
+async def simulator_of_the_past(start: float) -> AsyncIterator[str]:
+    """Run a simulator whose clock stands still at a time in the past; give its URL."""
     settings = SimulatorSettings(
         jobs=12_000,
         speed=0,
@@ -166,51 +181,59 @@ async def past(start: float) -> AsyncIterator[Past]:
         jobs_per_day=3000,
         start_ms=round(start * 1000),
     )
-    simulator, ledger = await serve(settings), await SqliteLedger.open(None)
+    simulator = await serve(settings)
     try:
-        async with open_session() as session:
-            yield Past(session, simulator.url, ledger, start)
+        yield simulator.url
     finally:
-        await ledger.close()
         await simulator.close()
 
 
-async def record(end: float, hours: int, folder: Path) -> list[Path]:
-    """Live through a week and write down its first and its last hours; one file each, as OpenMetrics."""
-    week_ago = end - WEEK_SECONDS
+async def live_through(simulator: str, start: float, end: float, ledger_file: Path, out: TextIO) -> float:
+    """
+    Live from one time to another, or to the present if that is later, and write down what is exposed.
+
+    Gives when that was, in Unix seconds. The simulator's clock stands there; the ledger goes on from there.
+    """
     events = sorted(EVENTS, key=lambda event: -event.minutes)
-    files = [folder / "week-ago.txt", folder / "now.txt"]
-    async with past(week_ago - WEEK_AGO_HOURS * 3600) as exporter:
-        with _written(files[0]) as out:
-            while exporter.now < week_ago:
-                await exporter.advance(exporter.now + WEEK_AGO_STEP_SECONDS)
-                out.writelines(await exporter.samples())
-        await exporter.advance(end - hours * 3600)
-        with _written(files[1]) as out:
-            while exporter.now < end:
-                await exporter.advance(exporter.now + STEP_SECONDS)
+    ledger = await SqliteLedger.open(ledger_file)
+    try:
+        async with open_session() as session:
+            exporter = Past(session, simulator, ledger, start)
+            while exporter.now < max(end, time.time() - STEP_SECONDS):
+                if start + WEEK_AGO_SECONDS < exporter.now < end - EARLIER_SECONDS:
+                    await exporter.advance(end - EARLIER_SECONDS)
+                shown = exporter.now >= end - SHOWN_SECONDS
+                step = STEP_SECONDS if shown else EARLIER_STEP_SECONDS
                 while events and end - events[0].minutes * 60 <= exporter.now:
                     event = events.pop(0)
                     await exporter.tell(event.path, event.order)
-                out.writelines(await exporter.samples())
-    return files
+                out.writelines(await exporter.samples(exporter.now + step))
+            return exporter.now
+    finally:
+        await ledger.close()
 
 
 @contextmanager
-def _written(file: Path) -> Iterator[TextIO]:
+def open_metrics(file: Path) -> Iterator[TextIO]:
     with file.open("w", encoding="utf-8") as out:
         yield out
         out.write("# EOF\n")
 
 
-def stamped(exposition: str, now: float, shift: float) -> Iterator[str]:
-    """Give the samples as of a time; what is about the real clock, `shift` seconds ahead, is moved back."""
+def stamped(exposition: str, now: float, shift: float, began: float | None = None) -> Iterator[str]:
+    """
+    Give the samples as of a time.
+
+    What is about the real clock, `shift` seconds ahead, is moved back; `began` is when the process started.
+    """
     for line in exposition.splitlines():
         found = _SAMPLE.match(line)
         if found is None:
             continue
         name, labels, value = found[1], found[2], float(found[3])
-        if name in _LATER:
+        if name in _STARTED:
+            value = value - shift if began is None else began
+        elif name in _LATER:
             value -= shift
         elif name == f.API_CLOCK_SKEW.name:
             value += shift
@@ -224,19 +247,3 @@ def make_blocks(files: list[Path], output: Path) -> None:
     for file in files:
         command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(file), str(output)]
         subprocess.run(command, check=True)  # noqa: S603 - the program and files are our own
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m grafana.preview.history", description="Make a history.")
-    parser.add_argument("--output", type=Path, required=True, help="the storage of a Prometheus to be")
-    parser.add_argument("--hours", type=int, default=13, help="how many hours up to now")
-    arguments = parser.parse_args()
-    end = time.time() // STEP_SECONDS * STEP_SECONDS
-    with Log(Secrets()) as log, tempfile.TemporaryDirectory() as folder:
-        log.configure("error", "logfmt")
-        make_blocks(asyncio.run(record(end, arguments.hours, Path(folder))), arguments.output)
-    sys.stdout.write(f"it ends at {end:.0f}: python -m grafana.preview --at {end:.0f} ...\n")
-
-
-if __name__ == "__main__":
-    main()

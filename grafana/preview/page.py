@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Literal, get_args
 
 from grafana.preview.answers import answers
 from grafana.preview.chart import graph
@@ -15,6 +16,8 @@ from grafana.preview.prometheus import Prometheus
 from grafana.preview.view import DashboardView, PanelView
 from grafana.texts import Language, leaves
 
+Theme = Literal["dark", "light"]
+THEMES: tuple[Theme, ...] = get_args(Theme)
 COLUMN, LINE, GAP, HEAD = 62, 36, 6, 78
 WIDTH = 24 * COLUMN + 2 * GAP
 DRAWERS = {
@@ -36,24 +39,42 @@ def height(dashboard: DashboardView) -> int:
     )
 
 
-def page(dashboard: DashboardView, prometheus: Prometheus, window: Window, chosen: Mapping[str, str]) -> str:
+def page(
+    dashboard: DashboardView,
+    prometheus: Prometheus,
+    window: Window,
+    chosen: Mapping[str, str],
+    theme: Theme = "dark",
+) -> str:
     """Draw a dashboard. Raises: QueryError; OSError."""
     language: Language = "zh" if dashboard.uid.endswith("-zh") else "en"
     says = leaves("shared")["preview"][language]
     panels = "".join(_panel(panel, prometheus, window, chosen) for panel in dashboard.panels)
     return (
-        f'<!doctype html><html lang="{language}"><meta charset="utf-8">'
+        f'<!doctype html><html lang="{language}" class="{theme}"><meta charset="utf-8">'
         f"<title>{escape(dashboard.title)}</title>"
         f"<style>{_STYLE}</style><body style='width:{WIDTH}px;height:{height(dashboard)}px'>"
         f"<header><h1>{escape(dashboard.title)}</h1><em>{escape(says)}</em>"
-        f"<div>{_variables(dashboard)}{_times(window)}</div></header>{panels}</body></html>"
+        f"<div>{_links(dashboard)}{_variables(dashboard, chosen)}{_times(window)}</div></header>"
+        f"{panels}</body></html>"
     )
 
 
-def _variables(dashboard: DashboardView) -> str:
-    listed = dashboard.json["templating"]["list"]
-    shown = ((escape(one["label"]), "All" if one["type"] == "query" else "Prometheus") for one in listed)
-    return "".join(f"<span>{label} <b>{value}</b></span>" for label, value in shown)
+def _variables(dashboard: DashboardView, chosen: Mapping[str, str]) -> str:
+    shown = []
+    for one in dashboard.json["templating"]["list"]:
+        if one["type"] == "query" and one["name"] in dashboard.variables:
+            everything = chosen[one["name"]] == one["allValue"]
+            shown.append((one["label"], "All" if everything else chosen[one["name"]]))
+        elif one["type"] == "textbox":
+            shown.append((one["label"], one["query"]))
+    return "".join(f"<span>{escape(label)} <b>{escape(value)}</b></span>" for label, value in shown)
+
+
+def _links(dashboard: DashboardView) -> str:
+    """Name what the dashboard's links lead to; the first is at the right in what follows."""
+    named = [escape(one["title"]) for one in dashboard.json["links"]]
+    return "".join(f"<a>{name}</a>" for name in reversed(named))
 
 
 def _times(window: Window) -> str:

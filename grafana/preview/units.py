@@ -16,6 +16,8 @@ def written(value: float, unit: str, decimals: int | None = None) -> str:
         return f"{_plain(value * 100, decimals)}%"
     if unit == "s":
         return _duration(value, decimals)
+    if unit.startswith("suffix:"):
+        return _plain(value, decimals) + unit.removeprefix("suffix:")
     if unit == "bytes":
         power = min(int(math.log(max(abs(value), 1), 1024)), len(_BYTES) - 1)
         return f"{_plain(value / 1024**power, decimals)} {_BYTES[power]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,12 +78,19 @@ class PanelView:
 
     def override(self, name: str, property_id: str) -> Any:
         """Give what overrides this property of the field of this name; None for nothing."""
+        found = None
         for override in self.json["fieldConfig"]["overrides"]:
-            if override["matcher"]["options"] == name:
+            if _matches(override["matcher"], name):
                 for one in override["properties"]:
                     if one["id"] == property_id:
-                        return one["value"]
-        return None
+                        found = one["value"]
+        return found
+
+
+def _matches(matcher: dict[str, str], name: str) -> bool:
+    if matcher["id"] == "byRegexp":
+        return re.search(matcher["options"][1:-1], name) is not None
+    return matcher["options"] == name
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,12 @@ class DashboardView:
     @classmethod
     def read(cls, file: Path) -> DashboardView:
         return cls(json.loads(file.read_text(encoding="utf-8")))
+
+    def cut(self, rows: int) -> DashboardView:
+        """Give the dashboard with its first rows alone."""
+        heads = [number for number, panel in enumerate(self.panels) if panel.type == "row"]
+        last = heads[rows] if rows < len(heads) else len(self.panels)
+        return DashboardView({**self.json, "panels": self.json["panels"][:last]})
 
     @property
     def title(self) -> str:
@@ -114,10 +128,22 @@ class DashboardView:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables that are asked for, with their queries, in their order."""
-        return {
-            one["name"]: one["query"] for one in self.json["templating"]["list"] if one["type"] == "query"
-        }
+        """The variables that a reader chooses by, with their queries, in their order."""
+        return {one["name"]: one["query"] for one in self._asked if "hide" not in one}
+
+    @property
+    def derived(self) -> dict[str, str]:
+        """The hidden variables that follow from those, with their queries."""
+        return {one["name"]: one["query"] for one in self._asked if "hide" in one}
+
+    @property
+    def everything(self) -> dict[str, str]:
+        """What stands for All, by variable."""
+        return {one["name"]: one["allValue"] for one in self._asked if "hide" not in one}
+
+    @property
+    def _asked(self) -> list[dict[str, Any]]:
+        return [one for one in self.json["templating"]["list"] if one["type"] == "query"]
 
     @property
     def annotations(self) -> dict[str, str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -22,6 +25,7 @@ from grafana.texts import LANGUAGES, leaves
 from tests.e2e.exporting import Exporter, project
 from tests.e2e.processes import free_port, started
 from tests.e2e.prometheus import program
+from tests.e2e.prometheus import prometheus as scraping
 from tests.e2e.simulation import OTHER_PROJECT, PROJECT, Simulation, simulations
 from tests.e2e.waiting import until
 
@@ -39,8 +43,21 @@ RIGHTLY_EMPTY = {
 WEEK_SECONDS = 7 * 86_400
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An exporter that runs, and the Prometheus that scrapes it."""
+
+    exporter: Exporter
+    server: Prometheus
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def server(scene: Scene) -> Prometheus:
+    return scene.server
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Feed a Prometheus for a while: jobs, a spike, throttling, failed polls, and what was a week ago."""
     folder = tmp_path_factory.mktemp("dashboards")
     settings = {
@@ -54,7 +71,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         exporter.change(poll={"audit_interval": "2s", "full_sync_interval": "5s"})
         with exporter.ready(), prometheus(folder / "prometheus", exporter) as running:
             live(exporter, simulator, running)
-            yield running
+            yield Scene(exporter, running)
 
 
 def two_projects(api: str) -> list[dict[str, object]]:
@@ -68,8 +85,9 @@ def prometheus(folder: Path, exporter: Exporter) -> Iterator[Prometheus]:
     make_blocks([a_week_ago(exporter, folder)], folder / "data")
     targets = [f"{host}:{exporter.port}" for host in HOSTS]
     scrape = {"job_name": "octopus", "static_configs": [{"targets": targets}]}
-    alert = {"alert": "OctopusAlways", "expr": "octopus_up == 1", "labels": {"severity": "warning"}}
-    rules = {"groups": [{"name": "always", "interval": "1s", "rules": [alert]}]}
+    alert = {"alert": "OctopusAlways", "expr": "octopus_up == 1"}
+    both = [alert | {"labels": {"severity": severity}} for severity in ("critical", "warning")]
+    rules = {"groups": [{"name": "always", "interval": "1s", "rules": both}]}
     every = {"scrape_interval": "1s", "scrape_timeout": "1s"}
     config = {"global": every, "rule_files": ["rules.yml"], "scrape_configs": [scrape]}
     (folder / "rules.yml").write_text(yaml.safe_dump(rules))
@@ -164,9 +182,12 @@ def test_choices_leave_what_was_chosen(name: str, server: Prometheus) -> None:
         "project": "perception",
         "job_type": "FRAME_EXTRACT|SCENARIO_TO_SIM",
         "instance": "localhost:.+",
+        "msg_code": "3001",
     }
     for panel, answer in asked(VIEWS[name], server, **chosen):
         for one in answer.series:
+            if name == "octopus-project":
+                assert one.labels.get("msg_code", "3001") == "3001", panel.title
             assert one.labels.get("project", "perception") == "perception", panel.title
             assert one.labels.get("job_type", "FRAME_EXTRACT") in chosen["job_type"], panel.title
             assert one.labels.get("instance", "localhost").startswith("localhost"), panel.title
@@ -192,6 +213,130 @@ def test_alerts_and_restarts_are_found(view: DashboardView, server: Prometheus) 
     for expression in view.annotations.values():
         filled = fill(expression, all_chosen(view), Window(now - 600, now), step=300, scrape=1)
         assert server.range(filled, now - 600, now, 1), filled
+
+
+@pytest.mark.parametrize("name", ["octopus-fleet", "octopus-project"])
+def test_a_click_on_failures_opens_them_on_the_status_page(name: str, scene: Scene) -> None:
+    """With the labels of the series that was clicked on; nothing is chosen alone."""
+    opened = set[str]()
+    for panel, answer in asked(VIEWS[name], scene.server):
+        for link in panel.defaults.get("links", ()):
+            for one in answer.series:
+                path = clicked(link["url"], one.labels)
+                page = scene.exporter.page(path)
+                assert page.status == 200, (path, page.text)
+                assert one.labels.get("job_type", "") in page.text
+                opened.add(path)
+    assert len(opened) > 5, opened
+
+
+def clicked(url: str, labels: Mapping[str, str]) -> str:
+    """Fill an address in as Grafana does, and give it below the status page's root."""
+    filled = re.sub(
+        r"\$\{__field\.labels\.(\w+):percentencode\}", lambda found: quote(labels.get(found[1], "")), url
+    )
+    filled = re.sub(r"\$\{page_\w+:percentencode\}", "", filled)
+    assert filled.count("$") == 1, filled
+    return filled.removeprefix("${status_page}/")
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_one_choice_is_known_to_links_and_several_are_not(view: DashboardView, server: Prometheus) -> None:
+    """What query_result() gives, of which Grafana takes the value in quotes."""
+    now = time.time()
+    window_now = Window(now - 600, now)
+    for name, query in view.derived.items():
+        label = name.removeprefix("page_")
+        expression = query.removeprefix("query_result(").removesuffix(")")
+        one = {"project": "perception", "job_type": "FRAME_EXTRACT"}
+        chosen = all_chosen(view) | one
+        (found,) = server.instant(fill(expression, chosen, window_now, 30, 30), now)
+        assert found.labels == {label: one.get(label, "0")}
+        if label != "workspace":  # there is one alone
+            assert server.instant(fill(expression, all_chosen(view), window_now, 30, 30), now) == []
+
+
+def test_an_alert_of_two_severities_counts_once(server: Prometheus) -> None:
+    view, now = VIEWS["octopus-fleet"], time.time()
+    panel = titled(view, "Firing alerts")
+    until(lambda: len(server.instant('ALERTS{alertstate="firing"}', time.time())) == 8, "all alerts")
+    (answer,) = answers(panel, server, Window(now - 600, time.time(), scrape=1), all_chosen(view))
+    # Two projects, each by two exporters; both severities of each fire.
+    assert [one.last for one in answer.series] == [4]
+    marks = fill(view.annotations["Firing alerts"], all_chosen(view), Window(now - 600, now), 60, 1)
+    assert [one.labels["severity"] for one in server.instant(marks, time.time())] == ["critical"] * 4
+
+
+def titled(view: DashboardView, title: str) -> PanelView:
+    return next(panel for panel in view.panels if panel.title == title)
+
+
+def test_the_highest_ratios_are_five_lines(server: Prometheus) -> None:
+    """Whichever types have the highest at the single steps: those that reached most in the shown time."""
+    view = VIEWS["octopus-fleet"]
+    panel = titled(view, "Highest failure ratios")
+    shown = window(panel)
+    (answer,) = answers(panel, server, shown, all_chosen(view))
+    everything, _, _ = answer.expression.partition(" and on (project, job_type) topk(5, ")
+    reached = {
+        (one.labels["project"], one.labels["job_type"]): max(value for _, value in one.points)
+        for one in server.range(everything, shown.start, shown.end, answer.step)
+    }
+    assert len(reached) > 5
+    drawn = {(one.labels["project"], one.labels["job_type"]) for one in answer.series}
+    assert len(drawn) == len(answer.series) == 5
+    assert min(reached[one] for one in drawn) >= max(reached[one] for one in reached.keys() - drawn)
+
+
+def test_the_growth_of_the_backlog_is_four_lines(server: Prometheus) -> None:
+    view = VIEWS["octopus-project"]
+    panel = titled(view, "Growth of the backlog per hour")
+    total, by_type = answers(panel, server, window(panel), all_chosen(view))
+    assert (len(total.series), len(by_type.series)) == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["octopus-fleet", "octopus-project"])
+def test_the_oldest_job_is_that_of_the_status_page(name: str, tmp_path: Path) -> None:
+    """Whatever its status, and by the clock that stamps the jobs, which here is ahead of ours."""
+    settings = {"start_ms": int(time.time() + 600) * 1000, "speed": 1.0, "jobs": 0, "jobs_per_day": 0.0}
+    with simulations(tmp_path / "simulators", settings) as (simulator,):
+        exporter = Exporter(tmp_path / "exporter", simulator.url)
+        with exporter.ready(), scraping(tmp_path / "prometheus", exporter.port) as running:
+            server = Prometheus(running.url)
+            panel = titled(VIEWS[name], "Oldest in flight")
+            (none,) = answers(panel, server, window(panel), all_chosen(VIEWS[name]))
+            assert none.series == []
+            for job_type, status in (
+                ("FRAME_EXTRACT", "LAUNCHING"),
+                ("SCENARIO_TO_SIM", "QUEUING"),
+                ("PACKAGE_IMPORT", "RUNNING"),
+            ):
+                simulator.create_jobs(job_type=job_type, outcome=status)
+                exporter.scrape_after_polls(2)
+                simulator.advance(5000)
+                exporter.scrape_after_polls(2)
+                until(lambda: close(shown_age(server, panel, name), age_on_page(exporter)), "the same age")
+
+
+def shown_age(server: Prometheus, panel: PanelView, name: str) -> float:
+    """Give the number that a panel shows now."""
+    now = time.time()
+    (answer,) = answers(panel, server, Window(now - 600, now, scrape=1), all_chosen(VIEWS[name]))
+    return answer.series[0].last if answer.series else math.nan
+
+
+def age_on_page(exporter: Exporter) -> float:
+    """Give the age of the oldest job in flight by what the status page shows, in seconds."""
+    status = exporter.page("api/v1/status").json
+    (target,) = status["targets"]
+    created_ms = min(ms for by_status in target["oldest_created_ms"].values() for ms in by_status.values())
+    now_ms = status["now_ms"] + 1000 * target["clock_skew_seconds"]
+    return float((now_ms - created_ms) / 1000)
+
+
+def close(one: float, other: float) -> bool:
+    """Tell whether two ages are one, but for what passes between two scrapes, and two polls."""
+    return abs(one - other) < 10
 
 
 def test_two_exporters_of_a_target_count_once(server: Prometheus) -> None:
