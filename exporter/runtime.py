@@ -127,6 +127,7 @@ class Runtime:
         return {key: progress for key, progress in pollers.items() if progress is not None}
 
     async def about(self) -> About:
+        pending, dropped = self._instruments.events_waiting_and_lost()
         return About(
             started_ms=self._started_ms,
             interval_seconds=self._config.poll.interval_seconds,
@@ -139,6 +140,8 @@ class Runtime:
                 if shown.totals is not None
             },
             log_lines_dropped=self._instruments.log_lines_dropped(),
+            events_pending=pending,
+            events_dropped=dropped,
             credentials=self._credentials(),
             # In a thread: what stats a file waits for its disk.
             ledger=await asyncio.to_thread(ledger_facts, self._config.ledger.url),

@@ -65,6 +65,7 @@ def test_events_are_counted(instruments: Instruments) -> None:
     instruments.events_pending(2)
     assert value(instruments, "octopus_exporter_events_dropped_total") == 7
     assert value(instruments, "octopus_exporter_events_pending") == 2
+    assert instruments.events_waiting_and_lost() == (2, 7)
 
 
 def test_what_ends_is_asked_for_at_every_rendering(instruments: Instruments) -> None:

@@ -378,9 +378,19 @@ def test_no_target_at_all_is_said() -> None:
     assert "There is no target." in text_of()
 
 
-@pytest.mark.parametrize(("language", "label"), [("en", "Log lines dropped"), ("zh", "丢弃的日志行数")])
-def test_log_lines_that_were_dropped_are_told(language: Language, label: str) -> None:
-    about = replace(ABOUT, log_lines_dropped=1234)
+@pytest.mark.parametrize(
+    ("language", "field", "label"),
+    [
+        ("en", "log_lines_dropped", "Log lines dropped"),
+        ("zh", "log_lines_dropped", "丢弃的日志行数"),
+        ("en", "events_pending", "Events that wait"),
+        ("zh", "events_pending", "等待写出的事件"),
+        ("en", "events_dropped", "Events dropped"),
+        ("zh", "events_dropped", "丢弃的事件"),
+    ],
+)
+def test_what_waits_or_was_dropped_is_told(language: Language, field: str, label: str) -> None:
+    about = replace(ABOUT, **{field: 1234})  # type: ignore[arg-type]  # spelled above
     text = Reader(render(status_of(OK, about=about), language)).text
     assert f"{label} 1,234" in text
     assert label not in Reader(render(status_of(OK), language)).text

@@ -85,8 +85,11 @@ class Instruments:
 
     def log_lines_dropped(self) -> int:
         """Give how many log lines were dropped since the process started."""
-        (metric,) = self._log_lines_dropped.collect()
-        return sum(int(sample.value) for sample in metric.samples if sample.name.endswith("_total"))
+        return _value(self._log_lines_dropped)
+
+    def events_waiting_and_lost(self) -> tuple[int, int]:
+        """Give how many events wait for their output, and how many were dropped since the process started."""
+        return _value(self._events_pending), _value(self._events_dropped)
 
     def events_dropped(self, events: int) -> None:
         """So many more events will not be written."""
@@ -171,3 +174,9 @@ def render_collector(collector: Collector) -> Part:
 def _openmetrics(collector: Collector) -> bytes:
     rendered: bytes = generate_openmetrics(collector)  # type: ignore[no-untyped-call]  # no annotation there
     return rendered.removesuffix(EOF)
+
+
+def _value(metric: Counter | Gauge) -> int:
+    """Give the value of a metric without labels."""
+    (family,) = metric.collect()
+    return sum(int(sample.value) for sample in family.samples if not sample.name.endswith("_created"))

@@ -62,7 +62,8 @@ class About:
 
     Shape: `polling_since_ms` of the polls under way; `held_series` counts the new series that /metrics shows
     at 0 until they are released; `clock_skews` by project, the server's clock less ours; `rests_until_ms` by
-    endpoint, of those that asked for a rest; `log_lines_dropped` since the process started; `config` has no
+    endpoint, of those that asked for a rest; `log_lines_dropped` and `events_dropped`
+    since the process started; `config` has no
     secrets; `job_url` makes ids of jobs links, None for none.
     """
 
@@ -72,6 +73,8 @@ class About:
     clock_skews: Mapping[str, float]
     rests_until_ms: Mapping[str, int]
     log_lines_dropped: int
+    events_pending: int
+    events_dropped: int
     credentials: tuple[CredentialsStatus, ...]
     ledger: LedgerFacts
     reload: ReloadStatus
@@ -164,6 +167,8 @@ class Status:
     states: Mapping[State, int]
     targets: list[TargetStatus]
     log_lines_dropped: int
+    events_pending: int
+    events_dropped: int
     credentials: tuple[CredentialsStatus, ...]
     ledger: LedgerFacts
     reload: ReloadStatus
@@ -201,6 +206,8 @@ def status(
         states=dict.fromkeys(STATES, 0) | Counter(target.state for target in targets),
         targets=targets,
         log_lines_dropped=about.log_lines_dropped,
+        events_pending=about.events_pending,
+        events_dropped=about.events_dropped,
         credentials=about.credentials,
         ledger=about.ledger,
         reload=replace(about.reload, problems=tuple(map(masked, about.reload.problems))),

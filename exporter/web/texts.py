@@ -324,6 +324,8 @@ TEXTS: Mapping[str, Text] = {
     "fact.ready.no": Text("no: {n} not published yet", "否：{n} 个目标尚未发布"),
     "fact.config_read": Text("Configuration read", "配置读取时间"),
     "fact.log_dropped": Text("Log lines dropped", "丢弃的日志行数"),
+    "fact.events_pending": Text("Events that wait", "等待写出的事件"),
+    "fact.events_dropped": Text("Events dropped", "丢弃的事件"),
     "fact.ledger": Text("Ledger", "账本"),
     "fact.ledger.schema": Text("schema {version}", "结构版本 {version}"),
     "ledger.sqlite": Text("SQLite", "SQLite"),
