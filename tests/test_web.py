@@ -157,7 +157,8 @@ async def test_megabytes_are_served(client: Client, publisher: Publisher) -> Non
 async def test_head_has_the_headers_and_no_body(client: Client, path: str) -> None:
     answer = await client.head(path)
     assert answer.status == 200
-    assert int(answer.headers["Content-Length"]) > 0
+    if path != "/api/v1/failures":  # which is streamed: its length is not known before
+        assert int(answer.headers["Content-Length"]) > 0
     assert await answer.read() == b""
 
 

@@ -52,7 +52,7 @@ _FIND_LISTED = f"""
         SELECT target, id AS job_id, runs + in_flight AS number, job_type, status, data_id, resource_spec,
             created_ms, updated_ms, started_ms, iif(in_flight, NULL, ended_ms) AS ended_ms,
             iif(in_flight, NULL, ifnull(ended_ms, updated_ms) - :ahead) AS at_ms
-        FROM main.jobs WHERE target = :target AND listed = 1 AND (:job_id IS NULL OR id = :job_id)
+        FROM main.jobs WHERE target = :target AND listed = 1 AND {{of_job}}
     ) AS latest
     WHERE {_FITS} AND (:failed = 0 OR substr(status, -7) = '_FAILED')
         AND (:since IS NULL OR at_ms IS NULL OR at_ms >= :since) AND :msg_code IS NULL
@@ -85,7 +85,9 @@ def known_runs(
         "failed": failed_only,
         "most": limit,
     }
-    db.execute("CREATE TEMP TABLE kept (job_id, number, PRIMARY KEY (job_id, number)) WITHOUT ROWID")
+    db.execute(
+        "CREATE TEMP TABLE kept (job_id INTEGER, number INTEGER, PRIMARY KEY (job_id, number)) WITHOUT ROWID"
+    )
     db.execute(_FOUND)
     for target in rows:
         db.execute("DELETE FROM kept")
@@ -94,7 +96,9 @@ def known_runs(
         (ahead_ms,) = db.execute("SELECT rows_ahead_ms FROM targets WHERE id = ?", (target,)).fetchone()
         of_target = given | {"target": target, "ahead": ahead_ms}
         db.execute(_FIND_KEPT, of_target)
-        db.execute(_FIND_LISTED, of_target)
+        # Written out, so that the primary key finds it.
+        of_job = "1" if which.job_id is None else "id = :job_id"
+        db.execute(_FIND_LISTED.format(of_job=of_job), of_target)
     (found,) = db.execute("SELECT count(*) FROM found").fetchone()
     return KnownRuns(
         _newest_first(db, rows, limit if most is None else most), most is not None and found > most
