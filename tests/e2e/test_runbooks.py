@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import re
-import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from tests.e2e.exporting import Exporter, password, project
 from tests.e2e.processes import plain_environment
+from tests.e2e.prometheus import program
 from tests.e2e.simulation import OTHER_PROJECT, simulations
 from tests.e2e.waiting import until
 
@@ -56,8 +58,7 @@ def counted(exporter: Exporter) -> float:
 
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
 def test_the_first_command_prints_what_the_runbook_says(page: Path, exporter: Exporter) -> None:
-    if shutil.which("jq") is None:
-        pytest.skip("jq is not installed")
+    program("jq")
     command = re.search(r"^  ```sh\n(.+?)^  ```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert command
     printed = output(command[1], exporter)
@@ -71,11 +72,20 @@ def test_the_first_command_prints_what_the_runbook_says(page: Path, exporter: Ex
         assert len({job_id for group in groups for job_id in group[3].split(" ")}) == expected
 
 
+def test_the_oldest_job_of_a_stuck_status_is_told(exporter: Exporter) -> None:
+    text = (RUNBOOKS[0].parent / "OctopusJobStuckRunning.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ +octopus-exporter jobs .+\n.+$", text, re.MULTILINE)
+    jobs = f"{sys.executable} -m exporter jobs"
+    printed = output(command.strip().replace("octopus-exporter jobs", jobs), exporter)
+    (job,) = csv.DictReader(printed.splitlines())
+    assert (job["job_type"], job["status"]) == ("FRAME_EXTRACT", "RUNNING")
+
+
 def output(command: str, exporter: Exporter) -> str:
-    """Run a command as a shell does."""
-    assert ADDRESS in command
+    """Run a command as a shell does, beside the exporter's configuration."""
     done: subprocess.CompletedProcess[Any] = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command.replace(ADDRESS, f"http://127.0.0.1:{exporter.port}")],
+        cwd=exporter.folder,
         env=plain_environment(),
         capture_output=True,
         text=True,
