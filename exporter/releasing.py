@@ -21,6 +21,10 @@ from exporter.faults import Faults
 from exporter.model import SeriesKey, TargetKey
 from exporter.states import StateLog
 
+# All targets of a first start are due at nearly the same time, and the ledger has other work in between: one
+# after the other would wait for that work as often. More at once would keep polls and reloads waiting.
+_AT_ONCE = 16
+
 Release = Callable[[TargetKey, frozenset[SeriesKey]], Awaitable[None]]
 """Records a release and publishes the target. Raises: LedgerError."""
 
@@ -65,12 +69,19 @@ class Releasing:
             self._hold.answered(bodies.held, self._timer())
             self._changed.set()
 
-    async def run(self, release: Release) -> None:
-        """Release what is due, for as long as the task lives."""
+    async def run(self, release: Release, reloading: asyncio.Lock) -> None:
+        """
+        Release what is due, for as long as the task lives.
+
+        Shape: `reloading` is held while pollers are replaced. `release` is called while it is not.
+        """
         while True:
             self._changed.clear()
-            for target, keys in self._hold.due(self._timer()).items():
-                await self._release(release, target, keys)
+            due = list(self._hold.due(self._timer()).items())
+            for start in range(0, len(due), _AT_ONCE):
+                async with reloading:
+                    some = (self._release(release, *one) for one in due[start : start + _AT_ONCE])
+                    await asyncio.gather(*some)
             self._failing &= self._hold.targets
             if not self._failing:
                 self._not_released.is_over(self._clock())

@@ -175,7 +175,10 @@ class Runtime:
             await self._apply(self._config)
             self._started.set()
             forgetting = group.create_task(self._forgetting.run(), name="forgetting")
-            releasing = group.create_task(self._releasing.run(self._release), name="releasing")
+            # A poller that a reload has replaced must not publish any more.
+            releasing = group.create_task(
+                self._releasing.run(self._release, self._reloading), name="releasing"
+            )
             await stop.wait()
             self._stopping = True
             for task in (reloading, measuring, forgetting, releasing):
@@ -196,10 +199,8 @@ class Runtime:
 
     async def _release(self, key: TargetKey, keys: frozenset[SeriesKey]) -> None:
         """Release some series of a target that is polled. Raises: LedgerError."""
-        # A reload puts another poller in the place of this one, which is not to publish after it.
-        async with self._reloading:
-            if key in self._running:
-                await self._running[key].poller.release(keys)
+        if key in self._running:
+            await self._running[key].poller.release(keys)
 
     async def reload(self) -> None:
         """Read the configuration again and take it up. Raises: ConfigError, and the old one stays."""

@@ -36,6 +36,7 @@ class Stage:
         self.released: list[tuple[TargetKey, frozenset[SeriesKey]]] = []
         self.tried = 0
         self.errors: dict[TargetKey, Exception] = {}
+        self.reloading = asyncio.Lock()
 
     async def release(self, target: TargetKey, keys: frozenset[SeriesKey]) -> None:
         self.tried += 1
@@ -52,7 +53,7 @@ class Stage:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.releasing.run(self.release))
+        task = asyncio.create_task(self.releasing.run(self.release, self.reloading))
         yield
         assert not task.done()
         task.cancel()
@@ -82,7 +83,7 @@ async def test_the_timer_needs_nobody_to_wake_it() -> None:
         released.set()
 
     releasing = Releasing(0.05)
-    task = asyncio.create_task(releasing.run(release))
+    task = asyncio.create_task(releasing.run(release, asyncio.Lock()))
     releasing.shown(bodies(ONE))
     releasing.served(bodies(ONE))
     async with asyncio.timeout(10):
@@ -141,3 +142,30 @@ async def test_a_fault_of_ours_is_logged_once_and_ends_nothing(stage: Stage) -> 
                 await stage.at(300 + RETRY_SECONDS * tries)
             assert stage.released == [(OTHER, KEYS)]
     assert len([line for line in logged if "exc_info" in line]) == 1
+
+
+async def test_targets_do_not_wait_for_each_other_and_a_reload_comes_in_between(stage: Stage) -> None:
+    targets = [a_target(workspace=str(number)).key for number in range(100)]
+    waiting, go_on = [0], asyncio.Event()
+
+    async def release(target: TargetKey, keys: frozenset[SeriesKey]) -> None:
+        assert stage.reloading.locked()
+        waiting[0] += 1
+        await go_on.wait()
+        stage.released.append((target, keys))
+
+    task = asyncio.create_task(stage.releasing.run(release, stage.reloading))
+    stage.releasing.shown(bodies(dict.fromkeys(targets, KEYS)))
+    await stage.at(300)
+    assert 1 < waiting[0] < len(targets)
+    some = waiting[0]
+    reload = asyncio.create_task(stage.reloading.acquire())
+    await asyncio.sleep(0)
+    go_on.set()
+    await reload
+    assert len(stage.released) == some
+    stage.reloading.release()
+    await stage.at(301)
+    assert {target for target, _ in stage.released} == set(targets)
+    assert len(stage.released) == len(targets)
+    task.cancel()

@@ -59,11 +59,9 @@ class Attempts:
         return up == 0 and failed >= self.patience.get(target[0], self.failures)
 
 
-def scrape_at_rest(
-    exporter: Exporter, successes: int = 2, patience: Mapping[str, int] | None = None
-) -> Exposed:
+def wait_for_rest(exporter: Exporter, successes: int = 2, patience: Mapping[str, int] | None = None) -> None:
     """
-    Scrape once every target has rested, from now on, and no new series is held at 0 any more.
+    Wait until every target has rested, from now on.
 
     A target that does not is no reason not to look at the others: what it shows is compared like theirs.
     """
@@ -71,6 +69,14 @@ def scrape_at_rest(
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not attempts.all_rested(exporter.scrape_names(*POLL_SAMPLES)) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
+
+
+def scrape_at_rest(
+    exporter: Exporter, successes: int = 2, patience: Mapping[str, int] | None = None
+) -> Exposed:
+    """Scrape once every target has rested, from now on, and no new series is held at 0 any more."""
+    wait_for_rest(exporter, successes, patience)
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while (released := exporter.scrape_if_released()) is None and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
     return exporter.scrape() if released is None else Exposed.of_text(released)

@@ -20,7 +20,7 @@ from tests.e2e.agreement import counted_from, differences, lived
 from tests.e2e.exporting import Exporter, password, project
 from tests.e2e.exposed import Exposed, Figures, told
 from tests.e2e.odd_servers import SERVERS, Odd
-from tests.e2e.resting import scrape_at_rest
+from tests.e2e.resting import scrape_at_rest, wait_for_rest
 from tests.e2e.simulation import PROJECT, START_MS, Simulation, simulations, start_ms
 
 pytestmark = pytest.mark.e2e
@@ -124,7 +124,7 @@ def _let_hours_pass(exporter: Exporter, simulators: dict[str, Simulation], patie
             if hour == 0:
                 for order in (INJECTED, *CHOSEN[name].orders):
                     simulator.create_jobs(**order)
-        scrape_at_rest(exporter, successes=1, patience=patience)
+        wait_for_rest(exporter, successes=1, patience=patience)
 
 
 def _phase(
