@@ -91,6 +91,14 @@ async def test_text_that_is_not_utf_8(file: Path, column: str) -> None:
     assert said.endswith("workspace 0: found text that is not UTF-8")
 
 
+@pytest.mark.parametrize("table", ["counters", "histograms"])
+async def test_the_name_of_a_family_that_there_never_was(file: Path, table: str) -> None:
+    change(file, f"UPDATE {table} SET family = 'sqbmitting' WHERE family = (SELECT max(family) FROM {table})")
+    said = await refusal(file)
+    assert said.startswith(f"damaged: {table}.family of project ")
+    assert "found 'sqbmitting', expected one of created, completed" in said
+
+
 @pytest.mark.parametrize(
     ("statement", "what"),
     [

@@ -27,6 +27,13 @@ STATUSES_SHOWN: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def known_family(family: str) -> str:
+    """Give the name back. Raises: ValidationError where it is none of ours, as in a damaged file."""
+    if family not in STATUSES_SHOWN:
+        raise msgspec.ValidationError(f"found {family!r}, expected one of {', '.join(STATUSES_SHOWN)}")
+    return family
+
+
 class Released(msgspec.Struct, frozen=True):
     """
     The job types whose series are released, by family.

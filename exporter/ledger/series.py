@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from exporter.ledger.protocol import CountingRules
-from exporter.ledger.released import STATUSES_SHOWN, Released, released_with, stands_for_type
+from exporter.ledger.released import STATUSES_SHOWN, Released, known_family, released_with, stands_for_type
 from exporter.ledger.tally import (
     FAILURES,
     RUNNING,
@@ -69,7 +69,7 @@ def read_counters(db: sqlite3.Connection, target: int) -> dict[SeriesKey, tuple[
         (target,),
     )
     return {
-        SeriesKey(family, job_type, status, code): (
+        SeriesKey(known_family(family), job_type, status, code): (
             bool(released),
             CounterValue(value, None if exemplar is None else _exemplar(exemplar), created_ms),
         )
@@ -88,7 +88,7 @@ def read_histograms(
         "SELECT family, job_type, status, released, value FROM histograms WHERE target = ?", (target,)
     )
     read = {
-        SeriesKey(family, job_type, status): (bool(released), _histogram(value))
+        SeriesKey(known_family(family), job_type, status): (bool(released), _histogram(value))
         for family, job_type, status, released, value in rows
     }
     return {

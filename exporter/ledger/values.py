@@ -18,7 +18,7 @@ import msgspec
 
 from exporter.ledger.labels import Kept
 from exporter.ledger.protocol import Audit
-from exporter.ledger.released import Released
+from exporter.ledger.released import Released, known_family
 from exporter.model import Exemplar, HistogramValue
 from exporter.sync.filters import Filters
 from exporter.sync.traits import ServerTraits
@@ -147,6 +147,8 @@ _DECODED: dict[tuple[str, str], Callable[[bytes], object]] = {
     ("targets", "server"): _reading(ServerTraits),
     ("targets", "labels"): _reading(Kept),
     ("targets", "released"): _reading(Released),
+    ("counters", "family"): lambda text: known_family(text.decode()),
     ("counters", "exemplar"): _reading(Exemplar),
+    ("histograms", "family"): lambda text: known_family(text.decode()),
     ("histograms", "value"): _histogram,
 }
