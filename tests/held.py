@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from exporter.ledger.protocol import CountingRules, Ledger
-from exporter.model import Target
+from exporter.model import Target, Totals
 from tests.fake_api import COUNTING
 
 
 async def release_held(
     ledger: Ledger, target: Target, rules: CountingRules = COUNTING, now_ms: int = 0
-) -> None:
-    """Release what was published last at 0, as if it had been scraped and its time were over."""
+) -> Totals | None:
+    """
+    Release what was published last at 0, as if it had been scraped and its time were over; give what is
+    published then.
+    """
     shown = await ledger.restore(target, rules)
     if shown is not None and shown.held:
-        await ledger.release(target, shown.held, rules, now_ms)
+        return await ledger.release(target, shown.held, rules, now_ms)
+    return shown

@@ -199,7 +199,7 @@ class Counting(RuleBasedStateMachine):
     def poll_once(self, *, full: bool = False) -> None:
         self.tick()
         rules = poll_rules(2, LOOKBACK_MS, full_sync_ms=0 if full else FULL_SYNC_MS)
-        self.runner.run(release_held(self.ledger, self.target))
+        self.totals = self.runner.run(release_held(self.ledger, self.target))
         poll = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms)
         self.totals = self.runner.run(poll.run())
         if full:
