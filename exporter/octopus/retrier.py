@@ -15,16 +15,22 @@ _T = TypeVar("_T")
 
 
 class Retrier:
-    """Runs a call again for as long as `retry_wait` says, and tells the observer."""
+    """
+    Runs a call again for as long as `retry_wait` says, and tells the observer.
+
+    Shape: `attempts` are made at most, the first one included; None: as many as `retry_wait` allows.
+    """
 
     def __init__(
         self,
         observer: ApiObserver,
         *,
+        attempts: int | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._observer = observer
+        self._attempts = attempts
         self._sleep = sleep
         self._random = random
 
@@ -38,7 +44,7 @@ class Retrier:
                 return await call()
             except ApiError as error:
                 wait_seconds = retry_wait(error, attempt, self._random)
-                if wait_seconds is None:
+                if wait_seconds is None or attempt == self._attempts:
                     raise
                 self._observer.retry(project, error.reason)
             await self._sleep(wait_seconds)

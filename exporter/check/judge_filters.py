@@ -1,0 +1,181 @@
+"""Which filters of the list work, judged by what came: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Literal
+
+from exporter.check.answers import Answer, Topic, pages_of
+from exporter.check.findings import ArrayFilter, FilterFindings, FormWorks, Works
+from exporter.check.questions import Choice, first_page, status_choice, type_choice
+from exporter.sync.filters import ArrayStyle, FilterName, Filters, blamed, ignored
+
+_FIELDS = {"statuses": attrgetter("status"), "job_types": attrgetter("job_type")}
+
+
+def judge_filters(answers: Sequence[Answer], longest: int | None, *, has_totals: bool) -> FilterFindings:
+    """
+    Judge every filter.
+
+    Shape: `longest` is the server's own limit of rows per page, None where it is not known.
+    """
+    first = first_page(answers)
+    jobs = () if first is None else first.jobs
+    statuses = _array("statuses", status_choice(jobs), answers, longest)
+    job_types = _array("job_types", type_choice(jobs), answers, longest)
+    start_time, by_id, workspace = _start_time(answers), _id(answers), _workspace(answers)
+    polls = Filters(
+        statuses=_style(statuses.used),
+        job_types=_style(job_types.used),
+        start_time=start_time in ("works", "unknown"),
+        id=by_id in ("works", "unknown"),
+        workspace=workspace != "ignored",
+        totals=has_totals,
+    )
+    return FilterFindings(
+        statuses=statuses,
+        job_types=job_types,
+        start_time=start_time,
+        id=by_id,
+        workspace_id=workspace,
+        offset=_offset(answers),
+        changes_only=polls.can_tell_changes,
+    )
+
+
+def _style(used: ArrayStyle | Literal["unknown"]) -> ArrayStyle:
+    """Polls try the documented form first."""
+    return "array" if used == "unknown" else used
+
+
+def _array(
+    name: Literal["statuses", "job_types"], choice: Choice, answers: Sequence[Answer], longest: int | None
+) -> ArrayFilter:
+    by_form = {answer.question.form: answer for answer in answers if answer.question.topic == name}
+    one = _form(name, choice, by_form.get("single"), None, longest)
+    # Where all jobs have one of the two values, the listing of both looks the same whether it is one or not.
+    tells = bool(choice.known - set(choice.two))
+
+    def both(form: ArrayStyle) -> FormWorks:
+        found = _form(name, choice, by_form.get(form), by_form.get("single"), longest)
+        return one if found == "works" and not tells and one != "works" else found
+
+    repeated, comma = both("array"), both("comma")
+    return ArrayFilter(one_value=one, repeated_keys=repeated, comma=comma, used=_used(one, repeated, comma))
+
+
+def _used(one: FormWorks, repeated: FormWorks, comma: FormWorks) -> ArrayStyle | Literal["unknown"]:
+    if repeated == "works":
+        return "array"
+    if comma == "works":
+        return "comma"
+    if one == "works":
+        return "single"
+    return "unknown" if "unknown" in (one, repeated, comma) else "none"
+
+
+def _form(
+    name: FilterName, choice: Choice, answer: Answer | None, single: Answer | None, longest: int | None
+) -> FormWorks:
+    """Judge one way to send an array."""
+    if answer is None or answer.page is None:
+        return "refused" if answer is not None and _is_blamed(name, answer) else "unknown"
+    query, wanted = answer.question.query, answer.question.values
+    if ignored(query, answer.jobs) == name:
+        return "ignored"
+    found = set(map(_FIELDS[name], answer.jobs))
+    missing = [value for value in wanted if value in choice.known and value not in found]
+    if not missing:
+        # An empty answer says nothing without a job on the first page; nor does a single value in front.
+        is_lone = len(wanted) > 1 and wanted[0] in choice.known and wanted[1] not in choice.known
+        return "works" if choice.known and not is_lone else "unknown"
+    if answer.rows and _is_full(answer, longest):
+        return _by_totals(answer, single)
+    return _lacking(choice, answer, found)
+
+
+def _lacking(choice: Choice, answer: Answer, found: set[str]) -> FormWorks:
+    """Say why the listing of two values lacks one that has jobs."""
+    (front, *_), is_comma = answer.question.values, answer.question.form == "comma"
+    if answer.rows:
+        return "first value only" if front in found else "last value only"
+    return "finds nothing" if front in choice.known or is_comma else "first value only"
+
+
+def _is_blamed(name: FilterName, answer: Answer) -> bool:
+    return blamed(answer.question.query, answer.status) == name
+
+
+def _is_full(answer: Answer, longest: int | None) -> bool:
+    """Tell whether a page has as many rows as a page can have, so that more may follow."""
+    limit = answer.question.query.limit
+    return answer.rows >= (limit if longest is None else min(limit, longest))
+
+
+def _by_totals(answer: Answer, single: Answer | None) -> FormWorks:
+    """A full page may have shown one value only; the total counts both."""
+    if answer.total is None or single is None or single.total is None:
+        return "unknown"
+    return "works" if answer.total > single.total else "first value only"
+
+
+def _one(answers: Iterable[Answer], *topics: Topic) -> list[Answer]:
+    return [answer for answer in answers if answer.question.topic in topics]
+
+
+def _plain(name: FilterName, asked: Sequence[Answer]) -> Works | None:
+    """Judge what any answer shows at once."""
+    if not asked:
+        return "unknown"
+    if any(ignored(a.question.query, a.jobs) == name for a in asked):
+        return "ignored"
+    if not pages_of(asked):
+        is_refused = any(_is_blamed(name, a) for a in asked)
+        return "refused" if is_refused else "unknown"
+    return None
+
+
+def _start_time(answers: Sequence[Answer]) -> Works:
+    asked = _one(answers, "start_time", "future")
+    if (plain := _plain("start_time", asked)) is not None:
+        return plain
+    first = first_page(answers)
+    middle = pages_of(asked, "start_time")
+    if first is None or not first.jobs or not middle:
+        return "unknown"
+    since_ms = middle[0].question.query.start_time_ms or 0
+    is_expected = any(job.created_ms >= since_ms for job in first.jobs)
+    return "finds nothing" if is_expected and not middle[0].rows else "works"
+
+
+def _id(answers: Sequence[Answer]) -> Works:
+    asked = _one(answers, "id")
+    if (plain := _plain("id", asked)) is not None:
+        return plain
+    return "works" if any(answer.rows for answer in pages_of(asked)) else "finds nothing"
+
+
+def _workspace(answers: Sequence[Answer]) -> Works:
+    """A workspace that does not exist has no jobs, whether it is answered or refused."""
+    first, asked = first_page(answers), _one(answers, "workspace_id")
+    if not asked or first is None:
+        return "unknown"
+    if asked[0].page is None:
+        return "works" if asked[0].status in (204, 400, 403, 404) else "unknown"
+    if asked[0].rows:
+        return "ignored"
+    return "works" if first.rows else "unknown"
+
+
+def _offset(answers: Sequence[Answer]) -> Works:
+    first = first_page(answers)
+    if first is None or not first.ids:
+        return "unknown"
+    for answer in pages_of(answers, "next"):
+        if answer.ids:
+            return "ignored" if answer.ids >= first.ids else "works"
+    for answer in pages_of(answers, "one"):
+        if first.rows > 3 and answer.jobs and first.jobs:
+            return "ignored" if answer.jobs[0].id == first.jobs[0].id else "works"
+    return "unknown"
