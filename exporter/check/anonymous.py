@@ -14,7 +14,7 @@ import msgspec
 
 from exporter.check.findings import Findings, Refusal, SeenType
 from exporter.check.judge_rows import FIELDS
-from exporter.errors import ApiError
+from exporter.errors import ApiError, PollError
 from exporter.octopus.rows import DOCUMENTED_WORDS
 
 # Ids, tokens and hashes have more digits than a word has.
@@ -84,8 +84,10 @@ class Anonymiser:
             rows=replaced(rows, other_fields=tuple(self.field(name) for name in rows.other_fields)),
         )
 
-    def refusal(self, error: ApiError) -> Refusal:
+    def refusal(self, error: PollError) -> Refusal:
         """Give what an error says without its words."""
+        if not isinstance(error, ApiError):
+            return Refusal(reason=error.reason, status=0, code="")
         return Refusal(reason=error.reason, status=error.status, code=self.code(error.code))
 
     def _seen(self, seen: SeenType) -> SeenType:

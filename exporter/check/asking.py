@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from exporter.access import Access
@@ -13,7 +12,8 @@ from exporter.check.answers import Answer, Question, RawAnswer, read_raw
 from exporter.check.findings import Cost
 from exporter.check.questions import first_page, next_questions
 from exporter.config import Config
-from exporter.errors import ApiError, ApiTimeout
+from exporter.errors import ApiError, ApiTimeout, InternalFault, PollError
+from exporter.faults import Faults
 from exporter.masking import Secrets
 from exporter.model import Target
 from exporter.octopus.client import OctopusClient, RequestCounter
@@ -36,13 +36,13 @@ class Contact:
     """
     What one target answered.
 
-    Shape: `error` says why it answered nothing that can be judged; then there are no answers worth it.
+    Shape: `error` says why no page came; an answer may still tell what its rows are like.
     """
 
     target: Target
     answers: tuple[Answer, ...]
     cost: Cost
-    error: ApiError | None = None
+    error: PollError | None = None
 
 
 async def contact(config: Config, secrets: Secrets) -> list[Contact]:
@@ -51,7 +51,12 @@ async def contact(config: Config, secrets: Secrets) -> list[Contact]:
 
     async def one(access: Access, target: Target) -> Contact:
         async with turns:
-            return await _Asker(access.client(target), target).ask()
+            asker = _Asker(access.client(target), target)
+            try:
+                return await asker.ask()
+            except Exception as exc:
+                Faults(project=target.project, workspace=target.workspace).met("check failed", exc)
+                return asker.failed(InternalFault(exc))
 
     async with open_session() as session:
         access = Access(config, session, Silence(), secrets, impatient=True)
@@ -80,6 +85,10 @@ class _Asker:
         self._left_out = self._left_out or bool(questions)
         error = None if first_page(self._answers) is not None else self._answers[0].error
         return Contact(self._target, tuple(self._answers), self._cost(), error)
+
+    def failed(self, error: InternalFault) -> Contact:
+        """Give what was asked until a fault of this program put an end to it."""
+        return Contact(self._target, (), self._cost(), error)
 
     @property
     def _must_stop(self) -> bool:
@@ -133,8 +142,3 @@ class _Asker:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def answered(contacts: Sequence[Contact]) -> bool:
-    """Tell whether every target answered."""
-    return all(one.error is None for one in contacts)

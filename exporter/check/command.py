@@ -19,10 +19,10 @@ from rich.console import Console
 from exporter import __version__
 from exporter.check.anonymous import Anonymiser, private_texts
 from exporter.check.answers import distinct_rows
-from exporter.check.asking import Contact, contact
+from exporter.check.asking import contact
 from exporter.check.doubts import doubts
 from exporter.check.report import Report, TargetReport, encoded, target_report
-from exporter.check.showing import as_json, found, paragraphs, table
+from exporter.check.showing import Told, as_json, paragraphs, table
 from exporter.config import Config, PasswordCredentials, Secret, octopus_endpoint
 from exporter.errors import ConfigError
 from exporter.log import Log
@@ -66,14 +66,14 @@ def check(config: Config, wanted: Wanted) -> bool:
     secrets.keep(*_secrets(config))
     if wanted.format is Format.TABLE:
         _print_validity(config, wanted, doubtful)
-    contacts = _contacts(config, secrets) if wanted.online else None
+    told = _told(config, secrets) if wanted.online else None
     if wanted.format is Format.JSON:
-        _print_json(config, wanted, doubtful, contacts, secrets)
-    elif contacts is not None:
-        _print_contacts(contacts, secrets)
-    if wanted.report is not None and contacts is not None:
-        wanted.report.write_bytes(encoded(report(config, contacts, secrets)))
-    return contacts is None or all(one.error is None for one in contacts)
+        _print_json(config, wanted, doubtful, told, secrets)
+    elif told is not None:
+        _print_told(told, secrets)
+    if wanted.report is not None and told is not None:
+        wanted.report.write_bytes(encoded(report(config, told, secrets)))
+    return told is None or all(one.works for one in told)
 
 
 def _web_problems(config: Config) -> list[str]:
@@ -99,11 +99,11 @@ def _report_problems(wanted: Wanted) -> list[str]:
         return [f"--report: {wanted.report}: {exc.strerror}, expected a file that can be written"]
 
 
-def _contacts(config: Config, secrets: Secrets) -> list[Contact]:
+def _told(config: Config, secrets: Secrets) -> list[Told]:
     # Some questions are meant to be refused, and what fails has a paragraph: no warnings beside it.
     with Log(secrets) as log:
         log.configure("debug" if config.log.level == "debug" else "error", config.log.format)
-        return asyncio.run(contact(config, secrets))
+        return [Told.of(one) for one in asyncio.run(contact(config, secrets))]
 
 
 def _print_validity(config: Config, wanted: Wanted, doubtful: Sequence[str]) -> None:
@@ -112,10 +112,10 @@ def _print_validity(config: Config, wanted: Wanted, doubtful: Sequence[str]) -> 
         typer.echo(f"octopus-exporter: warning: {wanted.file}: {doubt}", err=True)
 
 
-def _print_contacts(contacts: Sequence[Contact], secrets: Secrets) -> None:
+def _print_told(told: Sequence[Told], secrets: Secrets) -> None:
     console = Console(soft_wrap=False)
-    console.print(table(contacts, secrets), width=None if console.is_terminal else _WIDEST, crop=False)
-    for paragraph in paragraphs(contacts, secrets):
+    console.print(table(told, secrets), width=None if console.is_terminal else _WIDEST, crop=False)
+    for paragraph in paragraphs(told, secrets):
         typer.echo(f"\n{paragraph}")
 
 
@@ -123,7 +123,7 @@ def _print_json(
     config: Config,
     wanted: Wanted,
     doubtful: Sequence[str],
-    contacts: Sequence[Contact] | None,
+    told: Sequence[Told] | None,
     secrets: Secrets,
 ) -> None:
     said = {
@@ -132,39 +132,38 @@ def _print_json(
         "projects": len(config.projects),
         "targets": len(config.targets()),
         "warnings": doubtful,
-        "online": None if contacts is None else as_json(contacts, secrets),
+        "online": None if told is None else as_json(told, secrets),
     }
     typer.echo(msgspec.json.format(msgspec.json.encode(said), indent=2))
 
 
-def report(config: Config, contacts: Sequence[Contact], secrets: Secrets) -> Report:
+def report(config: Config, told: Sequence[Told], secrets: Secrets) -> Report:
     """Make the report: what was found out, without names, ids, texts and secrets."""
-    rows = [row for one in contacts for row in distinct_rows(one.answers)]
+    rows = [row for one in told for row in distinct_rows(one.contact.answers)]
     anonymiser = Anonymiser(_names(config), private_texts(rows), secrets.masked)
     projects = [project.name for project in config.projects]
     return Report(
         version=__version__,
         date=datetime.now(UTC).date().isoformat(),
         targets=tuple(
-            _reported(config, one, number, projects.index(one.target.project) + 1, anonymiser)
-            for number, one in enumerate(contacts, start=1)
+            _reported(config, one, number, projects.index(one.contact.target.project) + 1, anonymiser)
+            for number, one in enumerate(told, start=1)
         ),
     )
 
 
-def _reported(
-    config: Config, one: Contact, number: int, project: int, anonymiser: Anonymiser
-) -> TargetReport:
-    findings, region = found(one), one.target.region
+def _reported(config: Config, one: Told, number: int, project: int, anonymiser: Anonymiser) -> TargetReport:
+    met, findings = one.contact, one.findings
+    region = met.target.region
     return target_report(
-        one.target,
+        met.target,
         number,
         project,
         region_endpoint=octopus_endpoint(region) if region else "",
-        credentials=config.credentials_of(one.target).type,
-        refusal=None if one.error is None else anonymiser.refusal(one.error),
+        credentials=config.credentials_of(met.target).type,
+        refusal=None if met.error is None else anonymiser.refusal(met.error),
         findings=None if findings is None else anonymiser.findings(findings),
-        cost=one.cost,
+        cost=met.cost,
     )
 
 

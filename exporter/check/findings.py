@@ -185,11 +185,13 @@ class RowFindings(Finding, frozen=True, kw_only=True):
     What the rows are like.
 
     Shape: `fields` counts the rows by what each documented field holds; `other_fields` are not documented.
-    `durations_in_flight` is how many jobs have a running time and have not ended.
+    `durations_in_flight` is how many jobs have a running time and have not ended; `too_many_unreadable` if a
+    poll of these rows would fail for those that cannot be read.
     """
 
     rows: int
     unreadable: tuple[Unreadable, ...]
+    too_many_unreadable: bool
     fields: dict[Field, dict[Kind, int]]
     other_fields: tuple[Field, ...]
     durations_in_flight: int

@@ -9,9 +9,11 @@ from typing import Literal
 
 from exporter.check.answers import Answer, ListForm, distinct_rows, pages_of
 from exporter.check.findings import BodyFindings, Kind, RowFindings, SeenCode, SeenSpec, SeenType, Unreadable
+from exporter.errors import ContractError
 from exporter.model import JOB_TYPES, STATUSES, Job
 from exporter.octopus.rows import EARLIEST_MS, SetApartRow, read_row, whole_number
 from exporter.octopus.text import Numeral
+from exporter.sync.unreadable import UnreadableRows
 
 # Source: API reference, "querying the list of internal jobs", table 6.
 _TIMES = ("create_at", "update_at", "start_at", "end_at")
@@ -27,10 +29,11 @@ def judge_rows(answers: Sequence[Answer], workspace_id: str | None) -> RowFindin
     rows = distinct_rows(answers)
     objects = [row for row in rows if isinstance(row, dict)]
     kinds = {name: Counter(kind_of(name, row) for row in objects) for name in FIELDS}
-    jobs = [job for row in rows if isinstance(job := read_row(row, 0, frozenset()), Job)]
+    jobs = _jobs(rows)
     return RowFindings(
         rows=len(rows),
         unreadable=tuple(_unreadable(rows)),
+        too_many_unreadable=_are_too_many(rows, len(jobs)),
         fields={name: dict(found) for name, found in kinds.items() if found},
         other_fields=tuple(sorted({name for row in objects for name in row} - set(FIELDS))),
         durations_in_flight=sum(job.running_ms is not None and not job.has_ended for job in jobs),
@@ -40,18 +43,36 @@ def judge_rows(answers: Sequence[Answer], workspace_id: str | None) -> RowFindin
 
 def problems_of(answers: Iterable[Answer]) -> dict[str, int]:
     """Say what is wrong with rows that cannot be read, and of how many: with the figures that stand there."""
-    worth = (read_row(row, 0, frozenset()) for row in distinct_rows(answers))
-    return dict(Counter(row.problem for row in worth if isinstance(row, SetApartRow)))
+    return dict(Counter(apart.problem for _, apart in _set_apart(distinct_rows(answers))))
+
+
+def _jobs(rows: Iterable[object]) -> list[Job]:
+    return [job for row in rows if isinstance(job := read_row(row, 0, frozenset()), Job)]
+
+
+def _set_apart(rows: Iterable[object]) -> list[tuple[object, SetApartRow]]:
+    """Give the rows that cannot be read, each with what is wrong with it."""
+    worth = ((row, read_row(row, index, frozenset())) for index, row in enumerate(rows))
+    return [(row, apart) for row, apart in worth if isinstance(apart, SetApartRow)]
 
 
 def _unreadable(rows: Iterable[object]) -> list[Unreadable]:
     found: Counter[tuple[str, Kind]] = Counter()
-    for row in rows:
-        worth = read_row(row, 0, frozenset())
-        if isinstance(worth, SetApartRow):
-            field = worth.problem.partition(":")[0]
-            found[field, kind_of(field, row) if isinstance(row, dict) else _kind(row)] += 1
+    for row, apart in _set_apart(rows):
+        field = apart.problem.partition(":")[0]
+        found[field, kind_of(field, row) if isinstance(row, dict) else _kind(row)] += 1
     return [Unreadable(field=field, found=kind, rows=n) for (field, kind), n in sorted(found.items())]
+
+
+def _are_too_many(rows: Iterable[object], readable: int) -> bool:
+    """Tell whether a poll that reads these rows fails for those that cannot be read."""
+    unreadable = UnreadableRows()
+    unreadable.add([apart for _, apart in _set_apart(rows)], 0, 0)
+    try:
+        unreadable.check(readable + len(unreadable.job_ids))
+    except ContractError:
+        return True
+    return len(unreadable) > 1 and not readable
 
 
 def kind_of(name: str, row: Mapping[str, object]) -> Kind:
@@ -109,7 +130,7 @@ def seen_words(
 ) -> tuple[tuple[SeenType, ...], tuple[SeenType, ...], tuple[SeenCode, ...], tuple[SeenSpec, ...]]:
     """Give the job types, statuses, codes and resource specs of all rows, the most frequent first."""
     rows = distinct_rows(answers)
-    jobs = [job for row in rows if isinstance(job := read_row(row, 0, frozenset()), Job)]
+    jobs = _jobs(rows)
     specs = [row.get("resource_spec") for row in rows if isinstance(row, dict)]
     return (
         _types((job.job_type for job in jobs), JOB_TYPES),

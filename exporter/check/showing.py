@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from rich.table import Table
+from rich.text import Text
 
 from exporter.check.asking import Contact
 from exporter.check.findings import (
@@ -20,95 +22,123 @@ from exporter.check.findings import (
 )
 from exporter.check.judge_rows import problems_of
 from exporter.check.judging import judge
-from exporter.errors import ApiError
+from exporter.errors import ApiError, PollError
 from exporter.masking import Secrets
 
 _NAME_CHARS = 12
 _MOST_PROBLEMS = 5
 
 
-def table(contacts: Sequence[Contact], secrets: Secrets) -> Table:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """
+    What a target answered, judged.
+
+    Shape: `findings` is None where no row came; `problems` are those of rows that cannot be read, with the
+    number of the rows.
+    """
+
+    contact: Contact
+    findings: Findings | None
+    problems: Mapping[str, int]
+
+    @classmethod
+    def of(cls, contact: Contact) -> Told:
+        is_worth_it = contact.error is None or any(answer.raw is not None for answer in contact.answers)
+        findings = judge(contact.answers, contact.target.workspace_id) if is_worth_it else None
+        return cls(contact, findings, problems_of(contact.answers))
+
+    @property
+    def works(self) -> bool:
+        """Tell whether polls of this target succeed."""
+        has_odd_rows = self.findings is not None and self.findings.rows.too_many_unreadable
+        return self.contact.error is None and not has_odd_rows
+
+    @property
+    def answer(self) -> str:
+        """Say in a word or two how the target answers."""
+        if self.contact.error is not None:
+            return f"fails: {self.contact.error.reason}"
+        return "works" if self.works else "fails: rows"
+
+
+def table(told: Iterable[Told], secrets: Secrets) -> Table:
     """Lay the targets out for people, a line each; ids are never cut."""
     shown = Table(title="What the API says")
     for name in ("project", "workspace", "credentials", "answer", "jobs", "clock"):
         shown.add_column(name, overflow="fold")
-    for contact in contacts:
-        target, findings = contact.target, found(contact)
-        first = next((a.page for a in contact.answers if a.page is not None), None)
+    for one in told:
+        target, findings = one.contact.target, one.findings
+        first = next((a.page for a in one.contact.answers if a.page is not None), None)
         jobs = "" if first is None or first.total is None else str(first.total)
-        answer = "works" if contact.error is None else f"fails: {contact.error.reason}"
         clock = "" if findings is None or findings.clock.most is None else f"{findings.clock.most:+.1f} s"
-        row = (target.project, target.workspace, target.credentials, answer, jobs, clock)
-        shown.add_row(*map(secrets.masked, row))
+        row = (target.project, target.workspace, target.credentials, one.answer, jobs, clock)
+        shown.add_row(*(Text(secrets.masked(cell)) for cell in row))
     return shown
 
 
-def found(contact: Contact) -> Findings | None:
-    """Judge what a target answered; None where it did not."""
-    return None if contact.error is not None else judge(contact.answers, contact.target.workspace_id)
+def paragraphs(told: Iterable[Told], secrets: Secrets) -> list[str]:
+    """Give a paragraph for each target: why it fails, and what was found out about it."""
+    return [secrets.masked("\n".join(_paragraph(one))) for one in told]
 
 
-def paragraphs(contacts: Iterable[Contact], secrets: Secrets) -> list[str]:
-    """Give a paragraph for each target: why it fails, or what was found out about it."""
-    return [secrets.masked(_paragraph(contact)) for contact in contacts]
+def _paragraph(told: Told) -> list[str]:
+    target, findings, error = told.contact.target, told.findings, told.contact.error
+    verb = "works" if told.works else "fails"
+    head = f"{target.project}, workspace {target.workspace} (credentials {target.credentials}) {verb}:"
+    lines = {} if error is None else _failure(error)
+    if findings is not None and error is None:
+        lines |= _api_lines(findings)
+    if findings is not None:
+        lines |= _row_lines(findings, told.problems)
+    return [head, *(f"  {name:<{_NAME_CHARS}}{text}" for name, text in (lines | _cost(told.contact)).items())]
 
 
-def _paragraph(contact: Contact) -> str:
-    target, findings = contact.target, found(contact)
-    head = f"{target.project}, workspace {target.workspace} (credentials {target.credentials})"
-    if findings is None:
-        return "\n".join([f"{head} fails:", *_failure(contact.error)])
-    lines = {
-        "filters": _filters(findings),
-        "page": _page(findings.page),
-        "order": " and ".join(findings.order) or "unknown",
-        "totals": _totals(findings.totals),
-        "clock": _clock(findings.clock),
-        "types": _words(findings.job_types),
-        "statuses": _words(findings.statuses),
-        "codes": ", ".join(f"{one.code} ({one.rows})" for one in findings.codes) or "none",
-        "specs": ", ".join(f"{one.spec} ({one.rows})" for one in findings.resource_specs) or "none",
-        "rows": _rows(findings.rows, problems_of(contact.answers)),
-        "fields": _fields(findings.rows.fields) + _others(findings.rows),
-        "answers": _body(findings),
-        "polls": _polls(findings),
-        "cost": _cost(contact),
-    }
-    return "\n".join([f"{head} works:", *(f"  {name:<{_NAME_CHARS}}{text}" for name, text in lines.items())])
-
-
-def _failure(error: ApiError | None) -> list[str]:
-    if error is None:
-        return []
+def _failure(error: PollError) -> dict[str, str]:
+    if not isinstance(error, ApiError):
+        return {"reason": error.reason, "message": str(error)}
     facts = {
         "reason": error.reason,
         "message": error.message,
-        "status": error.status or "",
+        "status": str(error.status or ""),
         "code": error.code,
         "url": error.url,
         "request id": error.request_id,
     }
-    return [f"  {name:<{_NAME_CHARS}}{value}" for name, value in facts.items() if value != ""]
+    return {name: value for name, value in facts.items() if value}
 
 
-def _filters(findings: Findings) -> str:
+def _api_lines(findings: Findings) -> dict[str, str]:
     filters = findings.filters
-    return "; ".join(
-        [
-            _array("statuses", filters.statuses),
-            _array("job_types", filters.job_types),
-            f"start_time: {filters.start_time}",
-            f"id: {filters.id}",
-            f"workspace_id: {filters.workspace_id}",
-            f"offset: {filters.offset}",
-        ]
-    )
+    flags = ("start_time", "id", "workspace_id", "offset")
+    return {
+        "by status": _array(filters.statuses),
+        "by type": _array(filters.job_types),
+        "filters": ", ".join(f"{name}: {getattr(filters, name)}" for name in flags),
+        "polls": _polls(findings),
+        "page": _page(findings.page),
+        "order": " and ".join(findings.order) or "unknown",
+        "totals": _totals(findings.totals),
+        "clock": _clock(findings.clock),
+    }
 
 
-def _array(name: str, found: ArrayFilter) -> str:
+def _row_lines(findings: Findings, problems: Mapping[str, int]) -> dict[str, str]:
+    return {
+        "types": _words(findings.job_types),
+        "statuses": _words(findings.statuses),
+        "codes": ", ".join(f"{one.code} ({one.rows})" for one in findings.codes) or "none",
+        "specs": ", ".join(f"{one.spec} ({one.rows})" for one in findings.resource_specs) or "none",
+        "rows": _rows(findings.rows, problems),
+        "fields": _fields(findings.rows.fields) + _others(findings.rows),
+        "answers": _body(findings),
+    }
+
+
+def _array(found: ArrayFilter) -> str:
     return (
-        f"{name}: one value: {found.one_value}, repeated keys: {found.repeated_keys}, "
-        f"comma: {found.comma}, polls use {found.used}"
+        f"repeated keys: {found.repeated_keys}, comma: {found.comma}, one value: {found.one_value}; "
+        f"polls use: {found.used}"
     )
 
 
@@ -147,7 +177,8 @@ def _rows(rows: RowFindings, problems: Mapping[str, int]) -> str:
     worst = sorted(problems.items(), key=lambda one: -one[1])[:_MOST_PROBLEMS]
     named = "; ".join(f"{problem} ({times})" for problem, times in worst)
     more = f"; and {len(problems) - len(worst)} more" if len(problems) > len(worst) else ""
-    return f"{rows.rows} came, {sum(problems.values())} cannot be read: {named}{more}"
+    then = "; polls fail, as these are too many" if rows.too_many_unreadable else ""
+    return f"{rows.rows} came, {sum(problems.values())} cannot be read: {named}{more}{then}"
 
 
 def _fields(fields: Mapping[str, Mapping[Kind, int]]) -> str:
@@ -177,42 +208,42 @@ def _polls(findings: Findings) -> str:
     return "have to list everything each time: a filter or the total does not do as documented"
 
 
-def _cost(contact: Contact) -> str:
+def _cost(contact: Contact) -> dict[str, str]:
     cost = contact.cost
     rest = "" if cost.complete else "; not everything was asked"
-    return (
-        f"{cost.requests} requests in {cost.seconds:g} s, one takes {cost.median:g} s, "
+    return {
+        "cost": f"{cost.requests} requests in {cost.seconds:g} s, one takes {cost.median:g} s, "
         f"{cost.longest:g} s at most{rest}"
-    )
+    }
 
 
-def as_json(contacts: Iterable[Contact], secrets: Secrets) -> list[dict[str, Any]]:
+def as_json(told: Iterable[Told], secrets: Secrets) -> list[dict[str, Any]]:
     """Give the targets as JSON values, with their names and the errors' words; secrets are masked."""
-    return [_masked(_target(contact), secrets) for contact in contacts]
+    return [_masked(_target(one), secrets) for one in told]
 
 
-def _target(contact: Contact) -> dict[str, Any]:
-    target, error, findings = contact.target, contact.error, found(contact)
+def _target(told: Told) -> dict[str, Any]:
+    target, error = told.contact.target, told.contact.error
     return {
         "project": target.project,
         "workspace": target.workspace,
         "credentials": target.credentials,
-        "works": error is None,
+        "works": told.works,
         "error": None if error is None else _error(error),
-        "findings": msgspec.to_builtins(findings),
-        "unreadable": problems_of(contact.answers),
-        "cost": msgspec.to_builtins(contact.cost),
+        "findings": msgspec.to_builtins(told.findings),
+        "unreadable": dict(told.problems),
+        "cost": msgspec.to_builtins(told.contact.cost),
     }
 
 
-def _error(error: ApiError) -> dict[str, Any]:
+def _error(error: PollError) -> dict[str, Any]:
     return {
         "reason": error.reason,
-        "message": error.message,
-        "status": error.status,
-        "code": error.code,
-        "url": error.url,
-        "request_id": error.request_id,
+        "message": error.message if isinstance(error, ApiError) else str(error),
+        "status": getattr(error, "status", 0),
+        "code": getattr(error, "code", ""),
+        "url": getattr(error, "url", ""),
+        "request_id": getattr(error, "request_id", ""),
     }
 
 
