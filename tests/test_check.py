@@ -74,6 +74,22 @@ async def test_what_fails_is_asked_twice_at_most(
     assert (told.works, told.answer, len(api.asked)) == (False, f"fails: {reason}", times)
 
 
+async def test_what_fails_once_is_asked_once_more(tmp_path: Path) -> None:
+    """So a server that breaks down now and then is judged as one that does not."""
+    asked: set[str] = set()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.query_string not in asked:
+            asked.add(request.query_string)
+            return web.Response(status=502)
+        return web.json_response(page(row(), page_info={"total": 1}))
+
+    api = Api([answer])
+    told = await told_of(tmp_path, api)
+    assert told.contact.cost.complete
+    assert len(api.asked) == 2 * len(asked) < 60
+
+
 async def test_a_login_that_fails_is_tried_twice_and_not_twice_for_each_request(tmp_path: Path) -> None:
     api = Api([(503, b"")])
     async with api.server() as iam:

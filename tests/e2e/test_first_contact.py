@@ -158,6 +158,8 @@ SERVERS = {
     ),
     "rows-repeated": Server({"repeat_rows": 3}, {"page.repeated_rows": 3, "totals.verdict": "agree"}),
     # Order
+    "list-that-moves": Server({"shift": "insert"}, {**PLAIN, "rows.rows": lambda found: found > 300}),
+    "one-row-from-the-year-10000": Server(row("year-10000", ids=[250]), PLAIN),
     "created-ascending": Server(settings={"order": "created-asc"}, finds={"order": ["created, ascending"]}),
     "updated-descending": Server(settings={"order": "update-desc"}, finds={"order": ["updated, descending"]}),
     # Totals
