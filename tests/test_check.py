@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import yaml
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from exporter.check import doubts
 from exporter.check.anonymous import Anonymiser
@@ -26,7 +28,7 @@ from exporter.check.judge_listing import judge_order, judge_totals
 from exporter.check.judging import judge
 from exporter.check.questions import next_questions
 from exporter.check.report import decoded, encoded
-from exporter.check.showing import Told, paragraphs
+from exporter.check.showing import Told, paragraphs, table
 from exporter.config import Config, load
 from exporter.errors import ConfigError
 from exporter.masking import Secrets
@@ -174,6 +176,16 @@ async def test_ids_and_messages_of_a_failure_are_whole(tmp_path: Path) -> None:
     assert lines[0] == "perception, workspace 0 (credentials only) fails:"
     assert any(line.split() == ["request", "id", request_id] for line in lines)
     assert any(body["error_msg"].strip() in line for line in lines)
+
+
+async def test_a_table_in_a_narrow_terminal_cuts_nothing(tmp_path: Path) -> None:
+    told = await told_of(tmp_path, Api([(404, b"")]))
+    console = Console(width=40, file=io.StringIO(), force_terminal=True, color_system=None)
+    console.print(table([told], Secrets()))
+    shown_table = console.file.getvalue()
+    assert "…" not in shown_table
+    cells = [line.split("│") for line in shown_table.splitlines() if "│" in line]
+    assert "".join(cell[1].strip() for cell in cells) == "perception"
 
 
 # -- judging ---------------------------------------------------------------------------------------------

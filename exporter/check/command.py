@@ -113,8 +113,10 @@ def _print_validity(config: Config, wanted: Wanted, doubtful: Sequence[str]) -> 
 
 
 def _print_told(told: Sequence[Told], secrets: Secrets) -> None:
-    console = Console(soft_wrap=False)
-    console.print(table(told, secrets), width=None if console.is_terminal else _WIDEST, crop=False)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDEST
+    console.print(table(told, secrets))
     for paragraph in paragraphs(told, secrets):
         typer.echo(f"\n{paragraph}")
 
