@@ -90,8 +90,11 @@ def test_check_online_fails_where_a_target_does(half_working: Exporter) -> None:
     assert rows["perception"][3] == "works"
     assert rows["planning"][3] == "fails: contract"
     said = paragraph(done.stdout, "planning, workspace 0 (credentials default) fails:")
-    assert said["message"] == "not found: wrong region, path or project: The project does not exist."
-    assert said["url"].endswith(f"/v1.0/{OTHER_PROJECT}/data/system-jobs")
+    assert (
+        said["message"]
+        == "not found: wrong region, path or project: The project in the scope does not exist."
+    )
+    assert said["url"].endswith("/v3/auth/tokens")
     assert (said["status"], len(said["request id"])) == ("404", 32)
 
 
