@@ -6,9 +6,9 @@ import base64
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -23,11 +23,11 @@ from exporter.check.anonymous import Anonymiser
 from exporter.check.answers import Answer, Question, read_raw
 from exporter.check.asking import contact
 from exporter.check.command import Format, Wanted, check, report
-from exporter.check.findings import Code, Field, Spec, Word
+from exporter.check.findings import Code, Field, FormWorks, Spec, TotalsVerdict, Word, Works
 from exporter.check.judge_listing import judge_order, judge_totals
 from exporter.check.judging import judge
 from exporter.check.questions import next_questions
-from exporter.check.report import decoded, encoded
+from exporter.check.report import Report, decoded, encoded
 from exporter.check.showing import Told, paragraphs, table
 from exporter.config import Config, load
 from exporter.errors import ConfigError
@@ -36,6 +36,7 @@ from exporter.octopus.wire import ListQuery, decode_page
 from tests.e2e.processes import free_port
 from tests.octopus_fakes import ASKED, Api, Handler, answered, page, row
 
+DOCS = Path(__file__).parent.parent / "docs"
 PROJECT = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 TOKEN = "t0ken-of-twenty-chars"
 
@@ -267,6 +268,7 @@ def test_questions_come_to_an_end_whatever_is_answered() -> None:
 
 # -- the report ------------------------------------------------------------------------------------------
 
+EXAMPLE = {"OCTOPUS_DOMAIN": "a", "OCTOPUS_USER": "b", "OCTOPUS_PASSWORD": "c"}
 SECRETIVE = {
     "projects": [
         {
@@ -385,6 +387,28 @@ def test_a_report_with_anything_else_is_refused() -> None:
         decoded(b'{"version": "1.0", "date": "2026-01-01", "targets": [], "note": "hello"}')
 
 
+def documented_keys(kind: type[msgspec.Struct]) -> Iterator[str]:
+    """Give every key of the report, however deep."""
+    for found in msgspec.structs.fields(kind):
+        yield found.name
+        for inner in structures(found.type):
+            yield from documented_keys(inner)
+
+
+def structures(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+    for inner in get_args(kind):
+        yield from structures(inner)
+
+
+@pytest.mark.parametrize("name", ["first-contact.md", "first-contact.zh-CN.md"])
+def test_the_documentation_has_every_key_and_every_verdict(name: str) -> None:
+    text = (DOCS / name).read_text()
+    verdicts = {*get_args(FormWorks), *get_args(Works), *get_args(TotalsVerdict)}
+    assert {key for key in (*documented_keys(Report), *verdicts) if f"`{key}`" not in text} == set()
+
+
 # -- the command -----------------------------------------------------------------------------------------
 
 
@@ -406,6 +430,12 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_asked(
     fields = {**fields, "report": tmp_path / fields["report"]}
     with pytest.raises(ConfigError, match=problem):
         check(configured(tmp_path), wanted(tmp_path, **fields))
+
+
+def test_the_example_gives_no_cause_for_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger beside it can be made."""
+    monkeypatch.chdir(tmp_path)
+    assert doubts.doubts(load(DOCS.parent / "config.example.yaml", EXAMPLE)) == []
 
 
 def test_a_valid_file_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
