@@ -86,8 +86,6 @@ class Access:
         secrets.never_mask(_named(config))
         secrets.keep(*config.ledger.url.passwords, *proxies.secrets())
         self._retrier = Retrier(observer, attempts=2 if impatient else None)
-        # A login that fails is tried again with the request that needs it.
-        self._login_retrier = Retrier(observer, attempts=1) if impatient else self._retrier
         self._transport = Transport(
             session, observer=observer, timeout_seconds=config.poll.timeout_seconds, secrets=secrets
         )
@@ -164,7 +162,7 @@ class Access:
             password=settings.password,
             iam_endpoint=iam_endpoint,
             transport=self._transport,
-            retrier=self._login_retrier,
+            retrier=self._retrier,
         )
 
     def _chain(self, name: str, region: str) -> Credentials:
