@@ -333,6 +333,26 @@ async def test_the_report_has_no_name_id_text_or_secret(tmp_path: Path, handler:
         ]["statuses"]
 
 
+async def test_many_words_make_neither_a_long_output_nor_a_long_report(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        rows = [
+            row(
+                n,
+                job_type=f"T{n}",
+                status=f"s {n}",
+                msg_code=f"c {n}",
+                resource_spec="x" * 9000 + str(n),
+                **{f"f{n}": n},
+            )
+            for n in range(3000)
+        ]
+        return web.json_response(page(*rows, page_info={"total": len(rows)}))
+
+    told = await told_of(tmp_path, Api([answer]))
+    assert len(shown(told)) < 25_000
+    assert len(encoded(report(configured(tmp_path), [told], Secrets()))) < 50_000
+
+
 TEXTS = st.text(max_size=60) | st.from_regex(r"[A-Z0-9_]{1,50}", fullmatch=True)
 
 

@@ -24,7 +24,7 @@ from exporter.check.doubts import doubts
 from exporter.check.report import Report, TargetReport, encoded, target_report
 from exporter.check.showing import Told, as_json, paragraphs, table
 from exporter.config import Config, PasswordCredentials, Secret, octopus_endpoint
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, ExporterError, InternalFault
 from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.web.toolkit import WebConfiguration
@@ -72,7 +72,7 @@ def check(config: Config, wanted: Wanted) -> bool:
     elif told is not None:
         _print_told(told, secrets)
     if wanted.report is not None and told is not None:
-        wanted.report.write_bytes(encoded(report(config, told, secrets)))
+        _write(wanted.report, report(config, told, secrets))
     return told is None or all(one.works for one in told)
 
 
@@ -97,6 +97,16 @@ def _report_problems(wanted: Wanted) -> list[str]:
             return []
     except OSError as exc:
         return [f"--report: {wanted.report}: {exc.strerror}, expected a file that can be written"]
+
+
+def _write(file: Path, written: Report) -> None:
+    """Raises: ExporterError."""
+    try:
+        file.write_bytes(encoded(written))
+    except OSError as exc:
+        raise ExporterError(f"--report: {file}: {exc.strerror or exc}") from exc
+    except ValueError as exc:
+        raise InternalFault(exc) from exc
 
 
 def _told(config: Config, secrets: Secrets) -> list[Told]:

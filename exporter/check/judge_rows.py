@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from exporter.check.answers import Answer, ListForm, distinct_rows, pages_of
 from exporter.check.findings import BodyFindings, Kind, RowFindings, SeenCode, SeenSpec, SeenType, Unreadable
 from exporter.errors import ContractError
 from exporter.model import JOB_TYPES, STATUSES, Job
-from exporter.octopus.rows import EARLIEST_MS, SetApartRow, read_row, whole_number
+from exporter.octopus.rows import EARLIEST_MS, SetApartRow, label, read_row, whole_number
 from exporter.octopus.text import Numeral
 from exporter.sync.unreadable import UnreadableRows
 
@@ -21,6 +21,8 @@ _DURATIONS = ("submitting_duration", "running_duration")
 _TEXTS = ("job_type", "data_id", "status", "project_id", "resource_spec", "msg_error", "workspace_id")
 FIELDS = ("id", *_TEXTS, *_TIMES, *_DURATIONS, "msg_code")
 
+# Whatever a server calls things, the output and the report stay short.
+_MOST_WORDS = 50
 _FIGURES = re.compile(r"\s*[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?\s*")
 
 
@@ -35,7 +37,7 @@ def judge_rows(answers: Sequence[Answer], workspace_id: str | None) -> RowFindin
         unreadable=tuple(_unreadable(rows)),
         too_many_unreadable=_are_too_many(rows, len(jobs)),
         fields={name: dict(found) for name, found in kinds.items() if found},
-        other_fields=tuple(sorted({name for row in objects for name in row} - set(FIELDS))),
+        other_fields=tuple(name for name, _ in _counted(_other_fields(objects))),
         durations_in_flight=sum(job.running_ms is not None and not job.has_ended for job in jobs),
         workspace_ids=_workspaces(answers, workspace_id),
     )
@@ -131,14 +133,18 @@ def seen_words(
     """Give the job types, statuses, codes and resource specs of all rows, the most frequent first."""
     rows = distinct_rows(answers)
     jobs = _jobs(rows)
-    specs = [row.get("resource_spec") for row in rows if isinstance(row, dict)]
+    specs = [
+        label(spec)
+        for row in rows
+        if isinstance(row, dict) and isinstance(spec := row.get("resource_spec"), str)
+    ]
     return (
         _types((job.job_type for job in jobs), JOB_TYPES),
         _types((job.status for job in jobs), STATUSES),
         tuple(
             SeenCode(code=code, rows=n) for code, n in _counted(job.msg_code for job in jobs if job.msg_code)
         ),
-        tuple(SeenSpec(spec=s, rows=n) for s, n in _counted(s for s in specs if isinstance(s, str) and s)),
+        tuple(SeenSpec(spec=s, rows=n) for s, n in _counted(filter(None, specs))),
     )
 
 
@@ -147,7 +153,12 @@ def _types(words: Iterable[str], documented: Sequence[str]) -> tuple[SeenType, .
 
 
 def _counted(words: Iterable[str]) -> list[tuple[str, int]]:
-    return sorted(Counter(words).items(), key=lambda one: (-one[1], one[0]))
+    """Count the words, the most frequent first, and drop the rare ones of very many."""
+    return sorted(Counter(words).items(), key=lambda one: (-one[1], one[0]))[:_MOST_WORDS]
+
+
+def _other_fields(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    return (label(name) for row in rows for name in row if name not in FIELDS)
 
 
 def judge_body(answers: Sequence[Answer]) -> BodyFindings:
