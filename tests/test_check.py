@@ -341,10 +341,10 @@ async def test_many_words_make_neither_a_long_output_nor_a_long_report(tmp_path:
                 job_type=f"T{n}",
                 status=f"s {n}",
                 msg_code=f"c {n}",
-                resource_spec="x" * 9000 + str(n),
+                resource_spec="x" * 900 + str(n),
                 **{f"f{n}": n},
             )
-            for n in range(3000)
+            for n in range(300)
         ]
         return web.json_response(page(*rows, page_info={"total": len(rows)}))
 
