@@ -133,18 +133,16 @@ def seen_words(
     """Give the job types, statuses, codes and resource specs of all rows, the most frequent first."""
     rows = distinct_rows(answers)
     jobs = _jobs(rows)
-    specs = [
-        label(spec)
-        for row in rows
-        if isinstance(row, dict) and isinstance(spec := row.get("resource_spec"), str)
-    ]
     return (
         _types((job.job_type for job in jobs), JOB_TYPES),
         _types((job.status for job in jobs), STATUSES),
         tuple(
             SeenCode(code=code, rows=n) for code, n in _counted(job.msg_code for job in jobs if job.msg_code)
         ),
-        tuple(SeenSpec(spec=s, rows=n) for s, n in _counted(filter(None, specs))),
+        tuple(
+            SeenSpec(spec=s, rows=n)
+            for s, n in _counted(job.resource_spec for job in jobs if job.resource_spec)
+        ),
     )
 
 
