@@ -172,10 +172,10 @@ def check_command(
     ] = None,
 ) -> None:
     """
-    Validate FILE, and with --online what the API of every target does.
+    Validate FILE; with --online, also find out what the API of every target does.
 
-    --online asks each target up to 60 times in up to a minute: which filters work, how long pages are, what
-    the rows are like. It changes nothing, neither there nor in the ledger. See docs/first-contact.md.
+    --online takes less than 60 requests and a minute for a target: which filters work, how long pages are,
+    what the rows are like. It changes nothing, neither there nor in the ledger. See docs/first-contact.md.
     """
     if not check.check(_load(config), check.Wanted(config, online, output, report)):
         raise typer.Exit(1)

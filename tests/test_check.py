@@ -68,13 +68,27 @@ def shown(told: Told) -> str:
 # -- asking ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "reason", "times"), [(503, "unavailable", 2), (404, "contract", 1)])
+@pytest.mark.parametrize(("status", "reason", "times"), [(503, "unavailable", 2), (405, "contract", 1)])
 async def test_what_fails_is_asked_twice_at_most(
     tmp_path: Path, status: int, reason: str, times: int
 ) -> None:
     api = Api([(status, {"error_code": "octopus.400104", "error_msg": "away"})])
     told = await told_of(tmp_path, api)
     assert (told.works, told.answer, len(api.asked)) == (False, f"fails: {reason}", times)
+
+
+async def test_the_other_path_of_the_documentation_is_tried(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if not request.path.endswith("/data/system-job"):
+            return web.json_response({"error_code": "APIGW.0101"}, status=404)
+        return web.json_response(page(row(), page_info={"total": 1}))
+
+    api = Api([answer])
+    told = await told_of(tmp_path, api)
+    assert (told.answer, len(api.asked)) == ("fails: contract", 2)
+    assert "system-job answers: set it as the project's path in the configuration" in shown(told)
+    (target,) = report(configured(tmp_path), [told], Secrets()).targets
+    assert (target.path, target.other_path) == ("system-jobs", "system-job")
 
 
 async def test_what_fails_once_is_asked_once_more(tmp_path: Path) -> None:
@@ -260,7 +274,7 @@ def test_where_a_page_is_full_the_total_tells_whether_both_values_count(
 
 def test_questions_come_to_an_end_whatever_is_answered() -> None:
     answers: list[Answer] = []
-    while questions := next_questions(answers):
+    while questions := next_questions(answers, "system-jobs"):
         answers += [answer_of(question, *jobs(1, 5, status="RUNNING"), total=5) for question in questions]
         assert len(answers) < 60
     assert len({answer.question for answer in answers}) == len(answers)

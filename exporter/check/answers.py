@@ -30,6 +30,7 @@ Topic = Literal[
     "id",
     "workspace_id",
     "failed",
+    "path",
 ]
 ListForm = Literal["list", "null", "missing", "other"]
 NumberForm = Literal["number", "text", "fraction", "negative", "null", "missing", "other"]
@@ -42,7 +43,7 @@ class Question:
     One page to ask for, and what it is to show.
 
     Shape: `form` is how an array is sent (None: the question is of no array), `values` what it is meant to
-    ask for; `workspace_id` is sent in place of the target's own.
+    ask for; `workspace_id` and `path` are sent in place of the target's own.
     """
 
     topic: Topic
@@ -50,6 +51,7 @@ class Question:
     form: ArrayStyle | None = None
     values: tuple[str, ...] = ()
     workspace_id: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class _Asker:
         self._left_out = False
 
     async def ask(self) -> Contact:
-        while (questions := next_questions(self._answers)) and not self._must_stop:
+        while (questions := next_questions(self._answers, self._target.path)) and not self._must_stop:
             answers = await asyncio.gather(*map(self._answer, questions))
             # In the order of the questions, whichever answer came first.
             self._answers += [answer for answer in answers if answer is not None]
@@ -115,6 +115,8 @@ class _Asker:
         target = self._target
         if question.workspace_id is not None:
             target = replace(target, workspace_id=question.workspace_id)
+        if question.path is not None:
+            target = replace(target, path=question.path)
         page: Page | None = None
         error: ApiError | None = None
         asked_ms = _now_ms()

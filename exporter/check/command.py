@@ -173,6 +173,7 @@ def _reported(config: Config, one: Told, number: int, project: int, anonymiser: 
         project,
         region_endpoint=octopus_endpoint(region) if region else "",
         credentials=config.credentials_of(met.target).type,
+        other_path=one.other_path,
         refusal=None if met.error is None else anonymiser.refusal(met.error),
         findings=None if findings is None else anonymiser.findings(findings),
         cost=met.cost,

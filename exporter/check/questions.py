@@ -24,6 +24,8 @@ DOCUMENTED_LIMIT = 200
 LONG_LIMIT = 500
 # No workspace has it, as far as anybody can know.
 NO_WORKSPACE = "999999999"
+# The documentation names the first in its table of URIs and the second in its example.
+DOCUMENTED_PATHS = ("system-jobs", "system-job")
 _END_ROWS = 10
 _DAY_MS = 86_400_000
 # More than a server that compares by the second rounds away.
@@ -49,16 +51,23 @@ def first_page(answers: Iterable[Answer]) -> Answer | None:
     return next(iter(pages_of(answers, "page")), None)
 
 
-def next_questions(answers: Sequence[Answer]) -> list[Question]:
-    """Give what to ask next, in the order of its worth; nothing once everything is asked."""
+def next_questions(answers: Sequence[Answer], path: str) -> list[Question]:
+    """
+    Give what to ask next, in the order of its worth; nothing once everything is asked.
+
+    Shape: `path` is the target's.
+    """
     first = first_page(answers)
-    wanted = _first_questions(answers) if first is None else _questions(first, answers)
+    wanted = _first_questions(answers, path) if first is None else _questions(first, answers)
     asked = {answer.question for answer in answers}
     return [question for question in wanted if question not in asked]
 
 
-def _first_questions(answers: Sequence[Answer]) -> Iterator[Question]:
-    """Ask for a first page, and for a smaller one where its length may be what was refused."""
+def _first_questions(answers: Sequence[Answer], path: str) -> Iterator[Question]:
+    """
+    Ask for a first page; for a smaller one where its length may be what was refused, and at the other path
+    where there is nothing at this one.
+    """
     if not answers:
         yield Question("page", ListQuery(limit=DOCUMENTED_LIMIT))
         return
@@ -66,6 +75,9 @@ def _first_questions(answers: Sequence[Answer]) -> Iterator[Question]:
     smaller = smaller_page(last.question.query.limit)
     if smaller is not None and (last.status == 400 or isinstance(last.error, AnswerTooLarge)):
         yield Question("page", ListQuery(limit=smaller))
+    if last.status == 404:
+        others = (other for other in DOCUMENTED_PATHS if other != path)
+        yield from (Question("path", ListQuery(limit=1), path=other) for other in others)
 
 
 def _questions(first: Answer, answers: Sequence[Answer]) -> Iterator[Question]:

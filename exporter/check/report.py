@@ -26,7 +26,8 @@ class TargetReport(Finding, frozen=True, kw_only=True):
     """
     One target, by its number in the configuration and that of its project.
 
-    Shape: `refusal` says why there are no findings; `job_types` is how many the configuration names.
+    Shape: `refusal` says why there are no findings; `other_path` is the documented path that answers instead.
+    `job_types` is how many the configuration names.
     """
 
     target: int
@@ -38,6 +39,7 @@ class TargetReport(Finding, frozen=True, kw_only=True):
     job_types: int
     credentials: CredentialsType
     refusal: Refusal | None
+    other_path: Literal["system-jobs", "system-job"] | None
     findings: Findings | None
     cost: Cost
 
@@ -60,6 +62,7 @@ def target_report(
     region_endpoint: str,
     credentials: CredentialsType,
     refusal: Refusal | None,
+    other_path: str | None,
     findings: Findings | None,
     cost: Cost,
 ) -> TargetReport:
@@ -69,11 +72,12 @@ def target_report(
         project=project,
         region=_region(target.region),
         endpoint="of the region" if target.endpoint == region_endpoint else "another",
-        path=_path(target.path),
+        path=_documented_path(target.path) or "another",
         workspace=_workspace(target.workspace_id),
         job_types=len(target.job_types),
         credentials=credentials,
         refusal=refusal,
+        other_path=None if other_path is None else _documented_path(other_path),
         findings=findings,
         cost=cost,
     )
@@ -85,10 +89,10 @@ def _region(region: str) -> Region:
     return region if region in DOCUMENTED_REGIONS else "other"  # type: ignore[return-value] # they are the literals
 
 
-def _path(path: str) -> Literal["system-jobs", "system-job", "another"]:
+def _documented_path(path: str) -> Literal["system-jobs", "system-job"] | None:
     if path == "system-jobs":
         return "system-jobs"
-    return "system-job" if path == "system-job" else "another"
+    return "system-job" if path == "system-job" else None
 
 
 def _workspace(workspace_id: str | None) -> Literal["none sent", "0", "another"]:

@@ -10,6 +10,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from exporter.check.answers import pages_of
 from exporter.check.asking import Contact
 from exporter.check.findings import (
     ArrayFilter,
@@ -55,6 +56,12 @@ class Told:
         return self.contact.error is None and not has_odd_rows
 
     @property
+    def other_path(self) -> str | None:
+        """Name the path that answers where the target's own does not; None where there is none."""
+        found = pages_of(self.contact.answers, "path")
+        return found[0].question.path if found else None
+
+    @property
     def answer(self) -> str:
         """Say in a word or two how the target answers."""
         if self.contact.error is not None:
@@ -87,6 +94,8 @@ def _paragraph(told: Told) -> list[str]:
     verb = "works" if told.works else "fails"
     head = f"{target.project}, workspace {target.workspace} (credentials {target.credentials}) {verb}:"
     lines = {} if error is None else _failure(error)
+    if told.other_path is not None:
+        lines["hint"] = f"{told.other_path} answers: set it as the project's path in the configuration"
     if findings is not None and error is None:
         lines |= _api_lines(findings)
     if findings is not None:
@@ -230,6 +239,7 @@ def _target(told: Told) -> dict[str, Any]:
         "credentials": target.credentials,
         "works": told.works,
         "error": None if error is None else _error(error),
+        "other_path": told.other_path,
         "findings": msgspec.to_builtins(told.findings),
         "unreadable": dict(told.problems),
         "cost": msgspec.to_builtins(told.contact.cost),
