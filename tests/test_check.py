@@ -255,21 +255,23 @@ STATUSES = Question(
 ONE = Question("statuses", ListQuery(statuses=("FINISHED",), limit=3), "single", ("FINISHED",))
 
 
-@pytest.mark.parametrize(("both", "verdict"), [(9, "works"), (5, "first value only"), (None, "unknown")])
-def test_where_a_page_is_full_the_total_tells_whether_both_values_count(
-    both: int | None, verdict: str
+@pytest.mark.parametrize(
+    ("found", "verdict"), [(True, "works"), (False, "first value only"), (None, "unknown")]
+)
+def test_where_a_page_is_full_a_single_job_tells_whether_both_values_count(
+    found: bool | None, verdict: str
 ) -> None:
-    finished = jobs(1, 3, status="FINISHED")
-    first = answer_of(
-        Question("page", ListQuery(limit=200)),
-        *finished,
-        *jobs(4, 4, status="STOPPED"),
-        *jobs(8, 9),
-        total=16,
-    )
-    single = answer_of(ONE, *finished, total=5)
-    found = judge([first, single, answer_of(STATUSES, *finished, total=both)], None)
-    assert found.filters.statuses.repeated_keys == verdict
+    finished, stopped = jobs(1, 3, status="FINISHED"), jobs(4, 4, status="STOPPED")
+    answers = [
+        answer_of(Question("page", ListQuery(limit=200)), *finished, *stopped, *jobs(8, 9)),
+        answer_of(ONE, *finished),
+        answer_of(STATUSES, *finished),
+    ]
+    (pair,) = [one for one in next_questions(answers, "system-jobs") if one.topic == "pair"]
+    assert (pair.query.statuses, pair.query.job_id) == (("FINISHED", "STOPPED"), 4)
+    if found is not None:
+        answers.append(answer_of(pair, *(stopped[:1] if found else ())))
+    assert judge(answers, None).filters.statuses.repeated_keys == verdict
 
 
 def test_questions_come_to_an_end_whatever_is_answered() -> None:

@@ -31,6 +31,7 @@ Topic = Literal[
     "workspace_id",
     "failed",
     "path",
+    "pair",
 ]
 ListForm = Literal["list", "null", "missing", "other"]
 NumberForm = Literal["number", "text", "fraction", "negative", "null", "missing", "other"]

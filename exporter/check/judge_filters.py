@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 from typing import Literal
 
 from exporter.check.answers import Answer, Topic, pages_of
 from exporter.check.findings import ArrayFilter, FilterFindings, FormWorks, Works
-from exporter.check.questions import Choice, first_page, status_choice, type_choice
+from exporter.check.questions import (
+    ArrayTopic,
+    Choice,
+    first_page,
+    missing_values,
+    status_choice,
+    type_choice,
+)
 from exporter.sync.filters import ArrayStyle, FilterName, Filters, blamed, ignored
-
-_FIELDS = {"statuses": attrgetter("status"), "job_types": attrgetter("job_type")}
 
 
 def judge_filters(answers: Sequence[Answer], longest: int | None, *, has_totals: bool) -> FilterFindings:
@@ -49,16 +53,16 @@ def _style(used: ArrayStyle | Literal["unknown"]) -> ArrayStyle:
     return "array" if used == "unknown" else used
 
 
-def _array(
-    name: Literal["statuses", "job_types"], choice: Choice, answers: Sequence[Answer], longest: int | None
-) -> ArrayFilter:
+def _array(name: ArrayTopic, choice: Choice, answers: Sequence[Answer], longest: int | None) -> ArrayFilter:
     by_form = {answer.question.form: answer for answer in answers if answer.question.topic == name}
-    one = _form(name, choice, by_form.get("single"), None, longest)
+    one = _form(name, choice, by_form.get("single"), longest)
     # Where all jobs have one of the two values, the listing of both looks the same whether it is one or not.
     tells = bool(choice.known - set(choice.two))
 
     def both(form: ArrayStyle) -> FormWorks:
-        found = _form(name, choice, by_form.get(form), by_form.get("single"), longest)
+        found = _form(name, choice, by_form.get(form), longest)
+        if found == "unknown" and (pair := _pair(name, form, answers)) is not None:
+            found = _of_pair(name, choice, by_form[form], pair)
         return one if found == "works" and not tells and one != "works" else found
 
     repeated, comma = both("array"), both("comma")
@@ -75,32 +79,42 @@ def _used(one: FormWorks, repeated: FormWorks, comma: FormWorks) -> ArrayStyle |
     return "unknown" if "unknown" in (one, repeated, comma) else "none"
 
 
-def _form(
-    name: FilterName, choice: Choice, answer: Answer | None, single: Answer | None, longest: int | None
-) -> FormWorks:
+def _form(name: ArrayTopic, choice: Choice, answer: Answer | None, longest: int | None) -> FormWorks:
     """Judge one way to send an array."""
     if answer is None or answer.page is None:
         return "refused" if answer is not None and _is_blamed(name, answer) else "unknown"
     query, wanted = answer.question.query, answer.question.values
     if ignored(query, answer.jobs) == name:
         return "ignored"
-    found = set(map(_FIELDS[name], answer.jobs))
-    missing = [value for value in wanted if value in choice.known and value not in found]
+    missing = missing_values(name, choice, answer)
     if not missing:
         # An empty answer says nothing without a job on the first page; nor does a single value in front.
         is_lone = len(wanted) > 1 and wanted[0] in choice.known and wanted[1] not in choice.known
         return "works" if choice.known and not is_lone else "unknown"
-    if answer.rows and _is_full(answer, longest):
-        return _by_totals(answer, single)
-    return _lacking(choice, answer, found)
-
-
-def _lacking(choice: Choice, answer: Answer, found: set[str]) -> FormWorks:
-    """Say why the listing of two values lacks one that has jobs."""
-    (front, *_), is_comma = answer.question.values, answer.question.form == "comma"
     if answer.rows:
-        return "first value only" if front in found else "last value only"
+        # The missing value may have jobs on the next page.
+        return "unknown" if _is_full(answer, longest) else _lacking(missing, answer)
+    front, is_comma = wanted[0], answer.question.form == "comma"
     return "finds nothing" if front in choice.known or is_comma else "first value only"
+
+
+def _lacking(missing: Sequence[str], answer: Answer) -> FormWorks:
+    """Say which of the two values the server looks at, where jobs with the other are missing."""
+    return "last value only" if answer.question.values[0] in missing else "first value only"
+
+
+def _pair(name: ArrayTopic, form: ArrayStyle, answers: Sequence[Answer]) -> Answer | None:
+    """Give the answer to the question for a job that was missing on a page full of others."""
+    for answer in pages_of(answers, "pair"):
+        query = answer.question.query
+        sent = query.statuses if name == "statuses" else query.job_types
+        if sent and answer.question.form == form and answer.ids <= {query.job_id}:
+            return answer
+    return None
+
+
+def _of_pair(name: ArrayTopic, choice: Choice, answer: Answer, pair: Answer) -> FormWorks:
+    return "works" if pair.rows else _lacking(missing_values(name, choice, answer), answer)
 
 
 def _is_blamed(name: FilterName, answer: Answer) -> bool:
@@ -111,13 +125,6 @@ def _is_full(answer: Answer, longest: int | None) -> bool:
     """Tell whether a page has as many rows as a page can have, so that more may follow."""
     limit = answer.question.query.limit
     return answer.rows >= (limit if longest is None else min(limit, longest))
-
-
-def _by_totals(answer: Answer, single: Answer | None) -> FormWorks:
-    """A full page may have shown one value only; the total counts both."""
-    if answer.total is None or single is None or single.total is None:
-        return "unknown"
-    return "works" if answer.total > single.total else "first value only"
 
 
 def _one(answers: Iterable[Answer], *topics: Topic) -> list[Answer]:

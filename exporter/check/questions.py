@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import Literal
 
-from exporter.check.answers import Answer, Question, Topic, pages_of
+from exporter.check.answers import Answer, Question, pages_of
 from exporter.errors import AnswerTooLarge
 from exporter.model import FAILED_STATUSES, JOB_TYPES, STATUSES, Job, is_terminal
 from exporter.octopus.wire import ListQuery
 from exporter.sync.filters import ArrayStyle, values
 from exporter.sync.traits import smaller_page
+
+ArrayTopic = Literal["statuses", "job_types"]
 
 DOCUMENTED_LIMIT = 200
 # More than is documented, to see whether it is refused or cut.
@@ -84,6 +87,8 @@ def _questions(first: Answer, answers: Sequence[Answer]) -> Iterator[Question]:
     limit = first.question.query.limit
     yield from _array_questions("statuses", status_choice(first.jobs), limit)
     yield from _array_questions("job_types", type_choice(first.jobs), limit)
+    yield from _pairs("statuses", first, status_choice(first.jobs), answers)
+    yield from _pairs("job_types", first, type_choice(first.jobs), answers)
     yield from _single_filters(first, answers, limit)
     yield from _paging(first, limit)
     if _honours_a_status(first, answers):
@@ -91,7 +96,31 @@ def _questions(first: Answer, answers: Sequence[Answer]) -> Iterator[Question]:
     yield from _sizes(answers)
 
 
-def _array_questions(topic: Topic, choice: Choice, limit: int) -> Iterator[Question]:
+def missing_values(topic: ArrayTopic, choice: Choice, answer: Answer) -> list[str]:
+    """Give the values that were asked for, that are known to have jobs, and that none of the rows has."""
+    found = {value_of(topic, job) for job in answer.jobs}
+    return [value for value in answer.question.values if value in choice.known and value not in found]
+
+
+def value_of(topic: ArrayTopic, job: Job) -> str:
+    """Give what an array filter looks at."""
+    return job.status if topic == "statuses" else job.job_type
+
+
+def _pairs(topic: ArrayTopic, first: Answer, choice: Choice, answers: Sequence[Answer]) -> Iterator[Question]:
+    """
+    Ask once more for two values, and for a single job that has the one that was missing.
+
+    A page may have been full of jobs with the other value; of a single job there is always room.
+    """
+    for answer in pages_of(answers, topic):
+        for missing in missing_values(topic, choice, answer)[: int(answer.rows > 0)]:
+            job_id = next(job.id for job in first.jobs if value_of(topic, job) == missing)
+            query = replace(answer.question.query, job_id=job_id)
+            yield replace(answer.question, topic="pair", query=query)
+
+
+def _array_questions(topic: ArrayTopic, choice: Choice, limit: int) -> Iterator[Question]:
     for form in _FORMS:
         wanted = (choice.one,) if form == "single" else choice.two
         (sent,) = values(form, wanted)

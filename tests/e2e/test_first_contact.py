@@ -91,6 +91,19 @@ SERVERS = {
             "filters.changes_only": True,
         },
     ),
+    "first-value-only-in-full-pages": Server(
+        {"first_value_only": True, "clamp_limit": 20, "total_of_page": True},
+        {
+            "filters.statuses.repeated_keys": "first value only",
+            "filters.statuses.used": "single",
+            "filters.job_types.repeated_keys": "first value only",
+        },
+    ),
+    "both-values-in-full-pages": Server(
+        {"clamp_limit": 5, "omit_total": True},
+        {"filters.statuses.repeated_keys": "works", "filters.job_types.repeated_keys": "works"},
+        jobs=2000,
+    ),
     "comma-arrays": Server(
         {"comma_arrays": True},
         {
