@@ -14,8 +14,11 @@ from exporter.check.questions import (
     missing_values,
     status_choice,
     type_choice,
+    value_of,
 )
 from exporter.sync.filters import ArrayStyle, FilterName, Filters, blamed, ignored
+
+_FEW = 4
 
 
 def judge_filters(answers: Sequence[Answer], longest: int | None, *, has_totals: bool) -> FilterFindings:
@@ -55,12 +58,13 @@ def _style(used: ArrayStyle | Literal["unknown"]) -> ArrayStyle:
 
 def _array(name: ArrayTopic, choice: Choice, answers: Sequence[Answer], longest: int | None) -> ArrayFilter:
     by_form = {answer.question.form: answer for answer in answers if answer.question.topic == name}
-    one = _form(name, choice, by_form.get("single"), longest)
+    first = first_page(answers)
+    one = _form(name, choice, by_form.get("single"), first, longest)
     # Where all jobs have one of the two values, the listing of both looks the same whether it is one or not.
     tells = bool(choice.known - set(choice.two))
 
     def both(form: ArrayStyle) -> FormWorks:
-        found = _form(name, choice, by_form.get(form), longest)
+        found = _form(name, choice, by_form.get(form), first, longest)
         if found == "unknown" and (pair := _pair(name, form, answers)) is not None:
             found = _of_pair(name, choice, by_form[form], pair)
         return one if found == "works" and not tells and one != "works" else found
@@ -79,12 +83,14 @@ def _used(one: FormWorks, repeated: FormWorks, comma: FormWorks) -> ArrayStyle |
     return "unknown" if "unknown" in (one, repeated, comma) else "none"
 
 
-def _form(name: ArrayTopic, choice: Choice, answer: Answer | None, longest: int | None) -> FormWorks:
+def _form(
+    name: ArrayTopic, choice: Choice, answer: Answer | None, first: Answer | None, longest: int | None
+) -> FormWorks:
     """Judge one way to send an array."""
     if answer is None or answer.page is None:
         return "refused" if answer is not None and _is_blamed(name, answer) else "unknown"
-    query, wanted = answer.question.query, answer.question.values
-    if ignored(query, answer.jobs) == name:
+    wanted = answer.question.values
+    if _is_ignored(name, answer, first):
         return "ignored"
     missing = missing_values(name, choice, answer)
     if not missing:
@@ -96,6 +102,19 @@ def _form(name: ArrayTopic, choice: Choice, answer: Answer | None, longest: int 
         return "unknown" if _is_full(answer, longest) else _lacking(missing, answer)
     front, is_comma = wanted[0], answer.question.form == "comma"
     return "finds nothing" if front in choice.known or is_comma else "first value only"
+
+
+def _is_ignored(name: ArrayTopic, answer: Answer, first: Answer | None) -> bool:
+    """
+    Tell whether rows came that were not asked for.
+
+    Beside what polls go by: jobs that the first page showed with another value, and that came all the same.
+    A few of them may be jobs that changed while they were listed.
+    """
+    if ignored(answer.question.query, answer.jobs) == name:
+        return True
+    others = {j.id for j in (first.jobs if first else ()) if value_of(name, j) not in answer.question.values}
+    return bool(others) and 2 * len(others & answer.ids) >= len(others)
 
 
 def _lacking(missing: Sequence[str], answer: Answer) -> FormWorks:
@@ -181,8 +200,10 @@ def _offset(answers: Sequence[Answer]) -> Works:
         return "unknown"
     for answer in pages_of(answers, "next"):
         if answer.ids:
-            return "ignored" if answer.ids >= first.ids else "works"
+            is_same = answer.ids >= first.ids
+            # Of a few rows, all may have been repeated.
+            return "works" if not is_same else "ignored" if first.rows > _FEW else "unknown"
     for answer in pages_of(answers, "one"):
-        if first.rows > 3 and answer.jobs and first.jobs:
+        if first.rows > _FEW and answer.jobs and first.jobs:
             return "ignored" if answer.jobs[0].id == first.jobs[0].id else "works"
     return "unknown"

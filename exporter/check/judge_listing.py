@@ -30,11 +30,12 @@ _ONE_ODD_IN = 100
 
 def judge_page(answers: Sequence[Answer]) -> PageFindings:
     """Judge how long a page can be, and what becomes of a larger limit."""
-    longest = max((answer.rows for answer in pages_of(answers)), default=0)
-    repeated = repeated_rows(answers)
-    longest -= repeated if longest > DOCUMENTED_LIMIT else 0
+    # Behind an offset rows may be repeated on top of what a page can have.
+    longest = max((a.rows for a in pages_of(answers) if not a.question.query.offset), default=0)
     above, is_largest = _above(answers, longest)
-    return PageFindings(longest=longest, is_largest=is_largest, above=above, repeated_rows=repeated)
+    return PageFindings(
+        longest=longest, is_largest=is_largest, above=above, repeated_rows=repeated_rows(answers)
+    )
 
 
 def _above(answers: Sequence[Answer], longest: int) -> tuple[Above, bool]:

@@ -187,9 +187,9 @@ def _sizes(answers: Sequence[Answer]) -> Iterator[Question]:
         return
     least = min(refused)
     if least - accepted > 1:
-        # The limit is most likely a round number, so one more is tried first.
-        tried = {a.question.query.limit for a in asked}
-        limit = accepted + 1 if accepted + 1 not in tried else (accepted + least) // 2
+        # The limit is most likely a round number, so one row more is tried first.
+        is_begun = any(answer.question.topic == "size" for answer in asked)
+        limit = (accepted + least) // 2 if is_begun else accepted + 1
         yield Question("size", ListQuery(limit=limit))
 
 
