@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -143,6 +144,28 @@ async def test_a_server_that_breaks_down_is_left_alone(tmp_path: Path) -> None:
     assert not told.contact.cost.complete
     assert len(api.asked) < 20
     assert "not everything was asked" in shown(told)
+
+
+async def test_a_server_that_hangs_costs_no_more_than_the_time_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.check.asking.MOST_SECONDS", 0.2)
+    over = asyncio.Event()
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await over.wait()
+        return web.Response()
+
+    api = Api([hang])
+    async with api.server() as server:
+        try:
+            config = configured(tmp_path, str(server.make_url("/")))
+            (one,) = await contact(config, Secrets(time.time))
+        finally:
+            over.set()
+    told = Told.of(one)
+    assert (told.answer, len(api.asked)) == ("fails: timeout", 1)
+    assert "no answer within the 0.2 s that a target is given" in shown(told)
 
 
 async def test_a_fault_of_the_exporter_costs_one_target(
