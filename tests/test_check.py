@@ -543,6 +543,8 @@ def two_projects(**fields: Any) -> dict[str, Any]:
         ({"ledger": {"url": "postgresql://host/database"}}, ()),
         ({"ledger": {"url": "sqlite:////nowhere/ledger.db"}}, ("the folder /nowhere does not exist",)),
         ({"ledger": {"url": "sqlite:////tmp"}}, ("/tmp is a folder, expected a file",)),
+        ({"events": {"to": "stdout"}}, ()),
+        ({"events": {"to": "/nowhere/events.json"}}, ("events.to: the folder /nowhere does not exist",)),
     ],
 )
 def test_what_is_valid_and_unlikely_is_a_warning(

@@ -21,7 +21,7 @@ _REQUESTS_OF_A_POLL = 3
 
 def doubts(config: Config) -> list[str]:
     """Give a line for each doubt: where, what was found and what it does."""
-    return [*_project_doubts(config), *_poll_doubts(config), *_pace_doubts(config), *_ledger_doubts(config)]
+    return [*_project_doubts(config), *_poll_doubts(config), *_pace_doubts(config), *_file_doubts(config)]
 
 
 def _project_doubts(config: Config) -> Iterator[str]:
@@ -71,20 +71,22 @@ def _pace_doubts(config: Config) -> Iterator[str]:
             )
 
 
-def _ledger_doubts(config: Config) -> Iterator[str]:
-    """Look at the ledger's place without making or opening anything."""
-    path = config.ledger.url.path
-    if path is None:
-        return
-    path = path.absolute()
+def _file_doubts(config: Config) -> Iterator[str]:
+    """Look at the places of files that are written, without making or opening anything."""
+    if config.ledger.url.path is not None:
+        yield from _file_doubt("ledger.url", config.ledger.url.path, "run cannot start")
+    if config.events is not None and isinstance(config.events.to, Path):
+        yield from _file_doubt("events.to", config.events.to, "no event can be written")
+
+
+def _file_doubt(key: str, file: Path, then: str) -> Iterator[str]:
+    path = file.absolute()
     if path.is_dir():
-        yield f"ledger.url: {path} is a folder, expected a file: run cannot start"
+        yield f"{key}: {path} is a folder, expected a file: {then}"
     elif not path.parent.is_dir():
-        yield f"ledger.url: the folder {path.parent} does not exist: run cannot start"
+        yield f"{key}: the folder {path.parent} does not exist: {then}"
     else:
-        yield from (
-            f"ledger.url: {one} cannot be written by this user: run cannot start" for one in _locked(path)
-        )
+        yield from (f"{key}: {one} cannot be written by this user: {then}" for one in _locked(path))
 
 
 def _locked(path: Path) -> Iterator[Path]:
