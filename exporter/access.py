@@ -64,10 +64,20 @@ def know_configured(config: Config, secrets: Secrets) -> None:
 
 
 class Access:
-    """Builds the clients of one configuration; `succeed` moves on to the next one."""
+    """
+    Builds the clients of one configuration; `succeed` moves on to the next one.
+
+    Shape: an `impatient` one sends a request that fails once more and no oftener, as for a person who waits.
+    """
 
     def __init__(
-        self, config: Config, session: aiohttp.ClientSession, observer: ApiObserver, secrets: Secrets
+        self,
+        config: Config,
+        session: aiohttp.ClientSession,
+        observer: ApiObserver,
+        secrets: Secrets,
+        *,
+        impatient: bool = False,
     ) -> None:
         self._config = config
         self._session = session
@@ -75,7 +85,7 @@ class Access:
         self._secrets = secrets
         secrets.never_mask(_named(config))
         secrets.keep(*config.ledger.url.passwords, *proxies.secrets())
-        self._retrier = Retrier(observer)
+        self._retrier = Retrier(observer, attempts=2 if impatient else None)
         self._transport = Transport(
             session, observer=observer, timeout_seconds=config.poll.timeout_seconds, secrets=secrets
         )

@@ -82,7 +82,10 @@ class ApiError(PollError):
     The API did not give what was asked.
 
     Shape: `status` is 0 where no answer came; `url` has no query; `code` is the API's own error code or "".
+    `given_up` once it has been tried again for as often as it is worth.
     """
+
+    given_up = False
 
     def __init__(
         self, message: str, *, status: int = 0, url: str = "", code: str = "", request_id: str = ""

@@ -14,6 +14,15 @@ PACKAGE = Path(__file__).parent.parent / "exporter"
 
 CORE = (
     "exporter.errors",
+    "exporter.check.anonymous",
+    "exporter.check.answers",
+    "exporter.check.findings",
+    "exporter.check.judge_filters",
+    "exporter.check.judge_listing",
+    "exporter.check.judge_rows",
+    "exporter.check.judging",
+    "exporter.check.questions",
+    "exporter.check.report",
     "exporter.model",
     "exporter.runs",
     "exporter.masking",

@@ -19,9 +19,12 @@ from exporter.errors import (
     CredentialsRefused,
     PermissionRefused,
 )
+from exporter.octopus.client import OctopusClient
 from exporter.octopus.credentials import ProjectScope, token_grant
 from exporter.octopus.lease import renewal_time
 from exporter.octopus.password import PasswordCredentials
+from exporter.octopus.retry import UNAVAILABLE_ATTEMPTS
+from exporter.octopus.wire import ListQuery
 from tests.octopus_fakes import (
     DAY,
     SCOPE,
@@ -33,6 +36,7 @@ from tests.octopus_fakes import (
     World,
     iso,
     sample,
+    target,
     token,
     world,
 )
@@ -255,6 +259,20 @@ async def test_a_first_token_is_tried_for_patiently(bench: Opener) -> None:
     assert await b.token() == "token-1"
     assert clock.slept == [0.25, 3]
     assert b.world.observer.retries == [("perception", "unavailable"), ("perception", "throttled")]
+
+
+async def test_the_attempts_of_a_login_are_not_multiplied_by_those_of_a_request(bench: Opener) -> None:
+    b = await bench((503, b""))
+    client = OctopusClient(
+        transport=b.world.transport,
+        credentials=b.credentials,
+        limiter=b.world.limiter,
+        retrier=b.world.retrier,
+        observer=b.world.observer,
+    )
+    with pytest.raises(ApiUnavailable):
+        await client.list_page(target(), ListQuery())
+    assert len(b.api.asked) == UNAVAILABLE_ATTEMPTS
 
 
 async def test_iam_that_hangs_is_a_timeout(bench: Opener) -> None:

@@ -38,6 +38,7 @@ class _Call:
     scope: ProjectScope
     counter: RequestCounter
     target: TargetKey
+    look: Callable[[Response], None] | None = None
     grant: Grant | None = None
 
 
@@ -86,15 +87,21 @@ class OctopusClient:
         self._pauses: dict[TargetKey, _RenewalPause] = {}
 
     async def list_page(
-        self, target: Target, query: ListQuery, counter: RequestCounter | None = None
+        self,
+        target: Target,
+        query: ListQuery,
+        counter: RequestCounter | None = None,
+        *,
+        look: Callable[[Response], None] | None = None,
     ) -> Page:
         """
         List one page of a target's jobs.
 
+        Shape: `look` is given every answer before it is read; its texts are not masked.
         Raises: ApiError, after whatever retries it deserves.
         """
         scope = ProjectScope(target.project, target.project_id)
-        call = _Call(list_request(target, query), scope, counter or RequestCounter(), target.key)
+        call = _Call(list_request(target, query), scope, counter or RequestCounter(), target.key, look)
         return await self._retrier.run(partial(self._allowed, call), target.project)
 
     async def _allowed(self, call: _Call) -> Page:
@@ -133,11 +140,15 @@ class OctopusClient:
             call.counter.sent += 1
             project = call.scope.project
             return await self._transport.ask(
-                call.request.granted(call.grant), project, self._decoder(project)
+                call.request.granted(call.grant), project, self._decoder(project, call.look)
             )
 
-    def _decoder(self, project: str) -> Callable[[Response, Request], Page]:
+    def _decoder(
+        self, project: str, look: Callable[[Response], None] | None
+    ) -> Callable[[Response, Request], Page]:
         def decode(response: Response, request: Request) -> Page:
+            if look is not None:
+                look(response)
             page = masked_page(
                 decode_page(response, request, self._terminal_statuses), self._transport.secrets
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -12,7 +13,7 @@ from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, project, run_once
 from tests.e2e.exposed import Exposed, counted, told
 from tests.e2e.http import ask
-from tests.e2e.processes import EXPORTER, first_line, run, started
+from tests.e2e.processes import EXPORTER, first_line, free_port, run, started
 from tests.e2e.simulation import OTHER_PROJECT
 from tests.e2e.waiting import until
 
@@ -82,12 +83,66 @@ def test_check_online_prints_a_table_of_what_works(tmp_path: Path, simulate: Sim
 
 
 def test_check_online_fails_where_a_target_does(half_working: Exporter) -> None:
-    done = run(("check", "--online", "--config", half_working.write()), half_working.folder, COLUMNS="300")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    """Why, it says in a paragraph of its own; ids are whole, however narrow the terminal."""
+    done = run(("check", "--online", "--config", half_working.write()), half_working.folder, COLUMNS="30")
+    assert (done.returncode, done.stderr) == (1, "")
     rows = table_rows(done.stdout)
     assert rows["perception"][3] == "works"
-    assert rows["planning"][3] != "works"
+    assert rows["planning"][3] == "fails: contract"
+    said = paragraph(done.stdout, "planning, workspace 0 (credentials default) fails:")
+    assert (
+        said["message"]
+        == "not found: wrong region, path or project: The project in the scope does not exist."
+    )
+    assert said["url"].endswith("/v3/auth/tokens")
+    assert (said["status"], len(said["request id"])) == ("404", 32)
+
+
+def test_check_online_gives_up_on_a_closed_port_at_once(tmp_path: Path) -> None:
+    """The login is what fails; nothing is logged beside what is printed."""
+    exporter = Exporter(tmp_path, f"http://127.0.0.1:{free_port()}")
+    done = run(("check", "--online", "--config", exporter.write()), tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    said = paragraph(done.stdout, "perception, workspace 0 (credentials default) fails:")
+    assert said["reason"] == "unavailable"
+    assert said["message"].startswith("no connection to 127.0.0.1")
+    assert said["cost"].startswith("0 requests")
+
+
+def test_check_writes_no_ledger_and_its_report_names_nothing(half_working: Exporter) -> None:
+    arguments = ("--online", "--format", "json", "--report", "report.json")
+    done = run(("check", "--config", half_working.write(), *arguments), half_working.folder)
+    assert (done.returncode, done.stderr) == (1, "")
+    works = {target["project"]: target["works"] for target in json.loads(done.stdout)["online"]}
+    assert works == {"perception": True, "planning": False}
+    assert sorted(path.name for path in half_working.folder.iterdir()) == ["config.yaml", "report.json"]
+    written = (half_working.folder / "report.json").read_text()
+    named = ("perception", "planning", OTHER_PROJECT, "demo-password", "octopus-demo", "127.0.0.1")
+    assert [name for name in named if name in written] == []
+
+
+def test_check_warns_of_a_ledger_that_cannot_be_made(tmp_path: Path) -> None:
+    exporter = Exporter(tmp_path, "http://127.0.0.1:1")
+    exporter.change(ledger={"url": f"sqlite:///{tmp_path}/none/ledger.db"})
+    done = run(("check", "--config", exporter.write()), tmp_path)
+    assert done.returncode == 0
+    assert f"warning: {exporter.file}: ledger.url: the folder {tmp_path}/none does not exist" in done.stderr
+    assert run(("once", "--config", exporter.file), tmp_path).returncode == 3
+
+
+def test_check_reports_only_what_it_asked(tmp_path: Path) -> None:
+    exporter = Exporter(tmp_path, "http://127.0.0.1:1")
+    done = run(("check", "--config", exporter.write(), "--report", "report.json"), tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("octopus-exporter: --report: there is nothing to report without --online")
+    assert not (tmp_path / "report.json").exists()
+
+
+def paragraph(text: str, head: str) -> dict[str, str]:
+    """Read what is printed of one target: the texts by their names."""
+    (block,) = [block for block in text.split("\n\n") if block.startswith(head)]
+    lines = (line.strip() for line in block.splitlines()[1:])
+    return {line[:12].strip(): line[12:] for line in lines}
 
 
 def table_rows(text: str) -> dict[str, list[str]]:
