@@ -92,8 +92,18 @@ def test_every_make_target_exists(page: Path) -> None:
     assert named - made == set()
 
 
-def test_the_first_screen_has_the_two_commands() -> None:
-    assert blocks(ENGLISH, "sh")[:2] == ["make demo\n", "make test\n"]
+def test_the_first_screen_has_a_command_for_each_look_and_the_tests() -> None:
+    compose = "docker compose -f deploy/compose/compose.yaml up --build\n"
+    assert blocks(ENGLISH, "sh")[:4] == ["make demo\n", "make prometheus\n", compose, "make test\n"]
+    named = next(word for word in compose.split() if word.endswith(".yaml"))
+    assert (ROOT / named).is_file()
+
+
+@pages
+def test_every_page_says_the_same_of_how_long_the_tests_take(page: Path) -> None:
+    said = re.findall(r"(?:takes? about|约需) (\d+) (?:minutes|分钟)", prose(page))
+    assert set(said) <= {"17"}
+    assert said or page not in (*READMES, ROOT / "CONTRIBUTING.md")
 
 
 @pages
@@ -138,7 +148,8 @@ def test_every_relative_link_resolves(page: Path) -> None:
 
 def test_the_shown_configuration_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text(blocks(ENGLISH, "yaml")[0], encoding="utf-8")
+    (shown,) = re.findall(r"cat >config.yaml <<'EOF'\n(.*?)^EOF$", text_of(ENGLISH), re.DOTALL | re.MULTILINE)
+    file.write_text(shown, encoding="utf-8")
     environ = {f"OCTOPUS_{name}": "value" for name in ("DOMAIN", "USER", "PASSWORD")}
     (target,) = load(file, environ).targets()
     assert (target.project, target.workspace) == ("perception", "0")
