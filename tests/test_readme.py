@@ -14,6 +14,7 @@ from exporter.config import load
 from exporter.errors import REASONS
 from exporter.exposition.families import FAMILIES
 from exporter.octopus.transport import open_session
+from exporter.runtime import GRACE_SECONDS
 
 ROOT = Path(__file__).parent.parent
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
@@ -133,6 +134,20 @@ def test_the_table_has_every_metric_with_its_labels(page: Path) -> None:
 def test_operations_explain_every_reason_of_a_failed_poll() -> None:
     section = text_of(OPERATIONS).partition("## When a poll fails")[2]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)[1:] == list(REASONS)
+
+
+def test_all_texts_give_a_poll_the_same_time_to_end_as_the_code() -> None:
+    words = {"three": 3.0, "三": 3.0, "five": 5.0, "五": 5.0}
+    unit = ROOT / "deploy" / "systemd" / "octopus-exporter.service"
+    said = {
+        page.name: re.findall(
+            r"poll\s+under\s+way\s+has\s+(\w+)\s+seconds|进行中的轮询有(.)秒钟", text_of(page)
+        )
+        for page in (ENGLISH, CHINESE, unit)
+    }
+    assert {name: [words[a or b] for a, b in found] for name, found in said.items()} == {
+        name: [GRACE_SECONDS] for name in said
+    }
 
 
 @pages
