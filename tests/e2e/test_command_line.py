@@ -137,8 +137,11 @@ def test_an_address_on_every_interface_is_told_as_this_machine_reaches_it(export
 # One line for what goes wrong, with what to do
 
 
-def test_an_audit_before_the_first_run_says_that_there_is_no_ledger_yet(exporter: Exporter) -> None:
-    done = run(("audit", "--config", exporter.write()), exporter.folder)
+@pytest.mark.parametrize("command", ["audit", "jobs"])
+def test_what_reads_the_ledger_says_before_the_first_run_that_there_is_none(
+    exporter: Exporter, command: str
+) -> None:
+    done = run((command, "--config", exporter.write()), exporter.folder)
     assert done.returncode == 3
     assert only_line(done).startswith(
         f"ledger {exporter.ledger}: there is none yet, `octopus-exporter run` makes it"
@@ -195,7 +198,7 @@ def test_a_speed_that_is_no_number(tmp_path: Path, speed: str) -> None:
     assert "--speed" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["check", "run", "once", "audit"])
+@pytest.mark.parametrize("command", ["check", "run", "once", "audit", "jobs"])
 def test_a_configuration_that_is_a_folder(tmp_path: Path, command: str) -> None:
     done = run((command, "--config", tmp_path), tmp_path)
     assert done.returncode == 2
@@ -309,6 +312,9 @@ PRINTING = {
     "check --online": ("check", "--online", "--config", "FILE"),
     "once": ("once", "--config", "FILE"),
     "audit": ("audit", "--config", "FILE"),
+    "jobs": ("jobs", "--config", "FILE"),
+    "jobs as JSON": ("jobs", "--format", "json", "--config", "FILE"),
+    "jobs as CSV": ("jobs", "--format", "csv", "--config", "FILE"),
     "demo": ("demo", "--port", "0", "--jobs", "10"),
     "simulate": ("simulate", "--port", "0", "--jobs", "10"),
 }
