@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shutil import which
 
@@ -18,6 +18,7 @@ from exporter.cli import app
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, project, run_once
 from tests.e2e.processes import EXPORTER, plain_environment, run, started
+from tests.e2e.simulation import simulations
 from tests.e2e.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
@@ -296,12 +297,14 @@ def closed(descriptor: int, *arguments: str | Path) -> subprocess.CompletedProce
     )
 
 
-@pytest.fixture
-def working(tmp_path: Path, simulate: Simulate) -> Exporter:
+@pytest.fixture(scope="module")
+def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
     """An exporter whose commands all do well."""
-    exporter = Exporter(tmp_path / "exporter", simulate().url)
-    run_once(exporter)
-    return exporter
+    folder = tmp_path_factory.mktemp("working")
+    with simulations(folder / "simulators", {}) as (simulator,):
+        exporter = Exporter(folder / "exporter", simulator.url)
+        run_once(exporter)
+        yield exporter
 
 
 PRINTING = {
