@@ -34,17 +34,10 @@ CHINESE = r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"
 # What begins a line that is not the one before it carried on.
 BEGINS = re.compile(r"\s*$|\s*([-*#|>]|\d+\.|```)")
 
-# Their words are still to be brought to the glossary. A name leaves this list when its file passes.
-NOT_YET = ("docs/runbooks/", "prometheus/", "exporter/web/texts.py")
-
 
 def each(some: tuple[Path, ...]) -> list[Any]:
-    """Give files as parameters, named by their paths; those that are not ready yet may fail."""
-    named = [(file, file.relative_to(ROOT).as_posix()) for file in some]
-    mark = pytest.mark.xfail(reason="not brought to the glossary yet", strict=False)
-    return [
-        pytest.param(file, id=name, marks=[mark] if name.startswith(NOT_YET) else []) for file, name in named
-    ]
+    """Give files as parameters, named by their paths."""
+    return [pytest.param(file, id=file.relative_to(ROOT).as_posix()) for file in some]
 
 
 files = pytest.mark.parametrize("file", each(FILES))

@@ -318,6 +318,7 @@ PRINTING = {
     "jobs": ("jobs", "--config", "FILE"),
     "jobs as JSON": ("jobs", "--format", "json", "--config", "FILE"),
     "jobs as CSV": ("jobs", "--format", "csv", "--config", "FILE"),
+    "files": ("files", "config"),
     "demo": ("demo", "--port", "0", "--jobs", "10"),
     "simulate": ("simulate", "--port", "0", "--jobs", "10"),
 }
