@@ -46,6 +46,7 @@ Exit codes:
 \b
 Begin with:
   octopus-exporter demo               simulated jobs, no account needed
+  octopus-exporter files config       the example configuration
   octopus-exporter COMMAND --help     the options of a command
   octopus-exporter --show-completion  what completes commands in your shell
 
