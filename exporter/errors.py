@@ -64,8 +64,8 @@ class CannotListen(StartError):
     """An address that cannot be listened on."""
 
 
-class OutputError(ExporterError):
-    """Standard output cannot be written to: it is closed, or its disk is full."""
+class OutputError(ExporterError, OSError):
+    """Standard output cannot be written to: it is closed, or its disk is full. Writers expect an OSError."""
 
 
 class ReaderGone(OutputError):

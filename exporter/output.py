@@ -12,7 +12,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
@@ -22,7 +22,7 @@ from rich.table import Table
 from exporter.errors import OutputError, ReaderGone
 
 _ESCAPING = "octopus-exporter.escape"
-_OUTPUT, _ERRORS = 1, 2
+_INPUT, _OUTPUT, _ERRORS = 0, 1, 2
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def streams() -> Iterator[None]:
                 f"standard output has the encoding {stdout.encoding}: characters that it does not have"
                 " are written as escapes: set PYTHONIOENCODING=utf-8 to see them"
             )
-        _forget_what_errors_hold()
+        complain("")  # what a library has left in it goes out now, or nowhere
 
 
 def say(text: str) -> None:
@@ -84,10 +84,12 @@ def give(text: str) -> None:
 
 def complain(message: str) -> None:
     """Print a message of one or more lines on standard error; where nobody reads it, it is lost."""
-    with suppress(OSError, ValueError):
+    try:
         for line in message.splitlines():
             sys.stderr.write(f"octopus-exporter: {line}\n")
         sys.stderr.flush()
+    except (OSError, ValueError):
+        _put_nothing_behind(_ERRORS)
 
 
 class _Guarded:
@@ -138,13 +140,6 @@ def _failure(exc: OSError) -> OutputError:
     return OutputError(f"cannot write to standard output: {reason}")
 
 
-def _forget_what_errors_hold() -> None:
-    try:
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        _put_nothing_behind(_ERRORS)
-
-
 def _put_nothing_behind(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
@@ -155,13 +150,13 @@ def _fill_closed_descriptors() -> None:
     """
     Open what was closed before the start, so that no file or socket of ours gets its number.
 
-    Standard output cannot be written to then, which every command that prints says; errors go nowhere.
+    What is opened takes no writing: a command that prints says so, and no line or event counts as written.
     """
-    for descriptor, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+    for descriptor in (_INPUT, _OUTPUT, _ERRORS):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)
+            os.open(os.devnull, os.O_RDONLY)
     if sys.stdout is None:
         sys.stdout = open(_OUTPUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process
     if sys.stderr is None:

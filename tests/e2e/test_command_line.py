@@ -380,6 +380,30 @@ def test_a_reader_that_has_gone_ends_the_command_in_silence(working: Exporter, w
     assert "Exception ignored" not in done.stderr
 
 
+def test_a_writer_of_lines_gets_the_error_that_it_expects() -> None:
+    """Events are printed on a terminal by code of their own, which a failure must not end."""
+    program = (
+        "import sys; from exporter import output\n"
+        "with output.streams():\n"
+        "    try: print('x', flush=True)\n"
+        "    except OSError as error: output.complain(f'caught: {error}')\n"
+        "    sys.exit(7)\n"
+    )
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=plain_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+    assert done.stderr.startswith(
+        "octopus-exporter: caught: cannot write to standard output: No space left on device\n"
+    )
+
+
 @pytest.mark.parametrize("file", ["&-", "/dev/full"])
 def test_an_error_that_nobody_can_read_keeps_its_exit_code(exporter: Exporter, file: str) -> None:
     command = ["/bin/sh", "-c", f'exec "$@" 2>{file}', "sh", *EXPORTER, "check", "--config", "missing.yaml"]
