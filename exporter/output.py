@@ -68,9 +68,15 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def show(table: Table) -> None:
-    """Print a table for people; what is in its cells is text and no markup. Raises: OutputError."""
+def show(table: Table, *, width: int | None = None) -> None:
+    """
+    Print a table for people; what is in its cells is text and no markup.
+
+    Shape: `width` is how wide it may be where no terminal shows it. Raises: OutputError.
+    """
     console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
+    if width is not None and not console.is_terminal:
+        console.width = width
     console.print(table)
 
 
