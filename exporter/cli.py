@@ -399,7 +399,8 @@ def _finish(work: Coroutine[Any, Any, T], elsewhere: str = "") -> T:
         raise
     except CannotListen as error:
         raise CannotListen(f"{error}: {elsewhere}") from error
-    except service.ForcedStop:
+    # A second signal may also come when the work has ended and only cleans up.
+    except (service.ForcedStop, asyncio.CancelledError):
         raise typer.Exit(1) from None
 
 
@@ -424,8 +425,7 @@ octopus-exporter {__version__}: a demo against simulated jobs, {speed:g} times a
   simulator     {simulator}/
 
 Try:  curl -s {exporter}/metrics | grep octopus_jobs
-      watch octopus_job_failures_total and octopus_job_running_duration_seconds grow;
-      the first answer has them at 0, the next one with their values.
+      watch octopus_job_failures_total and octopus_job_running_duration_seconds grow.
 Stop: Ctrl-C; nothing is left behind.
 """
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, Signals
@@ -12,6 +13,7 @@ from tests.e2e.agreement import assert_agreement
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, project
 from tests.e2e.exposed import told
+from tests.e2e.processes import EXPORTER, first_line, started
 from tests.e2e.simulation import Simulation
 from tests.e2e.stand_in import silence
 from tests.e2e.waiting import until
@@ -58,6 +60,19 @@ def test_a_second_signal_stops_it_without_waiting(hanging: Exporter) -> None:
         code, seconds = program.stop(SIGINT)
     assert code == 1
     assert seconds < 2
+    assert "Traceback" not in program.errors
+
+
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.003, 0.004, 0.005])
+def test_a_second_signal_to_the_demo_leaves_no_traceback(tmp_path: Path, pause_seconds: float) -> None:
+    """At whatever moment of the ending it comes."""
+    command = (*EXPORTER, "demo", "--port", "0", "--jobs", "20")
+    with started(command, tmp_path, name="demo") as program:
+        first_line(program, "status page ")
+        program.tell(SIGINT)
+        time.sleep(pause_seconds)
+        code, _ = program.stop(SIGINT)
+    assert code in (0, 1, 128 + SIGINT, -SIGINT)
     assert "Traceback" not in program.errors
 
 
