@@ -9,9 +9,7 @@ import pytest
 import yaml
 
 from exporter.exposition.families import FAMILIES, JOBS_CREATED, LABELS, Family
-from exporter.exposition.reference import reference
 
-DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
 CONTRACT = {
     "octopus_jobs": ("gauge", "project workspace job_type status"),
     "octopus_jobs_oldest_created_timestamp_seconds": ("gauge", "project workspace job_type status"),
@@ -75,11 +73,6 @@ def test_openmetrics_names_a_counter_without_total() -> None:
 
 def test_every_label_is_explained() -> None:
     assert {label for family in FAMILIES for label in family.labels} | {"le"} == set(LABELS)
-
-
-def test_the_reference_is_up_to_date() -> None:
-    """If not: python -m exporter.exposition.reference > docs/metrics.md"""
-    assert DOCS.read_text(encoding="utf-8") == reference()
 
 
 @pytest.mark.prometheus

@@ -1,19 +1,36 @@
 """
-docs/metrics.md, made from the family table.
+docs/metrics.md and docs/metrics.zh-CN.md, made from the family table.
 
     python -m exporter.exposition.reference > docs/metrics.md
+    python -m exporter.exposition.reference --language zh-CN > docs/metrics.zh-CN.md
+
+The code has the English texts; reference.zh-CN.yaml has a Chinese one for each of them.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+import yaml
 
 from exporter.exposition.families import INSTRUMENT_FAMILIES, LABELS, TARGET_FAMILIES, Family
 
-_TOP = """\
-# Metrics
+Language = Literal["en", "zh-CN"]
+Catalogue = Mapping[str, Mapping[str, str]]
+"""Chinese texts by their English ones, by section: the name of a family, or one of those below."""
+Say = Callable[[str, str], str]
+"""Give a text in the language of the page. Takes its section and the English text."""
 
+CATALOGUE = Path(__file__).with_name("reference.zh-CN.yaml")
+PAGE = "page"  # what the page says besides the families
+LABEL_MEANINGS = "labels"
+SHARED = "shared"  # what several families say
+
+_INTRODUCTION = """\
 This page is generated from `exporter/exposition/families.py`: change it there, then run
 `python -m exporter.exposition.reference > docs/metrics.md`.
 
@@ -39,49 +56,115 @@ began to count from 0: within its family in OpenMetrics, a gauge of its own in t
 `octopus_job_running_duration_seconds_sum`, shows only the samples of that name.
 """
 _PROCESS = """\
-## The process
-
 `process_*` and `python_*` are the Prometheus client library's own: CPU, memory, file descriptors, garbage
 collection. They alone are read at the scrape.
 """
 
 
-def reference() -> str:
-    """Write the reference of all metrics, as Markdown."""
-    blocks = [
-        _TOP,
-        _labels(),
-        "## Jobs and polls, by target\n",
-        *map(_family, TARGET_FAMILIES),
-        "## The exporter itself\n",
-        *map(_family, INSTRUMENT_FAMILIES),
-        _PROCESS,
+def reference(language: Language = "en") -> str:
+    """
+    Write the reference of all metrics, as Markdown.
+
+    Raises: ValueError, with a line for each text, where the catalogue lacks some or has others.
+    """
+    if language == "en":
+        return _page(lambda _section, text: text)
+    catalogue = read_catalogue()
+    if wrong := faults(catalogue):
+        raise ValueError("\n".join(wrong))
+    return _page(lambda section, text: _found(catalogue, section, text) or text)
+
+
+def read_catalogue() -> dict[str, dict[str, str]]:
+    """Read the Chinese texts; a section without any is empty."""
+    sections = yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))
+    return {section: texts or {} for section, texts in sections.items()}
+
+
+def faults(catalogue: Catalogue) -> list[str]:
+    """Name each text that has no Chinese in a catalogue, and each one that no page uses."""
+    wanted: list[tuple[str, str]] = []
+
+    def note(section: str, text: str) -> str:
+        wanted.append((section, _key(text)))
+        return text
+
+    _page(note)
+    used = {*wanted, *((SHARED, text) for _, text in wanted)}
+    missing = [
+        f"{section}: no Chinese text for {text!r}"
+        for section, text in dict.fromkeys(wanted)
+        if not _found(catalogue, section, text)
     ]
-    return "\n".join(blocks)
+    left_over = [
+        f"{section}: no longer used: {text!r}"
+        for section, texts in catalogue.items()
+        for text in texts
+        if (section, text) not in used
+    ]
+    return missing + left_over
 
 
-def _labels() -> str:
-    rows = (f"| `{name}` | {meaning} |" for name, meaning in LABELS.items())
-    return _lines("## Labels", "", "| label | is |", "|---|---|", *rows)
+def _found(catalogue: Catalogue, section: str, text: str) -> str | None:
+    key = _key(text)
+    return catalogue.get(section, {}).get(key) or catalogue.get(SHARED, {}).get(key)
 
 
-def _family(family: Family) -> str:
-    labels = ", ".join(f"`{label}`" for label in family.labels) or "none"
-    facts = f"{family.type} · {family.unit or 'no unit'} · labels: {labels}"
-    return _lines(f"### `{family.name}`", "", facts, "", family.help, "", *_queries(family))
+def _key(text: str) -> str:
+    """Give a text as the catalogue has it: a paragraph in one line."""
+    return text.replace("\n", " ")
 
 
-def _queries(family: Family) -> Iterator[str]:
-    yield "```promql"
-    for query in family.queries:
-        yield f"# {query.question}"
-        yield query.promql
-    yield "```"
+def _page(say: Say) -> str:
+    blocks = [
+        say(PAGE, "# Metrics"),
+        say(PAGE, "English | [简体中文](metrics.zh-CN.md)"),
+        *_paragraphs(say, _INTRODUCTION),
+        say(PAGE, "## Labels"),
+        _labels(say),
+        say(PAGE, "## Jobs and polls, by target"),
+        *(block for family in TARGET_FAMILIES for block in _family(say, family)),
+        say(PAGE, "## The exporter itself"),
+        *(block for family in INSTRUMENT_FAMILIES for block in _family(say, family)),
+        say(PAGE, "## The process"),
+        *_paragraphs(say, _PROCESS),
+    ]
+    return "\n\n".join(blocks) + "\n"
 
 
-def _lines(*lines: str) -> str:
-    return "\n".join(lines) + "\n"
+def _paragraphs(say: Say, text: str) -> Iterator[str]:
+    for paragraph in text.strip().split("\n\n"):
+        yield say(PAGE, paragraph)
+
+
+def _labels(say: Say) -> str:
+    rows = (f"| `{name}` | {say(LABEL_MEANINGS, meaning)} |" for name, meaning in LABELS.items())
+    return "\n".join([say(PAGE, "| label | is |"), "|---|---|", *rows])
+
+
+def _family(say: Say, family: Family) -> Iterator[str]:
+    yield f"### `{family.name}`"
+    labels = say(PAGE, ", ").join(f"`{label}`" for label in family.labels) or say(PAGE, "none")
+    kind, unit = say(PAGE, family.type), say(PAGE, family.unit or "no unit")
+    yield say(PAGE, "{type} · {unit} · labels: {labels}").format(type=kind, unit=unit, labels=labels)
+    what, when = say(family.name, family.what), say(family.name, family.when)
+    yield say(PAGE, "{what} {when}").format(what=what, when=when)
+    queries = (f"# {say(family.name, query.question)}\n{query.promql}" for query in family.queries)
+    yield "\n".join(["```promql", *queries, "```"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m exporter.exposition.reference", description="Write the reference of all metrics."
+    )
+    parser.add_argument("--language", choices=get_args(Language), default="en", help="en is the default")
+    try:
+        page = reference(parser.parse_args().language)
+    except (ValueError, yaml.YAMLError) as error:
+        sys.exit(f"{CATALOGUE.name}:\n{error}")
+    # As UTF-8 whatever the terminal's encoding is: the output goes into a file.
+    sys.stdout.buffer.write(page.encode())
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    main()
