@@ -1,8 +1,9 @@
-"""Every page in Chinese says what its English twin says: the same headings, examples, tables, names and links."""
+"""Every page in Chinese says what its English twin says: the same headings, examples, tables and names."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,14 +26,17 @@ translated = pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.n
 
 _SPAN = re.compile(r"`[^`]+`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_NUMBER = re.compile(r"\d[\d,.]*(?<![,.])")
+# English has words for these where Chinese has digits: "no", "none", "a", "the last hour".
+_WORDS = {"0", "1"}
 
 
 class Cell(NamedTuple):
     """
     What of a cell is the same in every language.
 
-    Shape: `spans` are its pieces of code: in their order where it is nothing else, else sorted, since the order
-    in a sentence is the language's own.
+    Shape: `spans` are its pieces of code: in their order where it is nothing else, otherwise sorted, since
+    the order in a sentence is the language's own.
     """
 
     spans: tuple[str, ...]
@@ -52,7 +56,7 @@ def rows(page: Path) -> list[list[Cell]]:
 
 def cell_of(text: str) -> Cell:
     spans = _SPAN.findall(text)
-    is_list = bool(spans) and not re.sub(r"[\s,、，]", "", _SPAN.sub("", text))
+    is_list = bool(spans) and not re.sub(r"[\s,、]", "", _SPAN.sub("", text))
     return Cell(tuple(spans if is_list else sorted(spans)), is_list, not text.strip())
 
 
@@ -60,6 +64,11 @@ def links(page: Path) -> Iterator[str]:
     """Give where the links of a page go, without the places on those pages."""
     for link in _LINK.findall(prose(page)):
         yield link.partition("#")[0] or page.name
+
+
+def numbers(page: Path) -> Counter[str]:
+    """Count the numbers that stand in the text and the tables, outside of code and of links."""
+    return Counter(_NUMBER.findall(_LINK.sub("", _SPAN.sub("", prose(page)))))
 
 
 def twins(page: Path, english: Path) -> list[str]:
@@ -78,6 +87,11 @@ def twins(page: Path, english: Path) -> list[str]:
     found += _differing_rows(rows(page), rows(english))
     if names := set(code(page)) ^ set(code(english)):
         found.append(f"named in one language only: {sorted(names)}")
+    here, meant = numbers(page), numbers(english)
+    if missing := meant - here:
+        found.append(f"numbers that are missing: {sorted(missing)}")
+    if strange := here.keys() - meant.keys() - _WORDS:
+        found.append(f"numbers that are not in English: {sorted(strange)}")
     there = {link.replace(ENDING, ".md") for link in links(page)} - {english.name}
     if there != set(links(english)) - {page.name, english.name}:
         found.append(f"links: {sorted(there ^ (set(links(english)) - {page.name, english.name}))}")
@@ -140,7 +154,7 @@ GOOD = """# Title
 
 English | [简体中文](page.zh-CN.md)
 
-Text of `one`, and [more](other.md).
+Text of `one`, and [more](other.md). After 30 days it ends.
 
 ## Part
 
@@ -157,7 +171,7 @@ CHINESE = """# 标题
 
 [English](page.md) | 简体中文
 
-`one` 的说明，[其余](other.md)。
+`one` 的说明和[其余](other.md)。30 天后结束。
 
 ## 部分
 
@@ -187,6 +201,9 @@ run
         ("| 1 | |", "| 1 | 一 |", "row 4: "),
         ("`one` 的", "`two` 的", r"named in one language only: \['one', 'two'\]"),
         ("`one` 的", "", r"named in one language only: \['one'\]"),
+        ("30 天", "三十天", r"numbers that are missing: \['30'\]"),
+        ("30 天", "60 天", r"numbers that are not in English: \['60'\]"),
+        ("结束", "于 1 点结束", None),
         ("[其余](other.md)", "其余", r"links: \['other.md'\]"),
     ],
 )
