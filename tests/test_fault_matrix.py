@@ -18,9 +18,18 @@ ROWS = [line for line in TABLES.splitlines() if line.startswith("| ") and line !
 
 @cache
 def names_in(file: str) -> frozenset[str]:
+    """Give the tests of a file as pytest names them: those of a class behind its name."""
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    return frozenset(function.name for function in functions)
+    return frozenset(
+        f"{prefix}{node.name}"
+        for prefix, body in [("", tree.body), *((f"{c.name}::", c.body) for c in classes_of(tree))]
+        for node in body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+def classes_of(tree: ast.Module) -> list[ast.ClassDef]:
+    return [node for node in tree.body if isinstance(node, ast.ClassDef)]
 
 
 def test_there_are_tables_of_faults() -> None:
@@ -34,7 +43,7 @@ def test_each_fault_names_tests_that_exist(row: str) -> None:
     assert fault
     assert happens
     assert do
-    named = re.findall(r"`((?:e2e/)?test_\w+\.py)::(test_\w+)`", tests)
+    named = re.findall(r"`((?:e2e/)?test_\w+\.py)::((?:Test\w+::)?test_\w+)`", tests)
     assert named
     assert ", ".join(f"`{file}::{name}`" for file, name in named) == tests
     assert [name for file, name in named if name not in names_in(file)] == []
