@@ -1,12 +1,11 @@
 """
 The command line: reads flags, builds what a command needs, turns errors into lines and exit codes.
-
-Exit codes: 0 done or asked to stop, 1 runtime failure, 2 usage or configuration, 3 could not start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 import time
@@ -14,18 +13,20 @@ from collections.abc import Coroutine
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import structlog
 import typer
-from rich.console import Console
+from typer.core import TyperGroup
 
 from exporter import __version__, audit, check, demo, files, jobs, service
 from exporter.access import know_configured, require_extras
 from exporter.config import Config, load
-from exporter.errors import ConfigError, ExporterError, StartError
+from exporter.config import settings as config_settings
+from exporter.errors import CannotListen, ConfigError, ExporterError, ReaderGone, StartError
 from exporter.log import Log
 from exporter.masking import Secrets
+from exporter.output import complain, give, say, show, streams
 from exporter.simulator import SimulatorSettings, parse_quirks
 
 T = TypeVar("T")
@@ -33,11 +34,47 @@ T = TypeVar("T")
 DEFAULT_PORT = 10877
 DEFAULT_SIMULATOR_PORT = 10878
 
+# \b keeps the lines of a paragraph as they are.
+_EPILOG = """
+\b
+Exit codes:
+  0  done, or asked to stop
+  1  failed while running; once, check --online, audit: a target failed
+  2  wrong usage or configuration
+  3  could not start: the port is taken, or the ledger cannot be used
+
+\b
+Begin with:
+  octopus-exporter demo               simulated jobs, no account needed
+  octopus-exporter files config       the example configuration
+  octopus-exporter COMMAND --help     the options of a command
+  octopus-exporter --show-completion  what completes commands in your shell
+
+\b
+Documentation, in the source repository:
+  README.md, README.zh-CN.md  what it is, how to run it, every metric
+  config.example.yaml         every key of the configuration
+  docs/operations.md          services, containers, the ledger, failed polls
+  docs/runbooks/README.md     what to do about each alert
+"""
+
+
+class _Commands(TyperGroup):
+    """Lists each command with the first sentence of its help, whole: it would be cut at the line's end."""
+
+    def format_commands(self, *arguments: Any) -> None:
+        for command in self.commands.values():
+            first, stop, _ = " ".join((command.help or "").split()).partition(". ")
+            command.short_help = command.short_help or first + stop.rstrip()
+        super().format_commands(*arguments)
+
+
 app = typer.Typer(
     name="octopus-exporter",
+    cls=_Commands,
     help="Prometheus exporter for the system jobs of Huawei Cloud Octopus.",
+    epilog=_EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -52,6 +89,7 @@ ConfigFile = Annotated[
         metavar="FILE",
         help="The configuration file (YAML).",
         show_default=False,
+        readable=False,  # asked when it is read: then the message is ours
     ),
 ]
 Listen = Annotated[
@@ -64,16 +102,35 @@ Listen = Annotated[
 ]
 WebConfigFile = Annotated[
     Path | None,
-    typer.Option("--web.config.file", metavar="FILE", help="TLS and users, instead of web.config_file."),
+    typer.Option(
+        "--web.config.file",
+        metavar="FILE",
+        readable=False,
+        help="TLS and users, instead of web.config_file.",
+    ),
 ]
 SystemdSocket = Annotated[
     bool,
     typer.Option("--web.systemd-socket", help="Serve the sockets that systemd passes, not web.listen."),
 ]
 LogLevel = Annotated[
-    str | None, typer.Option("--log.level", metavar="LEVEL", help="debug, info, warning or error.")
+    str | None,
+    typer.Option(
+        "--log.level",
+        metavar="LEVEL",
+        help="debug, info, warning or error.",
+        autocompletion=lambda: list(get_args(config_settings.LogLevel)),
+    ),
 ]
-LogFormat = Annotated[str | None, typer.Option("--log.format", metavar="FORMAT", help="logfmt or json.")]
+LogFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--log.format",
+        metavar="FORMAT",
+        help="logfmt or json.",
+        autocompletion=lambda: list(get_args(config_settings.LogFormat)),
+    ),
+]
 
 
 class OutputFormat(StrEnum):
@@ -82,9 +139,20 @@ class OutputFormat(StrEnum):
     CSV = "csv"
 
 
-Jobs = Annotated[int, typer.Option(min=0, help="How many jobs are listed at the start.")]
-Speed = Annotated[float, typer.Option(min=0, help="How many times as fast as real time jobs live.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same jobs.")]
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise typer.BadParameter(f"found {number}, expected a number such as 60")
+    return number
+
+
+Port = partial(typer.Option, min=0, max=65535, metavar="N")
+Jobs = Annotated[int, typer.Option(min=0, metavar="N", help="How many jobs are listed at the start.")]
+Speed = Annotated[
+    float,
+    typer.Option(min=0, metavar="X", callback=_finite, help="How many times as fast as real time jobs live."),
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same jobs.")]
+_OTHER_PORT = "take another port with --port N, or any free one with --port 0"
 
 
 @app.callback(invoke_without_command=True)
@@ -92,7 +160,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"octopus-exporter {__version__}")
+        say(f"octopus-exporter {__version__}")
         raise typer.Exit
 
 
@@ -114,12 +182,15 @@ def run(
         log_level=log_level,
         log_format=log_format,
     )
-    _finish(service.run_exporter(read(), read, _say_listening, systemd_socket=systemd_socket))
+    _finish(
+        service.run_exporter(read(), read, _say_listening, systemd_socket=systemd_socket),
+        "choose another address with web.listen or --web.listen-address",
+    )
 
 
 @app.command(name="demo")
 def demo_command(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The exporter's port.")] = DEFAULT_PORT,
+    port: Annotated[int, Port(help="The exporter's port; 0 takes a free one.")] = DEFAULT_PORT,
     jobs: Jobs = 2000,
     speed: Speed = 60.0,
     seed: Seed = 1,
@@ -127,14 +198,12 @@ def demo_command(
     """Run the exporter against the built-in simulator; nothing is needed and nothing is left behind."""
     # Fast jobs, not a fast clock: that would look like a clock that is wrong.
     settings = SimulatorSettings(jobs=jobs, pace=speed, seed=seed)
-    _finish(demo.demo(settings, port, partial(_greet, speed)))
+    _finish(demo.demo(settings, port, partial(_greet, speed)), _OTHER_PORT)
 
 
 @app.command()
 def simulate(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = (
-        DEFAULT_SIMULATOR_PORT
-    ),
+    port: Annotated[int, Port(help="The port; 0 takes a free one.")] = DEFAULT_SIMULATOR_PORT,
     jobs: Jobs = 2000,
     speed: Speed = 1.0,
     seed: Seed = 1,
@@ -145,13 +214,13 @@ def simulate(
         str,
         typer.Option(metavar="JSON", help="What the server does differently, as in docs/simulator.md."),
     ] = "{}",
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = demo.HOST,
+    host: Annotated[str, typer.Option(metavar="HOST", help="The address to listen on.")] = demo.HOST,
 ) -> None:
     """Run the simulator alone: IAM and the job list over HTTP."""
     settings = SimulatorSettings(
         jobs=jobs, speed=speed, seed=seed, faults=faults, quirks=parse_quirks(quirks)
     )
-    _finish(demo.simulate(settings, host, port, lambda url: typer.echo(f"simulator: {url}")))
+    _finish(demo.simulate(settings, host, port, lambda url: say(f"simulator: {url}")), _OTHER_PORT)
 
 
 @app.command(name="check")
@@ -185,7 +254,7 @@ def check_command(
 def once(config: ConfigFile) -> None:
     """Poll every target once and print the exposition; exit 1 if any of them failed."""
     exposition, succeeded = _finish(service.poll_once(_load(config)))
-    typer.echo(exposition, nl=False)
+    give(exposition)
     if not succeeded:
         raise typer.Exit(1)
 
@@ -197,9 +266,9 @@ def audit_command(config: ConfigFile) -> None:
     with Log(secrets) as log:
         log.configure(read.log.level, read.log.format)
         lines = _finish(audit.audit(read, secrets))
-    Console().print(audit.table(lines, secrets))
+    show(audit.table(lines, secrets))
     for named in audit.unreadable_rows(lines, secrets):
-        typer.echo(named)
+        say(named)
     if any(line.differs for line in lines):
         raise typer.Exit(1)
 
@@ -245,15 +314,15 @@ def jobs_command(
         if format_ is OutputFormat.TABLE:
             rows = list(found.runs)
             if rows:
-                Console().print(jobs.as_table(rows, secrets.masked))
+                show(jobs.as_table(rows, secrets.masked))
             else:
-                typer.echo("the ledger knows no such run", err=True)
+                complain("the ledger knows no such run")
         else:
             lay_out = jobs.as_json if format_ is OutputFormat.JSON else jobs.as_csv
             for piece in lay_out(found.runs, secrets.masked):
-                typer.echo(piece, nl=False)
+                give(piece)
     if found.more:
-        typer.echo(f"octopus-exporter: there are more than these {most}: --limit N shows more", err=True)
+        complain(f"there are more than these {most}: --limit N shows more")
 
 
 @app.command(name="files")
@@ -290,9 +359,9 @@ def files_command(
     shipped = files.collect(kind, settings, rule_format)
     if output:
         for line in files.write(shipped, output, force=force):
-            typer.echo(line)
+            say(line)
     elif kind in {files.Kind.CONFIG, files.Kind.RULES}:
-        typer.echo(next(iter(shipped.values())), nl=False)
+        give(next(iter(shipped.values())))
     else:
         raise ConfigError([f"--output: missing, expected a folder for {len(shipped)} files"])
 
@@ -300,9 +369,13 @@ def files_command(
 def main() -> None:
     """Run the command line; what goes wrong is a line on standard error and an exit code."""
     try:
-        app()
+        with streams():
+            app()
+    except ReaderGone:
+        sys.exit(1)
     except ExporterError as error:
-        _fail(error)
+        complain(str(error))
+        sys.exit(_exit_code(error))
 
 
 def _load(path: Path, **overrides: Any) -> Config:
@@ -311,8 +384,12 @@ def _load(path: Path, **overrides: Any) -> Config:
     return config
 
 
-def _finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work. Raises: ExporterError, out of whatever group of errors it came in."""
+def _finish(work: Coroutine[Any, Any, T], elsewhere: str = "") -> T:
+    """
+    Run a command's work; `elsewhere` says how to listen on another address.
+
+    Raises: ExporterError, out of whatever group of errors it came in.
+    """
     try:
         return asyncio.run(work)
     except BaseExceptionGroup as group:
@@ -320,22 +397,25 @@ def _finish(work: Coroutine[Any, Any, T]) -> T:
         if isinstance(error, ExporterError):
             raise error from group
         raise
+    except CannotListen as error:
+        raise CannotListen(f"{error}: {elsewhere}") from error
     except service.ForcedStop:
         raise typer.Exit(1) from None
 
 
-def _fail(error: ExporterError) -> None:
-    for line in str(error).splitlines():
-        typer.echo(f"octopus-exporter: {line}", err=True)
-    sys.exit({ConfigError: 2, StartError: 3}.get(type(error), 1))
+def _exit_code(error: ExporterError) -> int:
+    if isinstance(error, ConfigError):
+        return 2
+    return 3 if isinstance(error, StartError) else 1
 
 
-def _say_listening(ports: tuple[int, ...]) -> None:
-    structlog.get_logger().info("listening", version=__version__, ports=list(ports))
+def _say_listening(urls: tuple[str, ...]) -> None:
+    for url in urls:
+        structlog.get_logger().info("listening", url=f"{url}/", metrics=f"{url}/metrics", version=__version__)
 
 
 def _greet(speed: float, exporter: str, simulator: str) -> None:
-    typer.echo(
+    say(
         f"""
 octopus-exporter {__version__}: a demo against simulated jobs, {speed:g} times as fast as real ones.
 

@@ -23,9 +23,7 @@ async def demo(settings: SimulatorSettings, port: int, announce: Callable[[str, 
     simulator = await serve(settings, HOST)
     try:
         config = demo_config(settings, simulator.url, port)
-        await run_exporter(
-            config, lambda: config, lambda ports: announce(f"http://{HOST}:{ports[0]}", simulator.url)
-        )
+        await run_exporter(config, lambda: config, lambda urls: announce(urls[0], simulator.url))
     finally:
         await simulator.close()
 

@@ -4,6 +4,9 @@ Everything that can go wrong, as a tree.
     ExporterError
       ConfigError                bad file or flag; one line per problem          -> exit 2
       StartError                 a port or a ledger that cannot be had           -> exit 3
+        CannotListen             an address that cannot be had
+      OutputError                standard output cannot be written to            -> exit 1
+        ReaderGone               what read it has ended; this is no message
       PollError                  ends a poll; `.reason` is the metric label's value
         ApiError                 `.status`, `.url` without query, `.request_id`, `.code`
           AuthError              reason auth: 401; the token is renewed once, then the poll fails
@@ -55,6 +58,18 @@ class ConfigError(ExporterError):
 
 class StartError(ExporterError):
     """What `run` needs to start is not to be had."""
+
+
+class CannotListen(StartError):
+    """An address that cannot be listened on."""
+
+
+class OutputError(ExporterError, OSError):
+    """Standard output cannot be written to: it is closed, or its disk is full. Writers expect an OSError."""
+
+
+class ReaderGone(OutputError):
+    """The program that read standard output has ended, as `head` does."""
 
 
 class PollError(ExporterError):

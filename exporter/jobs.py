@@ -15,7 +15,7 @@ from rich.text import Text
 
 from exporter.config import Config, LedgerUrl, format_duration
 from exporter.errors import ConfigError, LedgerError, StartError
-from exporter.ledger.connection import FAILURES, connect_to_look, reason
+from exporter.ledger.connection import FAILURES, connect_to_look, existing, reason
 from exporter.ledger.known_runs import KnownRuns, known_runs
 from exporter.ledger.runs import tolerant_text
 from exporter.model import TargetKey
@@ -106,9 +106,7 @@ def _file_of(url: LedgerUrl) -> Path:
     """Raises: StartError."""
     if url.path is None:
         raise StartError(f"ledger {url}: not a file, so another process cannot read it")
-    if not url.path.exists():
-        raise StartError(f"ledger {url.path}: there is none yet, `octopus-exporter run` makes it")
-    return url.path
+    return existing(url.path)
 
 
 def as_json(runs: Iterator[Known], masked: Masked) -> Iterator[str]:

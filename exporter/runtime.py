@@ -38,7 +38,7 @@ from exporter.sync.reading import PollRules
 from exporter.web.status import About, CredentialsStatus, ReloadStatus
 
 # A poll that is under way at the end has this long to be recorded; it is lost otherwise, and nothing with it.
-_GRACE_SECONDS = 3.0
+GRACE_SECONDS = 3.0
 # So long the events that wait may be written; the rest stays in the ledger.
 _EVENTS_GRACE_SECONDS = 1.0
 _LAG_INTERVAL_SECONDS = 0.1
@@ -195,7 +195,7 @@ class Runtime:
             for task in (reloading, measuring, forgetting, releasing):
                 task.cancel()
             async with self._reloading:
-                await self._end(self._running.values(), _GRACE_SECONDS)
+                await self._end(self._running.values(), GRACE_SECONDS)
             await self._delivery.end(_EVENTS_GRACE_SECONDS)
             delivering.cancel()
             await self._publisher.flush()

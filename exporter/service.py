@@ -100,14 +100,14 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
 async def run_exporter(
     config: Config,
     load: Callable[[], Config],
-    announce: Callable[[tuple[int, ...]], None],
+    announce: Callable[[tuple[str, ...]], None],
     *,
     systemd_socket: bool = False,
 ) -> None:
     """
     Poll and serve until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 
-    Shape: `announce` is told the ports once they are served. Raises: ConfigError; StartError; ForcedStop.
+    Shape: `announce` is told the URLs once they are served. Raises: ConfigError; StartError; ForcedStop.
     """
     spare_event_loop()
     take_all_files()
@@ -122,8 +122,8 @@ async def run_exporter(
                 on_served=parts.releasing.served,
             )
             # It is closed last, so that the end of the polling can still be scraped.
-            async with serving(app, config.web, web, systemd_socket=systemd_socket) as ports:
-                announce(ports)
+            async with serving(app, config.web, web, systemd_socket=systemd_socket) as server:
+                announce(server.urls)
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.runtime.want_reload)
                 await parts.runtime.run(stop)
 

@@ -105,7 +105,14 @@ LAYERS = (
     ("exporter.web", "exporter.access"),
     ("exporter.forgetting", "exporter.releasing", "exporter.runtime", "exporter.watching"),
     ("exporter.service",),
-    ("exporter.audit", "exporter.check", "exporter.demo", "exporter.files", "exporter.jobs"),
+    (
+        "exporter.audit",
+        "exporter.check",
+        "exporter.demo",
+        "exporter.files",
+        "exporter.jobs",
+        "exporter.output",
+    ),
     ("exporter.cli",),
     ("exporter.__main__",),
 )

@@ -457,7 +457,7 @@ async def test_a_damaged_ledger_is_left_alone(scene: Scene, tmp_path: Path) -> N
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="No such file or directory"):
+    with pytest.raises(StartError, match=f"the folder {tmp_path}/nowhere does not exist: make it, or change"):
         await opened(tmp_path / "nowhere" / "ledger.db")
     with pytest.raises(StartError, match="Is a directory"):
         await opened(tmp_path)

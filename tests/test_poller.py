@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from exporter.errors import ApiTimeout, ApiUnavailable, CredentialsRefused, LedgerError
 from exporter.ledger.protocol import CountingRules, Observation
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import Progress, Target, TargetSnapshot, Totals
+from exporter.model import PollStatus, Progress, Target, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
 from exporter.states import LINES_AT_ONCE, LINES_PER_HOUR
 from exporter.sync.poller import Poller, Rhythm, Watcher, next_due
@@ -33,7 +33,11 @@ class Stage:
         self.on_publish(snapshot)
 
     def poller(
-        self, interval: float = 0.01, max_age: float = 300.0, watcher: Watcher | None = None
+        self,
+        interval: float = 0.01,
+        max_age: float = 300.0,
+        watcher: Watcher | None = None,
+        status: PollStatus | None = None,
     ) -> Poller:
         return Poller(
             a_target(),
@@ -44,6 +48,7 @@ class Stage:
             Rhythm(interval, max_age),
             clock=lambda: self.now,
             watcher=watcher,
+            status=status,
         )
 
     @property
@@ -248,6 +253,7 @@ def test_a_poll_that_overruns_skips_and_never_piles_up(now: float, expected: flo
 
 async def test_a_target_that_is_down_for_a_day_is_logged_at_both_ends_and_every_hour(stage: Stage) -> None:
     poller = stage.poller()
+    await poller.poll()
     stage.api.error = ApiUnavailable("down")
     with capture_logs() as lines:
         for _ in range(289):
@@ -259,6 +265,24 @@ async def test_a_target_that_is_down_for_a_day_is_logged_at_both_ends_and_every_
     assert [line.get("state", "begins") for line in told] == ["begins", *["lasts"] * 24, "ends"]
     assert {line["event"] for line in told} == {"poll failed", "polling works again"}
     assert (told[-1]["times"], told[-1]["since"]) == (289, "1970-01-01T00:16:40Z")
+
+
+async def test_the_first_listing_is_told_once_and_so_is_the_first_poll_on_a_ledger(stage: Stage) -> None:
+    poller = stage.poller()
+    stage.api.error = ApiUnavailable("down")
+    with capture_logs() as lines:
+        await poller.poll()
+        stage.api.error = None
+        for _ in range(3):
+            await poller.poll()
+        again = stage.poller()
+        await again.restore()
+        await again.poll()
+        # A reload makes a poller that goes on from the status of the one before.
+        await stage.poller(status=again.status).poll()
+    told = [line["event"].rpartition(" in ")[0] for line in lines if line["event"].startswith("first")]
+    jobs = sum(stage.last.totals.jobs.values()) if stage.last.totals else 0
+    assert told == [f"first listing: {jobs} jobs", f"first poll, on from the ledger: {jobs} jobs"]
 
 
 async def test_a_target_that_fails_in_turns_does_not_fill_the_log(stage: Stage) -> None:

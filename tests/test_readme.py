@@ -14,6 +14,7 @@ from exporter.config import load
 from exporter.errors import REASONS
 from exporter.exposition.families import FAMILIES
 from exporter.octopus.transport import open_session
+from exporter.runtime import GRACE_SECONDS
 
 ROOT = Path(__file__).parent.parent
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
@@ -92,8 +93,18 @@ def test_every_make_target_exists(page: Path) -> None:
     assert named - made == set()
 
 
-def test_the_first_screen_has_the_two_commands() -> None:
-    assert blocks(ENGLISH, "sh")[:2] == ["make demo\n", "make test\n"]
+def test_the_first_screen_has_a_command_for_each_look_and_the_tests() -> None:
+    compose = "docker compose -f deploy/compose/compose.yaml up --build\n"
+    assert blocks(ENGLISH, "sh")[:4] == ["make demo\n", "make prometheus\n", compose, "make test\n"]
+    named = next(word for word in compose.split() if word.endswith(".yaml"))
+    assert (ROOT / named).is_file()
+
+
+@pages
+def test_every_page_says_the_same_of_how_long_the_tests_take(page: Path) -> None:
+    said = re.findall(r"(?:takes? about|约需) (\d+) (?:minutes|分钟)", prose(page))
+    assert set(said) <= {"17"}
+    assert said or page not in (*READMES, ROOT / "CONTRIBUTING.md")
 
 
 @pages
@@ -125,6 +136,20 @@ def test_operations_explain_every_reason_of_a_failed_poll() -> None:
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)[1:] == list(REASONS)
 
 
+def test_all_texts_give_a_poll_the_same_time_to_end_as_the_code() -> None:
+    words = {"three": 3.0, "三": 3.0, "five": 5.0, "五": 5.0}
+    unit = ROOT / "deploy" / "systemd" / "octopus-exporter.service"
+    said = {
+        page.name: re.findall(
+            r"poll\s+under\s+way\s+has\s+(\w+)\s+seconds|进行中的轮询有(.)秒钟", text_of(page)
+        )
+        for page in (ENGLISH, CHINESE, unit)
+    }
+    assert {name: [words[a or b] for a, b in found] for name, found in said.items()} == {
+        name: [GRACE_SECONDS] for name in said
+    }
+
+
 @pages
 def test_every_relative_link_resolves(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
@@ -138,7 +163,8 @@ def test_every_relative_link_resolves(page: Path) -> None:
 
 def test_the_shown_configuration_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text(blocks(ENGLISH, "yaml")[0], encoding="utf-8")
+    (shown,) = re.findall(r"cat >config.yaml <<'EOF'\n(.*?)^EOF$", text_of(ENGLISH), re.DOTALL | re.MULTILINE)
+    file.write_text(shown, encoding="utf-8")
     environ = {f"OCTOPUS_{name}": "value" for name in ("DOMAIN", "USER", "PASSWORD")}
     (target,) = load(file, environ).targets()
     assert (target.project, target.workspace) == ("perception", "0")

@@ -367,7 +367,7 @@ FIRST_STEPS = (
     r"^Severity: .+\n\n## Look first\n\n- \*\*Status page:\*\* ",
     r"^- \*\*In a terminal:\*\* .+\n\n  ```sh\n  curl -s '?http://localhost:10877/[^\n]+ \|\n    jq ",
     r"^- \*\*Status page:\*\* <(http://localhost:10877/\S*)>$",
-    r"^\*\*先看什么\*\*\n\n- \*\*状态页.\*\* <(http://localhost:10877/\S*)>$",
+    r"^\*\*先看什么\*\*\n\n- \*\*状态页.\*\* <(http://localhost:10877/\S*)> ",
 )
 
 

@@ -84,8 +84,8 @@ async def site(file: Path, text: str, look_seconds: float = 0.1) -> AsyncIterato
     settings = Web.model_validate({"listen": [f"{HOST}:0"]})
     app = web.Application()
     app.add_routes([web.get("/page", _page), web.get("/-/healthy", _page)])
-    async with serving(app, settings, configuration) as ports:
-        yield Site(configuration, ports[0])
+    async with serving(app, settings, configuration) as server:
+        yield Site(configuration, server.ports[0])
 
 
 async def _page(request: web.Request) -> web.Response:

@@ -13,8 +13,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
-import typer
-from rich.console import Console
 
 from exporter import __version__
 from exporter.check.anonymous import Anonymiser, private_texts
@@ -27,6 +25,7 @@ from exporter.config import Config, PasswordCredentials, Secret, octopus_endpoin
 from exporter.errors import ConfigError, ExporterError, InternalFault
 from exporter.log import Log
 from exporter.masking import Secrets
+from exporter.output import complain, give, say, show
 from exporter.web.toolkit import WebConfiguration
 
 # Where the output is no terminal nothing is folded: a program or a bug report takes it as it is.
@@ -117,18 +116,15 @@ def _told(config: Config, secrets: Secrets) -> list[Told]:
 
 
 def _print_validity(config: Config, wanted: Wanted, doubtful: Sequence[str]) -> None:
-    typer.echo(f"{wanted.file}: valid, {len(config.targets())} targets in {len(config.projects)} projects")
+    say(f"{wanted.file}: valid, {len(config.targets())} targets in {len(config.projects)} projects")
     for doubt in doubtful:
-        typer.echo(f"octopus-exporter: warning: {wanted.file}: {doubt}", err=True)
+        complain(f"warning: {wanted.file}: {doubt}")
 
 
 def _print_told(told: Sequence[Told], secrets: Secrets) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDEST
-    console.print(table(told, secrets))
+    show(table(told, secrets), width=_WIDEST)
     for paragraph in paragraphs(told, secrets):
-        typer.echo(f"\n{paragraph}")
+        say(f"\n{paragraph}")
 
 
 def _print_json(
@@ -146,7 +142,7 @@ def _print_json(
         "warnings": doubtful,
         "online": None if told is None else as_json(told, secrets),
     }
-    typer.echo(msgspec.json.format(msgspec.json.encode(said), indent=2))
+    give(msgspec.json.format(msgspec.json.encode(said), indent=2).decode() + "\n")
 
 
 def report(config: Config, told: Sequence[Told], secrets: Secrets) -> Report:

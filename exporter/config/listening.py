@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from exporter.config.endpoints import is_host
+from exporter.config.problems import expected
 
 LISTEN_ADDRESS = "host:port, :port or [ipv6]:port, with a port from 0 to 65535"
 
@@ -25,8 +26,10 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> ListenAddress:
-        """Read `host:port`, `:port` or `[ipv6]:port`. Raises: ValueError."""
+        """Read `host:port`, `:port` or `[ipv6]:port`. Raises: ValueError, which tells of a bare port."""
         match = _ADDRESS.fullmatch(text)
+        if match is None and _ADDRESS.fullmatch(f":{text}"):
+            raise expected(f":{text} (a port needs a colon before it), host:{text} or [ipv6]:{text}")
         if match is None or int(match["port"]) > 65_535:
             raise ValueError(f"not {LISTEN_ADDRESS}")
         host = match["ipv6"] or match["name"] or None

@@ -33,7 +33,9 @@ class Overrides:
         try:
             changed = type(section).model_validate(flags)
         except ValidationError as exc:
-            self.problems += [_line(details) for details in exc.errors(include_url=False)]
+            told = [details for details in exc.errors(include_url=False) if details["type"] != "too_short"]
+            # A list that is too short has lost an entry that is wrong, which is told by itself.
+            self.problems += [_line(details) for details in told]
             return section
         return section.model_copy(update={key: getattr(changed, key) for key in changed.model_fields_set})
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from exporter.config.durations import PATTERN, format_duration, parse_duration
 from exporter.config.problems import expected
@@ -191,7 +191,11 @@ class Duration(Scalar):
 
 @dataclass(frozen=True)
 class Parsed(Scalar):
-    """A text that `parse` makes a value of, raising ValueError, and str() makes the text of again."""
+    """
+    A text that `parse` makes a value of, and str() makes the text of again.
+
+    Shape: `parse` raises ValueError; where that is one of `problems.expected`, it stands instead of `what`.
+    """
 
     what: str
     parse: Callable[[str], Any]
@@ -201,6 +205,8 @@ class Parsed(Scalar):
             raise expected(self.what)
         try:
             return self.parse(value)
+        except PydanticCustomError:
+            raise
         except ValueError:
             raise expected(self.what) from None
 

@@ -38,8 +38,24 @@ def connect(path: Path | None) -> sqlite3.Connection:
         raise StartError(f"ledger {path or 'in memory'}: {reason(exc)}") from exc
 
 
+def existing(path: Path) -> Path:
+    """Give the absolute path of a ledger that can be opened. Raises: StartError; SQLite would not say why."""
+    path = path.absolute()
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise StartError(
+            f"ledger {path}: there is none yet, `octopus-exporter run` makes it (a relative ledger.url begins"
+            " at the working directory: start this command in the same one)"
+        ) from None
+    except OSError as exc:
+        raise StartError(f"ledger {path}: {exc.strerror or exc}") from exc
+    return path
+
+
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Open a ledger of this version for looking at. Raises: StartError."""
+    path = existing(path)
     try:
         return _or_closed(_read_only(path), _check)
     except FAILURES as exc:

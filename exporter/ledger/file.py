@@ -49,7 +49,7 @@ class LedgerFile:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as exc:
-            raise StartError(f"ledger {path}: {exc.strerror or exc}") from exc
+            raise StartError(f"ledger {path}: {_why_not(path, exc)}") from exc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
@@ -102,6 +102,15 @@ class LedgerFile:
 
 class FileLost(LedgerError):
     """What this process has open is not what its path leads to."""
+
+
+def _why_not(path: Path, exc: OSError) -> str:
+    """Say why a file cannot be opened or made, and what to do about it."""
+    if isinstance(exc, FileNotFoundError) and not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist: make it, or change ledger.url"
+    if isinstance(exc, PermissionError):
+        return f"{exc.strerror}: the user (id {os.geteuid()}) must be able to write the file and its folder"
+    return exc.strerror or str(exc)
 
 
 def _identity(stat: os.stat_result) -> tuple[int, int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from exporter.errors import StartError
+from exporter.errors import CannotListen
 from exporter.simulator.answers import Answer
 from exporter.simulator.clock import SimulatedClock
 from exporter.simulator.control import Control
@@ -36,7 +37,7 @@ async def serve(settings: SimulatorSettings, host: str = "127.0.0.1", port: int 
     """
     Build a simulator and serve it; port 0 takes a free one.
 
-    Raises: ConfigError for faults that do not exist; StartError where the address cannot be had.
+    Raises: ConfigError for faults that do not exist; CannotListen where the address cannot be had.
     """
     app = await asyncio.to_thread(create_app, settings)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
@@ -45,7 +46,10 @@ async def serve(settings: SimulatorSettings, host: str = "127.0.0.1", port: int 
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         await runner.cleanup()
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        # asyncio has put the address into the system's text; a host that is not found has a number below 0.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else str(error.strerror)
+        raise CannotListen(f"cannot listen on {host}:{port}: {reason.lower()}") from error
     port = runner.addresses[0][1]
     return RunningSimulator(f"http://{host}:{port}", port, runner)
 

@@ -94,6 +94,8 @@ class Poller:
         self._expiry: asyncio.TimerHandle | None = None
         self._findings = Findings()
         self._unfinished: Poll | None = None
+        self._reading_since = timer()
+        self._has_told_of_first = self.status.polls > sum(self.status.failures.values())
         names = {"project": target.project, "workspace": target.workspace}
         self._log = log = structlog.get_logger().bind(**names)
         self._failing = StateLog(log, "poll failed", "polling works again")
@@ -193,6 +195,7 @@ class Poller:
         unfinished, self._unfinished = self._unfinished, None
         if unfinished is not None and unfinished.can_go_on:
             return unfinished
+        self._reading_since = self._timer()
         return Poll(
             self.target,
             self._source,
@@ -212,6 +215,7 @@ class Poller:
             self._findings = poll.findings
             self._has_read()
         self._succeeded(totals, poll)
+        self._tell_of_first(totals, poll)
         self._poll_faults.over()
 
     def _reading(self, progress: Progress) -> None:
@@ -256,6 +260,15 @@ class Poller:
         self._tell_of_rows(totals, poll)
         self._take_up(totals)
         self.status = replace(self.status, up=True, last_success_ms=totals.committed_ms, error=None)
+
+    def _tell_of_first(self, totals: Totals, poll: Poll) -> None:
+        """Log what the first poll that succeeds has found, and how long that took with broken tries."""
+        if self._has_told_of_first:
+            return
+        self._has_told_of_first = True
+        what = "first listing" if poll.full_sync == "first" else "first poll, on from the ledger"
+        jobs, seconds = sum(totals.jobs.values()), self._timer() - self._reading_since
+        self._log.info(f"{what}: {jobs:,} jobs in {seconds:.1f} s", requests=poll.counter.sent)
 
     def _count_full_sync(self, reason: str | None) -> None:
         if reason is not None:

@@ -14,11 +14,12 @@ import structlog
 from aiohttp import web
 
 from exporter.config import ListenAddress
-from exporter.errors import StartError
+from exporter.errors import CannotListen
 from exporter.web.connection import Connection, Connections, InternalFaults, room
 
 _SHUTDOWN_SECONDS = 2.0
 _BACKLOG = 128
+_EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - what the kernel calls them
 _HANDSHAKE_SECONDS = 10.0
 # How long to wait where the kernel gives no new connection: it may be short of descriptors or of memory.
 _PAUSE_SECONDS = 1.0
@@ -50,6 +51,12 @@ class Server:
     def ports(self) -> tuple[int, ...]:
         """The ports in the order of the addresses; a Unix socket has none."""
         return tuple(bound.getsockname()[1] for bound in self._sockets if bound.family != socket.AF_UNIX)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs of the addresses, as this machine reaches them; a Unix socket is `unix:` and its path."""
+        scheme = "http" if self._ssl_context is None else "https"
+        return tuple(_url(scheme, bound) for bound in self._sockets)
 
     async def start(self) -> None:
         await self._runner.setup()
@@ -116,10 +123,19 @@ class Server:
             self._faults.tell(error)
 
 
+def _url(scheme: str, bound: socket.socket) -> str:
+    if bound.family == socket.AF_UNIX:
+        return f"unix:{bound.getsockname()}"
+    host, port, *_ = bound.getsockname()
+    if host in _EVERY_INTERFACE:
+        host = "localhost"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
 async def serve(
     app: web.Application, addresses: Sequence[ListenAddress], ssl_context: ssl.SSLContext | None = None
 ) -> Server:
-    """Serve on every address. Raises: StartError where one of them cannot be had; then none is kept."""
+    """Serve on every address. Raises: CannotListen where one of them cannot be had; then none is kept."""
     return await serve_on(app, bind_all(addresses), ssl_context)
 
 
@@ -136,7 +152,7 @@ async def serve_on(
 
 
 def bind_all(addresses: Sequence[ListenAddress]) -> list[socket.socket]:
-    """Open every address. Raises: StartError where one of them cannot be had; then none is kept."""
+    """Open every address. Raises: CannotListen where one of them cannot be had; then none is kept."""
     with ExitStack() as opened:
         sockets = [opened.enter_context(_bind(address)) for address in addresses]
         opened.pop_all()
@@ -151,10 +167,10 @@ def _bind(address: ListenAddress) -> socket.socket:
         family, *_, where = found[0]
         return socket.create_server(where[:2], family=family, backlog=_BACKLOG)
     except socket.gaierror as error:
-        raise StartError(f"cannot listen on {address}: {str(error.strerror).lower()}") from error
+        raise CannotListen(f"cannot listen on {address}: {str(error.strerror).lower()}") from error
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
-        raise StartError(f"cannot listen on {address}: {reason}") from error
+        raise CannotListen(f"cannot listen on {address}: {reason}") from error
 
 
 def _bind_everywhere(port: int) -> socket.socket:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from exporter.config import Web
 from exporter.web.activation import passed_count, take_sockets
-from exporter.web.server import bind_all, serve_on
+from exporter.web.server import Server, bind_all, serve_on
 from exporter.web.toolkit import Gate, WebConfiguration
 
 
@@ -21,9 +21,9 @@ async def serving(
     configuration: WebConfiguration | None = None,
     *,
     systemd_socket: bool = False,
-) -> AsyncIterator[tuple[int, ...]]:
+) -> AsyncIterator[Server]:
     """
-    Serve the application as long as the block runs, and give the ports.
+    Serve the application as long as the block runs.
 
     Shape: `configuration` follows its files meanwhile; with `systemd_socket` the sockets that systemd has
     opened stand in for the settings' addresses. Raises: StartError.
@@ -38,4 +38,4 @@ async def serving(
         context = None if configuration is None else configuration.ssl_context
         server = await serve_on(app, sockets, context)
         stack.push_async_callback(server.close)
-        yield server.ports
+        yield server

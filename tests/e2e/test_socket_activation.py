@@ -56,8 +56,8 @@ def test_every_socket_that_is_passed_is_served_and_no_other(exporter: Exporter) 
         assert healthy("127.0.0.1", four)
         assert healthy("[::1]", six)
         assert exporter.try_page("-/healthy") is None
-        ports = [four.getsockname()[1], six.getsockname()[1]]
-        assert f"ports={ports}".replace(" ", "") in program.errors.replace('"', "").replace(" ", "")
+        for url in (f"http://127.0.0.1:{four.getsockname()[1]}/", f"http://[::1]:{six.getsockname()[1]}/"):
+            assert f"msg=listening url={url} metrics={url}metrics" in program.errors
 
 
 def test_who_connects_during_a_restart_waits_and_is_answered(exporter: Exporter) -> None:

@@ -34,7 +34,10 @@ def refusal(exporter: Exporter, exit_code: int) -> str:
 def test_a_port_that_is_taken(exporter: Exporter) -> None:
     with socket.create_server(("127.0.0.1", exporter.port)):
         said = refusal(exporter, 3)
-    assert said == f"octopus-exporter: cannot listen on 127.0.0.1:{exporter.port}: address already in use\n"
+    assert said == (
+        f"octopus-exporter: cannot listen on 127.0.0.1:{exporter.port}: address already in use:"
+        " choose another address with web.listen or --web.listen-address\n"
+    )
 
 
 def test_a_configuration_with_problems(exporter: Exporter) -> None:
