@@ -20,7 +20,7 @@ PAGES = (
     ROOT / "README.zh-CN.md",
     *sorted(ROOT.glob("docs/**/*.zh-CN.md")),
     *sorted(ROOT.glob("docs/runbooks/*.md")),
-    ROOT / "prometheus" / "README.md",
+    ROOT / "prometheus" / "README.zh-CN.md",
 )
 DATA = (*sorted(ROOT.glob("grafana/catalogue/*.yaml")), *sorted(ROOT.glob("prometheus/rules/*.yml")))
 SOURCES = (

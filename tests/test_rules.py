@@ -309,6 +309,12 @@ def test_times_are_in_the_time_zone_of_the_settings() -> None:
     assert 'Format "15:04" }} UTC+05:30' in text
 
 
+def test_windows_are_spelt_out_in_chinese() -> None:
+    text = generate(changed(backlog={"step": "45m"}, spike={"long": "1d"}))[RULES]
+    assert "队列在最近 1 小时 30 分钟内持续增长" in text
+    assert "1 天内 {{ $all" in text
+
+
 def test_every_kind_of_failure_has_its_spike_alert() -> None:
     watched = {
         (status, rule["labels"]["severity"])

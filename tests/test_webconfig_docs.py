@@ -1,4 +1,4 @@
-"""docs/web-configuration.md names every key there is, and its examples hold."""
+"""docs/web-configuration.md and its Chinese twin name every key there is, and their examples hold."""
 
 from __future__ import annotations
 
@@ -12,25 +12,38 @@ from exporter.web.toolkit.names import CLIENT_AUTH_TYPES, CURVES, UNVERIFIED_TYP
 from exporter.web.toolkit.settings import SECTIONS, Headers, WebSettings
 from tests.certificates import Authority
 
-DOCUMENT = (Path(__file__).parent.parent / "docs" / "web-configuration.md").read_text(encoding="utf-8")
-EXAMPLES = [
-    example
-    for example in re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
-    if any(example.startswith(start) for start in (*WebSettings.keys(), "# web.yml"))
-]
+DOCS = Path(__file__).parent.parent / "docs"
+ENGLISH, CHINESE = (
+    (DOCS / name).read_text(encoding="utf-8")
+    for name in ("web-configuration.md", "web-configuration.zh-CN.md")
+)
 
 
+def examples(document: str) -> list[str]:
+    """Give the examples of the file itself, not those of what reads the metrics."""
+    return [
+        example
+        for example in re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
+        if any(example.startswith(start) for start in (*WebSettings.keys(), "# web.yml"))
+    ]
+
+
+documents = pytest.mark.parametrize("document", [ENGLISH, CHINESE], ids=["en", "zh"])
+
+
+@documents
 @pytest.mark.parametrize("section", [WebSettings, *SECTIONS.values(), Headers])
-def test_every_key_is_in_it(section: type[WebSettings]) -> None:
-    assert [key for key in section.keys() if key not in DOCUMENT] == []  # noqa: SIM118 - not a mapping
+def test_every_key_is_in_it(document: str, section: type[WebSettings]) -> None:
+    assert [key for key in section.keys() if key not in document] == []  # noqa: SIM118 - not a mapping
 
 
+@documents
 @pytest.mark.parametrize("name", [*CLIENT_AUTH_TYPES, *UNVERIFIED_TYPES, *CURVES, *VERSIONS])
-def test_every_name_is_in_it(name: str) -> None:
-    assert f"`{name}`" in DOCUMENT
+def test_every_name_is_in_it(document: str, name: str) -> None:
+    assert f"`{name}`" in document
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("example", examples(ENGLISH))
 def test_its_examples_hold(tmp_path: Path, example: str) -> None:
     tls = tmp_path / "tls"
     tls.mkdir()
@@ -40,5 +53,6 @@ def test_its_examples_hold(tmp_path: Path, example: str) -> None:
     WebConfiguration.load(tmp_path / "web.yml")
 
 
-def test_it_has_examples() -> None:
-    assert len(EXAMPLES) == 4
+def test_both_have_the_same_examples() -> None:
+    assert len(examples(ENGLISH)) == 4
+    assert examples(CHINESE) == examples(ENGLISH)

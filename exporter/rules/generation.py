@@ -17,6 +17,7 @@ RULES = "octopus.yml"
 _SPIKE_SCRAPES = 10
 _TAG = f"v{__version__}"
 _RUNBOOKS = "docs/runbooks"
+_UNITS_ZH = {"d": "天", "h": "小时", "m": "分钟", "s": "秒", "ms": "毫秒"}
 
 # The object that the Prometheus Operator reads. Its Prometheus chooses rules by label, so users add theirs.
 _OBJECT = """\
@@ -109,6 +110,12 @@ def _filters(settings: Settings) -> dict[str, Callable[..., object]]:
         """Spell a `for`, two polls at least."""
         return format_duration(max(seconds, 2 * settings.intervals.poll))
 
+    def zh(duration: str) -> str:
+        """Spell a duration in Chinese: 1h30m is 1 小时 30 分钟."""
+        return " ".join(
+            f"{number} {_UNITS_ZH[unit]}" for number, unit in re.findall(r"(\d+)([a-z]+)", duration)
+        )
+
     def matchers(labels: Iterable[str]) -> str:
         """Write the expression that makes matchers of an alert's labels: (printf `a=%q` $labels.a)."""
         names = [*labels, *settings.keep_labels]
@@ -119,6 +126,7 @@ def _filters(settings: Settings) -> dict[str, Callable[..., object]]:
         "duration": format_duration,
         "window": window,
         "pending": pending,
+        "zh": zh,
         "matchers": matchers,
         "seconds": lambda seconds: f"{max(seconds, least):g}",
         "number": lambda value: f"{value:g}",

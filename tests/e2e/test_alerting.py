@@ -210,7 +210,7 @@ def check_words(manager: Alertmanager) -> None:
     assert re.fullmatch(rf"{SPIKE} \(usually \d+\)", spike["summary"])
     assert re.fullmatch(WHY, spike["description"])
     assert re.fullmatch(
-        r"perception 的 FRAME_EXTRACT.20s 内 \d+ 次运行中 \d+ 次 RUN_FAILED.*", spike["summary_zh"]
+        r"perception 的 FRAME_EXTRACT.20 秒内 \d+ 次运行中 \d+ 次 RUN_FAILED.*", spike["summary_zh"]
     )
     assert spike["runbook_url"] == RUNBOOK
     assert spike["dashboard_url"] == DASHBOARD
