@@ -292,7 +292,12 @@ def jobs_command(
     format_: Annotated[OutputFormat, typer.Option("--format", help="How to print it.")] = OutputFormat.TABLE,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help=f"At most so many; {jobs.TABLE_ROWS} in a table, else all."),
+        typer.Option(
+            min=1,
+            max=1_000_000_000,
+            metavar="N",
+            help=f"At most so many; {jobs.TABLE_ROWS} in a table, else all.",
+        ),
     ] = None,
 ) -> None:
     """List what the ledger knows of single runs, the newest first. The exporter may be running."""

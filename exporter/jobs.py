@@ -48,15 +48,15 @@ def run_filter(config: Config, now_ms: int, **given: str | None) -> RunFilter:
         try:
             return None if text is None else reading(text)
         except ValueError as exc:
-            problems.append(f"--{option}: {exc}")
+            problems.append(f"--{option.replace('_', '-')}: {exc}")
             return None
 
     which = RunFilter(
-        project=given.get("project"),
-        workspace=given.get("workspace"),
-        job_type=given.get("job_type"),
-        status=given.get("status"),
-        msg_code=given.get("msg_code"),
+        project=read("project", _encodable),
+        workspace=read("workspace", _encodable),
+        job_type=read("job_type", _encodable),
+        status=read("status", _encodable),
+        msg_code=read("msg_code", _encodable),
         job_id=read("id", job_id),
         since_ms=read("since", lambda text: since_ms(text, now_ms)),
     )
@@ -64,6 +64,15 @@ def run_filter(config: Config, now_ms: int, **given: str | None) -> RunFilter:
     if problems:
         raise ConfigError(problems)
     return which
+
+
+def _encodable(text: str) -> str:
+    """Give a text back. Raises: ValueError where the terminal sent bytes that are none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"found {text!r}, expected text in UTF-8") from None
+    return text
 
 
 def _unknown_target(config: Config, which: RunFilter) -> list[str]:

@@ -168,6 +168,7 @@ async def test_the_server_s_clock_does_not_matter(tmp_path: Path) -> None:
         ({"project": "x"}, ["--project: 'x' is not configured, expected one of mapping, perception"]),
         ({"workspace": "9"}, ["--workspace: '9' is not configured, expected one of 0, 7"]),
         ({"project": "mapping", "workspace": "0"}, ["--workspace: '0' is not one of project mapping"]),
+        ({"msg_code": "\udcff"}, ["--msg-code: found '\\udcff', expected text in UTF-8"]),
         ({"id": "-1"}, ["--id: found '-1', expected the id of a job, a whole number"]),
         (
             {"since": "soon", "project": "x"},

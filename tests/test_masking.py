@@ -56,6 +56,8 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "HTML": html.escape,
     "HTML, all": entities,
     "HTML, all, hex": hex_entities,
+    "HTML, all, without semicolons": lambda text: entities(text).replace(";", ""),
+    "HTML, all, hex, without semicolons": lambda text: hex_entities(text).replace(";", ""),
     "JSON": lambda text: json.dumps(text)[1:-1],
     "JSON, UTF-8": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
     "JSON, slashes": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),

@@ -290,7 +290,7 @@ async def test_a_row_that_can_be_read_again_is_found_before_the_next_full_sync_i
 # -- pages that are refused, too large, or broken ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("most", "page"), [(60, 50), (30, 25)])
+@pytest.mark.parametrize(("most", "page"), [(60, 50), (30, 25), (10, 10)])
 @pytest.mark.parametrize("limit", ["most_asked", "most_sent"])
 async def test_a_smaller_page_is_asked_for_where_one_is_refused_or_too_large(
     scene: Scene, most: int, page: int, limit: str

@@ -101,6 +101,10 @@ def test_a_long_text_is_cut() -> None:
     assert (excerpt("abcd", 4), excerpt("abcde", 4)) == ("abcd", "abcd…")
 
 
+def test_control_characters_are_not_on_the_page() -> None:
+    assert excerpt("a\x00\x1b[31m\x7f\x9bb\n\tc", 40) == "a\ufffd\ufffd[31m\ufffd\ufffdb\n\tc"
+
+
 @pytest.mark.parametrize(
     ("wanted", "remembered", "accepted", "language"),
     [

@@ -12,11 +12,11 @@ from pathlib import Path
 from exporter.check.report import DOCUMENTED_REGIONS
 from exporter.config import Config, Project
 from exporter.config.endpoints import IAM_REGIONS
-from exporter.sync.traits import SMALLEST_PAGE
 
 _PROJECT_ID = re.compile(r"[0-9a-fA-F]{32}")
 # What a poll costs where nothing happens: docs/operations.md, "Sizing".
 _REQUESTS_OF_A_POLL = 3
+_SMALL_PAGE = 25
 
 
 def doubts(config: Config) -> list[str]:
@@ -47,7 +47,7 @@ def _two_names(first: int, one: Project, second: int, other: Project) -> str:
 
 def _poll_doubts(config: Config) -> Iterator[str]:
     poll = config.poll
-    if poll.page_size < SMALLEST_PAGE:
+    if poll.page_size < _SMALL_PAGE:
         yield f"poll.page_size: {poll.page_size} is small: every poll takes many requests"
     for longer, shorter, then in (
         ("lookback", "interval", "jobs that live longer than it are not listed once they ended"),

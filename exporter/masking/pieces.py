@@ -197,7 +197,7 @@ def _any_form(char: str) -> bytes:
     forms: set[bytes] = {
         re.escape(data),
         b"".join(b"%" + _either_case(f"{byte:02x}").encode() for byte in data),
-        f"&#0*{digits};".encode(),
+        f"&#0*{digits};?".encode(),
         re.escape(html.escape(char).encode("utf-8", "surrogatepass")),
         re.escape(json.dumps(char)[1:-1].encode()),
         b"".join(rb"\\u" + _either_case(units[at : at + 4]).encode() for at in range(0, len(units), 4)),

@@ -28,7 +28,7 @@ _BASE64_DIGITS = bytes(
 
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _FORM = re.compile(rb"%([0-9A-Fa-f]{2})|\+")
-_ENTITY = re.compile(rb"&(?:#[0-9]{1,10}|#[xX][0-9a-fA-F]{1,8}|[A-Za-z][A-Za-z0-9]{1,31});")
+_ENTITY = re.compile(rb"&(?:(?:#[0-9]{1,10}|#[xX][0-9a-fA-F]{1,8});?|[A-Za-z][A-Za-z0-9]{1,31};)")
 # A pair of escapes beyond the basic plane is one character.
 _BACKSLASHED = (
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-SMALLEST_PAGE = 25
+# The documented default of `limit`.
+SMALLEST_PAGE = 10
 # A total may be some seconds late, so rows that are newer than this do not speak against it.
 LATE_TOTAL_MS = 60_000
 # The server names its time to the second, and clocks differ: a row stamped so near to a moment may have come

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
@@ -13,6 +14,7 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 # Calendars end with the year 9999.
 _LAST_YEAR_MS = 253_402_300_799_999
 NOT_SHOWN = "\N{EN DASH}"
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -99,5 +101,6 @@ def size(count: int) -> str:
 
 
 def excerpt(text: str, most: int) -> str:
-    """Cut a text that is longer than anybody reads."""
+    """Cut a text that is longer than anybody reads, and replace its control characters."""
+    text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
     return text if len(text) <= most else text[:most] + "…"
