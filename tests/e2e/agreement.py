@@ -29,7 +29,8 @@ def assert_agreement(exporter: Exporter, exposed: Exposed, simulator: Simulation
         baseline_ms = target["baseline_ms"]
         account = simulator.account(target["project_id"], target["workspace"], baseline_ms)
         said = told(exposed, project=target["project"], workspace=target["workspace"])
-        assert said == lived(account), f"{target['project']}/{target['workspace']} since {baseline_ms}"
+        found = differences(said, lived(account))
+        assert found == [], f"{target['project']}/{target['workspace']} since {baseline_ms}: {found}"
 
 
 def assert_failures_kept(exporter: Exporter, simulator: Simulation) -> None:

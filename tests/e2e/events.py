@@ -84,6 +84,9 @@ def figures(lines: list[Line]) -> dict[str, Figures]:
 
 def assert_in_order(lines: list[Line]) -> None:
     """Each target's events come poll by poll, and in a poll by the jobs' ids."""
-    for workspace in {line["workspace"] for line in lines}:
-        mine = [(line["time"], int(line["job_id"])) for line in lines if line["workspace"] == workspace]
-        assert mine == sorted(mine)
+    by_target: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    for line in lines:
+        target = line["project"], line["workspace"]
+        by_target.setdefault(target, []).append((line["time"], int(line["job_id"])))
+    for target, mine in by_target.items():
+        assert mine == sorted(mine), target

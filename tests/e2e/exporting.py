@@ -142,8 +142,11 @@ class Exporter:
             successes = exposed.successes()
             for target in exposed.polled_since(now):
                 first.setdefault(target, successes[target])
-            return first.keys() == successes.keys() and all(
-                count >= first[target] + polls - 1 for target, count in successes.items()
+            # While a reload replaces the only target, there is none for a moment.
+            return (
+                bool(successes)
+                and first.keys() == successes.keys()
+                and all(count >= first[target] + polls - 1 for target, count in successes.items())
             )
 
         self.scrape_when(enough, f"{polls} polls of every target that succeed", *POLL_FAMILIES)
