@@ -198,8 +198,14 @@ class RunReader(Protocol):
         A target that was not polled for a day yet does not count. `since_ms` is of no effect.
         """
 
-    async def last_hour(self, targets: Sequence[TargetKey], now_ms: int) -> tuple[FailuresOfAnHour, ...]:
-        """Count the failed runs of the last hour, of every target that the ledger has."""
+    async def last_hour(
+        self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
+    ) -> tuple[FailuresOfAnHour, ...]:
+        """
+        Count the failed runs of the last hour, of every target that the ledger has.
+
+        Of the filter the job type and the status count: of these it is known how many are usual.
+        """
 
     async def recent_failures(
         self, targets: Sequence[TargetKey], most: int

@@ -80,7 +80,9 @@ class FakeRuns:
         self.asked = which
         return self.groups
 
-    async def last_hour(self, targets: Sequence[TargetKey], now_ms: int) -> tuple[FailuresOfAnHour, ...]:
+    async def last_hour(
+        self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
+    ) -> tuple[FailuresOfAnHour, ...]:
         return self.hours
 
     async def usual_failures_per_hour(

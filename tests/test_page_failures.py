@@ -64,11 +64,18 @@ def test_runs_without_a_code_say_so() -> None:
         (
             "bad",
             (
-                "30 runs failed in the last hour, 20 of them SCENARIO_TO_SIM without a code"
+                "30 runs failed in the last hour, 20 of them SCENARIO_TO_SIM without a code,"
+                " 10 FRAME_EXTRACT with 3001"
                 " (usually 1 failure an hour)"
             ),
         )
     ]
+
+
+@pytest.mark.parametrize(("others", "is_named"), [(35, True), (34, False)])
+def test_a_second_kind_of_half_as_many_is_named_too(others: int, is_named: bool) -> None:
+    ((_, words),) = said(hour(70 + others, 1.0, of_3001=70))
+    assert (f", {others} SCENARIO_TO_SIM without a code" in words) == is_named
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     await scene.ledger.close()
 
 
-async def last_hour(scene: Scene) -> tuple[FailuresOfAnHour, ...]:
+async def last_hour(scene: Scene, **which: str) -> tuple[FailuresOfAnHour, ...]:
     async with scene.ledger.reading() as reader:
         targets = [a_target().key, OTHER.key, replace(OTHER, project="unknown").key]
-        return await reader.last_hour(targets, scene.api.now_ms)
+        return await reader.last_hour(targets, RunFilter(**which), scene.api.now_ms)
 
 
 async def test_runs_of_the_last_hour_are_counted_by_target_type_and_code(scene: Scene) -> None:
@@ -46,6 +46,10 @@ async def test_runs_of_the_last_hour_are_counted_by_target_type_and_code(scene: 
     kinds = {("FRAME_EXTRACT", "3001"): 2, ("FRAME_EXTRACT", ""): 1, ("FRAME_EXTRACT", "4002"): 1}
     assert (mine.target, mine.runs, mine.kinds, mine.usual) == (a_target().key, 4, kinds, None)
     assert (other.target, other.runs, other.kinds) == (OTHER.key, 0, {})
+    mine, _ = await last_hour(scene, job_type="FRAME_EXTRACT", status="RUN_FAILED", msg_code="4002")
+    assert (mine.runs, mine.kinds) == (4, kinds)
+    mine, _ = await last_hour(scene, job_type="PACKAGE_IMPORT")
+    assert (mine.runs, mine.kinds) == (0, {})
 
 
 async def test_what_is_usual_is_each_targets_own(scene: Scene) -> None:

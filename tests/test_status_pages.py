@@ -171,7 +171,9 @@ class Busy(Source):
         super().__init__()
         self.over = asyncio.Event()
 
-    async def last_hour(self, targets: Sequence[TargetKey], now_ms: int) -> tuple[FailuresOfAnHour, ...]:
+    async def last_hour(
+        self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
+    ) -> tuple[FailuresOfAnHour, ...]:
         await self.over.wait()
         return SPIKE.hours
 

@@ -61,8 +61,12 @@ class RunReader:
         )
         return usual
 
-    async def last_hour(self, targets: Sequence[TargetKey], now_ms: int) -> tuple[FailuresOfAnHour, ...]:
-        hours: tuple[FailuresOfAnHour, ...] = await self._ask(lambda db: runs.last_hour(db, targets, now_ms))
+    async def last_hour(
+        self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
+    ) -> tuple[FailuresOfAnHour, ...]:
+        hours: tuple[FailuresOfAnHour, ...] = await self._ask(
+            lambda db: runs.last_hour(db, targets, which, now_ms)
+        )
         return hours
 
     async def recent_failures(

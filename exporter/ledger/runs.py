@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import msgspec
@@ -196,12 +196,12 @@ def _failed_between(
 
 
 def last_hour(
-    db: sqlite3.Connection, targets: Sequence[TargetKey], now_ms: int
+    db: sqlite3.Connection, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
 ) -> tuple[FailuresOfAnHour, ...]:
     """See runs.RunReader."""
     known = target_rows(db, targets)
-    given = {"targets": _json(list(known)), "since": now_ms - HOUR_MS, "most": _KINDS}
-    condition = f"{_IS_OF} AND at_ms >= :since"
+    counted = RunFilter(job_type=which.job_type, status=which.status)
+    condition, given = _fitting(db, targets, replace(counted, since_ms=now_ms - HOUR_MS))
     runs = dict(
         db.execute(f"SELECT target, count(*) FROM failed_runs WHERE {condition} GROUP BY target", given)  # noqa: S608
     )
@@ -211,14 +211,14 @@ def last_hour(
         SELECT target, job_type, msg_code, count(*) FROM failed_runs WHERE {condition}
         GROUP BY target, job_type, msg_code ORDER BY count(*) DESC LIMIT :most
         """,  # noqa: S608 - constants only
-        given,
+        given | {"most": _KINDS},
     ):
         kinds.setdefault(target, {})[job_type, msg_code] = count
     return tuple(
         FailuresOfAnHour(
             key,
             runs.get(target, 0),
-            usual_failures_per_hour(db, [key], RunFilter(), now_ms),
+            usual_failures_per_hour(db, [key], counted, now_ms),
             kinds.get(target, {}),
         )
         for target, key in known.items()

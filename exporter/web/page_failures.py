@@ -33,7 +33,8 @@ class Spike:
     More failed runs in the last hour than is usual.
 
     Shape: `targets` are those it is about, empty for all that the page shows; `usual` is None where it is not
-    known of each of them; the most frequent type and code of the runs, and how many they are.
+    known of each of them; the most frequent type and code of the runs, and how many they are; `second` is
+    another kind of at least half as many.
     """
 
     severity: Literal["bad", "warn"]
@@ -43,6 +44,7 @@ class Spike:
     job_type: str
     msg_code: str
     of_that_kind: int
+    second: tuple[str, str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,9 @@ def _spike_of(hours: Sequence[FailuresOfAnHour], named: tuple[FailuresOfAnHour, 
     for hour in hours:
         kinds.update(hour.kinds)
     none = {("", ""): 0}
-    (job_type, msg_code), most = min((kinds or none).items(), key=lambda item: (-item[1], item[0]))
+    ordered = sorted((kinds or none).items(), key=lambda item: (-item[1], item[0]))
+    ((job_type, msg_code), most), *others = ordered
+    second = (*others[0][0], others[0][1]) if others and 2 * others[0][1] >= most else None
     return Spike(
         severity="bad" if runs > _CRITICAL_FACTOR * warning_above(usual) else "warn",
         runs=runs,
@@ -112,6 +116,7 @@ def _spike_of(hours: Sequence[FailuresOfAnHour], named: tuple[FailuresOfAnHour, 
         job_type=job_type,
         msg_code=msg_code,
         of_that_kind=most,
+        second=second,
     )
 
 

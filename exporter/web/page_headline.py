@@ -68,7 +68,13 @@ def _most(spike: Spike, t: Wording) -> Markup:
     }
     if spike.of_that_kind == spike.runs:
         return t("spike.all", **places) if spike.msg_code else t("spike.all.no_code", **places)
-    return t("spike.most", **places) if spike.msg_code else t("spike.most.no_code", **places)
+    most = t("spike.most", **places) if spike.msg_code else t("spike.most.no_code", **places)
+    return most if spike.second is None else most + _second(*spike.second, t)
+
+
+def _second(job_type: str, msg_code: str, runs: int, t: Wording) -> Markup:
+    places = {"n": number(runs), "type": _isolated(job_type), "code": _isolated(msg_code)}
+    return t("spike.second", **places) if msg_code else t("spike.second.no_code", **places)
 
 
 def _usual(usual: float | None, t: Wording) -> Markup:

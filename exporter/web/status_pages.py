@@ -14,10 +14,10 @@ from aiohttp import web
 from exporter import __version__
 from exporter.errors import LedgerError
 from exporter.model import Progress, TargetKey, TargetSnapshot
-from exporter.runs import RunReader, RunSource
+from exporter.runs import RunFilter, RunReader, RunSource
 from exporter.web.negotiation import accepts_gzip
 from exporter.web.page import Page
-from exporter.web.page_failures import READ_GROUPS, READ_IDS_OF_A_GROUP
+from exporter.web.page_failures import READ_GROUPS, READ_IDS_OF_A_GROUP, spike
 from exporter.web.page_question import Question, read_question
 from exporter.web.page_reading import FailuresRead
 from exporter.web.status import About, RecentFailures, Status, status
@@ -137,8 +137,13 @@ class StatusPages:
         targets = [shown.target.key for shown in snapshots]
         try:
             async with self._reader() as reader:
+                hours = await reader.last_hour(targets, question.which, now_ms)
+                looked_at = [hour for hour in hours if question.which.fits_target(hour.target)]
+                if question.chooses_runs and spike(looked_at) is None:
+                    # A filter must not hide that something else is wrong.
+                    hours = await reader.last_hour(targets, RunFilter(), now_ms)
                 return FailuresRead(
-                    await reader.last_hour(targets, now_ms),
+                    hours,
                     await reader.failure_groups(targets, question.which, READ_GROUPS, READ_IDS_OF_A_GROUP),
                 )
         except LedgerError as exc:

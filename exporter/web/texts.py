@@ -86,6 +86,8 @@ TEXTS: Mapping[str, Text] = {
     ),
     "spike.most": Text(", {n} of them {type} with {code}", "，其中 {n} 次是 {type}，错误码 {code}"),
     "spike.most.no_code": Text(", {n} of them {type} without a code", "，其中 {n} 次是 {type}，无错误码"),
+    "spike.second": Text(", {n} {type} with {code}", "，{n} 次是 {type}，错误码 {code}"),
+    "spike.second.no_code": Text(", {n} {type} without a code", "，{n} 次是 {type}，无错误码"),
     "spike.all": Text(", all of them {type} with {code}", "，全部是 {type}，错误码 {code}"),
     "spike.all.no_code": Text(", all of them {type} without a code", "，全部是 {type}，无错误码"),
     "spike.usual": Text(" (usually {usual} failures an hour)", "（平时每小时 {usual} 次）"),

@@ -119,6 +119,16 @@ def test_an_alerts_link_leads_to_what_it_is_about(stage: Stage) -> None:
         )
         assert tab.text(".group .runs") == "70 failed runs"
         assert tab.ask("document.querySelectorAll('.group').length") == 1
+        assert tab.text("#verdict").startswith(
+            "70 runs failed in the last hour, all of them FRAME_EXTRACT with 3001"
+        )
+        tab.open(stage.url("?job_type=SCENARIO_TO_SIM"))
+        assert tab.text("#verdict").startswith(
+            "12 runs failed in the last hour, all of them SCENARIO_TO_SIM without a code"
+        )
+        # What is wrong elsewhere stays on the page.
+        tab.open(stage.url("?job_type=PACKAGE_IMPORT"))
+        assert tab.text("#verdict").startswith("82 runs failed in the last hour")
         tab.open(stage.url(f"?id={stage.others[0]}"))
         assert tab.text(".group .runs") == "1 failed run"
         tab.open(stage.url("?msg_code="))
