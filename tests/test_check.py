@@ -36,6 +36,7 @@ from exporter.errors import ConfigError
 from exporter.masking import Secrets
 from exporter.octopus.rows import DOCUMENTED_WORDS
 from exporter.octopus.wire import ListQuery, decode_page
+from tests.certificates import Authority
 from tests.e2e.processes import free_port
 from tests.octopus_fakes import ASKED, Api, Handler, answered, page, row
 
@@ -575,6 +576,67 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_asked(
     fields = {**fields, "report": tmp_path / fields["report"]}
     with pytest.raises(ConfigError, match=problem):
         check(configured(tmp_path), wanted(tmp_path, **fields))
+
+
+@pytest.fixture
+def with_files(tmp_path: Path) -> Config:
+    """Give a configuration that names a file of each kind."""
+    pair = Authority(tmp_path).issue("server", "localhost")
+    (tmp_path / "web.yaml").write_text(
+        f"tls_server_config: {{cert_file: {pair.certificate.name}, key_file: {pair.key.name}}}\n"
+    )
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "ledger.db").write_bytes(b"counts")
+    return configured(
+        tmp_path,
+        credentials={"only": {"type": "token", "token_file": "token"}},
+        web={"config_file": "web.yaml"},
+        events={"to": "events.jsonl"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("config.yaml", "is the configuration"),
+        ("token", "credentials.only.token_file"),
+        ("web.yaml", "web.config_file"),
+        ("server.key", "web.config_file"),
+        ("ledger.db", "ledger.url"),
+        ("ledger.db-wal", "ledger.url"),
+        ("events.jsonl", "events.to"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["itself", "symbolic link", "hard link", "other path"])
+def test_a_report_never_replaces_the_configuration_or_what_it_names(
+    tmp_path: Path, with_files: Config, name: str, named: str, kind: str
+) -> None:
+    file = tmp_path / name
+    before = file.read_bytes() if file.exists() else None
+    path = another_path(file, kind)
+    with pytest.raises(ConfigError) as raised:
+        check(with_files, wanted(tmp_path, online=True, report=path))
+    (problem,) = raised.value.problems
+    assert problem.startswith(f"--report: {path}: ")
+    assert named in problem
+    assert problem.endswith(", expected another file")
+    assert (file.read_bytes() if file.exists() else None) == before
+
+
+def another_path(file: Path, kind: str) -> Path:
+    """Give a path that leads to the file."""
+    link = file.with_name("report.json")
+    match kind:
+        case "symbolic link":
+            link.symlink_to(file)
+            return link
+        case "hard link" if file.exists():
+            link.hardlink_to(file)
+            return link
+        case "other path":
+            return file.parent / ".." / file.parent.name / file.name
+        case _:
+            return file
 
 
 def test_the_example_gives_no_cause_for_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
