@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from exporter.check import doubts
-from exporter.check.anonymous import Anonymiser
+from exporter.check.anonymous import Anonymiser, private_texts
 from exporter.check.answers import Answer, Question, read_raw
 from exporter.check.asking import contact
 from exporter.check.command import Format, Wanted, check, report
@@ -33,7 +34,9 @@ from exporter.check.showing import Told, paragraphs, table
 from exporter.config import Config, load
 from exporter.errors import ConfigError
 from exporter.masking import Secrets
+from exporter.octopus.rows import DOCUMENTED_WORDS
 from exporter.octopus.wire import ListQuery, decode_page
+from tests.certificates import Authority
 from tests.e2e.processes import free_port
 from tests.octopus_fakes import ASKED, Api, Handler, answered, page, row
 
@@ -312,22 +315,33 @@ SECRETIVE = {
     "projects": [
         {
             "id": PROJECT,
-            "name": "NIGHT_DRIVES",
+            "name": "night-drives",
             "endpoint": "https://octopus.test",
-            "workspaces": ["WORKSPACE_SEVEN"],
-            "credentials": "OUR_OWN",
+            "workspaces": ["Workspace Seven"],
+            "credentials": "our.own",
         }
     ],
-    "credentials": {"OUR_OWN": {"type": "token", "token": "HUNTER_TWO_TOKEN"}},
+    "credentials": {"our.own": {"type": "token", "token": "hunter-two-token"}},
 }
-PRIVATE = ("NIGHT_DRIVES", PROJECT, "WORKSPACE_SEVEN", "OUR_OWN", "HUNTER_TWO_TOKEN", "octopus.test")
+PRIVATE = ("night-drives", PROJECT, "Workspace Seven", "our.own", "hunter-two-token", "octopus.test")
 MESSAGE = "THE_PACKAGE_OF_CAR_SEVEN is broken"
 IDS = (2**53 + 7, 987654321098765)
 
 
 def encodings(text: str) -> list[str]:
     raw = text.encode()
-    return [text, text.lower(), base64.b64encode(raw).decode(), raw.hex(), raw.hex().upper(), f"A_{text}_B"]
+    word = as_word(text)
+    spelt = [text, text.lower(), f"A_{text}_B", word, f"A_{word}_B", word.replace("_", "")]
+    return [*spelt, base64.b64encode(raw).decode(), raw.hex(), raw.hex().upper()]
+
+
+def as_word(text: str) -> str:
+    """Spell a name as the API spells its types and statuses."""
+    return re.sub(r"[^A-Z0-9]+", "_", text.upper())
+
+
+def as_letters(text: str) -> str:
+    return re.sub("[^A-Z0-9]", "", text.upper())
 
 
 async def answer_in_private_words(request: web.Request) -> web.StreamResponse:
@@ -364,6 +378,8 @@ async def test_the_report_has_no_name_id_text_or_secret(tmp_path: Path, handler:
     written = encoded(report(config, told, secrets)).decode()
     hidden = (*PRIVATE, *map(str, IDS), MESSAGE, "THE_PACKAGE_OF_CAR_SEVEN", "THE_DATA_ID", "127.0.0.1")
     assert [text for text in hidden if text.lower() in written.lower()] == []
+    # The last is not in this configuration.
+    assert [text for text in (*PRIVATE[:-1], MESSAGE) if as_letters(text) in as_letters(written)] == []
     # In no encoding either, nor any piece of twelve characters.
     assert Secrets.of(*hidden).masked(written) == written
     if handler is answer_in_private_words:
@@ -441,6 +457,77 @@ def test_a_piece_of_a_token_is_no_word() -> None:
     assert anonymiser.word("CDEFGHIJKLMNO") == "text-1"
 
 
+NAMES = ("acme-titan", "my-creds", "octopus-demo", "li lei", "NightDrives", "泰坦.west2", "x1", "run", "Café")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ACME_TITAN",
+        "ACME_TITAN_NIGHTLY",
+        "ACMETITAN2",
+        "RE_ACME_TITAN",
+        "TITAN_NIGHTLY",
+        "NIGHTLY_ACME2",
+        "MY_CREDS_X",
+        "CREDS",
+        "OCTOPUS_DEMO",
+        "DEMO_UPLOAD",
+        "LI_LEI_ARCHIVED",
+        "NIGHT_DRIVES_2",
+        "DRIVES",
+        "WEST2_IMPORT",
+        "CAFE_ARCHIVED",
+        "JOB_X1",
+        "RUN_ARCHIVED",
+    ],
+)
+def test_a_name_with_other_letters_and_separators_is_still_that_name(text: str) -> None:
+    assert Anonymiser(NAMES, [], lambda one: one).word(text) == "text-1"
+    assert Anonymiser(NAMES, [], lambda one: one).field(text.lower()) == "text-1"
+
+
+@pytest.mark.parametrize("text", ["AXMEN", "PRUNED", "OCTOPUS_ARCHIVED", "BOX12", "REPACK_CLIPS"])
+def test_a_short_name_or_a_documented_word_in_a_name_hides_no_other_word(text: str) -> None:
+    assert Anonymiser(NAMES, [], lambda one: one).word(text) == text
+
+
+@pytest.mark.parametrize("name", [*sorted(DOCUMENTED_WORDS), "run", "upload", "scenario", "a", "0"])
+def test_no_name_hides_a_documented_word(name: str) -> None:
+    anonymiser = Anonymiser([name, name.lower()], [name], lambda one: one)
+    assert [word for word in DOCUMENTED_WORDS if anonymiser.word(word) != word] == []
+
+
+@pytest.mark.parametrize("name", ["octopus", "gpu", "core", "octopus-gib", "1", "16", "30", "3001"])
+def test_no_name_hides_a_documented_form_of_code_or_spec(name: str) -> None:
+    anonymiser = Anonymiser([name], [], lambda one: one)
+    assert anonymiser.code("octopus.400001") == "octopus.400001"
+    assert anonymiser.code("3001") == "3001"
+    assert anonymiser.spec("P100_1Gpu_2Core_16GiB") == "P100_1Gpu_2Core_16GiB"
+
+
+def test_a_number_in_a_name_is_no_code_and_no_resource() -> None:
+    anonymiser = Anonymiser(["acme-300123", "p100"], [], lambda one: one)
+    assert anonymiser.code("octopus.300123") == "text-1"
+    assert anonymiser.spec("P100_1Gpu_2Core_16GiB") == "text-2"
+
+
+@pytest.mark.parametrize(
+    ("message", "word", "stays"),
+    [
+        ("the package of car-seven", "THE_PACKAGE_OF_CAR_SEVEN", False),
+        ("upload failed", "RE_UPLOAD_FAILED", True),
+        ("ok", "OK", True),
+        ("失败: ARCHIVED", "ARCHIVED", True),
+        ("[400104]", "ARCHIVED", True),
+    ],
+)
+def test_a_message_is_compared_as_a_whole(message: str, word: str, stays: bool) -> None:
+    anonymiser = Anonymiser([], private_texts([{"msg_error": message}]), lambda one: one)
+    assert (anonymiser.word(word) == word) is stays
+    assert anonymiser.code("octopus.400104") == "octopus.400104"
+
+
 def test_a_report_with_anything_else_is_refused() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         decoded(b'{"version": "1.0", "date": "2026-01-01", "targets": [], "note": "hello"}')
@@ -489,6 +576,67 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_asked(
     fields = {**fields, "report": tmp_path / fields["report"]}
     with pytest.raises(ConfigError, match=problem):
         check(configured(tmp_path), wanted(tmp_path, **fields))
+
+
+@pytest.fixture
+def with_files(tmp_path: Path) -> Config:
+    """Give a configuration that names a file of each kind."""
+    pair = Authority(tmp_path).issue("server", "localhost")
+    (tmp_path / "web.yaml").write_text(
+        f"tls_server_config: {{cert_file: {pair.certificate.name}, key_file: {pair.key.name}}}\n"
+    )
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "ledger.db").write_bytes(b"counts")
+    return configured(
+        tmp_path,
+        credentials={"only": {"type": "token", "token_file": "token"}},
+        web={"config_file": "web.yaml"},
+        events={"to": "events.jsonl"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("config.yaml", "is the configuration"),
+        ("token", "credentials.only.token_file"),
+        ("web.yaml", "web.config_file"),
+        ("server.key", "web.config_file"),
+        ("ledger.db", "ledger.url"),
+        ("ledger.db-wal", "ledger.url"),
+        ("events.jsonl", "events.to"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["itself", "symbolic link", "hard link", "other path"])
+def test_a_report_never_replaces_the_configuration_or_what_it_names(
+    tmp_path: Path, with_files: Config, name: str, named: str, kind: str
+) -> None:
+    file = tmp_path / name
+    before = file.read_bytes() if file.exists() else None
+    path = another_path(file, kind)
+    with pytest.raises(ConfigError) as raised:
+        check(with_files, wanted(tmp_path, online=True, report=path))
+    (problem,) = raised.value.problems
+    assert problem.startswith(f"--report: {path}: ")
+    assert named in problem
+    assert problem.endswith(", expected another file")
+    assert (file.read_bytes() if file.exists() else None) == before
+
+
+def another_path(file: Path, kind: str) -> Path:
+    """Give a path that leads to the file."""
+    link = file.with_name("report.json")
+    match kind:
+        case "symbolic link":
+            link.symlink_to(file)
+            return link
+        case "hard link" if file.exists():
+            link.hardlink_to(file)
+            return link
+        case "other path":
+            return file.parent / ".." / file.parent.name / file.name
+        case _:
+            return file
 
 
 def test_the_example_gives_no_cause_for_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,10 @@ import yaml
 from exporter import __version__
 from exporter.config.durations import parse_duration
 from exporter.errors import ConfigError
+from exporter.exposition.families import FAMILIES
 from exporter.model import FAILED_STATUSES, IN_FLIGHT_STATUSES, JOB_TYPES
 from exporter.rules import RULES, SETTINGS, Settings, generate, load_settings
+from exporter.rules.settings import RESERVED_LABELS
 from tests.e2e.prometheus import program
 from tests.promql import nodes
 
@@ -75,6 +77,7 @@ def test_settings_leave_out_what_stays_as_shipped(tmp_path: Path) -> None:
     )
 
 
+DURATION = "expected a duration such as 30s, 5m, 1h30m or 30d, at least 1ms, at most"
 ADDRESS = 'expected an address such as https://grafana.example, or ""'
 
 
@@ -95,17 +98,108 @@ def test_settings_that_are_wrong_are_named_all_at_once(tmp_path: Path) -> None:
     told = [problem.removeprefix(f"{file}:") for problem in raised.value.problems]
     assert told == [
         "1:13: utc_offset: found 8, expected an offset such as +08:00, in quotes",
-        "2:16: spike.short: found soon, expected a duration such as 30s, 5m, 1h30m or 30d, at least 1ms",
+        f"2:16: spike.short: found soon, {DURATION} 1y",
         "2:29: spike.least: found 0.5, expected a number of 1 or more",
         "2:40: spike.page.ratio: missing, expected a value",
         f"3:22: links.status_page: found exporter:10877, {ADDRESS}",
         f"4:13: keep_label: unknown key, expected one of {', '.join(Settings.model_fields)}",
         "5:14: keep_labels: found cluster, expected a list",
-        "6:28: stuck.default.running: found running, expected a job type or status, such as FRAME_EXTRACT",
+        "6:28: stuck.default.running: found running, expected QUEUING, LAUNCHING, RUNNING or UPLOADING",
         "7:44: exporter.throttled.share: found 2, expected a number between 0 and 1",
         "8:18: baseline.days: found 29, expected a whole number from 1 to 28",
         "8:28: baseline.lest: unknown key, expected one of days, day, least, prior_runs",
     ]
+
+
+def problems_of(folder: Path, text: str) -> list[str]:
+    """Give what is wrong with settings, without the file's name."""
+    file = folder / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_settings(file)
+    return [problem.removeprefix(f"{file}:") for problem in raised.value.problems]
+
+
+def test_settings_that_contradict_each_other_are_named_all_at_once(tmp_path: Path) -> None:
+    told = problems_of(
+        tmp_path,
+        "spike:\n"
+        "  short: 1h\n"
+        "  long: 10m\n"
+        "  page: {k: 4, ratio: 0.3}\n"
+        "  warn: {k: 5, ratio: 0.5}\n"
+        "baseline: {days: 2, day: 12h, least: 1d1s}\n"
+        "keep_labels: [cluster, status, cluster, 2nd]\n",
+    )
+    assert told == [
+        "3:9: spike.long: found 10m, expected more than spike.short, 1h",
+        "5:13: spike.warn.k: found 5, expected spike.page.k, 4, or less",
+        "5:23: spike.warn.ratio: found 0.5, expected spike.page.ratio, 0.3, or less",
+        "6:38: baseline.least: found 1d1s, expected at most baseline.days times baseline.day, 1d",
+        f"7:24: keep_labels[1]: found status, {KEPT}",
+        "7:32: keep_labels[2]: found cluster, expected each label once",
+        "7:41: keep_labels[3]: found 2nd, expected the name of a label",
+    ]
+
+
+KEPT = "expected a label that the scrape adds, and none of the metrics, the rules or Prometheus"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("spike: {short: 2h}", "1:8: spike.long: found 1h, expected more than spike.short, 2h"),
+        ("spike: {long: 10m}", "1:15: spike.long: found 10m, expected more than spike.short, 10m"),
+        ("spike: {long: 2d}", "1:1: baseline.day: found 1d, expected at least the long window of spikes, 2d"),
+        (
+            "intervals: {poll: 1d}",
+            "1:1: baseline.day: found 1d, expected at least the long window of spikes, 2d1m",
+        ),
+        ("keep_labels: [__name__]", f"1:15: keep_labels[0]: found __name__, {KEPT}"),
+    ],
+)
+def test_settings_contradict_the_shipped_ones_in_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    assert problems_of(tmp_path, text) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("spike.for", "0", f"{DURATION} 1y"),
+        ("backlog.window", "0s", f"{DURATION} 1y"),
+        ("baseline.day", "2y", f"{DURATION} 1y"),
+        ("intervals.scrape", "6m", f"{DURATION} 5m"),
+        ("intervals.evaluation", "1h", f"{DURATION} 5m"),
+        ("intervals.poll", "-30s", f"{DURATION} 1y"),
+        ("spike.least", "-1", "expected a number above 0"),
+        ("spike.ratio_runs", "0", "expected a whole number from 1 up"),
+        ("error_code.share", "0", "expected a number above 0"),
+        ("error_code.share", "1", "expected a number between 0 and 1"),
+        ("error_code.k", "-4", "expected a number above 0"),
+        ("backlog.growth", "1", "expected a number above 1"),
+        ("stalled.jobs", "0.5", "expected a whole number from 1 up"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(tmp_path: Path, key: str, value: str, wanted: str) -> None:
+    section, name = key.split(".")
+    (problem,) = problems_of(tmp_path, f"{section}: {{{name}: {value}}}")
+    assert problem.partition(": ")[2] == f"{key}: found {value}, {wanted}"
+
+
+def test_no_label_that_the_rules_use_can_be_kept() -> None:
+    """Those of the metrics they read, those they group by or make, and those that Prometheus makes."""
+    text = RULE_FILE.read_text(encoding="utf-8")
+    used = {label for family in FAMILIES if family.name in text for label in family.labels}
+    for names in re.findall(r"\b(?:by|on|without|group_left) \(([^)]*)\)", text):
+        used |= set(filter(None, names.split(", ")))
+    used |= set(re.findall(r'label_replace\(.+?, "(\w+)"', text))
+    for rule in rules():
+        used |= rule.get("labels", {}).keys()
+    assert used
+    assert used - RESERVED_LABELS == set()
+    assert {"alertname", "alertstate", "le", "job", "instance"} <= RESERVED_LABELS
+    # What a scrape may well add.
+    assert RESERVED_LABELS.isdisjoint({"cluster", "region", "environment", "namespace"})
 
 
 @pytest.mark.parametrize(("text", "problem"), [("", "is empty"), ("- a\n", "is a list"), ("a: [\n", "found")])

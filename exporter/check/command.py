@@ -19,6 +19,7 @@ from exporter.check.anonymous import Anonymiser, private_texts
 from exporter.check.answers import distinct_rows
 from exporter.check.asking import contact
 from exporter.check.doubts import doubts
+from exporter.check.named_files import what_is_there
 from exporter.check.report import Report, TargetReport, encoded, target_report
 from exporter.check.showing import Told, as_json, paragraphs, table
 from exporter.config import Config, PasswordCredentials, Secret, octopus_endpoint
@@ -58,7 +59,7 @@ def check(config: Config, wanted: Wanted) -> bool:
     Raises: ConfigError (what it names cannot be used, or the report not be written).
     """
     problems = [f"{wanted.file}: {problem}" for problem in config.secret_problems()]
-    problems += [*_web_problems(config), *_report_problems(wanted)]
+    problems += [*_web_problems(config), *_report_problems(config, wanted)]
     if problems:
         raise ConfigError(problems)
     secrets, doubtful = Secrets(time.time), doubts(config)
@@ -85,12 +86,15 @@ def _web_problems(config: Config) -> list[str]:
     return []
 
 
-def _report_problems(wanted: Wanted) -> list[str]:
-    """Tell why the report could not be written, before anything is asked for it."""
+def _report_problems(config: Config, wanted: Wanted) -> list[str]:
+    """Tell why the report could not or must not be written, before anything is asked for it."""
     if wanted.report is None:
         return []
     if not wanted.online:
         return ["--report: there is nothing to report without --online, expected both"]
+    there = what_is_there(wanted.report, wanted.file, config)
+    if there is not None:
+        return [f"--report: {wanted.report}: {there}, expected another file"]
     try:
         with wanted.report.open("ab"):
             return []

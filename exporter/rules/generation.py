@@ -14,7 +14,6 @@ from exporter.rules.settings import Links, Settings
 from exporter.shipped import shipped
 
 RULES = "octopus.yml"
-_SPIKE_SCRAPES = 10
 _TAG = f"v{__version__}"
 _RUNBOOKS = "docs/runbooks"
 _UNITS_ZH = {"d": "天", "h": "小时", "m": "分钟", "s": "秒", "ms": "毫秒"}
@@ -48,8 +47,7 @@ def generate(settings: Settings) -> dict[str, str]:
         comment_end_string="#>",
     )
     environment.filters |= _filters(settings)
-    # increase() stretches what it counts to the whole window: of few scrapes, it makes five failures of four.
-    least = _SPIKE_SCRAPES * settings.intervals.scrape
+    least = settings.intervals.least_spike_window
     spike = settings.spike
     words = dict(settings) | {
         "spike": spike.model_copy(update={"short": max(spike.short, least), "long": max(spike.long, least)}),

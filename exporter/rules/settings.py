@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SkipValidation,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from exporter.config.durations import format_duration
 from exporter.config.problems import expected
+from exporter.config.scalars import Choice, Positive, Text, Whole
 from exporter.config.scalars import Duration as DurationOf
-from exporter.config.scalars import Positive, Text, Whole
+from exporter.model import IN_FLIGHT_STATUSES
+
+# increase() stretches what it counts to the whole window: of few scrapes, it makes five failures of four.
+_SPIKE_SCRAPES = 10
+# Those of the metrics that the rules read, those of Prometheus, and those that the rules make.
+RESERVED_LABELS = frozenset(
+    {
+        *("project", "workspace", "job_type", "status", "msg_code"),
+        *("code", "credentials", "filter", "reason"),
+        *("job", "instance", "le", "quantile", "alertname", "alertstate"),
+        *("severity", "leg", "day", "hour"),
+    }
+)
+_LABEL = Text("the name of a label", "[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 def _must(holds: Callable[[float], bool], what: str) -> AfterValidator:
@@ -21,11 +46,42 @@ def _must(holds: Callable[[float], bool], what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Duration = Annotated[float, DurationOf("1ms")]
+def _refuse(errors: list[InitErrorDetails]) -> None:
+    """Raises: ValidationError, with all of them."""
+    if errors:
+        raise ValidationError.from_exception_data("Settings", errors)
+
+
+def _labels_to_keep(labels: tuple[str, ...]) -> tuple[str, ...]:
+    errors: list[InitErrorDetails] = []
+    kept: list[str] = []
+    for index, label in enumerate(labels):
+        try:
+            kept.append(_label_to_keep(label, kept))
+        except PydanticCustomError as error:
+            errors.append(InitErrorDetails(type=error, loc=(index,), input=label))
+    _refuse(errors)
+    return tuple(kept)
+
+
+def _label_to_keep(label: object, kept: list[str]) -> str:
+    name = _LABEL.read(label)
+    if name in RESERVED_LABELS or name.startswith("__"):
+        raise expected("a label that the scrape adds, and none of the metrics, the rules or Prometheus")
+    if name in kept:
+        raise expected("each label once")
+    return name
+
+
+# Prometheus takes some 292 years, and the rules multiply durations.
+Duration = Annotated[float, DurationOf("1ms", "1y")]
+# A sample that is older is none for Prometheus.
+Interval = Annotated[float, DurationOf("1ms", "5m")]
 Share = Annotated[float, Positive(), _must(lambda value: value < 1, "a number between 0 and 1")]
 Count = Annotated[int, Whole(1)]
-LabelName = Annotated[str, Text("the name of a label", "[a-zA-Z_][a-zA-Z0-9_]*")]
-Word = Annotated[str, Text("a job type or status, such as FRAME_EXTRACT", "[A-Z][A-Z0-9_]*")]
+LabelsToKeep = Annotated[tuple[Annotated[str, SkipValidation()], ...], AfterValidator(_labels_to_keep)]
+JobType = Annotated[str, Text("a job type such as FRAME_EXTRACT", "[A-Z][A-Z0-9_]*")]
+InFlight = Annotated[str, Choice(IN_FLIGHT_STATUSES)]
 Root = Annotated[str, Text('an address such as https://grafana.example, or ""', r"(https?://[^\s'\"<>]+)?")]
 Offset = Annotated[str, Text("an offset such as +08:00, in quotes", r"[+-](0\d|1[0-4]):[0-5]\d")]
 
@@ -39,13 +95,18 @@ class Intervals(_Section):
 
     poll: Duration
     audit: Duration
-    scrape: Duration
-    evaluation: Duration
+    scrape: Interval
+    evaluation: Interval
 
     @property
     def least_window(self) -> float:
         """Give the shortest window that surely holds two polls, with a scrape before and after them."""
         return 2 * (self.poll + self.scrape)
+
+    @property
+    def least_spike_window(self) -> float:
+        """Give the shortest window over which increase() counts well enough."""
+        return _SPIKE_SCRAPES * self.scrape
 
 
 class Links(_Section):
@@ -73,12 +134,44 @@ class Spike(_Section):
     for_: Duration = Field(alias="for")
     keep_firing_for: Duration
 
+    @field_validator("long")
+    @classmethod
+    def _is_longer(cls, long: float, info: ValidationInfo) -> float:
+        short = info.data.get("short")
+        if short is not None and long <= short:
+            raise expected(f"more than spike.short, {format_duration(short)}")
+        return long
+
+    @field_validator("warn")
+    @classmethod
+    def _warns_first(cls, warn: Level, info: ValidationInfo) -> Level:
+        page: Level | None = info.data.get("page")
+        _refuse(
+            [] if page is None else [*_above("k", warn.k, page.k), *_above("ratio", warn.ratio, page.ratio)]
+        )
+        return warn
+
+
+def _above(key: str, warn: float, page: float) -> Iterator[InitErrorDetails]:
+    if warn > page:
+        kind = expected(f"spike.page.{key}, {page:g}, or less")
+        yield InitErrorDetails(type=kind, loc=(key,), input=f"{warn:g}")
+
 
 class Baseline(_Section):
     days: Annotated[int, Whole(1, 28)]
     day: Duration
     least: Duration
     prior_runs: Count
+
+    @field_validator("least")
+    @classmethod
+    def _is_in_the_past(cls, least: float, info: ValidationInfo) -> float:
+        if info.data.keys() >= {"days", "day"}:
+            past = info.data["days"] * info.data["day"]
+            if least > past:
+                raise expected(f"at most baseline.days times baseline.day, {format_duration(past)}")
+        return least
 
 
 class ErrorCode(_Section):
@@ -92,8 +185,8 @@ class Stuck(_Section):
     """Shape: `default` by status; `job_types` by type, then status."""
 
     for_: Duration = Field(alias="for")
-    default: dict[Word, Duration]
-    job_types: dict[Word, dict[Word, Duration]]
+    default: dict[InFlight, Duration]
+    job_types: dict[JobType, dict[InFlight, Duration]]
 
 
 class Backlog(_Section):
@@ -152,7 +245,7 @@ class Settings(_Section):
 
     intervals: Intervals
     job: Annotated[str, Text("a job_name without quotes and backslashes", r'[^"\\]+')]
-    keep_labels: tuple[LabelName, ...]
+    keep_labels: LabelsToKeep
     utc_offset: Offset
     links: Links
     spike: Spike
@@ -162,3 +255,17 @@ class Settings(_Section):
     backlog: Backlog
     stalled: Stalled
     exporter: Exporter
+
+    @field_validator("baseline")
+    @classmethod
+    def _has_days_longer_than_windows(cls, baseline: Baseline, info: ValidationInfo) -> Baseline:
+        intervals: Intervals | None = info.data.get("intervals")
+        spike: Spike | None = info.data.get("spike")
+        if intervals is None or spike is None:
+            return baseline
+        long = max(spike.long, intervals.least_window, intervals.least_spike_window)
+        if baseline.day < long:
+            kind = expected(f"at least the long window of spikes, {format_duration(long)}")
+            day = format_duration(baseline.day)
+            _refuse([InitErrorDetails(type=kind, loc=("day",), input=day)])
+        return baseline

@@ -70,6 +70,11 @@ class WebConfiguration:
         sources = Sources()
         return cls(file, load_web_config(file, sources), sources, look_seconds)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The web configuration's file and those that it names."""
+        return self._sources.files
+
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
         """Say what is in use, and take up what the files come to hold, as long as the block runs."""

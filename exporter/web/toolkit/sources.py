@@ -35,6 +35,10 @@ class Sources:
         return content
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(self._seen)
+
+    @property
     def fingerprint(self) -> tuple[tuple[Path, str], ...]:
         """What the files held when they were read."""
         return tuple(sorted(self._seen.items()))
