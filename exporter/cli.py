@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -145,6 +145,17 @@ def _finite(number: float) -> float:
     return number
 
 
+def _place(option: str, what: str) -> Callable[[str], Path]:
+    """Read an option's path. An empty one, as an unset variable of a script gives, would be this folder."""
+
+    def path(text: str) -> Path:
+        if not text:
+            raise ConfigError([f"{option}: is empty, expected {what}"])
+        return Path(text)
+
+    return path
+
+
 Port = partial(typer.Option, min=0, max=65535, metavar="N")
 Jobs = Annotated[int, typer.Option(min=0, metavar="N", help="How many jobs are listed at the start.")]
 Speed = Annotated[
@@ -235,6 +246,7 @@ def check_command(
     report: Annotated[
         Path | None,
         typer.Option(
+            parser=_place("--report", "a file"),
             metavar="FILE",
             help="Write what was found out as JSON for a bug report, without secrets, ids and names.",
         ),
@@ -336,6 +348,7 @@ def files_command(
     output: Annotated[
         Path | None,
         typer.Option(
+            parser=_place("--output", "a folder"),
             metavar="DIR",
             help="The folder to write to; without it config and rules go to standard output.",
             show_default=False,
@@ -344,6 +357,7 @@ def files_command(
     settings: Annotated[
         Path | None,
         typer.Option(
+            parser=_place("--settings", "a file"),
             metavar="FILE",
             help="Settings of the rules; missing keys are as shipped. Dashboards use links.status_page.",
             show_default=False,

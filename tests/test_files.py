@@ -120,6 +120,9 @@ def test_a_file_that_differs_is_overwritten_only_if_one_says_so(tmp_path: Path) 
     ("arguments", "problem"),
     [
         (("units",), "--output: missing, expected a folder for 3 files"),
+        (("rules", "--output", ""), "--output: is empty, expected a folder"),
+        (("dashboards", "--output="), "--output: is empty, expected a folder"),
+        (("rules", "--settings", ""), "--settings: is empty, expected a file"),
         (("config", "--settings", "mine.yaml"), "--settings: found with config, expected only with rules or"),
         (("units", "--format", "prometheusrule"), "--format: found with units, expected only with rules"),
         (("rules", "--settings", "none.yaml"), "none.yaml: cannot be read (No such file or directory)"),
@@ -133,6 +136,7 @@ def test_wrong_usage_and_settings_are_told_in_a_line(
     done = run(("files", *arguments), tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith(f"octopus-exporter: {problem}")
+    assert written(tmp_path).keys() == {"mine.yaml"}
 
 
 @pytest.mark.parametrize("arguments", [("everything",), ("rules", "--format", "json"), ()])
