@@ -159,13 +159,15 @@ class FailuresOfAnHour:
     One target's failed runs of the last hour.
 
     Shape: `kinds` counts them by job type and code, the most frequent kinds at least; `usual` is the mean per
-    hour, as RunReader.usual_failures_per_hour gives it.
+    hour, as RunReader.usual_failures_per_hour gives it; `ended` are all runs that ended in this hour of the
+    clock and in the one before.
     """
 
     target: TargetKey
     runs: int
     usual: float | None
     kinds: Mapping[tuple[str, str], int]
+    ended: int = 0
 
 
 class RunReader(Protocol):

@@ -72,6 +72,16 @@ def test_runs_without_a_code_say_so() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("failed", "ended", "severity"), [(40, 1_000, None), (82, 90, "bad"), (40, 200, "warn"), (5, 5, None)]
+)
+def test_before_there_is_a_day_of_history_a_tenth_of_the_runs_may_fail(
+    failed: int, ended: int, severity: str | None
+) -> None:
+    found = spike([replace(hour(failed, None), ended=ended)])
+    assert (found and found.severity) == severity
+
+
 @pytest.mark.parametrize(("others", "is_named"), [(35, True), (34, False)])
 def test_a_second_kind_of_half_as_many_is_named_too(others: int, is_named: bool) -> None:
     ((_, words),) = said(hour(70 + others, 1.0, of_3001=70))
@@ -87,7 +97,7 @@ def test_the_colour_follows_how_far_above_the_usual_it_is(
 ) -> None:
     severities = [said(hour(runs, usual))[0][0] for runs in (quiet, warn, bad - 1, bad)]
     assert severities == ["good", "warn", "warn", "bad"]
-    assert quiet <= warning_above(usual) < warn
+    assert quiet <= warning_above(usual or 0.0) < warn
 
 
 def test_where_nothing_is_wrong_one_line_says_so() -> None:

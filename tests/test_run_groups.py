@@ -45,6 +45,7 @@ async def test_runs_of_the_last_hour_are_counted_by_target_type_and_code(scene: 
     mine, other = await last_hour(scene)
     kinds = {("FRAME_EXTRACT", "3001"): 2, ("FRAME_EXTRACT", ""): 1, ("FRAME_EXTRACT", "4002"): 1}
     assert (mine.target, mine.runs, mine.kinds, mine.usual) == (a_target().key, 4, kinds, None)
+    assert mine.ended == 6
     assert (other.target, other.runs, other.kinds) == (OTHER.key, 0, {})
     mine, _ = await last_hour(scene, job_type="FRAME_EXTRACT", status="RUN_FAILED", msg_code="4002")
     assert (mine.runs, mine.kinds) == (4, kinds)

@@ -214,12 +214,22 @@ def last_hour(
         given | {"most": _KINDS},
     ):
         kinds.setdefault(target, {})[job_type, msg_code] = count
+    ended = dict(
+        db.execute(
+            f"""
+            SELECT target, CAST(total(runs) AS INTEGER) FROM hourly_runs
+            WHERE {_IS_OF} AND hour >= :hour AND job_type = ifnull(:type, job_type) GROUP BY target
+            """,  # noqa: S608 - constants only
+            {"targets": given["targets"], "hour": now_ms // HOUR_MS - 1, "type": which.job_type},
+        )
+    )
     return tuple(
         FailuresOfAnHour(
             key,
             runs.get(target, 0),
             usual_failures_per_hour(db, [key], counted, now_ms),
             kinds.get(target, {}),
+            ended.get(target, 0),
         )
         for target, key in known.items()
     )

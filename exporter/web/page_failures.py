@@ -25,6 +25,8 @@ _MESSAGES_OF_A_KIND = 5
 # failures are no headline, and where two are usual it takes twelve. Jobs fail in batches, so what is above is
 # a warning first, and critical from three times as many on.
 _SPREADS, _FLOOR, _CRITICAL_FACTOR = 3, 5, 3
+# Before there is a day to tell it from, one run in ten is taken to fail usually.
+_USUAL_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,8 @@ class FailuresShown:
     runs_left: int
 
 
-def warning_above(usual: float | None) -> float:
+def warning_above(expected: float) -> float:
     """Give the number of failed runs in an hour that is still ordinary; see the comment above."""
-    expected = usual or 0.0
     return expected + _SPREADS * sqrt(expected) + _FLOOR
 
 
@@ -89,18 +90,18 @@ def spike(hours: Sequence[FailuresOfAnHour]) -> Spike | None:
     In the sum of two hundred targets the spike of one would not show; and many that fail a little more each
     show in the sum only.
     """
-    if _is_spike(sum(hour.runs for hour in hours), _sum_of_usual(hours)):
+    if _is_spike(sum(hour.runs for hour in hours), _expected(hours)):
         return _spike_of(hours, ())
-    loud = tuple(hour for hour in hours if _is_spike(hour.runs, hour.usual))
+    loud = tuple(hour for hour in hours if _is_spike(hour.runs, _expected([hour])))
     return _spike_of(loud, loud) if loud else None
 
 
-def _is_spike(runs: int, usual: float | None) -> bool:
-    return runs > warning_above(usual)
+def _is_spike(runs: int, expected: float) -> bool:
+    return runs > warning_above(expected)
 
 
 def _spike_of(hours: Sequence[FailuresOfAnHour], named: tuple[FailuresOfAnHour, ...]) -> Spike:
-    runs, usual = sum(hour.runs for hour in hours), _sum_of_usual(hours)
+    runs, known = sum(hour.runs for hour in hours), [hour.usual for hour in hours if hour.usual is not None]
     kinds: Counter[tuple[str, str]] = Counter()
     for hour in hours:
         kinds.update(hour.kinds)
@@ -109,9 +110,9 @@ def _spike_of(hours: Sequence[FailuresOfAnHour], named: tuple[FailuresOfAnHour, 
     ((job_type, msg_code), most), *others = ordered
     second = (*others[0][0], others[0][1]) if others and 2 * others[0][1] >= most else None
     return Spike(
-        severity="bad" if runs > _CRITICAL_FACTOR * warning_above(usual) else "warn",
+        severity="bad" if runs > _CRITICAL_FACTOR * warning_above(_expected(hours)) else "warn",
         runs=runs,
-        usual=usual if all(hour.usual is not None for hour in hours) else None,
+        usual=sum(known) if len(known) == len(hours) else None,
         targets=named,
         job_type=job_type,
         msg_code=msg_code,
@@ -120,9 +121,9 @@ def _spike_of(hours: Sequence[FailuresOfAnHour], named: tuple[FailuresOfAnHour, 
     )
 
 
-def _sum_of_usual(hours: Iterable[FailuresOfAnHour]) -> float:
-    """Add up what is usual; a target of which that is not known yet is one that never failed."""
-    return sum(hour.usual or 0.0 for hour in hours)
+def _expected(hours: Iterable[FailuresOfAnHour]) -> float:
+    """Add up how many failed runs an hour lets expect."""
+    return sum(_USUAL_SHARE * hour.ended if hour.usual is None else hour.usual for hour in hours)
 
 
 def show(chosen: FailureGroups) -> FailuresShown:

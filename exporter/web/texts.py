@@ -303,9 +303,9 @@ TEXTS: Mapping[str, Text] = {
     "failures.help": Text(
         "It is a warning when more runs failed in the last hour than usual + 3 × √usual + 5, and critical"
         " at more than three times that number. Usual is the mean per hour of the last 7 days. Before a"
-        " target has one day of them, its usual number counts as 0.",
+        " target has one day of them, a tenth of the runs that ended lately stands for it.",
         "最近 1 小时的失败次数超过“平时值 + 3 × √平时值 + 5”时为警告，超过该值的 3 倍时为严重。平时值是最近"
-        " 7 天每小时的平均失败次数；目标的计数不满一天时按 0 计算。",
+        " 7 天每小时的平均失败次数；目标的计数不满一天时，以近期结束的运行的十分之一代替。",
     ),
     "filter.project": Text("project", "项目"),
     "filter.workspace": Text("workspace", "工作空间"),
