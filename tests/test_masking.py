@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import string
 import textwrap
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
@@ -35,6 +36,11 @@ def hex_entities(text: str) -> str:
 def unicode_escapes(text: str) -> str:
     units = text.encode("utf-16-be").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def is_part_of_a_reference(encoding: str, after: str) -> bool:
+    """Tell whether a digit behind a reference without a semicolon makes it one to another character."""
+    return encoding.endswith("without semicolons") and after[:1] in set(string.hexdigits)
 
 
 def in_base64(before: int, after: int, urlsafe: bool) -> Callable[[str], str]:
@@ -112,6 +118,7 @@ thorough = settings(deadline=None, max_examples=400)
 def test_no_piece_of_a_secret_comes_through_in_any_encoding(
     secret: str, start: int, length: int, encoding: str, before: str, after: str
 ) -> None:
+    assume(not is_part_of_a_reference(encoding, after))
     start %= len(secret) - PIECE + 1
     piece = secret[start : start + length]
     encoded = ENCODINGS[encoding](piece)
@@ -130,6 +137,7 @@ def test_no_piece_of_a_secret_comes_through_in_any_encoding(
 def test_no_short_secret_comes_through_whole_in_any_encoding(
     secret: str, encoding: str, before: str, after: str
 ) -> None:
+    assume(not is_part_of_a_reference(encoding, after))
     # A number inside of a longer one is another number.
     assume(not (secret.isdigit() and (before[-1:].isdigit() or after[:1].isdigit())))
     assume(secret not in MASK)

@@ -229,7 +229,7 @@ SERVERS = {
         {"omit_workspace_id": True},
         {"rows.workspace_ids": "missing", "rows.fields.workspace_id": {"missing": 300}},
     ),
-    "extra-field": Server({"extra_fields": True}, {"rows.other_fields": ["extra_info"]}),
+    "undocumented-field": Server({"extra_fields": True}, {"rows.other_fields": ["extra_info"]}),
     "growing-durations": Server({"growing_durations": True}, {"rows.durations_in_flight": lambda n: n > 0}),
     "ids-beyond-2^53": Server({"id_offset": 2**53}, {"filters.id": "works", "rows.rows": 300}),
     "numbers-as-text": Server(

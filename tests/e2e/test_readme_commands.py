@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INSTALLING_SECONDS = 300.0
-PROJECT = "087679f0aa0000000000000002f5e902b"
+PROJECT = "087679f0aa000000000000002f5e902b"
 
 
 def run_it() -> list[str]:
