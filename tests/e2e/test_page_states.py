@@ -119,11 +119,11 @@ def test_filters_are_links_that_are_set_and_removed(stage: Stage) -> None:
     with stage.browser.tab(scripts=False) as tab:
         tab.open(stage.urls["spike"])
         tab.click(".group .kind a:nth-of-type(3)")
-        tab.wait_for("location.search === '?msg_code=3001'")
+        tab.wait_for("location.search === '?msg_code=3001' && document.readyState === 'complete'")
         assert STATES["spike"].asked is not None
         assert STATES["spike"].asked.msg_code == "3001"
         tab.click(".filters .filter")
-        tab.wait_for("location.pathname === '/' && location.search === ''")
+        tab.wait_for("location.pathname + location.search === '/' && document.readyState === 'complete'")
         assert STATES["spike"].asked.msg_code is None
 
 
