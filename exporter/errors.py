@@ -23,6 +23,7 @@ Everything that can go wrong, as a tree.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -32,6 +33,13 @@ Reason = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 _LONGEST_LINE = 300
 RETRY_REASONS: tuple[Reason, ...] = ("throttled", "unavailable", "timeout", "auth", "contract")
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def without_controls(text: str) -> str:
+    """Replace control characters, some of which a terminal obeys; tabs and line ends stay."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def one_line(text: str) -> str:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Sequence
+
+from exporter.errors import without_controls
 
 # A spreadsheet takes a cell that begins so for a formula. The last four are the first four in full width.
 # Source: OWASP, "CSV Injection", read 2026-11.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-
 
 def csv_text(rows: Iterable[Sequence[str | int | None]]) -> str:
-    """Write rows; a text that a spreadsheet would take for a formula gets a leading apostrophe.
+    """
+    Write rows; a text that a spreadsheet would take for a formula gets a leading apostrophe.
 
     Control characters but tabs and line ends are replaced."""
     text = io.StringIO()
@@ -26,6 +26,5 @@ def csv_text(rows: Iterable[Sequence[str | int | None]]) -> str:
 def _harmless(cell: str | int | None) -> str | int | None:
     if not isinstance(cell, str):
         return cell
-    # A terminal obeys some control characters.
-    plain = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", cell)
+    plain = without_controls(cell)
     return f"'{plain}" if plain.startswith(_FORMULA) else plain

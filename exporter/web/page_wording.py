@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
+from exporter.errors import without_controls
 from exporter.web.page_language import TAGS, Language
 from exporter.web.texts import GLOSSES_ZH, TEXTS
 
@@ -14,7 +14,6 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 # Calendars end with the year 9999.
 _LAST_YEAR_MS = 253_402_300_799_999
 NOT_SHOWN = "\N{EN DASH}"
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -102,5 +101,5 @@ def size(count: int) -> str:
 
 def excerpt(text: str, most: int) -> str:
     """Cut a text that is longer than anybody reads, and replace its control characters."""
-    text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    text = without_controls(text)
     return text if len(text) <= most else text[:most] + "…"
