@@ -194,7 +194,10 @@ class RunReader(Protocol):
         self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
     ) -> float | None:
         """
-        Give how many runs usually fail in an hour: the mean of the last 7 days, the current hour aside.
+        Give how many runs usually fail in an hour: the mean of the last 7 days, without the last hour.
+
+        The ledger counts by the hour of the clock, so the hour before the current one is left out as well.
+
 
         None before there is one day to tell it from, and for a filter by code or id, which is not counted.
         A target that was not polled for a day yet does not count. `since_ms` is of no effect.

@@ -195,7 +195,7 @@ async def usual(scene: Scene, which: RunFilter = RunFilter()) -> float | None:  
 
 
 async def test_the_usual_number_is_the_mean_of_whole_hours(scene: Scene) -> None:
-    """Left out before there is a day of them, and without the current hour."""
+    """Left out before there is a day of them."""
     await scene.poll()
     for hour in range(30):
         for number in range(3):
@@ -203,12 +203,30 @@ async def test_the_usual_number_is_the_mean_of_whole_hours(scene: Scene) -> None
             scene.run_job(job_id, ("RUN_FAILED", "UPLOAD_FAILED", "FINISHED")[number])
             scene.api.now_ms -= 60_000
         await scene.poll()
-        assert (await usual(scene) is None) == (hour < 25), hour
+        assert (await usual(scene) is None) == (hour < 26), hour
         scene.api.now_ms += HOUR_MS - 10_000
     assert await usual(scene) == pytest.approx(2.0, rel=0.05)
     assert await usual(scene, RunFilter(status="UPLOAD_FAILED")) == pytest.approx(1.0, rel=0.05)
     assert await usual(scene, RunFilter(job_type="PACKAGE_IMPORT")) == 0.0
     assert await usual(scene, RunFilter(msg_code="3001")) is None
+
+
+async def test_a_spike_is_not_part_of_what_is_usual_before_it_is_an_hour_old(scene: Scene) -> None:
+    """Nor when the hour of the clock ends during it."""
+    await scene.poll()
+    for _ in range(27):
+        scene.run_job(scene.api.now_ms)
+        await scene.poll()
+        scene.api.now_ms += HOUR_MS
+    before = await usual(scene)
+    scene.api.now_ms -= scene.api.now_ms % HOUR_MS
+    scene.api.now_ms += HOUR_MS - 5 * 60_000
+    for number in range(50):
+        scene.run_job(10**15 + number)
+        scene.api.now_ms -= 60_000
+    await scene.poll()
+    scene.api.now_ms += 10 * 60_000
+    assert await usual(scene) == pytest.approx(before, rel=0.05)
 
 
 async def test_hourly_counts_go_on_over_restarts_and_end_after_a_week(scene: Scene) -> None:

@@ -163,15 +163,16 @@ def usual_failures_per_hour(
     """See runs.RunReader."""
     if which.msg_code is not None or which.job_id is not None:
         return None
-    this_hour, usual = now_ms // HOUR_MS, None
+    # The last hour is what is compared with the mean, so no hour that it reaches into counts.
+    end, usual = (now_ms - HOUR_MS) // HOUR_MS, None
     for target, key in target_rows(db, targets).items():
         if which.fits_target(key):
             (from_ms,) = db.execute("SELECT hourly_from_ms FROM targets WHERE id = ?", (target,)).fetchone()
             # Whole hours only: counting began in the middle of one.
-            first = max(-(-from_ms // HOUR_MS), this_hour - HOURS_COUNTED)
-            if from_ms and this_hour - first >= _HOURS_OF_A_DAY:
-                runs = _failed_between(db, target, which, first, this_hour)
-                usual = (usual or 0.0) + runs / (this_hour - first)
+            first = max(-(-from_ms // HOUR_MS), end - HOURS_COUNTED)
+            if from_ms and end - first >= _HOURS_OF_A_DAY:
+                runs = _failed_between(db, target, which, first, end)
+                usual = (usual or 0.0) + runs / (end - first)
     return usual
 
 

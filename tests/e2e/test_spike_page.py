@@ -18,7 +18,7 @@ from tests.e2e.waiting import until
 pytestmark = pytest.mark.e2e
 
 DAMAGED = "The data package is damaged: checksum mismatch."
-DAY_HOURS, USUAL = 24, 2
+HOURS, USUAL = 30, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def give_a_usual_day(exporter: Exporter) -> None:
-    """Let the ledger have counted two failed runs of the first target in every hour of a day."""
+    """Let the ledger have counted two failed runs of the first target in every hour of a day and more."""
     this_hour = int(time.time()) // 3600
     with somebody_at(exporter.ledger) as db:
-        db.execute("UPDATE targets SET hourly_from_ms = ?", ((this_hour - DAY_HOURS) * 3_600_000,))
+        db.execute("UPDATE targets SET hourly_from_ms = ?", ((this_hour - HOURS) * 3_600_000,))
         db.executemany(
             "INSERT INTO hourly_runs VALUES (1, ?, 'FRAME_EXTRACT', 'RUN_FAILED', 1, ?)",
-            [(this_hour - 1 - n, USUAL) for n in range(DAY_HOURS)],
+            [(this_hour - 1 - n, USUAL) for n in range(HOURS)],
         )
 
 
