@@ -120,18 +120,35 @@ class Links(_Section):
 class Level(_Section):
     """How sure an alert of one severity must be."""
 
-    k: Annotated[float, Positive()]
+    score: Annotated[float, Positive()]
     ratio: Share
+
+
+class Spread(_Section):
+    """Failures in several job types at once."""
+
+    score: Annotated[float, Positive()]
+    job_types: Annotated[int, Whole(2)]
+
+
+class Seldom(_Section):
+    """Job types that run seldom."""
+
+    runs: Count
+    failed_hours: Count
+    k: Annotated[float, Positive()]
 
 
 class Spike(_Section):
     short: Duration
     long: Duration
     least: Annotated[float, Positive(), _must(lambda value: value >= 1, "a number of 1 or more")]
-    ratio_runs: Count
     page: Level
     warn: Level
-    for_: Duration = Field(alias="for")
+    ratio_score: Annotated[float, Positive()]
+    spread: Spread
+    seldom: Seldom
+    pause: Duration
     keep_firing_for: Duration
 
     @field_validator("long")
@@ -147,7 +164,7 @@ class Spike(_Section):
     def _warns_first(cls, warn: Level, info: ValidationInfo) -> Level:
         page: Level | None = info.data.get("page")
         _refuse(
-            [] if page is None else [*_above("k", warn.k, page.k), *_above("ratio", warn.ratio, page.ratio)]
+            [] if page is None else [*_above("score", warn.score, page.score), *_above("ratio", warn.ratio, page.ratio)]
         )
         return warn
 
@@ -158,11 +175,19 @@ def _above(key: str, warn: float, page: float) -> Iterator[InitErrorDetails]:
         yield InitErrorDetails(type=kind, loc=(key,), input=f"{warn:g}")
 
 
+class Invented(_Section):
+    """Runs put into a past that is short, and how many of them failed."""
+
+    runs: Annotated[float, Positive()]
+    failed: Annotated[float, Positive()]
+
+
 class Baseline(_Section):
     days: Annotated[int, Whole(1, 28)]
     day: Duration
     least: Duration
-    prior_runs: Count
+    known: Invented
+    unknown: Invented
 
     @field_validator("least")
     @classmethod
