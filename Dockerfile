@@ -18,7 +18,7 @@ COPY pyproject.toml README.md LICENSE config.example.yaml ./
 COPY deploy/systemd deploy/systemd
 COPY grafana/dashboards grafana/dashboards
 COPY grafana/provisioning grafana/provisioning
-COPY prometheus/alertmanager.yml prometheus/octopus.tmpl prometheus/settings.yaml prometheus/
+COPY prometheus/octopus.tmpl prometheus/settings.yaml prometheus/
 COPY prometheus/templates prometheus/templates
 COPY exporter exporter
 # The bytecode is not checked against the sources' times, which not every builder keeps when it copies.

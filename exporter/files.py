@@ -10,13 +10,21 @@ from enum import StrEnum
 from pathlib import Path
 
 from exporter.errors import ConfigError, ExporterError
-from exporter.rules import RULES, SETTINGS, as_prometheus_rule, generate, load_settings
+from exporter.rules import (
+    ALERTMANAGER,
+    RULES,
+    SETTINGS,
+    as_prometheus_rule,
+    generate,
+    generate_alertmanager,
+    load_settings,
+)
 from exporter.shipped import shipped
 
 _DASHBOARDS = "grafana/dashboards"
 _PROVISIONING = "grafana/provisioning"
 _UNITS = "deploy/systemd"
-_ALERTMANAGER = ("prometheus/alertmanager.yml", "prometheus/octopus.tmpl")
+_MESSAGES = "prometheus/octopus.tmpl"
 # Where the shipped unit expects the exporter, and the shipped dashboards its status page.
 _PROGRAM = "/opt/octopus-exporter/bin/octopus-exporter"
 _STATUS_PAGE = "http://localhost:10877"
@@ -70,17 +78,19 @@ def collect(kind: Kind, settings: Path | None = None, rule_format: RuleFormat | 
             return _units(Path(sys.executable).parent / "octopus-exporter")
 
 
-def _rules(settings: Path | None, rule_format: RuleFormat) -> Files:
-    """Give the rules; without settings also the shipped ones, to be changed, and the Alertmanager example."""
-    text = generate(load_settings(settings or SETTINGS))[RULES]
+def _rules(file: Path | None, rule_format: RuleFormat) -> Files:
+    """Give the rules and the example for Alertmanager; without settings also the shipped settings."""
+    settings = load_settings(file or SETTINGS)
+    text = generate(settings)[RULES]
     if rule_format is RuleFormat.PROMETHEUS_RULE:
         files = {"octopus-prometheusrule.yaml": as_prometheus_rule(text)}
     else:
         files = {RULES: text}
-    if settings is None:
-        # Prometheus' usual `rule_files: DIR/*.yml` finds neither .yaml nor what is in a folder below.
+    # Prometheus' usual `rule_files: DIR/*.yml` finds neither .yaml nor what is in a folder below.
+    if file is None:
         files["octopus-settings.yaml"] = _text(SETTINGS)
-        files |= {f"alertmanager/{Path(name).name}": _text(shipped(name)) for name in _ALERTMANAGER}
+    files[f"alertmanager/{ALERTMANAGER}"] = generate_alertmanager(settings)
+    files[f"alertmanager/{Path(_MESSAGES).name}"] = _text(shipped(_MESSAGES))
     return files
 
 

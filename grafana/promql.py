@@ -25,8 +25,14 @@ FAILED = 'status=~".*_FAILED"'
 # What a failure ratio is of: a run that somebody stopped has neither failed nor gone well.
 NOT_STOPPED = 'status!="STOPPED"'
 
-# Alerts that fire: of what is chosen, and those that are about no project or no job type.
-ALERTS = 'alertname=~"Octopus.*", alertstate="firing", project=~"|$project", job_type=~"|$job_type"'
+# Alerts that fire: of what is chosen, and those that are about no project or no job type. Severity none is
+# that of the dead man's switch, which always fires.
+ALERTS = ", ".join(
+    (
+        *('alertname=~"Octopus.*"', 'alertstate="firing"', 'severity!="none"'),
+        *('project=~"|$project"', 'job_type=~"|$job_type"'),
+    )
+)
 # The critical and the warning form of an alert are one incident, and the critical one stands for it.
 INCIDENTS = f'ALERTS{{{ALERTS}, severity="critical"}} or ignoring (severity) ALERTS{{{ALERTS}}}'
 

@@ -1,5 +1,5 @@
 """
-The committed rules, made from templates/ and settings.yaml.
+The committed rules and example for Alertmanager, made from templates/ and settings.yaml.
 
     python -m prometheus.generate [--check]
 
@@ -13,24 +13,27 @@ import sys
 from pathlib import Path
 
 from exporter.errors import ConfigError
-from exporter.rules import generate, load_settings
+from exporter.rules import ALERTMANAGER, generate, generate_alertmanager, load_settings
 
-RULES = Path(__file__).parent / "rules"
+FOLDER = Path(__file__).parent
 
 
 def main(folder: Path, *, check: bool) -> int:
-    """Write the rules, or with `check` say which differ; give the exit code."""
+    """Write the files, or with `check` say which differ; give the exit code."""
     try:
-        texts = generate(load_settings())
+        settings = load_settings()
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    texts = {folder / "rules" / name: text for name, text in generate(settings).items()}
+    texts[folder / ALERTMANAGER] = generate_alertmanager(settings)
     if check:
-        differing = [name for name, text in texts.items() if _text(folder / name) != text]
-        sys.stderr.writelines(f"{folder / name}: differs from what is generated\n" for name in differing)
+        differing = [file for file, text in texts.items() if _text(file) != text]
+        sys.stderr.writelines(f"{file}: differs from what is generated\n" for file in differing)
         return int(bool(differing))
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    for file, text in texts.items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
     return 0
 
 
@@ -39,8 +42,8 @@ def _text(file: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Make the committed rules from templates and settings.")
-    parser.add_argument("--output", type=Path, default=RULES)
+    parser = argparse.ArgumentParser(description="Make what is committed from templates and settings.")
+    parser.add_argument("--output", type=Path, default=FOLDER)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where a file differs")
     chosen = parser.parse_args()
     sys.exit(main(chosen.output, check=chosen.check))

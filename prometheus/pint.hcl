@@ -13,7 +13,7 @@ rule {
   label "severity" {
     required = true
     severity = "bug"
-    value    = "critical|warning"
+    value    = "critical|warning|none"
   }
   annotation "summary" {
     required = true

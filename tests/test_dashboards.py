@@ -311,7 +311,7 @@ def test_another_status_page_is_the_default_of_every_dashboard(tmp_path: Path) -
 @dashboards
 def test_alerts_and_restarts_are_marked(view: DashboardView) -> None:
     alerts, restarts = view.annotations.values()
-    assert alerts.startswith('ALERTS{alertname=~"Octopus.*", alertstate="firing"')
+    assert alerts.startswith('ALERTS{alertname=~"Octopus.*", alertstate="firing", severity!="none"')
     assert "process_start_time_seconds" in restarts
 
 

@@ -14,6 +14,7 @@ from tests.e2e.processes import run
 ROOT = Path(__file__).parent.parent
 RULE_FILE = ROOT / "prometheus" / "rules" / RULES
 MINE = "links: {grafana: https://grafana.example, status_page: http://exporter.example:10877/}\n"
+MINE += "keep_labels: [cluster]\n"
 
 
 def written(folder: Path) -> dict[str, str]:
@@ -58,7 +59,11 @@ def shipped_order(names: dict[str, str]) -> list[str]:
 def test_settings_of_ones_own_need_no_clone(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(MINE)
     done = run(("files", "rules", "--settings", "mine.yaml", "--output", "rules"), tmp_path)
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", f"rules/{RULES}: written\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [RULES, "alertmanager/alertmanager.yml", "alertmanager/octopus.tmpl"]
+    assert done.stdout.splitlines() == [f"rules/{name}: written" for name in names]
+    example = yaml.safe_load((tmp_path / "rules" / "alertmanager" / "alertmanager.yml").read_text("utf-8"))
+    assert example["route"]["group_by"] == ["alertname", "project", "job_type", "cluster"]
     text = (tmp_path / "rules" / RULES).read_text(encoding="utf-8")
     assert "status_url: 'http://exporter.example:10877/?project=" in text
     assert "dashboard_url: 'https://grafana.example/d/octopus-project?" in text

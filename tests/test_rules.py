@@ -20,7 +20,15 @@ from exporter.config.durations import parse_duration
 from exporter.errors import ConfigError
 from exporter.exposition.families import FAMILIES
 from exporter.model import FAILED_STATUSES, IN_FLIGHT_STATUSES, JOB_TYPES
-from exporter.rules import RULES, SETTINGS, Settings, generate, load_settings
+from exporter.rules import (
+    ALERTMANAGER,
+    RULES,
+    SETTINGS,
+    Settings,
+    generate,
+    generate_alertmanager,
+    load_settings,
+)
 from exporter.rules.settings import RESERVED_LABELS
 from tests.e2e.prometheus import program
 from tests.promql import nodes
@@ -31,6 +39,8 @@ RULE_FILE = PROMETHEUS / "rules" / RULES
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 ALERTMANAGERS = [PROMETHEUS / "alertmanager.yml", ROOT / "deploy" / "compose" / "alertmanager.yml"]
 
+# It fires always, so there is nothing to wait for and nothing to resolve.
+WATCHDOG = "OctopusWatchdog"
 # The status page does not answer where the exporter is down.
 WITHOUT_AN_EXPORTER = {"OctopusExporterDown", "OctopusExporterInstanceDown"}
 
@@ -60,13 +70,23 @@ def changed(**sections: Any) -> Settings:
 
 def test_what_is_committed_is_what_is_generated() -> None:
     assert {RULES: RULE_FILE.read_text(encoding="utf-8")} == generate(load_settings())
+    assert ALERTMANAGERS[0].read_text(encoding="utf-8") == generate_alertmanager(load_settings())
 
 
 def test_check_tells_which_file_differs(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "prometheus.generate", "--output", tmp_path)
-    assert subprocess.run((*command, "--check"), cwd=ROOT, capture_output=True, check=False).returncode == 1
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stderr == b""
-    assert subprocess.run((*command, "--check"), cwd=ROOT, capture_output=True, check=False).returncode == 0
+    written = {tmp_path / "rules" / RULES, tmp_path / ALERTMANAGER}
+    assert told(*command, "--check") == (1, {f"{file}: differs from what is generated" for file in written})
+    assert told(*command) == (0, set())
+    assert told(*command, "--check") == (0, set())
+    (tmp_path / ALERTMANAGER).write_text("mine\n")
+    assert told(*command, "--check") == (1, {f"{tmp_path / ALERTMANAGER}: differs from what is generated"})
+
+
+def told(*command: str | Path) -> tuple[int, set[str]]:
+    """Run a command; give its exit code and the lines of its standard error."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, set(done.stderr.splitlines())
 
 
 def test_settings_leave_out_what_stays_as_shipped(tmp_path: Path) -> None:
@@ -92,6 +112,8 @@ def test_settings_that_are_wrong_are_named_all_at_once(tmp_path: Path) -> None:
         "stuck: {default: {running: 6h}}\n"
         "exporter: {throttled: {window: 15m, share: 2, for: 15m}}\n"
         "baseline: {days: 29, lest: 1d}\n"
+        "alertmanager: {group_by: [instance]}\n"
+        "watchdog: 1\n"
     )
     with pytest.raises(ConfigError) as raised:
         load_settings(file)
@@ -108,6 +130,8 @@ def test_settings_that_are_wrong_are_named_all_at_once(tmp_path: Path) -> None:
         "7:44: exporter.throttled.share: found 2, expected a number between 0 and 1",
         "8:18: baseline.days: found 29, expected a whole number from 1 to 28",
         "8:28: baseline.lest: unknown key, expected one of days, day, least, prior_runs",
+        "9:27: alertmanager.group_by[0]: found instance, expected project, job_type or status",
+        "10:11: watchdog: found 1, expected true or false",
     ]
 
 
@@ -248,14 +272,26 @@ def test_rare_scrapes_make_no_five_failures_of_four(tmp_path: Path) -> None:
 
 
 def test_labels_to_keep_are_kept_everywhere() -> None:
+    """In every grouping and matching but those with limits, which are the same for all."""
     text = generate(changed(keep_labels=["cluster"]))[RULES]
     groupings = re.findall(r"\b(?:by|on) \(([^)]*)\)", text)
-    kept = [names for names in groupings if {"project", "credentials"} & set(names.split(", "))]
+    kept = [names for names in groupings if {"project", "credentials", "job"} & set(names.split(", "))]
     assert kept
     assert [names for names in kept if "cluster" not in names.split(", ")] == []
+    assert set(groupings) - set(kept) <= {"", "status", "job_type, status", "msg_code"}
     chosen = [names for names in re.findall(r"printf `([a-z_=%q,]+)`", text) if "project=" in names]
     assert chosen
     assert [names for names in chosen if "cluster=%q" not in names] == []
+
+
+def test_the_watchdog_can_be_left_out() -> None:
+    settings = changed(watchdog=False)
+    assert {rule["alert"] for rule in ALERTS} - {
+        rule["alert"] for rule in rules(generate(settings)[RULES]) if "alert" in rule
+    } == {WATCHDOG}
+    text = generate_alertmanager(settings)
+    assert WATCHDOG not in text
+    assert "heartbeat" not in text
 
 
 def test_limits_speak_of_what_exists() -> None:
@@ -289,9 +325,83 @@ def test_prometheus_takes_the_scrape_configuration() -> None:
 @pytest.mark.prometheus
 @pytest.mark.parametrize("file", ALERTMANAGERS, ids=lambda file: file.parent.name)
 def test_alertmanager_takes_the_example(file: Path) -> None:
-    command = [program("amtool"), "check-config", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    check_alertmanager(file)
+
+
+def check_alertmanager(file: Path) -> None:
+    done = subprocess.run(
+        [program("amtool"), "check-config", file], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
+
+
+OF_OURS: dict[str, dict[str, Any]] = {
+    "of two clusters": {"keep_labels": ["cluster", "region"]},
+    "one notification for all projects": {"alertmanager": {"group_by": []}},
+    "without a watchdog": {"watchdog": False},
+}
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("sections", OF_OURS.values(), ids=OF_OURS)
+def test_alertmanager_takes_what_settings_of_ones_own_make(tmp_path: Path, sections: dict[str, Any]) -> None:
+    (tmp_path / "octopus.tmpl").write_text((PROMETHEUS / "octopus.tmpl").read_text(encoding="utf-8"))
+    (tmp_path / ALERTMANAGER).write_text(generate_alertmanager(changed(**sections)))
+    check_alertmanager(tmp_path / ALERTMANAGER)
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        ({"alertname": WATCHDOG, "severity": "none"}, "heartbeat"),
+        ({"alertname": "OctopusRunFailedSpike", "severity": "critical", "project": "p"}, "on-call"),
+        ({"alertname": "OctopusTargetStale", "severity": "critical", "project": "p"}, "on-call"),
+        ({"alertname": "OctopusRunFailedSpike", "severity": "warning", "project": "p"}, "office"),
+        ({"alertname": "OctopusTargetDown", "severity": "warning", "project": "p"}, "office"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["alertname"],
+)
+def test_each_severity_goes_to_its_receiver(labels: dict[str, str], receiver: str) -> None:
+    command = [program("amtool"), "config", "routes", "test", f"--config.file={ALERTMANAGERS[0]}"]
+    pairs = [f"{name}={value}" for name, value in labels.items()]
+    done = subprocess.run(
+        [*command, f"--verify.receivers={receiver}", *pairs], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alertmanager_groups_and_mutes_by_the_labels_to_keep() -> None:
+    """Else a cluster without its exporter would hide that projects of another one are stale."""
+    config = yaml.safe_load(generate_alertmanager(changed(keep_labels=["cluster"])))
+    groupings = [route["group_by"] for route in routes(config["route"]) if "group_by" in route]
+    equals = [rule["equal"] for rule in config["inhibit_rules"]]
+    assert min(len(groupings), len(equals)) > 3
+    assert [names for names in groupings + equals if "cluster" not in names] == []
+
+
+def routes(route: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give a route and all those below."""
+    yield route
+    for below in route.get("routes", ()):
+        yield from routes(below)
+
+
+def test_alerts_about_the_exporter_are_one_notification_for_all_projects() -> None:
+    """Those that lead to the exporter's dashboard, and no others."""
+    route = yaml.safe_load(ALERTMANAGERS[0].read_text(encoding="utf-8"))["route"]
+    together = [route for route in routes(route) if route.get("group_by") == ["alertname"]]
+    (pattern,) = {
+        re.sub(r'^alertname=~?"(.+)"$', r"\1", matcher)
+        for route in together
+        for matcher in route["matchers"]
+        if WATCHDOG not in matcher
+    }
+    expected = {
+        rule["alert"] for rule in ALERTS if "/d/octopus-exporter" in rule["annotations"]["dashboard_url"]
+    }
+    taken = {rule["alert"] for rule in ALERTS if re.fullmatch(pattern, rule["alert"])}
+    assert taken == expected - {WATCHDOG}
 
 
 @pytest.mark.parametrize("example", ALERTMANAGERS, ids=lambda file: file.parent.name)
@@ -303,9 +413,12 @@ def test_what_holds_an_alert_back_is_about_the_same(example: Path) -> None:
         sources, targets = (_matched(rule[side], alerts) for side in ("source_matchers", "target_matchers"))
         assert sources, rule
         assert targets, rule
+        assert WATCHDOG not in {kind.name for kind in targets}
         for source, target in product(sources, targets):
             if "alertname" not in equal or source.name == target.name:
                 assert alerts[source] & alerts[target] <= equal, (source, target)
+                # A label that one of them does not have is never equal.
+                assert equal & (alerts[source] ^ alerts[target]) == set(), (source, target)
 
 
 class Kind(NamedTuple):
@@ -320,7 +433,7 @@ def labels_by_alert() -> dict[Kind, set[str]]:
         for text in re.findall(r"labels: 'ALERTS\{(.+)\}'", file.read_text(encoding="utf-8")):
             labels = dict(re.findall(r'(\w+)="([^"]*)"', text))
             kind = Kind(labels.pop("alertname"), labels.pop("severity"))
-            found[kind] = labels.keys() - {"alertstate", "status"}
+            found[kind] = labels.keys() - {"alertstate"}
     return found
 
 
@@ -337,9 +450,29 @@ def _matched(matchers: list[str], kinds: Iterable[Kind]) -> list[Kind]:
     ]
 
 
-def test_the_compose_file_holds_back_what_the_example_does() -> None:
+def test_the_compose_file_groups_and_holds_back_as_the_example_does() -> None:
     example, compose = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in ALERTMANAGERS)
     assert compose["inhibit_rules"] == example["inhibit_rules"]
+    # Nobody is paged there: what pages goes the way of what warns.
+    (page,) = (route for route in example["route"]["routes"] if 'severity="critical"' in route["matchers"])
+    example["route"]["routes"].remove(page)
+    example["route"]["receiver"] = "nobody"
+    assert compose["route"] == example["route"]
+
+
+def test_nothing_counts_the_watchdog_as_a_problem() -> None:
+    """Wherever all of our alerts are asked for: the pages, and what dashboards are made of."""
+    asked = [
+        selector
+        for folder in ("", "docs", "prometheus", "benchmarks", "grafana")
+        for pattern in ("*.md", "*/*.md", "*/*.json")
+        for file in (ROOT / folder).glob(pattern)
+        if ".venv" not in file.parts
+        for selector in re.findall(r"ALERTS\{([^}]*)\}", file.read_text(encoding="utf-8").replace("\\", ""))
+        if re.search(r'alertname=~"Octopus[^A-Z]', selector)
+    ]
+    assert len(asked) > 6
+    assert [selector for selector in asked if 'severity!="none"' not in selector] == []
 
 
 def test_pint_has_nothing_to_say() -> None:
@@ -355,7 +488,8 @@ def test_pint_has_nothing_to_say() -> None:
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
 def test_alerts_say_what_is_wrong_and_where_to_go(rule: dict[str, Any]) -> None:
-    assert rule["labels"]["severity"] in {"critical", "warning"}
+    watchdog = rule["alert"] == WATCHDOG
+    assert rule["labels"]["severity"] in ({"none"} if watchdog else {"critical", "warning"})
     annotations = rule["annotations"]
     texts = {"summary", "description", "summary_zh", "description_zh"}
     links = {"runbook_url", "dashboard_url", "status_url"}
@@ -364,7 +498,7 @@ def test_alerts_say_what_is_wrong_and_where_to_go(rule: dict[str, Any]) -> None:
     assert annotations.keys() == texts | links
     assert f"/{rule['alert']}.md" in annotations["runbook_url"]
     assert all((max(annotations[name]) >= "一") == name.endswith("_zh") for name in texts)
-    assert "for" in rule
+    assert ("for" in rule) == (not watchdog)
 
 
 LINKS = {
@@ -518,6 +652,9 @@ def looks() -> Iterator[Look]:
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
 def test_each_alert_is_seen_firing_resolved_and_silent(rule: dict[str, Any]) -> None:
+    if rule["alert"] == WATCHDOG:
+        assert [look.fires for look in looks() if look.alert == WATCHDOG] == [True, True]
+        return
     mine = [
         look
         for look in looks()

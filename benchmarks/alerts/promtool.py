@@ -62,7 +62,7 @@ def _test(rules: Sequence[Path], series: Iterable[tuple[str, Values]], minutes: 
         yield f"      - series: '{name}'\n        values: '{' '.join(notation(values))}'\n"
     yield "    promql_expr_test:\n"
     for minute in range(minutes):
-        yield f"      - {{expr: 'ALERTS{{alertstate=\"firing\"}}', eval_time: {minute}m}}\n"
+        yield f'      - {{expr: \'ALERTS{{alertstate="firing",severity!="none"}}\', eval_time: {minute}m}}\n'
 
 
 def notation(values: Values) -> Iterator[str]:

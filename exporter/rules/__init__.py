@@ -1,7 +1,17 @@
-"""Recording and alerting rules for Prometheus, generated from templates and settings."""
+"""Rules for Prometheus, and the example for Alertmanager, generated from templates and settings."""
 
-from exporter.rules.generation import RULES, as_prometheus_rule, generate
+from exporter.rules.generation import ALERTMANAGER, RULES, as_prometheus_rule, generate, generate_alertmanager
 from exporter.rules.loading import SETTINGS, load_settings, merged
 from exporter.rules.settings import Settings
 
-__all__ = ["RULES", "SETTINGS", "Settings", "as_prometheus_rule", "generate", "load_settings", "merged"]
+__all__ = [
+    "ALERTMANAGER",
+    "RULES",
+    "SETTINGS",
+    "Settings",
+    "as_prometheus_rule",
+    "generate",
+    "generate_alertmanager",
+    "load_settings",
+    "merged",
+]

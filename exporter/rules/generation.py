@@ -1,4 +1,4 @@
-"""The texts of the rule files, made from prometheus/templates and settings."""
+"""The texts of the rule files and of Alertmanager's example, made from prometheus/templates and settings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from exporter.rules.settings import Links, Settings
 from exporter.shipped import shipped
 
 RULES = "octopus.yml"
+ALERTMANAGER = "alertmanager.yml"
 _TAG = f"v{__version__}"
 _RUNBOOKS = "docs/runbooks"
 _UNITS_ZH = {"d": "天", "h": "小时", "m": "分钟", "s": "秒", "ms": "毫秒"}
@@ -32,6 +33,31 @@ spec:
 
 def generate(settings: Settings) -> dict[str, str]:
     """Give the rule files' texts by name."""
+    least = settings.intervals.least_spike_window
+    spike = settings.spike
+    words = dict(settings) | {
+        "spike": spike.model_copy(update={"short": max(spike.short, least), "long": max(spike.long, least)}),
+        "baseline_interval": _baseline_interval(settings.intervals.evaluation),
+        "failed_statuses": FAILED_STATUSES,
+        "roots": _roots(settings.links),
+        "kept": _listed(settings.keep_labels),
+        "utc_seconds": _utc_seconds(settings.utc_offset),
+        "utc": "UTC" if settings.utc_offset[1:] == "00:00" else f"UTC{settings.utc_offset}",
+    }
+    return {RULES: _tidy(_environment(settings).get_template(RULES).render(words))}
+
+
+def generate_alertmanager(settings: Settings) -> str:
+    """Give the text of the example for Alertmanager: it groups and mutes by the labels to keep."""
+    words = dict(settings) | {
+        "failed_statuses": FAILED_STATUSES,
+        "group_by": _listed(settings.alertmanager.group_by),
+        "kept": _listed(settings.keep_labels),
+    }
+    return _tidy(_environment(settings).get_template(ALERTMANAGER).render(words))
+
+
+def _environment(settings: Settings) -> Environment:
     # Delimiters that neither PromQL nor Prometheus' own templates have; YAML needs no HTML escaping.
     environment = Environment(  # noqa: S701
         loader=FileSystemLoader(shipped("prometheus/templates")),
@@ -47,18 +73,12 @@ def generate(settings: Settings) -> dict[str, str]:
         comment_end_string="#>",
     )
     environment.filters |= _filters(settings)
-    least = settings.intervals.least_spike_window
-    spike = settings.spike
-    words = dict(settings) | {
-        "spike": spike.model_copy(update={"short": max(spike.short, least), "long": max(spike.long, least)}),
-        "baseline_interval": _baseline_interval(settings.intervals.evaluation),
-        "failed_statuses": FAILED_STATUSES,
-        "roots": _roots(settings.links),
-        "kept": "".join(f", {label}" for label in settings.keep_labels),
-        "utc_seconds": _utc_seconds(settings.utc_offset),
-        "utc": "UTC" if settings.utc_offset[1:] == "00:00" else f"UTC{settings.utc_offset}",
-    }
-    return {RULES: _tidy(environment.get_template(RULES).render(words))}
+    return environment
+
+
+def _listed(labels: Iterable[str]) -> str:
+    """Write labels as they go on in a list that has some already."""
+    return "".join(f", {label}" for label in labels)
 
 
 def as_prometheus_rule(text: str) -> str:

@@ -19,7 +19,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from exporter.config.durations import format_duration
 from exporter.config.problems import expected
-from exporter.config.scalars import Choice, Positive, Text, Whole
+from exporter.config.scalars import Choice, Flag, Positive, Text, Whole
 from exporter.config.scalars import Duration as DurationOf
 from exporter.model import IN_FLIGHT_STATUSES
 
@@ -82,6 +82,7 @@ Count = Annotated[int, Whole(1)]
 LabelsToKeep = Annotated[tuple[Annotated[str, SkipValidation()], ...], AfterValidator(_labels_to_keep)]
 JobType = Annotated[str, Text("a job type such as FRAME_EXTRACT", "[A-Z][A-Z0-9_]*")]
 InFlight = Annotated[str, Choice(IN_FLIGHT_STATUSES)]
+JobLabel = Annotated[str, Choice(("project", "job_type", "status"))]
 Root = Annotated[str, Text('an address such as https://grafana.example, or ""', r"(https?://[^\s'\"<>]+)?")]
 Offset = Annotated[str, Text("an offset such as +08:00, in quotes", r"[+-](0\d|1[0-4]):[0-5]\d")]
 
@@ -265,12 +266,24 @@ class Exporter(_Section):
     filter_given_up: Duration
 
 
+class Alertmanager(_Section):
+    """How the example for Alertmanager groups, delays and repeats notifications."""
+
+    group_by: tuple[JobLabel, ...]
+    group_wait: Duration
+    group_interval: Duration
+    repeat_interval: Duration
+    page_repeat_interval: Duration
+    heartbeat_interval: Duration
+
+
 class Settings(_Section):
     """The whole of settings.yaml."""
 
     intervals: Intervals
     job: Annotated[str, Text("a job_name without quotes and backslashes", r'[^"\\]+')]
     keep_labels: LabelsToKeep
+    watchdog: Annotated[bool, Flag()]
     utc_offset: Offset
     links: Links
     spike: Spike
@@ -280,6 +293,7 @@ class Settings(_Section):
     backlog: Backlog
     stalled: Stalled
     exporter: Exporter
+    alertmanager: Alertmanager
 
     @field_validator("baseline")
     @classmethod

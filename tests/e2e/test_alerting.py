@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,9 @@ import yaml
 
 from exporter import __version__
 from exporter.rules import SETTINGS, Settings, generate
+from tests.e2e.alertmanager import PROMETHEUS, Alertmanager, alertmanager, heartbeat
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, password, project
-from tests.e2e.http import ask, try_to_ask
 from tests.e2e.mail import Mail, Mailbox, mailbox
 from tests.e2e.processes import Program, free_port, started
 from tests.e2e.prometheus import Prometheus, program
@@ -28,7 +26,6 @@ from tests.e2e.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.prometheus]
 
-PROMETHEUS = Path(__file__).parents[2] / "prometheus"
 ADVANCE_SECONDS = 20
 SPIKES = {
     "RUN_FAILED": "FRAME_EXTRACT",
@@ -79,45 +76,6 @@ STATUS = (
     f"{ROOTS['octopus_status_page']}/?project=perception&job_type=FRAME_EXTRACT&status=RUN_FAILED&since=20s"
 )
 
-Key = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Alertmanager:
-    """A running Alertmanager, and the alerts it has ever been seen with."""
-
-    url: str
-    program: Program
-    seen: dict[Key, dict[str, Any]]
-
-    def is_ready(self) -> bool:
-        self.program.must_run()
-        answer = try_to_ask(f"{self.url}/-/ready")
-        return answer is not None and answer.status == 200
-
-    def look(self) -> dict[Key, dict[str, Any]]:
-        """Give the alerts that are active now."""
-        active = {_key(alert): alert for alert in ask(f"{self.url}/api/v2/alerts?active=true").json}
-        self.seen.update(active)
-        return active
-
-    def wait_for(self, wanted: set[Key]) -> None:
-        """Wait until each of these has been seen."""
-
-        def look() -> bool:
-            self.look()
-            return wanted <= self.seen.keys()
-
-        try:
-            until(look, "alerts")
-        except AssertionError:
-            pytest.fail(f"never came: {sorted(wanted - self.seen.keys())}")
-
-
-def _key(alert: dict[str, Any]) -> Key:
-    labels = alert["labels"]
-    return labels["alertname"], labels.get("project", labels.get("job", "")), labels["severity"]
-
 
 def test_what_should_fire_reaches_alertmanager_and_nothing_else_does(
     tmp_path: Path, simulate: Simulate
@@ -131,7 +89,8 @@ def test_what_should_fire_reaches_alertmanager_and_nothing_else_does(
     exporter.change(web={"enable_lifecycle": True}, metrics={"new_series_hold": "10s"})
     with (
         mailbox() as box,
-        alertmanager(tmp_path, box) as manager,
+        heartbeat() as service,
+        alertmanager(tmp_path, hurried(), box, service) as manager,
         exporter.ready() as running,
         watching(tmp_path, exporter.port, manager.url) as server,
     ):
@@ -147,6 +106,7 @@ def test_what_should_fire_reaches_alertmanager_and_nothing_else_does(
         manager.wait_for(WITH_THE_EXPORTER)
         assert manager.seen.keys() == OF_JOBS | OF_POLLS | WITH_THE_EXPORTER
         check_words(manager)
+        until(lambda: len(service.times) >= 3, "heartbeats")
 
 
 def live_normally(simulator: Simulation, server: Prometheus) -> None:
@@ -295,29 +255,6 @@ def watching(folder: Path, exporter_port: int, alertmanager_url: str) -> Iterato
         assert "err" not in running.errors, running.errors
 
 
-@contextmanager
-def alertmanager(folder: Path, box: Mailbox) -> Iterator[Alertmanager]:
-    """Run the example's Alertmanager, which mails without delay."""
-    place = folder / "alertmanager"
-    place.mkdir()
-    text = (PROMETHEUS / "alertmanager.yml").read_text(encoding="utf-8")
-    for there, here in (("localhost:25", f"127.0.0.1:{box.port}"), ("group_wait: 30s", "group_wait: 1s")):
-        assert there in text
-        text = text.replace(there, here)
-    (place / "alertmanager.yml").write_text(text, encoding="utf-8")
-    shutil.copy(PROMETHEUS / "octopus.tmpl", place)
-    port = free_port()
-    name = "alertmanager" if shutil.which("alertmanager") else "prometheus-alertmanager"
-    command = [
-        *(program(name), "--config.file=alertmanager.yml", "--storage.path=data"),
-        *(f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=", "--log.level=error"),
-    ]
-    with started(command, place, name="alertmanager") as running:
-        manager = Alertmanager(f"http://127.0.0.1:{port}", running, {})
-        until(manager.is_ready, f"Alertmanager\n{running.errors}")
-        yield manager
-
-
 def hurried() -> Settings:
     """Give settings in which an hour is twenty seconds."""
     document = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
@@ -332,6 +269,7 @@ def hurried() -> Settings:
             "default": dict.fromkeys(document["stuck"]["default"], "15s"),
         },
         "backlog": {"window": "4s", "step": "5s", "for": "2s"},
+        "alertmanager": {"group_wait": "1s", "heartbeat_interval": "2s"},
         "stalled": {"window": "15s", "for": "3s"},
         "exporter": {
             "down": "4s",

@@ -37,7 +37,15 @@ def test_it_scrapes_the_demo_with_the_rules_and_leaves_nothing_behind(tmp_path: 
             alerts = first_line(watch, "alerts")
             url = alerts.removesuffix("/alerts")
             groups = ask(f"{url}/api/v1/rules").json["data"]["groups"]
-            assert {Path(group["file"]) for group in groups} == set(RULES.glob("*.yml"))
+            assert {Path(group["file"]).name for group in groups} == {
+                file.name for file in RULES.glob("*.yml")
+            }
+            alerting = {
+                rule["name"] for group in groups for rule in group["rules"] if rule["type"] == "alerting"
+            }
+            assert "OctopusRunFailedSpike" in alerting
+            # "The demo is well where no alert fires."
+            assert "OctopusWatchdog" not in alerting
 
             def jobs() -> float:
                 found = ask(f"{url}/api/v1/query?query=sum(octopus_jobs)").json["data"]["result"]
