@@ -9,6 +9,6 @@ The rules of Prometheus, evaluated with numpy over the whole time at once; tests
 """
 
 from benchmarks.alerts.engine.rules import Engine, RulesRefused, read
-from benchmarks.alerts.engine.vectors import Bools, Floats, Labels
+from benchmarks.alerts.engine.vectors import Bools, Floats, Ints, Labels
 
-__all__ = ["Bools", "Engine", "Floats", "Labels", "RulesRefused", "read"]
+__all__ = ["Bools", "Engine", "Floats", "Ints", "Labels", "RulesRefused", "read"]

@@ -98,6 +98,8 @@ class Evaluator:
 
     def _binary(self, node: promql.BinaryExpr, moments: Moments) -> Value:
         op = str(node.op)
+        if op not in operators.SUPPORTED:
+            raise EvaluationError(f"the operator {op} is not supported")
         left, right = self._value(node.lhs, moments), self._value(node.rhs, moments)
         as_bool = node.modifier is not None and node.modifier.return_bool
         if isinstance(left, Vector) and isinstance(right, Vector):
@@ -105,8 +107,6 @@ class Evaluator:
             if op in operators.SETS:
                 return operators.sets(op, left, right, matching)
             return operators.vectors(op, left, right, matching, as_bool=as_bool)
-        if op not in operators.ARITHMETIC and op not in operators.COMPARISONS:
-            raise EvaluationError(f"the operator {op} is not supported")
         if isinstance(left, Vector):
             return operators.with_scalar(op, left, _scalar(right), scalar_is_left=False, as_bool=as_bool)
         if isinstance(right, Vector):
@@ -114,6 +114,7 @@ class Evaluator:
         return operators.scalars(op, _scalar(left), _scalar(right))
 
     def _aggregate(self, node: promql.AggregateExpr, moments: Moments) -> Vector:
+        operators.check_aggregation(str(node.op))
         vector = self._vector(node.expr, moments)
         parameter = None if node.param is None else _scalar(self._value(node.param, moments))
         return operators.aggregated(str(node.op), vector, parameter, _grouping(node.modifier))
@@ -173,12 +174,32 @@ class Evaluator:
         first, last = self._storage.edges(moments, window_ms, offset_ms, step_ms)
         begin = int(first.min())
         times_ms = np.arange(begin, max(int(last.max()), begin) + 1, dtype=np.int64) * step_ms
-        sees_now = True if offset_ms > 0 or moments.sees_now else None
-        samples = self.vector(node.expr, Moments(times_ms, sees_now))
+        samples = self.vector(node.expr, Moments(times_ms, sees_now=True))
         ends_ms = moments.times_ms - offset_ms
-        return Range(samples, times_ms, first - begin, last - begin, ends_ms - window_ms, ends_ms)
+        window = Range(
+            samples,
+            times_ms,
+            first - begin,
+            last - begin,
+            ends_ms - window_ms,
+            ends_ms,
+            self._storage.is_version_3,
+        )
+        is_now = moments.times_ms % step_ms == 0
+        if offset_ms > 0 or moments.sees_now or not is_now.any() or not self._reads_behind(node.expr):
+            return window
+        now = self.vector(node.expr, Moments(moments.times_ms[is_now]))
+        return ranges.with_last_samples(window, is_now, now)
+
+    def _reads_behind(self, node: promql.Expr) -> bool:
+        return any(
+            self._storage.is_behind(matchers_of(selector), self._position) for selector in selectors(node)
+        )
 
     # The functions that are more than arithmetic on one argument.
+
+    def pi(self, _args: list[object], moments: Moments) -> Value:
+        return np.full(len(moments.times_ms), np.pi)
 
     def time(self, _args: list[object], moments: Moments) -> Value:
         return moments.times_ms / 1000
@@ -256,6 +277,7 @@ _CALLS: dict[str, Callable[[Evaluator, list[object], Moments], Value]] = {
     "histogram_quantile": Evaluator.histogram_quantile,
     "label_join": Evaluator.label_join,
     "label_replace": Evaluator.label_replace,
+    "pi": Evaluator.pi,
     "predict_linear": Evaluator.predict_linear,
     "quantile_over_time": Evaluator.quantile_over_time,
     "round": Evaluator.round,

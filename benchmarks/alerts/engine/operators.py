@@ -32,7 +32,6 @@ ARITHMETIC: dict[str, Callable[[Floats, Floats], Floats]] = {
     "/": np.divide,
     "%": np.fmod,
     "^": np.power,
-    "atan2": np.arctan2,
 }
 COMPARISONS: dict[str, Callable[[Floats, Floats], Bools]] = {
     "==": np.equal,
@@ -43,6 +42,7 @@ COMPARISONS: dict[str, Callable[[Floats, Floats], Bools]] = {
     "<=": np.less_equal,
 }
 SETS = {"and", "or", "unless"}
+SUPPORTED = {*ARITHMETIC, *COMPARISONS, *SETS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,8 @@ def aggregated(
         return vector
     if op in _SELECTIONS:
         return _selected(vector, _needed(parameter), list(groups.values()), largest=op == "topk")
-    if op not in AGGREGATIONS:
-        raise EvaluationError(f"the aggregation {op} is not supported")
+    if len(groups) == len(vector.labels) and op in _SINGLE:
+        return Vector(tuple(groups), vector.values, vector.present)
     order = np.array([row for rows in groups.values() for row in rows])
     sizes = [len(rows) for rows in groups.values()]
     starts = np.cumsum([0, *sizes[:-1]])
@@ -216,7 +216,15 @@ AGGREGATIONS: dict[str, Callable[[_Sorted, Floats | None], Floats]] = {
     "stddev": lambda rows, _: np.sqrt(rows.variance()),
     "quantile": lambda rows, q: rows.quantile(_needed(q)),
 }
+# What leaves a single sample as it is.
+_SINGLE = {"sum", "avg", "min", "max"}
 _SELECTIONS = {"topk", "bottomk"}
+
+
+def check_aggregation(op: str) -> None:
+    """Raises: EvaluationError on one that is not supported."""
+    if op not in AGGREGATIONS and op not in _SELECTIONS:
+        raise EvaluationError(f"the aggregation {op} is not supported")
 
 
 def _needed(parameter: Floats | None) -> Floats:

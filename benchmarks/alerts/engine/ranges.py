@@ -8,13 +8,14 @@ times, and a window is put together from at most one of each. Nothing is subtrac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmarks.alerts.engine.vectors import Bools, EvaluationError, Floats, Ints, Vector
 
 _CHUNK_CELLS = 4_000_000
+_MOST_CELLS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Range:
     newest: Ints
     starts_ms: Ints
     ends_ms: Ints
+    is_version_3: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,35 @@ class _Pattern:
     times_ms: Ints
     first: Ints
     last: Ints
+
+
+def with_last_samples(window: Range, chosen: Bools, last: Vector) -> Range:
+    """
+    Put other samples at the end of the chosen windows.
+
+    Shape: `last` has one column for each chosen window. These are equally long, and get columns of their own
+    behind the others.
+    """
+    labels = tuple(dict.fromkeys((*window.samples.labels, *last.labels)))
+    oldest, newest = window.oldest[chosen], window.newest[chosen]
+    length = int(newest[0] - oldest[0]) + 1
+    if length * len(oldest) * len(labels) > _MOST_CELLS:
+        raise EvaluationError("a subquery of so many steps needs an offset, as it reads a rule further down")
+    columns = (oldest[:, None] + np.arange(length)).ravel()
+    before = window.samples.of(labels)
+    own = last.of(labels)
+    values, present = before.values[:, columns], before.present[:, columns]
+    values[:, length - 1 :: length], present[:, length - 1 :: length] = own.values, own.present
+    begins = len(window.times_ms) + np.arange(len(oldest)) * length
+    all_oldest, all_newest = window.oldest.copy(), window.newest.copy()
+    all_oldest[chosen], all_newest[chosen] = begins, begins + length - 1
+    samples = Vector(
+        labels,
+        np.concatenate((before.values, values), axis=1),
+        np.concatenate((before.present, present), axis=1),
+    )
+    times_ms = np.concatenate((window.times_ms, window.times_ms[columns]))
+    return replace(window, samples=samples, times_ms=times_ms, oldest=all_oldest, newest=all_newest)
 
 
 def _patterns(window: Range) -> Iterator[_Pattern]:
@@ -138,7 +169,7 @@ def delta(window: Range) -> Vector:
 
 
 def _extrapolated(window: Range, *, counter: bool, per_second: bool) -> Vector:
-    """Source: extrapolatedRate in promql/functions.go of Prometheus 2.42."""
+    """Source: extrapolatedRate in promql/functions.go of Prometheus 2.42, and of 3.0."""
 
     def compute(pattern: _Pattern, first: Ints, last: Ints, these: Bools) -> Floats:
         x = pattern.x
@@ -155,9 +186,10 @@ def _extrapolated(window: Range, *, counter: bool, per_second: bool) -> Vector:
         mean = sampled / (last - first)
         to_start = np.broadcast_to((first_ms - window.starts_ms[these]) / 1000, found.shape)
         to_end = (window.ends_ms[these] - last_ms) / 1000
+        if window.is_version_3:
+            to_start = np.where(to_start < mean * 1.1, to_start, mean / 2)
         if counter:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                to_zero = sampled * (x[:, first] / found)
+            to_zero = sampled * (x[:, first] / found)
             rises = (found > 0) & (x[:, first] >= 0)
             to_start = np.where(rises & (to_zero < to_start), to_zero, to_start)
         covered = sampled + np.where(to_start < mean * 1.1, to_start, mean / 2)

@@ -58,12 +58,12 @@ class Moments:
     """
     When an expression is evaluated: milliseconds, at equal distances.
 
-    `sees_now`: whether what is recorded later at the same moment can be seen, as it can when a subquery looks
-    back; None where that is not the same for all moments.
+    `sees_now`: whether what rules further down record at the same moment is there already, as it is when a
+    subquery looks back.
     """
 
     times_ms: Ints
-    sees_now: bool | None = False
+    sees_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +103,14 @@ class Storage:
     """
     Blocks of series by the metric's name.
 
-    `left_open`: whether windows leave out their oldest edge, as they do from Prometheus 3.0 on.
+    `is_version_3`: windows leave out their oldest edge, as they do from Prometheus 3.0 on.
     """
 
-    def __init__(self, step_ms: int, steps: int, lookback_ms: int, left_open: bool) -> None:
+    def __init__(self, step_ms: int, steps: int, lookback_ms: int, is_version_3: bool) -> None:
         self.step_ms = step_ms
         self.steps = steps
-        self._lookback_ms = lookback_ms - int(left_open)
-        self._left_open = left_open
+        self._lookback_ms = lookback_ms - int(is_version_3)
+        self.is_version_3 = is_version_3
         self._blocks: dict[str, list[Block]] = {}
 
     def add(self, block: Block) -> None:
@@ -129,7 +129,7 @@ class Storage:
         parts = []
         for block, rows in self._matching(matchers):
             part, index = self._seen(block, rows, moments, offset_ms, reader)
-            parts.append(Vector(part.labels, _picked(part.values, index), _present(part.present, index)))
+            parts.append(_picked(part, index))
         return joined(parts, len(moments.times_ms))
 
     def timestamps(
@@ -139,7 +139,7 @@ class Storage:
         parts = []
         for block, rows in self._matching(matchers):
             part, index = self._seen(block, rows, moments, offset_ms, reader)
-            present = _present(part.present, index)
+            present = _picked(part, index).present
             seconds = np.broadcast_to(index * (self.step_ms / 1000), present.shape)
             parts.append(Vector(part.labels, seconds, present))
         return joined(parts, len(moments.times_ms))
@@ -172,7 +172,7 @@ class Storage:
     ) -> list[Range]:
         ends = moments.times_ms - offset_ms
         starts = ends - window_ms
-        oldest = starts // self.step_ms + 1 if self._left_open else -(-starts // self.step_ms)
+        oldest = starts // self.step_ms + 1 if self.is_version_3 else -(-starts // self.step_ms)
         times_ms = np.arange(self.steps, dtype=np.int64) * self.step_ms
         return [
             Range(
@@ -182,6 +182,7 @@ class Storage:
                 self._newest(block, moments, offset_ms, reader),
                 starts,
                 ends,
+                self.is_version_3,
             )
             for block, rows in self._matching(matchers)
         ]
@@ -190,7 +191,7 @@ class Storage:
         """Give the first and last multiple of `step_ms` in each moment's window, both divided by it."""
         ends = moments.times_ms - offset_ms
         starts = ends - window_ms
-        first = starts // step_ms + 1 if self._left_open else -(-starts // step_ms)
+        first = starts // step_ms + 1 if self.is_version_3 else -(-starts // step_ms)
         return first, ends // step_ms
 
     def _newest(self, block: Block, moments: Moments, offset_ms: int, reader: int) -> Ints:
@@ -202,34 +203,40 @@ class Storage:
         newest: Ints = (moments.times_ms - offset_ms) // self.step_ms
         if block.position < reader or offset_ms > 0 or moments.sees_now:
             return newest
-        if moments.sees_now is None:
-            raise EvaluationError("a subquery without offset reads what a rule further down records")
         return -(-moments.times_ms // self.step_ms) - 1
+
+    def is_behind(self, matchers: Sequence[Matcher], reader: int) -> bool:
+        """Whether something that matches is recorded further down than the reader."""
+        return any(block.position >= reader for block, _ in self._matching(matchers))
 
     def _matching(self, matchers: Sequence[Matcher]) -> Iterable[tuple[Block, list[int]]]:
         names = [one for one in matchers if one.label == NAME]
+        others = [one for one in matchers if one.label != NAME]
         for name, blocks in self._blocks.items():
             if all(one.matches({NAME: name}) for one in names):
                 for block in blocks:
                     rows = [
                         row
                         for row, labels in enumerate(block.vector.labels)
-                        if all(one.matches(dict(labels)) for one in matchers)
+                        if not others or all(one.matches(dict(labels)) for one in others)
                     ]
                     if rows:
                         yield block, rows
 
 
-def _picked(cells: Floats, index: Ints) -> Floats:
-    if index.ndim == 1:
-        return cells[:, np.maximum(index, 0)]
-    return np.take_along_axis(cells, np.maximum(index, 0), axis=1)
-
-
-def _present(cells: Bools, index: Ints) -> Bools:
-    if index.ndim == 1:
-        return cells[:, np.maximum(index, 0)] & (index >= 0)
-    return np.take_along_axis(cells, np.maximum(index, 0), axis=1) & (index >= 0)
+def _picked(cells: Vector, index: Ints) -> Vector:
+    """Take a column for each moment, none where the index is -1."""
+    if index.ndim == 2:
+        at = np.maximum(index, 0)
+        present = np.take_along_axis(cells.present, at, axis=1) & (index >= 0)
+        return Vector(cells.labels, np.take_along_axis(cells.values, at, axis=1), present)
+    columns = cells.present.shape[1]
+    if len(index) == columns and (index == np.arange(columns)).all():
+        return cells
+    at = np.maximum(index, 0)
+    return Vector(
+        cells.labels, np.take(cells.values, at, axis=1), np.take(cells.present, at, axis=1) & (index >= 0)
+    )
 
 
 def scraped(series: dict[Labels, Floats], gaps_are_stale: bool) -> Block:

@@ -43,6 +43,15 @@ class Vector:
         index = np.array(chosen, np.int64)
         return Vector(tuple(self.labels[row] for row in chosen), self.values[index], self.present[index])
 
+    def of(self, labels: Sequence[Labels]) -> Vector:
+        """Give the series of these labels, in this order; one that there is not has no samples."""
+        rows = {key: row for row, key in enumerate(labels)}
+        values = np.zeros((len(labels), self.values.shape[1]))
+        present = np.zeros(values.shape, np.bool_)
+        own = [rows[key] for key in self.labels]
+        values[own], present[own] = self.values, self.present
+        return Vector(tuple(labels), values, present)
+
     def relabelled(self, change: Callable[[Labels], Labels]) -> Vector:
         """Change the labels. Raises: EvaluationError where two samples get the same ones."""
         return merged([change(labels) for labels in self.labels], self.values, self.present)
