@@ -1,119 +1,68 @@
 """
-Days of a project's life: when its runs begin and end, as the simulator's job types live.
+Twelve days of a project, minute by minute, drawn from a flavour and a seed.
 
-Units: minutes since the first day's midnight, UTC; jobs are there from a day before on.
+    life = live("bursty", 7)            # with spikes: life.spikes
+    quiet = live("bursty", 7, False)    # the same life without them
+    series = scraped(life)              # benchmarks.alerts.scrapes: what Prometheus would have stored
+
+In an `even` life every run fails by itself at its type's usual share. In a `bursty` one runs come in batches
+that share their fate, users run failed ones again, and rates and shares drift. `project.py` has the figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from random import Random
 
-from exporter.model import IN_FLIGHT_STATUSES
-from exporter.simulator.arrivals import DAY_MS, HOUR_MS, Arrivals
-from exporter.simulator.lives import REOPENED_SHARE, Run, plan_run
-from exporter.simulator.profiles import PROFILES, Profile
+import numpy as np
 
-MINUTE_MS = 60_000
-DAY = 24 * 60
-_WARM_UP_MS = DAY_MS
-_DELETED_SHARE = 0.003
-_WEEKEND_SHARE = 0.35
-# The first day is a Thursday, as 1970-01-01 was.
-_WEEKEND = (2, 3)
-_CAMPAIGN_JOBS = 40
+from benchmarks.alerts.project import (
+    DAY,
+    FLAVOURS,
+    MINUTES,
+    Flavour,
+    Kind,
+    Pauses,
+    draw_kinds,
+    draw_pauses,
+    draw_size,
+)
+from benchmarks.alerts.runs import Runs, draw_runs
+from benchmarks.alerts.spikes import Spike, inject
+from exporter.model import FAILED_STATUSES
 
-
-@dataclass(frozen=True, slots=True)
-class Stay:
-    """A job in one status, from `begin` to `end` (exclusive); `since` is what its age counts from."""
-
-    job_type: str
-    status: str
-    begin: float
-    end: float
-    since: float
+TUNING_SEEDS = range(20)
+REPORTING_SEEDS = range(1000, 1020)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """A run that ended. `msg_code` "" for none."""
-
-    at: float
-    job_type: str
-    status: str
-    msg_code: str
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Life:
-    """All that happened in a project."""
+    """All that happened in a project. `spikes` is in the order of `Runs.spike`, not of time."""
 
-    stays: tuple[Stay, ...]
-    endings: tuple[Ending, ...]
+    flavour: Flavour
+    seed: int
+    kinds: tuple[Kind, ...]
+    pauses: Pauses
+    runs: Runs
+    spikes: tuple[Spike, ...]
 
+    @property
+    def project(self) -> str:
+        return f"{self.flavour}-{self.seed}"
 
-def live(seed: int, jobs_per_day: float, days: int) -> Life:
-    """Draw a project's life: four fifths of its jobs come singly, the others in campaigns of one type."""
-    rng = Random(f"life {seed}")
-    stays: list[Stay] = []
-    endings: list[Ending] = []
-    for at_ms, profile in _arrivals(rng, jobs_per_day, days):
-        _live_one(rng, profile, at_ms, stays, endings)
-    return Life(tuple(stays), tuple(sorted(endings, key=lambda ending: ending.at)))
-
-
-def _arrivals(rng: Random, jobs_per_day: float, days: int) -> Iterator[tuple[int, Profile]]:
-    arrivals = Arrivals(PROFILES, jobs_per_day * 0.8)
-    campaigns = Arrivals(PROFILES, jobs_per_day * 0.2 / _CAMPAIGN_JOBS)
-    until_ms = days * DAY_MS
-    for at_ms in _moments(rng, arrivals, until_ms):
-        yield at_ms, arrivals.profile_at(rng, at_ms)
-    for at_ms in _moments(rng, campaigns, until_ms):
-        profile = campaigns.profile_at(rng, at_ms)
-        for _ in range(1 + int(rng.expovariate(1 / _CAMPAIGN_JOBS))):
-            yield at_ms + int(rng.random() * HOUR_MS / 2), profile
+    @property
+    def series_days(self) -> float:
+        """Days of its series: job types times failed statuses, each from the type's first day on."""
+        lived = sum(MINUTES - max(kind.born, 0) for kind in self.kinds)
+        return lived / DAY * len(FAILED_STATUSES)
 
 
-def _moments(rng: Random, arrivals: Arrivals, until_ms: int) -> Iterator[int]:
-    at_ms: int | None = -_WARM_UP_MS
-    while (at_ms := arrivals.next_ms(rng, at_ms or 0)) is not None and at_ms < until_ms:
-        if at_ms // DAY_MS % 7 not in _WEEKEND or rng.random() < _WEEKEND_SHARE:
-            yield at_ms
-
-
-def _live_one(rng: Random, profile: Profile, at_ms: int, stays: list[Stay], endings: list[Ending]) -> None:
-    """Let a job live; now and then it is deleted on the way, or run again after its end."""
-    run = plan_run(rng, profile, at_ms)
-    if rng.random() < _DELETED_SHARE:
-        stays += _stays(profile.job_type, run, at_ms, at_ms)[: rng.randrange(len(run.times_ms)) + 1]
-        return
-    stays += _stays(profile.job_type, run, at_ms, at_ms)
-    endings.append(_ending(profile.job_type, run))
-    if rng.random() < REOPENED_SHARE:
-        again_ms = run.times_ms[-1] + 2 * HOUR_MS + int(rng.expovariate(1 / DAY_MS))
-        run = plan_run(rng, profile, again_ms)
-        stays += _stays(profile.job_type, run, again_ms, at_ms)
-        endings.append(_ending(profile.job_type, run))
-
-
-def _stays(job_type: str, run: Run, queued_ms: int, created_ms: int) -> list[Stay]:
-    marks_ms = (queued_ms, *run.times_ms)
-    return [
-        Stay(
-            job_type,
-            status,
-            begin_ms / MINUTE_MS,
-            end_ms / MINUTE_MS,
-            (created_ms if step < 2 else marks_ms[2]) / MINUTE_MS,
-        )
-        for step, (status, begin_ms, end_ms) in enumerate(
-            zip(IN_FLIGHT_STATUSES, marks_ms, marks_ms[1:], strict=False)
-        )
-    ]
-
-
-def _ending(job_type: str, run: Run) -> Ending:
-    code = str(run.msg_code) if run.msg_code and run.last.endswith("_FAILED") else ""
-    return Ending(run.times_ms[-1] / MINUTE_MS, job_type, run.last, code)
+def live(flavour: Flavour, seed: int, has_spikes: bool = True) -> Life:
+    """Draw a life: the same flavour and seed give the same one, with spikes or without."""
+    streams = [np.random.default_rng([FLAVOURS.index(flavour), seed, part]) for part in range(4)]
+    kinds = draw_kinds(streams[0], flavour, draw_size(streams[0], seed))
+    pauses = draw_pauses(streams[1])
+    runs = draw_runs(streams[2], flavour, kinds)
+    spikes: tuple[Spike, ...] = ()
+    if has_spikes:
+        runs, spikes = inject(streams[3], kinds, pauses, runs)
+    return Life(flavour, seed, kinds, pauses, runs, spikes)

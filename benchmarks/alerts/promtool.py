@@ -103,7 +103,8 @@ def _firings(output: str) -> Iterator[Firing]:
         for sample in _SAMPLE.finditer(complaint["rest"]):
             labels = dict(_LABEL.findall(sample["labels"]))
             alert = labels.pop("alertname")
-            labels.pop("alertstate")
+            for name in ("__name__", "alertstate"):
+                labels.pop(name, None)
             yield Firing(minute, alert, tuple(sorted(labels.items())))
 
 

@@ -1,152 +1,231 @@
 """
-What Prometheus would have scraped of a project, each minute, as the exporter's contract has it.
+What Prometheus would have scraped of a life, each minute, as the exporter's contract has it.
 
-A poll that fails changes nothing but the poll's own metrics; the job gauges vanish after five minutes of
-that; counters go on from the ledger, and a lost ledger begins at 0 with what ends from then on.
+A poll that fails changes nothing but the poll's own metrics. The job gauges vanish after five minutes of
+that; counters stand still meanwhile and go on from the ledger. A series that is born later shows 0 first, for
+90 s.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from benchmarks.alerts.life import DAY, Life, Stay
-from benchmarks.alerts.troubles import Troubles
-from exporter.model import FAILED_STATUSES, IN_FLIGHT_STATUSES, JOB_TYPES, TERMINAL_STATUSES
+import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.alerts.life import Life
+from benchmarks.alerts.project import MINUTES, Floats, Span
+from benchmarks.alerts.runs import FAILED, Runs
+from exporter.model import IN_FLIGHT_STATUSES, JOB_TYPES, TERMINAL_STATUSES
+
+# The name is in it, as __name__; sorted by name.
+Labels = tuple[tuple[str, str], ...]
+Series = dict[Labels, Floats]
+# As promtool is told them: None where there is no sample.
 Values = list[float | None]
+
+RUNNING_BUCKETS = (10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 172800)
 _MAX_AGE = 5
 _POLLED_BEFORE_SCRAPE_SECONDS = 15
+# A new counter series shows 0 in two scrapes, one minute apart, before it is released after 90 s.
+_HELD = 2
+# How an in-flight job's time is divided: launching is the end of waiting, uploading that of running.
+_LAUNCHED, _UPLOADING = 0.7, 0.9
 
 
-class Exporter:
+def scraped(life: Life, histograms: bool = True) -> Series:
     """
-    One exporter in front of one project.
+    Give every series by its labels: one value for each minute, NaN where there is no sample.
 
-    Shape: `shown[m]` is the minute whose poll the scrape of minute m shows, None where nothing answers.
+    Units: column m is the scrape at 60·m seconds since 1970. `histograms` are two thirds of the series.
     """
+    exporter = _Exporter(life)
+    parts = [exporter.polls(), exporter.counters(), exporter.gauges()]
+    if histograms:
+        parts.append(exporter.running())
+    # What happened only before the first minute, or while nothing was polled, has no sample.
+    return {labels: values for part in parts for labels, values in part if np.isfinite(values).any()}
 
-    def __init__(self, project: str, life: Life, troubles: Troubles, days: int) -> None:
-        self._project = project
+
+class Shown:
+    """Which poll each scrape shows: `minute` is that of the last good poll; `answers`: it was scraped."""
+
+    def __init__(self, life: Life) -> None:
+        self.answers = ~_inside(life.pauses.exporter)
+        works = self.answers & ~_inside(life.pauses.api)
+        self.minute = np.maximum.accumulate(np.where(works, np.arange(MINUTES), 0))
+        self.is_fresh = np.arange(MINUTES) - self.minute <= _MAX_AGE
+
+    def counter(self, each_minute: NDArray[np.int64], is_born: bool = True) -> Floats:
+        """Add up what each poll found; a series that is born with its first event is held at 0 first."""
+        totals = np.cumsum(each_minute)[self.minute].astype(np.float64)
+        if not is_born:
+            first = int(np.argmax(totals > 0)) if totals[-1] else MINUTES
+            totals[:first] = np.nan
+            totals[first : first + _HELD] = 0
+        return self.scraped(totals)
+
+    def gauge(self, values: Floats) -> Floats:
+        return self.scraped(np.where(self.is_fresh, values[self.minute], np.nan))
+
+    def scraped(self, values: Floats) -> Floats:
+        return np.where(self.answers, values, np.nan)
+
+
+def seen_at(times: Floats) -> NDArray[np.int64]:
+    """Give the first minute whose scrape can show what happened then; MINUTES where none does."""
+    return np.clip(np.floor(times) + 1, 0, MINUTES).astype(np.int64)
+
+
+def counted(times: Floats) -> NDArray[np.int64]:
+    """Count what happened by the minute whose scrape first shows it; what was before is not counted."""
+    inside = times[(times >= 0) & (times < MINUTES - 1)]
+    return np.bincount(seen_at(inside), minlength=MINUTES)[:MINUTES]
+
+
+def _inside(spans: tuple[Span, ...]) -> NDArray[np.bool_]:
+    found = np.zeros(MINUTES, bool)
+    for span in spans:
+        found[span.begin : span.end] = True
+    return found
+
+
+class _Exporter:
+    """One exporter in front of one project."""
+
+    def __init__(self, life: Life) -> None:
         self._life = life
-        self._troubles = troubles
-        self._minutes = days * DAY + 1
-        self._shown = self._polls()
-        self._answers = [not _is_in(minute, troubles.exporter_away) for minute in range(self._minutes)]
+        self._runs = life.runs
+        self._shown = Shown(life)
+        names = [kind.job_type for kind in life.kinds]
+        self._types = [*names, *(name for name in JOB_TYPES if name not in names)]
+        self._by_kind = {name: self._rows(number) for number, name in enumerate(self._types)}
 
-    def series(self) -> Iterator[tuple[str, Values]]:
-        """Yield each series: its name with labels, and a value (None: absent) for each minute."""
-        yield 'up{job="octopus",instance="exporter"}', [float(answers) for answers in self._answers]
-        yield from self._poll_series()
-        yield from self._counters()
-        yield from self._gauges()
+    def _rows(self, kind: int) -> Runs:
+        return self._runs.where(self._runs.kind == kind)
 
-    def _polls(self) -> list[int]:
-        """Say for each minute which one's poll was the last to succeed."""
-        troubles = (*self._troubles.api_away, *self._troubles.exporter_away)
-        last, shown = 0, []
-        for minute in range(self._minutes):
-            last = last if _is_in(minute, troubles) else minute
-            shown.append(last)
-        return shown
+    def polls(self) -> Iterator[tuple[Labels, Floats]]:
+        yield _labels("up", job="octopus", instance="exporter"), self._shown.answers.astype(np.float64)
+        shown = self._shown.minute
+        yield self._name("octopus_up"), self._shown.scraped((shown == np.arange(MINUTES)).astype(np.float64))
+        success = shown * 60.0 - _POLLED_BEFORE_SCRAPE_SECONDS
+        yield self._name("octopus_poll_last_success_timestamp_seconds"), self._shown.scraped(success)
+        name = "octopus_exporter_config_last_reload_success_timestamp_seconds"
+        yield _labels(name, job="octopus", instance="exporter"), self._shown.scraped(np.zeros(MINUTES))
 
-    def _poll_series(self) -> Iterator[tuple[str, Values]]:
-        up: Iterable[float] = (float(shown == minute) for minute, shown in enumerate(self._shown))
-        success: Iterable[float] = (shown * 60.0 - _POLLED_BEFORE_SCRAPE_SECONDS for shown in self._shown)
-        yield self._name("octopus_up"), self._answered(up)
-        yield self._name("octopus_poll_last_success_timestamp_seconds"), self._answered(success)
+    def counters(self) -> Iterator[tuple[Labels, Floats]]:
+        for job_type, runs in self._by_kind.items():
+            is_known = job_type in JOB_TYPES
+            born = self._shown.counter(counted(runs.created), is_known)
+            yield self._name("octopus_jobs_created_total", job_type=job_type), born
+            for number, status in enumerate(TERMINAL_STATUSES):
+                of_status = runs.where(runs.outcome == number)
+                labels = {"job_type": job_type, "status": status}
+                if is_known or len(of_status):
+                    values = self._shown.counter(counted(of_status.ended), is_known)
+                    yield self._name("octopus_jobs_completed_total", **labels), values
+                if number >= FAILED:
+                    yield from self._by_code(of_status, is_known, labels)
 
-    def _counters(self) -> Iterator[tuple[str, Values]]:
-        codes: dict[tuple[str, str], set[str]] = defaultdict(lambda: {""})
-        ended: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * (self._minutes + 1))
-        for ending in self._life.endings:
-            if ending.at < 0 or ending.at >= self._minutes - 1:
+    def _by_code(self, runs: Runs, is_known: bool, labels: dict[str, str]) -> Iterator[tuple[Labels, Floats]]:
+        for code in sorted(
+            {0, *np.unique(runs.code).tolist()} if is_known else np.unique(runs.code).tolist()
+        ):
+            values = self._shown.counter(counted(runs.ended[runs.code == code]), is_known and not code)
+            more = {"msg_code": str(code)} if code else {}
+            yield self._name("octopus_job_failures_total", **labels, **more), values
+
+    def gauges(self) -> Iterator[tuple[Labels, Floats]]:
+        for job_type, runs in self._by_kind.items():
+            if not len(runs) and job_type not in JOB_TYPES:
                 continue
-            minute = int(ending.at) + 1
-            ended[ending.job_type, ending.status][minute] += 1
-            if ending.status in FAILED_STATUSES:
-                codes[ending.job_type, ending.status].add(ending.msg_code)
-                ended[ending.job_type, ending.status, ending.msg_code][minute] += 1
-        for job_type in JOB_TYPES:
-            for status in TERMINAL_STATUSES:
+            for status, stay in _stays(runs).items():
                 labels = {"job_type": job_type, "status": status}
-                counted = self._counted(ended[job_type, status])
-                yield self._name("octopus_jobs_completed_total", **labels), counted
-                for code in sorted(codes[job_type, status]) if status in FAILED_STATUSES else ():
-                    by_code = self._counted(ended[job_type, status, code])
-                    labels_of_code = labels | ({"msg_code": code} if code else {})
-                    yield self._name("octopus_job_failures_total", **labels_of_code), by_code
-
-    def _counted(self, each_minute: Sequence[int]) -> Values:
-        """Add up what each poll found; a lost ledger begins anew."""
-        totals = list(accumulate(each_minute))
-        floors = [0.0] * self._minutes
-        for lost in self._troubles.ledger_lost:
-            back = next(m for m in range(int(lost), self._minutes) if self._shown[m] >= lost)
-            floors[int(lost) :] = [float(totals[back])] * (self._minutes - int(lost))
-        values = (max(0.0, totals[shown] - floor) for shown, floor in zip(self._shown, floors, strict=True))
-        return self._answered(values)
-
-    def _gauges(self) -> Iterator[tuple[str, Values]]:
-        by_status: dict[tuple[str, str], list[Stay]] = defaultdict(list)
-        for stay in self._life.stays:
-            by_status[stay.job_type, stay.status].append(stay)
-        for job_type in JOB_TYPES:
-            for status in IN_FLIGHT_STATUSES:
-                labels = {"job_type": job_type, "status": status}
-                stays = by_status[job_type, status]
-                yield self._name("octopus_jobs", **labels), self._fresh(self._present(stays))
-                oldest = self._fresh(self._oldest(stays))
+                yield self._name("octopus_jobs", **labels), self._shown.gauge(_present(stay))
+                oldest = self._shown.gauge(_oldest(stay, stay.created))
                 yield self._name("octopus_jobs_oldest_created_timestamp_seconds", **labels), oldest
                 if status in IN_FLIGHT_STATUSES[2:]:
+                    oldest = self._shown.gauge(_oldest(stay, stay.started))
                     yield self._name("octopus_jobs_oldest_started_timestamp_seconds", **labels), oldest
+            for number, status in enumerate(TERMINAL_STATUSES):
+                listed = np.cumsum(counted(runs.ended[runs.outcome == number])).astype(np.float64)
+                name = self._name("octopus_jobs", job_type=job_type, status=status)
+                yield name, self._shown.gauge(listed)
 
-    def _present(self, stays: Iterable[Stay]) -> Values:
-        changes = [0] * (self._minutes + 1)
-        for stay in stays:
-            changes[self._minute(stay.begin)] += 1
-            changes[self._minute(stay.end)] -= 1
-        return [float(count) for count in accumulate(changes)]
+    def running(self) -> Iterator[tuple[Labels, Floats]]:
+        """Yield the running histogram of what runs at all: its first event shows all its buckets, at 0."""
+        family = "octopus_job_running_duration_seconds"
+        for job_type, runs in self._by_kind.items():
+            for number in np.unique(runs.outcome).tolist():
+                of_status = runs.where((runs.outcome == number) & np.isfinite(runs.started))
+                if not len(of_status):
+                    continue
+                labels = {"job_type": job_type, "status": TERMINAL_STATUSES[number]}
+                seconds = (of_status.ended - of_status.started) * 60
+                for bound in (*RUNNING_BUCKETS, np.inf):
+                    values = self._shown.counter(counted(of_status.ended[seconds <= bound]))
+                    le = "+Inf" if np.isinf(bound) else str(float(bound))
+                    yield self._name(f"{family}_bucket", **labels, le=le), values
+                yield self._name(f"{family}_count", **labels), values
+                yield self._name(f"{family}_sum", **labels), self._seconds(of_status, seconds)
 
-    def _oldest(self, stays: Iterable[Stay]) -> Values:
-        waiting = sorted((self._minute(stay.begin), stay.since, stay.end) for stay in stays)
-        present: list[tuple[float, float]] = []
-        values: Values = []
-        taken = 0
-        for minute in range(self._minutes):
-            while taken < len(waiting) and waiting[taken][0] <= minute:
-                heapq.heappush(present, waiting[taken][1:])
-                taken += 1
-            while present and present[0][1] <= minute:
-                heapq.heappop(present)
-            values.append(round(present[0][0] * 60) if present else None)
-        return values
+    def _seconds(self, runs: Runs, seconds: Floats) -> Floats:
+        inside = (runs.ended >= 0) & (runs.ended < MINUTES - 1)
+        each = np.bincount(seen_at(runs.ended[inside]), seconds[inside], MINUTES)[:MINUTES]
+        return self._shown.scraped(np.cumsum(each)[self._shown.minute])
 
-    def _minute(self, at: float) -> int:
-        """Give the first minute whose scrape sees what happened then."""
-        return min(max(0, int(at) + 1), self._minutes)
-
-    def _fresh(self, values: Values) -> Values:
-        """Show a gauge as the last poll found it, and not at all when that is too old."""
-        return self._answered(
-            None if minute - shown > _MAX_AGE else values[shown] for minute, shown in enumerate(self._shown)
-        )
-
-    def _answered(self, values: Iterable[float | None]) -> Values:
-        return [value if answers else None for value, answers in zip(values, self._answers, strict=True)]
-
-    def _name(self, family: str, **labels: str) -> str:
-        every = {
-            "project": self._project,
-            "workspace": "0",
-            **labels,
-            "job": "octopus",
-            "instance": "exporter",
-        }
-        return family + "{" + ",".join(f'{name}="{value}"' for name, value in every.items()) + "}"
+    def _name(self, family: str, **labels: str) -> Labels:
+        every = {"project": self._life.project, "workspace": "0", "job": "octopus", "instance": "exporter"}
+        return _labels(family, **every, **labels)
 
 
-def _is_in(minute: float, spans: Iterable[object]) -> bool:
-    return any(minute in span for span in spans)  # type: ignore[operator]
+def _labels(family: str, **labels: str) -> Labels:
+    return tuple(sorted([("__name__", family), *labels.items()]))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Stay:
+    """When jobs were in one status, and when they were created and started; a job a row, in minutes."""
+
+    begin: Floats
+    end: Floats
+    created: Floats
+    started: Floats
+
+
+def _stays(runs: Runs) -> dict[str, _Stay]:
+    """Give each in-flight status' stays; `started` means something from RUNNING on."""
+    waited = np.where(np.isfinite(runs.started), runs.started, runs.ended)
+    launched = runs.created + (waited - runs.created) * _LAUNCHED
+    ran = runs.where(np.isfinite(runs.started))
+    uploading = ran.started + (ran.ended - ran.started) * _UPLOADING
+    return {
+        "QUEUING": _Stay(runs.created, launched, runs.created, runs.started),
+        "LAUNCHING": _Stay(launched, waited, runs.created, runs.started),
+        "RUNNING": _Stay(ran.started, uploading, ran.created, ran.started),
+        "UPLOADING": _Stay(uploading, ran.ended, ran.created, ran.started),
+    }
+
+
+def _present(stay: _Stay) -> Floats:
+    """Count the jobs in a status at each minute's poll."""
+    begins, ends = (np.bincount(seen_at(times), minlength=MINUTES + 1) for times in (stay.begin, stay.end))
+    return np.cumsum(begins - ends)[:MINUTES].astype(np.float64)
+
+
+def _oldest(stay: _Stay, since: Floats) -> Floats:
+    """
+    Give what the oldest job's age counts from (seconds), at each minute's poll; NaN where there is no job.
+
+    Each job, the oldest first, takes the minutes that no older one has taken. A younger job that comes into
+    the status before an older one is drawn first, in the order of coming.
+    """
+    values = np.full(MINUTES, np.nan)
+    for order in (np.argsort(stay.begin, kind="stable"), np.argsort(since, kind="stable")):
+        first, last = seen_at(stay.begin[order]), seen_at(stay.end[order])
+        first[1:] = np.maximum(first[1:], np.maximum.accumulate(last)[:-1])
+        lengths = np.maximum(last - first, 0)
+        begins = np.repeat(first - (np.cumsum(lengths) - lengths), lengths)
+        values[begins + np.arange(lengths.sum())] = np.repeat(np.round(since[order] * 60), lengths)
+    return values

@@ -1,4 +1,11 @@
-"""What fired, against what was injected."""
+"""
+What fired, against what was injected.
+
+A page is about a spike if it begins between the spike's first failure and an hour after its last one (twelve
+hours where three runs a day fail), and names one of its series, or its project and no job type. It counts for
+the latest such spike only: a page that an earlier spike has begun says nothing about a later one. A page
+about no spike is false.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +14,15 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 from benchmarks.alerts.promtool import Firing
-from benchmarks.alerts.troubles import Span, Spike
+from benchmarks.alerts.spikes import Spike
 
-# An alert may come this much after a spike's end and still be about it.
 _LATE_MINUTES = 60
+_SLOW_LATE_MINUTES = 12 * 60
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One stretch of firing, first and last minute."""
+    """One stretch of firing of one label set, first and last minute."""
 
     name: str
     severity: str
@@ -25,11 +32,15 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Whether a spike was found, and after how many minutes from its begin."""
+class Verdict:
+    """
+    What a set of alerts made of a life.
 
-    spike: Spike
-    delay: float | None
+    Shape: `about` gives the alerts about each spike, in the order of the spikes; `false` those about none.
+    """
+
+    about: tuple[tuple[Alert, ...], ...]
+    false: tuple[Alert, ...]
 
 
 def stretches(firings: Iterable[Firing]) -> list[Alert]:
@@ -55,27 +66,49 @@ def _unbroken(minutes: Sequence[int]) -> list[tuple[int, int]]:
     return spans
 
 
-def match(alerts: Sequence[Alert], spikes: Sequence[Spike]) -> tuple[list[Found], list[Alert]]:
-    """Give what became of each spike, and the alerts that are about none."""
-    found = [Found(spike, _delay(alerts, spike)) for spike in spikes]
-    false = [alert for alert in alerts if not any(_is_about(alert, spike) for spike in spikes)]
-    return found, false
+def judge(alerts: Iterable[Alert], spikes: Sequence[Spike]) -> Verdict:
+    about: list[list[Alert]] = [[] for _ in spikes]
+    false = []
+    for alert in sorted(alerts, key=lambda alert: alert.begin):
+        matching = [number for number, spike in enumerate(spikes) if is_about(alert, spike)]
+        if matching:
+            about[max(matching, key=lambda number: spikes[number].begin)].append(alert)
+        else:
+            false.append(alert)
+    return Verdict(tuple(map(tuple, about)), tuple(false))
 
 
-def _is_about(alert: Alert, spike: Spike) -> bool:
-    same = alert.labels.get("job_type") == spike.job_type and alert.labels.get("status") == spike.status
-    during = Span(spike.span.begin, spike.span.end + _LATE_MINUTES)
-    return same and (alert.begin in during or alert.begin < spike.span.begin <= alert.end)
+def is_about(alert: Alert, spike: Spike) -> bool:
+    """Tell whether an alert can be about a spike; one without job_type or status is about all of them."""
+    late = _SLOW_LATE_MINUTES if spike.is_slow else _LATE_MINUTES
+    if not spike.begin <= alert.begin <= spike.end + late:
+        return False
+    job_type, status = alert.labels.get("job_type"), alert.labels.get("status")
+    return any(job_type in (None, kind) and status in (None, name) for kind, name in spike.series)
 
 
-def _delay(alerts: Sequence[Alert], spike: Spike) -> float | None:
-    begins = [max(alert.begin - spike.span.begin, 0) for alert in alerts if _is_about(alert, spike)]
-    return min(begins, default=None)
+def without_pages(warnings: Iterable[Alert], pages: Sequence[Alert]) -> list[Alert]:
+    """Keep the warnings that have no page of the same labels beside them at any time."""
+    return [warning for warning in warnings if not any(_is_beside(page, warning) for page in pages)]
 
 
-def delays(found: Iterable[Found]) -> str:
-    """Spell the median and the 95th percentile of the delays, in minutes."""
-    known = sorted(one.delay for one in found if one.delay is not None)
+def _is_beside(page: Alert, warning: Alert) -> bool:
+    return (
+        page.labels | {"severity": ""} == warning.labels | {"severity": ""}
+        and page.begin <= warning.end
+        and warning.begin <= page.end
+    )
+
+
+def delays(spikes: Sequence[Spike], verdict: Verdict) -> list[float | None]:
+    """Give the minutes from each spike's first failure to the first alert about it, None without one."""
+    pairs = zip(spikes, verdict.about, strict=True)
+    return [min((alert.begin - spike.begin for alert in about), default=None) for spike, about in pairs]
+
+
+def spelled(delays: Iterable[float | None]) -> str:
+    """Spell the median and the 95th percentile, in minutes."""
+    known = sorted(delay for delay in delays if delay is not None)
     if len(known) < 2:
         return f"{known[0]:.0f} / -" if known else "-"
     return f"{median(known):.0f} / {quantiles(known, n=20, method='inclusive')[-1]:.0f}"
