@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from random import Random
 
 from exporter.model import IN_FLIGHT_STATUSES
-from exporter.simulator.arrivals import DAY_MS, HOUR_MS, Arrivals
+from exporter.simulator.arrivals import Arrivals
 from exporter.simulator.lives import REOPENED_SHARE, Run, plan_run
 from exporter.simulator.profiles import PROFILES, Profile
+from exporter.simulator.seasons import DAY_MS, HOUR_MS
 
 MINUTE_MS = 60_000
 DAY = 24 * 60
