@@ -27,7 +27,7 @@ from exporter.errors import CannotListen, ConfigError, ExporterError, ReaderGone
 from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.output import complain, give, say, show, streams
-from exporter.simulator import SimulatorSettings, parse_quirks
+from exporter.simulator import CALM, PROFILE_SETS, SimulatorSettings, parse_quirks
 
 T = TypeVar("T")
 
@@ -163,6 +163,16 @@ Speed = Annotated[
     typer.Option(min=0, metavar="X", callback=_finite, help="How many times as fast as real time jobs live."),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same jobs.")]
+JobProfile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="How jobs live: calm (few fail, each by itself), even (up to 30 % fail, each by itself) or "
+        "bursty (batches that fail together, retries, weekends, drift).",
+        autocompletion=lambda: list(PROFILE_SETS),
+    ),
+]
 _OTHER_PORT = "take another port with --port N, or any free one with --port 0"
 
 
@@ -205,10 +215,11 @@ def demo_command(
     jobs: Jobs = 2000,
     speed: Speed = 60.0,
     seed: Seed = 1,
+    profile: JobProfile = CALM,
 ) -> None:
     """Run the exporter against the built-in simulator; nothing is needed and nothing is left behind."""
     # Fast jobs, not a fast clock: that would look like a clock that is wrong.
-    settings = SimulatorSettings(jobs=jobs, pace=speed, seed=seed)
+    settings = SimulatorSettings(jobs=jobs, pace=speed, seed=seed, profile=profile)
     _finish(demo.demo(settings, port, partial(_greet, speed)), _OTHER_PORT)
 
 
@@ -218,6 +229,7 @@ def simulate(
     jobs: Jobs = 2000,
     speed: Speed = 1.0,
     seed: Seed = 1,
+    profile: JobProfile = CALM,
     faults: Annotated[
         str, typer.Option(metavar="NAMES", help="What goes wrong by chance, as throttle,errors=0.1.")
     ] = "",
@@ -229,7 +241,7 @@ def simulate(
 ) -> None:
     """Run the simulator alone: IAM and the job list over HTTP."""
     settings = SimulatorSettings(
-        jobs=jobs, speed=speed, seed=seed, faults=faults, quirks=parse_quirks(quirks)
+        jobs=jobs, speed=speed, seed=seed, profile=profile, faults=faults, quirks=parse_quirks(quirks)
     )
     _finish(demo.simulate(settings, host, port, lambda url: say(f"simulator: {url}")), _OTHER_PORT)
 

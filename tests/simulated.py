@@ -38,14 +38,15 @@ def rows_of(world: World) -> Rows:
 
 
 @cache
-def five_days() -> tuple[World, list[Rows]]:
+def five_days(profile: str = "calm") -> tuple[World, list[Rows]]:
     """
     Live through five busy days, and look at all rows every hour.
 
     That is often enough to see every run that ends: its job is not reopened within two hours, nor deleted
     within a day.
     """
-    world = world_of(jobs=300, jobs_per_day=250, projects=("p1", "p2"), workspaces=("0", "7"))
+    places = {"projects": ("p1", "p2"), "workspaces": ("0", "7")}
+    world = world_of(jobs=300, jobs_per_day=250, profile=profile, **places)
     seen = [rows_of(world)]
     for hour in range(1, 5 * 24 + 1):
         world.advance(START_MS + hour * HOUR_MS)

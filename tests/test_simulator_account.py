@@ -19,6 +19,8 @@ WINDOWS = [
     (5, 5),
 ]
 
+PROFILES = ["calm", "bursty"]
+
 
 def flat(nested: dict[str, Any], *above: str) -> dict[tuple[str, ...], int]:
     """Turn {a: {b: n}} into {(a, b): n}."""
@@ -54,9 +56,12 @@ def key_of(row: Row, *names: str) -> tuple[str, ...]:
 
 
 # What was reopened before the start shows in no row any more: those windows begin where looking began.
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize(("since_ms", "until_ms"), [window for window in WINDOWS if window[0] == START_MS])
-def test_the_account_of_ended_runs_is_what_the_rows_showed(since_ms: int, until_ms: int) -> None:
-    world, seen = five_days()
+def test_the_account_of_ended_runs_is_what_the_rows_showed(
+    profile: str, since_ms: int, until_ms: int
+) -> None:
+    world, seen = five_days(profile)
     runs = [row for row in ended_runs(seen) if since_ms <= row["end_at"] < until_ms]
     ran = [row for row in runs if "start_at" in row]
     running_ms: Counter[tuple[str, ...]] = Counter()
@@ -72,9 +77,10 @@ def test_the_account_of_ended_runs_is_what_the_rows_showed(since_ms: int, until_
     )
 
 
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize(("since_ms", "until_ms"), [window for window in WINDOWS if window[0] == START_MS])
-def test_the_account_of_starts_is_what_the_rows_showed(since_ms: int, until_ms: int) -> None:
-    world, seen = five_days()
+def test_the_account_of_starts_is_what_the_rows_showed(profile: str, since_ms: int, until_ms: int) -> None:
+    world, seen = five_days(profile)
     runs = [row for row in started_runs(seen) if since_ms <= row["start_at"] < until_ms]
     submitting_ms: Counter[tuple[str, ...]] = Counter()
     for row in runs:
@@ -83,9 +89,10 @@ def test_the_account_of_starts_is_what_the_rows_showed(since_ms: int, until_ms: 
     assert by_target(world, since_ms, until_ms, "submitting_ms") == submitting_ms
 
 
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize(("since_ms", "until_ms"), WINDOWS)
-def test_the_account_of_creations_keeps_deleted_jobs(since_ms: int, until_ms: int) -> None:
-    world, seen = five_days()
+def test_the_account_of_creations_keeps_deleted_jobs(profile: str, since_ms: int, until_ms: int) -> None:
+    world, seen = five_days(profile)
     rows = {n: row for rows in seen for n, row in rows.items()}
     assert rows.keys() > seen[-1].keys()
     created = [row for row in rows.values() if since_ms <= row["create_at"] < until_ms]

@@ -85,8 +85,9 @@ def test_with_a_pace_of_nothing_nothing_happens() -> None:
     assert rows_of(world) == before
 
 
-def test_ids_ascend_with_creation() -> None:
-    created = list(five_days()[0].table.created_ms)
+@pytest.mark.parametrize("profile", ["calm", "bursty"])
+def test_ids_ascend_with_creation(profile: str) -> None:
+    created = list(five_days(profile)[0].table.created_ms)
     assert created == sorted(created)
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from exporter.errors import ConfigError
 from exporter.model import IN_FLIGHT_STATUSES, is_failed
+from exporter.simulator.incidents import Incident
 from exporter.simulator.quirks import Quirks
 from exporter.simulator.settings import DEFAULT_WORKSPACE
 from exporter.simulator.simulator import FOREVER_MS, Simulator
@@ -35,6 +36,7 @@ _INDEX = """octopus-exporter simulator: a stand-in for Huawei Cloud Octopus and 
   POST /simulator/faults  {{"faults": "throttle,errors=0.1"}}
   POST /simulator/quirks  {{"clamp_limit": 100, "omit_total": true}}
   POST /simulator/jobs    {{"job_type": "FRAME_EXTRACT", "count": 50, "outcome": "RUN_FAILED"}}
+  POST /simulator/incident {{"job_type": "FRAME_EXTRACT", "seconds": 3600}}
 
 All options and the demo's credentials: docs/simulator.md
 """
@@ -74,6 +76,25 @@ class JobsOrder(msgspec.Struct, forbid_unknown_fields=True):
     project: str | None = None
 
 
+class IncidentOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """
+    Let runs fail for a while.
+
+    Shape: `job_type`, `project` and `workspace` None are all; `share` is the part of the runs that fail;
+    `msg_code` as in JobsOrder. Units: `seconds` of simulated time; 0 ends the incident of the same job type,
+    place and outcome.
+    """
+
+    job_type: Name | None = None
+    outcome: Literal["SUBMIT_FAILED", "RUN_FAILED", "UPLOAD_FAILED"] = "RUN_FAILED"
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 3600.0
+    msg_code: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    msg_error: str | None = None
+    workspace: str | None = None
+    project: str | None = None
+
+
 class Control:
     """The handlers."""
 
@@ -89,6 +110,7 @@ class Control:
             web.post("/simulator/faults", _plain(self.faults)),
             web.post("/simulator/quirks", _plain(self.quirks)),
             web.post("/simulator/jobs", _plain(self.jobs)),
+            web.post("/simulator/incident", _plain(self.incident)),
         ]
 
     async def index(self, _: web.Request) -> web.Response:
@@ -146,6 +168,26 @@ class Control:
             for number in world.inject(listing, one.job_type, one.count, one.outcome, one.msg_code, one.ends)
         ]
         return _json({"ids": ids})
+
+    async def incident(self, request: web.Request) -> web.Response:
+        order = await _order(request, IncidentOrder)
+        world = self._simulator.present()
+        listings = frozenset(
+            number
+            for number, listing in enumerate(world.listings)
+            if order.project in (None, listing.project_id) and order.workspace in (None, listing.workspace_id)
+        )
+        if not listings:
+            raise ConfigError(
+                [f"project, workspace: {order.project!r}, {order.workspace!r}: not one of this simulator's"]
+            )
+        if order.msg_code and order.msg_error:
+            world.messages[order.msg_code] = order.msg_error
+        until_ms = world.now_ms + int(order.seconds * 1000)
+        world.begin_incident(
+            Incident(listings, order.job_type, order.outcome, order.share, until_ms, order.msg_code)
+        )
+        return _json({"until_ms": until_ms})
 
 
 def _one_by_one(order: JobsOrder) -> list[JobsOrder]:

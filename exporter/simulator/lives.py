@@ -13,8 +13,8 @@ from random import Random
 from typing import NamedTuple
 
 from exporter.model import IN_FLIGHT_STATUSES, is_terminal
-from exporter.simulator.arrivals import DAY_MS, HOUR_MS
 from exporter.simulator.profiles import Cause, Profile, Spread
+from exporter.simulator.seasons import DAY_MS, HOUR_MS
 
 REOPENED_AFTER_MS = 2 * HOUR_MS
 DELETED_AFTER_MS = DAY_MS
@@ -65,6 +65,12 @@ class Run(NamedTuple):
     def is_ended_by_next(self) -> bool:
         return self.ends and self.taken == len(self.times_ms) - 1
 
+    def failing(self, status: str, msg_code: int) -> Run:
+        """Give the same run, with its next step the end, in this status."""
+        return self._replace(
+            times_ms=self.times_ms[: self.taken + 1], last=status, msg_code=msg_code, ends=True
+        )
+
     @property
     def started_ms(self) -> int:
         """When a run that ends has entered RUNNING; 0 for never."""
@@ -76,13 +82,18 @@ class Run(NamedTuple):
 
 
 class Event(IntEnum):
-    """What can happen in the world: a job arrives or takes a step; after its end it meets one of the rest."""
+    """
+    What can happen in the world: a user submits jobs, one job takes a step, and after its end it is touched,
+    reopened or deleted; a timetable submits jobs; a job is created that was to come later.
+    """
 
     ARRIVAL = 0
     STEP = 1
     TOUCHED = 2
     REOPENED = 3
     DELETED = 4
+    CRON = 5
+    SUBMISSION = 6
 
 
 def sooner(at_ms: int, since_ms: int, pace: float) -> int:
@@ -92,13 +103,13 @@ def sooner(at_ms: int, since_ms: int, pace: float) -> int:
     return since_ms + int((at_ms - since_ms) / pace) if pace else NEVER_MS
 
 
-def plan_run(rng: Random, profile: Profile, at_ms: int) -> Run:
-    """Draw a run that is queued now."""
+def plan_run(rng: Random, profile: Profile, at_ms: int, outcomes: Mapping[str, float] | None = None) -> Run:
+    """Draw a run that is queued now; `outcomes` None are the usual ones of its type."""
     launching = at_ms + profile.queue.draw_ms(rng)
     running = launching + profile.launch.draw_ms(rng)
     uploading = running + profile.run.draw_ms(rng)
     ended = uploading + profile.upload.draw_ms(rng)
-    status = _pick(rng, profile.outcomes)
+    status = _pick(rng, outcomes or profile.outcomes)
     if status == "FINISHED":
         return Run((launching, running, uploading, ended), status)
     return _cut(rng, (at_ms, launching, running, uploading, ended), status, profile.causes)
@@ -133,18 +144,19 @@ def draw_fate(rng: Random, at_ms: int) -> tuple[int, Event] | None:
     return None
 
 
+def draw_code(rng: Random, causes: tuple[Cause, ...]) -> int:
+    """Draw the code of a failure; 0 for none."""
+    if not causes:
+        return 0
+    return rng.choices(causes, [cause.weight for cause in causes])[0].code
+
+
 def _cut(rng: Random, marks_ms: tuple[int, ...], status: str, causes: Mapping[str, tuple[Cause, ...]]) -> Run:
     """End a run before its time, within a stage where this status can come."""
     stage = rng.choice(_CUT_STAGES[status])
     begun_ms, over_ms = marks_ms[stage], marks_ms[stage + 1]
     ended_ms = begun_ms + 1 + int(rng.random() * (over_ms - begun_ms - 1))
-    return Run((*marks_ms[1 : stage + 1], ended_ms), status, _code(rng, causes.get(status, ())))
-
-
-def _code(rng: Random, causes: tuple[Cause, ...]) -> int:
-    if not causes:
-        return 0
-    return rng.choices(causes, [cause.weight for cause in causes])[0].code
+    return Run((*marks_ms[1 : stage + 1], ended_ms), status, draw_code(rng, causes.get(status, ())))
 
 
 def _pick(rng: Random, parts: Mapping[str, float]) -> str:

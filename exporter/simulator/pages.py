@@ -16,12 +16,12 @@ from msgspec import UNSET, UnsetType
 from exporter.simulator.answers import Answer, utc_time
 from exporter.simulator.listing import Listing
 from exporter.simulator.oddities import odd
-from exporter.simulator.profiles import PROFILES
+from exporter.simulator.profiles import all_profiles
 from exporter.simulator.query import Query, data_id
 from exporter.simulator.quirks import OddRow, Quirks
 from exporter.simulator.table import Table
 
-_SPECS = {profile.job_type: profile.resource_spec for profile in PROFILES}
+_SPECS = {profile.job_type: profile.resource_spec for profile in all_profiles()}
 _OMITTED = ("start_at", "end_at", "submitting_duration", "running_duration", "msg_code", "msg_error")
 _BOM = b"\xef\xbb\xbf"
 _TOTAL_FORMS: Mapping[str, Callable[[int], object]] = {

@@ -1,7 +1,8 @@
 """
-The six job types as data: how many there are, when, how long they take, how they end and why they fail.
+Job types as data: how many jobs there are, when, how long they take, how they end and why they fail.
 
 The figures are invented to look like a project at work; nothing about the real service is measured here.
+PROFILE_SETS has three such projects, by the name that `simulate --profile` takes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Spread:
     """
 
     def __init__(self, median_seconds: float, sigma: float) -> None:
+        self.median_ms = int(1000 * median_seconds)
         self._quantiles_ms = tuple(10 + int(1000 * median_seconds * exp(sigma * z)) for z in _NORMAL)
 
     def draw_ms(self, rng: Random) -> int:
@@ -52,6 +54,54 @@ UPLOAD_CAUSES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Cron:
+    """
+    Jobs that a timetable submits every day, weekends too.
+
+    Shape: `jobs` of them, and `part` of the type's jobs of a day in addition. Units: the first comes at
+    `minute` of the day UTC, the others within `within_minutes` after it.
+    """
+
+    minute: int
+    jobs: int = 0
+    part: float = 0.0
+    within_minutes: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """
+    How users submit the jobs of one type, and how that changes from day to day. The defaults: every job comes
+    and fails by itself, and all days are alike.
+
+    Shape: `batched` is the part of the type's jobs that users submit in batches; the size of a batch is
+    log-uniform within `batch_jobs`. The jobs of a batch share their chances to fail: their failures are
+    beta-binomial with this `correlation`; a cron's batch is no other. `retried` is the part of the failed
+    jobs that a user submits again, as a new job, within `retry_minutes` after the failure; of these, the part
+    `broken` has a broken input, and fails the same way again with the chance `broken_fails`. `weekend` is the
+    rate on Saturdays and Sundays (UTC), as a part of that on other days. `rate_drift` and `share_drift` are
+    how far the rate and the failed share walk in a day: the deviation of the logarithm. Units: no job of the
+    type is submitted before `first_day`, in days since the start of the simulator; None is no such day.
+    """
+
+    batched: float = 0.0
+    batch_jobs: tuple[int, int] = (5, 100)
+    correlation: float = 0.0
+    retried: float = 0.0
+    retry_minutes: tuple[float, float] = (10, 60)
+    broken: float = 0.4
+    broken_fails: float = 0.8
+    weekend: float = 1.0
+    rate_drift: float = 0.0
+    share_drift: float = 0.0
+    first_day: float | None = None
+    crons: tuple[Cron, ...] = ()
+
+
+STEADY = Habits()
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """
     What the jobs of one type are like.
@@ -71,6 +121,7 @@ class Profile:
     upload: Spread
     outcomes: Mapping[str, float]
     causes: Mapping[str, tuple[Cause, ...]] = field(default_factory=dict)
+    habits: Habits = STEADY
 
 
 def _outcomes(submit: float, run: float, upload: float, stopped: float) -> dict[str, float]:
@@ -187,6 +238,94 @@ PROFILES = (
 )
 
 
+# The total of the failed shares is log-normal around 4 %, up to 30 %.
+_SHARES = {
+    "PACKAGE_IMPORT": _outcomes(submit=0.7, run=2.8, upload=0.5, stopped=1.0),
+    "PACKAGE_DELETE": _outcomes(submit=0.4, run=0.9, upload=0.2, stopped=0.3),
+    "SCENARIO_AUTO_MINING": _outcomes(submit=2.0, run=9.0, upload=1.0, stopped=2.0),
+    "SCENARIO_TO_SIM": _outcomes(submit=1.0, run=27.0, upload=2.0, stopped=1.0),
+    "FRAME_EXTRACT": _outcomes(submit=2.5, run=2.0, upload=1.5, stopped=1.2),
+    "SCENARIO_EXTRACT": _outcomes(submit=0.5, run=1.7, upload=0.3, stopped=1.0),
+}
+
+_SLOW = Profile(
+    job_type="MAP_UPDATE",
+    share=0.0,
+    peak_hour=0,
+    swing=0.0,
+    resource_spec="4Core_16GiB",
+    queue=Spread(60, 0.7),
+    launch=Spread(20, 0.4),
+    run=Spread(2400, 0.4),
+    upload=Spread(60, 0.5),
+    outcomes=_outcomes(submit=1.0, run=6.0, upload=1.0, stopped=0.5),
+    causes=_causes(Cause(3401, "Two versions of the map contradict each other.", 1)),
+    habits=Habits(crons=tuple(Cron(hour * 60, jobs=1, within_minutes=40) for hour in (3, 11, 19))),
+)
+
+_DAY_LONG = Profile(
+    job_type="MODEL_TRAINING",
+    share=0.0,
+    peak_hour=0,
+    swing=0.0,
+    resource_spec="32Core_256GiB_8GPU",
+    queue=Spread(180, 0.7),
+    launch=Spread(60, 0.4),
+    run=Spread(86_400, 0.15),
+    upload=Spread(300, 0.5),
+    outcomes=_outcomes(submit=1.0, run=4.0, upload=0.5, stopped=2.0),
+    causes=_causes(Cause(3501, "The loss is not a number.", 3), Cause(3502, "A GPU was lost.", 2)),
+    habits=Habits(crons=tuple(Cron(hour * 60, jobs=1, within_minutes=40) for hour in range(1, 24, 4))),
+)
+
+_EVEN = (*(replace(profile, outcomes=_SHARES[profile.job_type]) for profile in PROFILES), _SLOW, _DAY_LONG)
+
+_BURSTY_HABITS = Habits(
+    batched=0.6,
+    correlation=0.04,
+    retried=0.5,
+    weekend=0.35,
+    rate_drift=0.15,
+    share_drift=0.12,
+)
+# What comes every night at 02:00 in China, and how much of the day that is.
+_NIGHTLY = {"PACKAGE_IMPORT": 0.15, "FRAME_EXTRACT": 0.20}
+
+_NEW = Profile(
+    job_type="REPLAY_SIMULATION",
+    share=0.08,
+    peak_hour=7,
+    swing=0.8,
+    resource_spec="8Core_32GiB",
+    queue=Spread(40, 0.9),
+    launch=Spread(15, 0.4),
+    run=Spread(700, 0.7),
+    upload=Spread(40, 0.6),
+    outcomes=_outcomes(submit=1.0, run=4.0, upload=1.0, stopped=1.0),
+    causes=_causes(Cause(3601, "The replay diverges from the recording.", 1)),
+    habits=replace(_BURSTY_HABITS, first_day=2.0),
+)
+
+
+def _bursty(profile: Profile) -> Profile:
+    part = _NIGHTLY.get(profile.job_type)
+    crons = (Cron(18 * 60, part=part),) if part else ()
+    return replace(profile, habits=replace(_BURSTY_HABITS, crons=(*profile.habits.crons, *crons)))
+
+
+PROFILE_SETS: Mapping[str, tuple[Profile, ...]] = {
+    "calm": PROFILES,
+    "even": _EVEN,
+    "bursty": (*map(_bursty, _EVEN), _NEW),
+}
+CALM = "calm"
+
+
+def all_profiles() -> tuple[Profile, ...]:
+    """Return the profiles of all sets, those of one type with the same causes and resources."""
+    return tuple(profile for profiles in PROFILE_SETS.values() for profile in profiles)
+
+
 def invented(job_type: str) -> Profile:
     """Give a type the documentation does not know the ways of a known one."""
     return replace(PROFILES[0], job_type=job_type, share=0.0)
@@ -196,7 +335,7 @@ def known_messages() -> dict[int, str]:
     """Return every failure text by its code."""
     return {
         cause.code: cause.message
-        for profile in PROFILES
+        for profile in all_profiles()
         for causes in profile.causes.values()
         for cause in causes
         if cause.code

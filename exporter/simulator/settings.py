@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from exporter.errors import ConfigError
+from exporter.simulator.profiles import CALM, PROFILE_SETS
 from exporter.simulator.quirks import Quirks, at_least
 
 DEMO_PROJECT = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
@@ -40,9 +41,9 @@ class SimulatorSettings:
     All a simulator starts with.
 
     Shape: `jobs` are listed at start, over all projects and workspaces; `jobs_per_day` arrive from then on
-    (more when the history is denser than that); without `reopening`, no job runs again; `start_ms` None
-    starts at the present. With a `pace` jobs arrive and live so many times as fast, on a clock that runs as
-    it would without.
+    (more when the history is denser than that); `profile` names one of PROFILE_SETS; without `reopening`, no
+    job runs again; `start_ms` None starts at the present. With a `pace` jobs arrive and live so many times as
+    fast, on a clock that runs as it would without.
     Units: `speed` is simulated seconds per second; `token_ttl_seconds` and `slow_seconds` are real ones.
     Raises: ConfigError, with all problems.
     """
@@ -51,6 +52,7 @@ class SimulatorSettings:
     speed: float = 1.0
     pace: float = 1.0
     seed: int = 1
+    profile: str = CALM
     faults: str = ""
     projects: tuple[str, ...] = (DEMO_PROJECT,)
     workspaces: tuple[str, ...] = (DEFAULT_WORKSPACE,)
@@ -77,6 +79,8 @@ class SimulatorSettings:
         ]
         if self.order not in get_args(Order):
             problems.append(f"order: {self.order!r}: expected one of {', '.join(get_args(Order))}")
+        if self.profile not in PROFILE_SETS:
+            problems.append(f"profile: {self.profile!r}: expected one of {', '.join(PROFILE_SETS)}")
         if problems:
             raise ConfigError(problems)
 

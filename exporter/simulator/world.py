@@ -12,14 +12,18 @@ from contextlib import contextmanager
 from heapq import heappop, heappush
 from random import Random
 
+from exporter.model import is_failed
 from exporter.simulator.account import Account
-from exporter.simulator.arrivals import DAY_MS, HISTORY_MS, Arrivals
-from exporter.simulator.history import fill_history
+from exporter.simulator.arrivals import HISTORY_MS, Arrivals
+from exporter.simulator.history import Crowd, fill_history, write_history
+from exporter.simulator.incidents import Incident, Incidents
 from exporter.simulator.listing import Listing
-from exporter.simulator.lives import DELETED_AFTER_MS, Event, Run, draw_fate, plan_run, plan_soon, sooner
+from exporter.simulator.lives import DELETED_AFTER_MS, Event, Run, draw_code, draw_fate, plan_soon, sooner
 from exporter.simulator.past import Past
-from exporter.simulator.profiles import PROFILES, Profile, invented, known_messages
+from exporter.simulator.profiles import PROFILE_SETS, STEADY, Profile, invented, known_messages
+from exporter.simulator.seasons import DAY_MS, Seasons
 from exporter.simulator.settings import SimulatorSettings
+from exporter.simulator.submissions import MINUTE_MS, Submission, Users
 from exporter.simulator.table import NOT_LISTED, Table
 
 
@@ -39,14 +43,23 @@ class World:
         self.listings = [Listing(p, w) for p in settings.projects for w in settings.workspaces]
         self.messages = known_messages()
         self.past: Past | None = None
-        self._profiles = {profile.job_type: profile for profile in PROFILES}
+        self._profiles = {profile.job_type: profile for profile in PROFILE_SETS[settings.profile]}
         self._start_ms = start_ms
         self._reopening = settings.reopening
         self._pace = settings.pace
         self._rng = Random(settings.seed)
         self._events: list[tuple[int, int, Event]] = []
         self._runs: dict[int, Run] = {}
-        self._arrivals = Arrivals(PROFILES, _jobs_per_day(settings))
+        # Submissions that are due later, by a number each, with their listings.
+        self._due: dict[int, tuple[int, Submission]] = {}
+        self._due_so_far = 0
+        self._incidents = Incidents()
+        self._users = self._gather_users(settings)
+        profiles, jobs_per_day = PROFILE_SETS[settings.profile], _jobs_per_day(settings)
+        self._crons = [
+            (profile, cron) for profile in profiles for cron in profile.habits.crons if jobs_per_day
+        ]
+        self._arrivals = Arrivals(profiles, jobs_per_day, self._users)
         self._live_through_history(settings.jobs)
 
     def advance(self, now_ms: int) -> None:
@@ -83,7 +96,11 @@ class World:
 
     def insert_one(self, listing: int) -> None:
         """Let a job arrive right now, out of turn."""
-        self._arrive(self.now_ms, listing)
+        self._create(listing, self._arrivals.profile_at(self._rng, self.now_ms), self.now_ms)
+
+    def begin_incident(self, incident: Incident) -> None:
+        """Let runs fail from now on."""
+        self._incidents.begin(incident)
 
     def delete_one(self, listing: int) -> None:
         """Delete a job that ended more than a day ago, if one is soon found."""
@@ -96,6 +113,20 @@ class World:
                     self._delete(job_id)
                 return
 
+    def _gather_users(self, settings: SimulatorSettings) -> Users:
+        profiles = PROFILE_SETS[settings.profile]
+        jobs_per_day = _jobs_per_day(settings) or settings.jobs * DAY_MS / HISTORY_MS
+        mean = jobs_per_day / sum(profile.share for profile in profiles)
+        first_ms = {
+            one.job_type: self._sooner(self._start_ms + int(one.habits.first_day * DAY_MS), self._start_ms)
+            for one in profiles
+            if one.habits.first_day is not None
+        }
+        is_steady = all(profile.habits == STEADY for profile in profiles)
+        seasons = Seasons(profiles, settings.seed, self._start_ms - HISTORY_MS, first_ms)
+        per_day = {profile.job_type: mean * profile.share for profile in profiles}
+        return Users(per_day, None if is_steady else seasons)
+
     def _live_through_history(self, jobs: int) -> None:
         """Fill the past: what is over by now is written down at once, the rest happens as it would have."""
         for job_id, run in self._fill_history(jobs).items():
@@ -103,11 +134,22 @@ class World:
         self.advance(self.now_ms)
         self.account.end_history()
         self._await_arrival(self.now_ms)
+        for number, (_, cron) in enumerate(self._crons):
+            minute_ms = cron.minute * MINUTE_MS
+            at_ms = (self._start_ms - minute_ms) // DAY_MS * DAY_MS + DAY_MS + minute_ms
+            heappush(self._events, (self._sooner(at_ms, self._start_ms), number, Event.CRON))
 
     def _fill_history(self, jobs: int) -> dict[int, Run]:
-        created_ms = self._arrivals.history(self._rng, jobs, self.now_ms)
         listings = len(self.listings)
-        running = fill_history(self.table, self._arrivals, self._rng, created_ms, listings, self.now_ms)
+        if self._users.seasons is None:
+            created_ms = self._arrivals.history(self._rng, jobs, self.now_ms)
+            running = fill_history(self.table, self._arrivals, self._rng, created_ms, listings, self.now_ms)
+        else:
+            crowd = Crowd(self._users, self._rng, listings, self.now_ms)
+            crowd.fill(self._arrivals, tuple(self._profiles.values()), jobs)
+            running = write_history(self.table, crowd.lived, self.now_ms)
+            for listing, submission in crowd.due:
+                self._await_submission(listing, submission, self._start_ms)
         self._list_history()
         self.account.note_history()
         return running
@@ -127,6 +169,10 @@ class World:
         elif event is Event.STEP:
             with self._taken_down(job_id):
                 self._step(at_ms, job_id)
+        elif event is Event.CRON:
+            self._follow_timetable(at_ms, job_id)
+        elif event is Event.SUBMISSION:
+            self._submit(*self._due.pop(job_id))
         elif self.table.listed[job_id - 1]:
             with self._taken_down(job_id):
                 self._befall(at_ms, job_id, event)
@@ -156,7 +202,31 @@ class World:
             heappush(self._events, (self._sooner(at_ms, after_ms), 0, Event.ARRIVAL))
 
     def _arrive(self, at_ms: int, listing: int) -> None:
-        self._create(listing, self._arrivals.profile_at(self._rng, at_ms), at_ms)
+        profile = self._arrivals.profile_at(self._rng, at_ms)
+        now, *later = self._users.submit(self._rng, profile, at_ms)
+        for submission in later:
+            self._await_submission(listing, submission, at_ms)
+        self._submit(listing, now)
+
+    def _follow_timetable(self, at_ms: int, number: int) -> None:
+        profile, cron = self._crons[number]
+        if self._users.is_there(profile, at_ms):
+            for submission in self._users.scheduled(self._rng, profile, cron, at_ms):
+                self._await_submission(number % len(self.listings), submission, at_ms)
+        heappush(self._events, (self._sooner(at_ms + DAY_MS, at_ms), number, Event.CRON))
+
+    def _await_submission(self, listing: int, submission: Submission, after_ms: int) -> None:
+        """Create the job when it is due, at the pace of this world."""
+        due = submission._replace(at_ms=self._sooner(submission.at_ms, after_ms))
+        # The history is complete: what a run that was reopened in the past leads to comes too late for it.
+        if due.at_ms < self._start_ms:
+            return
+        self._due_so_far += 1
+        self._due[self._due_so_far] = listing, due
+        heappush(self._events, (due.at_ms, self._due_so_far, Event.SUBMISSION))
+
+    def _submit(self, listing: int, submission: Submission) -> None:
+        self._run(self._append(listing, submission.profile, submission.at_ms), submission)
 
     def _create(
         self,
@@ -169,7 +239,7 @@ class World:
     ) -> int:
         job_id = self._append(listing, profile, at_ms)
         if outcome is None:
-            self._begin(job_id, self._plan(profile, at_ms))
+            self._run(job_id, self._users.single(profile, at_ms))
         else:
             self._begin(job_id, plan_soon(self._rng, profile, at_ms, outcome, msg_code, ends))
         return job_id
@@ -188,16 +258,20 @@ class World:
             self._runs[job_id] = run
             heappush(self._events, (run.next_ms, job_id, Event.STEP))
 
-    def _plan(self, profile: Profile, at_ms: int) -> Run:
-        """Plan a run that is queued now, at the pace of this world."""
-        return plan_run(self._rng, profile, at_ms).sooner(max(at_ms, self._start_ms), self._pace)
+    def _run(self, job_id: int, submission: Submission) -> None:
+        """Begin a run that is queued now, at the pace of this world."""
+        run, again = self._users.live(self._rng, submission)
+        since_ms = max(submission.at_ms, self._start_ms)
+        self._begin(job_id, run.sooner(since_ms, self._pace))
+        if again is not None:
+            self._await_submission(self.table.listing[job_id - 1], again, since_ms)
 
     def _sooner(self, at_ms: int, after_ms: int) -> int:
         """Give when something happens at the pace of this world, of which the past knows nothing."""
         return sooner(at_ms, max(after_ms, self._start_ms), self._pace)
 
     def _step(self, at_ms: int, job_id: int) -> None:
-        run = self._runs.pop(job_id)
+        run = self._struck(at_ms, job_id, self._runs.pop(job_id))
         status = run.next_status
         is_over = run.is_ended_by_next
         self._enter(job_id, status, at_ms)
@@ -205,6 +279,25 @@ class World:
             self._end(job_id, at_ms, run.msg_code)
         else:
             self._begin(job_id, run._replace(taken=run.taken + 1))
+
+    def _struck(self, at_ms: int, job_id: int, run: Run) -> Run:
+        """Let the run fail now if an incident wants it, and perhaps be retried."""
+        table, row = self.table, job_id - 1
+        listing, job_type = table.listing[row], table.types[table.job_type[row]]
+        leaves = table.statuses[table.status[row]]
+        incident = self._incidents.striking(self._rng, listing, job_type, leaves, run.next_status, at_ms)
+        if incident is None:
+            return run
+        profile = self._profiles[job_type]
+        code = incident.msg_code
+        if code is None:
+            code = draw_code(self._rng, profile.causes.get(incident.outcome, ()))
+        failing = run.failing(incident.outcome, code)
+        # One that was to fail later has its retry already.
+        again = None if is_failed(run.last) else self._users.retry(self._rng, profile, failing)
+        if again is not None:
+            self._await_submission(listing, again, at_ms)
+        return failing
 
     def _enter(self, job_id: int, status: str, at_ms: int) -> None:
         table, row = self.table, job_id - 1
@@ -236,7 +329,8 @@ class World:
         table.submitted_ms[row] = at_ms
         table.started_ms[row] = table.ended_ms[row] = table.msg_code[row] = 0
         self._enter(job_id, "QUEUING", at_ms)
-        self._begin(job_id, self._plan(self._profiles[table.types[table.job_type[row]]], at_ms))
+        profile = self._profiles[table.types[table.job_type[row]]]
+        self._run(job_id, self._users.single(profile, at_ms))
 
     def _delete(self, job_id: int) -> None:
         table, row = self.table, job_id - 1

@@ -77,6 +77,10 @@ class Simulation:
         ids: list[int] = self._tell("jobs", order)["ids"]
         return ids
 
+    def begin_incident(self, **order: Any) -> None:
+        """Let runs fail for a while."""
+        self._tell("incident", order)
+
     def rows(self) -> list[dict[str, Any]]:
         """Read the whole job list of the first project and workspace; the clock must stand still."""
         listed: list[dict[str, Any]] = []

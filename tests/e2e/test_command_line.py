@@ -192,6 +192,13 @@ def test_a_port_that_is_taken_says_how_to_take_another(tmp_path: Path, command: 
     )
 
 
+@pytest.mark.parametrize("command", ["demo", "simulate"])
+def test_a_profile_that_does_not_exist(tmp_path: Path, command: str) -> None:
+    done = run((command, "--port", "0", "--profile", "wild"), tmp_path)
+    assert done.returncode == 2
+    assert only_line(done) == "profile: 'wild': expected one of calm, even, bursty"
+
+
 @pytest.mark.parametrize("speed", ["inf", "nan"])
 def test_a_speed_that_is_no_number(tmp_path: Path, speed: str) -> None:
     done = run(("demo", "--port", "0", "--speed", speed), tmp_path)

@@ -101,6 +101,23 @@ def test_every_run_is_counted_once_and_has_its_event_over_fifty_kills(
     assert sum(told(exposed, project="planning", workspace="7")["ended"].values()) > 200
 
 
+def test_every_run_is_counted_once_where_jobs_come_in_batches_and_are_retried(
+    tmp_path: Path, simulate: Simulate
+) -> None:
+    """Three days with a job type that is new, an outage, and users who submit what failed again."""
+    simulator = simulate(jobs=1000, jobs_per_day=2000, profile="bursty", reopening=False)
+    exporter = Exporter(tmp_path, simulator.url)
+    with exporter.ready():
+        for half_day in range(6):
+            if half_day == 3:
+                simulator.begin_incident(job_type="FRAME_EXTRACT", seconds=4 * 3600)
+            simulator.advance(12 * 3600)
+            exporter.scrape_after_polls(1)
+        exposed = exporter.scrape_after_polls(2)
+        assert_agreement(exporter, exposed, simulator)
+    assert told(exposed)["created"]["REPLAY_SIMULATION",] > 20
+
+
 def assert_events_agree(exporter: Exporter, simulator: Simulation) -> None:
     """Every run that was counted is an event, some of them written again after a kill."""
     ended, file = exporter.scrape().total("octopus_jobs_completed_total"), exporter.folder / "events.log"
