@@ -24,9 +24,33 @@ JOB_TYPES = (
     "SCENARIO_EXTRACT",
 )
 IN_FLIGHT_STATUSES = ("QUEUING", "LAUNCHING", "RUNNING", "UPLOADING")
+# A job in one of these has not started: its age counts from its creation, in the others from its start.
+WAITING_STATUSES = ("QUEUING", "LAUNCHING")
 FAILED_STATUSES = ("SUBMIT_FAILED", "RUN_FAILED", "UPLOAD_FAILED")
 TERMINAL_STATUSES = ("FINISHED", "STOPPED", *FAILED_STATUSES)
 STATUSES = (*IN_FLIGHT_STATUSES, *TERMINAL_STATUSES)
+
+# The ages by which jobs in flight are counted, in ms. Each is at most twice the one before: so much later, at
+# most, is a job counted that passes a limit between two of them.
+AGE_BOUNDS_MS: Mapping[str, int] = {
+    "30m": 1_800_000,
+    "1h": 3_600_000,
+    "1h30m": 5_400_000,
+    "2h": 7_200_000,
+    "3h": 10_800_000,
+    "4h": 14_400_000,
+    "6h": 21_600_000,
+    "8h": 28_800_000,
+    "12h": 43_200_000,
+    "16h": 57_600_000,
+    "1d": 86_400_000,
+    "1d12h": 129_600_000,
+    "2d": 172_800_000,
+    "3d": 259_200_000,
+    "4d": 345_600_000,
+    "7d": 604_800_000,
+    "14d": 1_209_600_000,
+}
 
 # The label of undocumented job types and statuses that have none of their own.
 OTHER = "other"
@@ -225,7 +249,8 @@ class Totals:
 
     Shape: `jobs`, `completed`, `running` by (job_type, status); `failures` by (job_type, status, msg_code);
     `created`, `submitting` by job_type; the oldest by (job_type, in-flight status), absent where there is
-    none; `drift` by status; `filters` tells of each whether the server honours it as documented. Everything
+    none; `older_than` by (job_type, in-flight status, age of AGE_BOUNDS_MS), absent where no job is that old;
+    `drift` by status; `filters` tells of each whether the server honours it as documented. Everything
     known is zero-filled here. The values are what is to be shown: a new series that is not released yet
     stands at 0 here, whatever it has counted. `held` are the keys under which such series are released, and
     `held_series` is how many series they are. Of what the API invented there is what has come so far.
@@ -247,6 +272,7 @@ class Totals:
     running: Mapping[tuple[str, str], HistogramValue]
     drift: Mapping[str, int]
     last_audit_ms: int | None
+    older_than: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     filters: Mapping[str, bool] = field(default_factory=dict)
     baseline_ms: int | None = None
     committed_ms: int = 0

@@ -29,6 +29,8 @@ from grafana.promql import (
 __all__ = ["PROJECT"]
 
 QUANTILES = (0.5, 0.95, 0.99)
+# Of the ages by which jobs are counted, as many as a graph can show.
+AGES = 'age=~"1h|6h|1d|2d|7d"'
 # The error codes that are chosen: of all failures these alone are counted.
 CODES = by_variable("msg_code")
 
@@ -152,6 +154,13 @@ def _running() -> tuple[Panel, ...]:
             queries=(Query(in_stage("status"), "{{status}}"),),
             unit="s",
             steps=WAITING,
+        ),
+        Lines(
+            key="jobs_by_age",
+            queries=(Query(total(level(f.JOBS_OLDER_THAN, AGES), "age"), "> {{age}}"),),
+            unit="short",
+            decimals=0,
+            width=24,
         ),
     )
 

@@ -63,10 +63,12 @@ def made(expression: str) -> set[str]:
     return {call.args[1].val for call in calls if call.func.name in {"label_replace", "label_join"}}
 
 
-def nodes(node: object) -> Iterator[object]:
-    """Walk an expression's tree."""
+def nodes(node: object, *, around: tuple[str, ...] = ()) -> Iterator[object]:
+    """Walk an expression's tree, around aggregations such as max: what is in them is left out."""
+    if isinstance(node, promql_parser.AggregateExpr) and str(node.op) in around:
+        return
     yield node
     children = [getattr(node, name, None) for name in ("expr", "param", "lhs", "rhs", "vector_selector")]
     for child in (*children, *(getattr(node, "args", None) or ())):
         if child is not None:
-            yield from nodes(child)
+            yield from nodes(child, around=around)

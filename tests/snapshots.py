@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import REASONS
 from exporter.model import (
+    AGE_BOUNDS_MS,
     FAILED_STATUSES,
     IN_FLIGHT_STATUSES,
     STATUSES,
@@ -38,6 +39,7 @@ TOTALS = Totals(
     jobs={("FRAME_EXTRACT", status): 0 for status in STATUSES} | {("FRAME_EXTRACT", "RUNNING"): 3},
     oldest_created_ms={("FRAME_EXTRACT", "RUNNING"): 1_700_000_000_500},
     oldest_started_ms={},
+    older_than={("FRAME_EXTRACT", "QUEUING", "1h"): 3},
     created={"FRAME_EXTRACT": CounterValue(7)},
     completed={("FRAME_EXTRACT", status): CounterValue(2) for status in TERMINAL_STATUSES},
     failures={
@@ -91,6 +93,11 @@ _totals = st.builds(
     jobs=st.dictionaries(_by_status, _count, max_size=3),
     oldest_created_ms=st.dictionaries(_by(_text, st.sampled_from(IN_FLIGHT_STATUSES)), _ms, max_size=2),
     oldest_started_ms=st.dictionaries(_by(_text, st.sampled_from(IN_FLIGHT_STATUSES)), _ms, max_size=2),
+    older_than=st.dictionaries(
+        _by(_text, st.sampled_from(IN_FLIGHT_STATUSES), st.sampled_from(tuple(AGE_BOUNDS_MS))),
+        st.integers(1, 2**40),
+        max_size=3,
+    ),
     created=st.dictionaries(_text, _counter, max_size=2),
     completed=st.dictionaries(_by_status, _counter, max_size=2),
     failures=st.dictionaries(_by(_text, _text, _text), _counter, max_size=3),

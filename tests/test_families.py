@@ -42,8 +42,9 @@ CONTRACT = {
     "octopus_exporter_config_last_reload_successful": ("gauge", ""),
     "octopus_exporter_config_last_reload_success_timestamp_seconds": ("gauge", ""),
 }
-# What the contract does not name, and the exporter tells of itself besides.
+# What the contract does not name: the ages of jobs, and what the exporter tells of itself.
 BESIDES = {
+    "octopus_jobs_older_than": ("gauge", "project workspace job_type status age"),
     "octopus_polls_skipped_total": ("counter", "project workspace"),
     "octopus_api_filter_works": ("gauge", "project workspace filter"),
     "octopus_exporter_event_loop_lag_seconds": ("histogram", ""),

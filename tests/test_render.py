@@ -93,6 +93,7 @@ class Oracle:
             self._values(f.ROWS_UNREADABLE, at, {(): totals.rows_unreadable})
             self._values(f.JOBS_OLDEST_CREATED, at, _in_seconds(totals.oldest_created_ms))
             self._values(f.JOBS_OLDEST_STARTED, at, _in_seconds(totals.oldest_started_ms))
+            self._values(f.JOBS_OLDER_THAN, at, totals.older_than)
 
     def _tell_projects(self, published: Iterable[TargetSnapshot]) -> None:
         targets = [snapshot.target for snapshot in published]
@@ -288,6 +289,7 @@ def test_a_stale_target_keeps_its_counters_and_loses_the_gauges_of_its_jobs() ->
     assert {line.split("{")[0] for line in gone} == {
         "octopus_jobs",
         "octopus_jobs_oldest_created_timestamp_seconds",
+        "octopus_jobs_older_than",
         "octopus_ledger_drift_jobs",
         "octopus_rows_unreadable",
     }

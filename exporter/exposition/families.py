@@ -54,6 +54,7 @@ LABELS = {
     "workspace": 'workspace id; "0" where none is configured',
     "job_type": 'job type, in the API\'s words; "other" beyond `metrics.max_job_types` undocumented ones',
     "status": 'job status, in the API\'s words; "other" beyond `metrics.max_statuses` undocumented ones',
+    "age": "an age from 30m to 14d; a job of 3 hours counts at 30m, 1h, 1h30m and 2h",
     "msg_code": 'error code of a failed run; "" where none came, "other" beyond `metrics.max_msg_codes`',
     "reason": "one of a fixed list, all of it exported from the start",
     "project_id": "id of the project",
@@ -108,6 +109,20 @@ JOBS_OLDEST_STARTED = Family(
         Query(
             "How long the longest-running job has been running",
             'time() - min by (job_type) (octopus_jobs_oldest_started_timestamp_seconds{status="RUNNING"})',
+        ),
+    ),
+)
+JOBS_OLDER_THAN = Family(
+    "octopus_jobs_older_than",
+    "gauge",
+    (*_TARGET, "job_type", "status", "age"),
+    "Jobs in this in-flight status that are older than `age`: since their creation in QUEUING and LAUNCHING,"
+    " since their start in any other status. No series where there is none.",
+    _POLLED,
+    (
+        Query(
+            "Jobs that have been running for more than a day",
+            'sum by (job_type) (octopus_jobs_older_than{status="RUNNING", age="1d"})',
         ),
     ),
 )
@@ -433,6 +448,7 @@ TARGET_FAMILIES = (
     JOBS,
     JOBS_OLDEST_CREATED,
     JOBS_OLDEST_STARTED,
+    JOBS_OLDER_THAN,
     JOBS_CREATED,
     JOBS_COMPLETED,
     JOB_FAILURES,

@@ -165,6 +165,7 @@ SOURCES: Mapping[Family, Source] = {
     f.JOBS: Source(_listed(lambda totals: totals.jobs), _values),
     f.JOBS_OLDEST_CREATED: Source(_listed(lambda totals: totals.oldest_created_ms), _times),
     f.JOBS_OLDEST_STARTED: Source(_listed(lambda totals: totals.oldest_started_ms), _times),
+    f.JOBS_OLDER_THAN: Source(_listed(lambda totals: totals.older_than), _values),
     f.JOBS_CREATED: Source(_counted(lambda totals: totals.created), _counters),
     f.JOBS_COMPLETED: Source(_counted(lambda totals: totals.completed), _counters),
     f.JOB_FAILURES: Source(_counted(lambda totals: totals.failures), _failures),

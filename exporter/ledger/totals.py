@@ -6,12 +6,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from exporter.ledger import released as releases
 from exporter.ledger import set_apart
+from exporter.ledger.ages import read_ages
 from exporter.ledger.baselines import latest
 from exporter.ledger.protocol import Audit, CountingRules, Summary
 from exporter.ledger.released import STATUSES_SHOWN, Released, released_with
@@ -46,14 +47,6 @@ _NEWEST = f"""
 _WORTH_LISTING = 100
 
 
-_SOUND = ((str, str, int, int), (str, str, int, type(None)))
-
-
-class _Oldest(TypedDict):
-    oldest_created_ms: dict[tuple[str, str], int]
-    oldest_started_ms: dict[tuple[str, str], int]
-
-
 @dataclass(frozen=True, slots=True)
 class TargetRow:
     """
@@ -68,6 +61,7 @@ class TargetRow:
     endpoint: str
     commits: int
     committed_ms: int
+    rows_ahead_ms: int
     baselines: dict[str, int | None]
     forgotten_before_ms: int | None
     shown_types: dict[str, int]
@@ -122,20 +116,21 @@ def find_target(db: sqlite3.Connection, key: TargetKey) -> int | None:
 def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
     row = db.execute(
         """
-        SELECT endpoint, commits, committed_ms, baselines, forgotten_before_ms, shown_types,
+        SELECT endpoint, commits, committed_ms, rows_ahead_ms, baselines, forgotten_before_ms, shown_types,
             horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server,
             released, revision
         FROM targets WHERE id = ?
         """,
         (target,),
     ).fetchone()
-    endpoint, commits, committed_ms, baselines, forgotten, types, horizon, *others = row
+    endpoint, commits, committed_ms, ahead_ms, baselines, forgotten, types, horizon, *others = row
     watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server, released, revision = others
     return TargetRow(
         id=target,
         endpoint=endpoint,
         commits=commits,
         committed_ms=committed_ms,
+        rows_ahead_ms=ahead_ms,
         baselines=_baselines(baselines),
         forgotten_before_ms=forgotten,
         shown_types=_types(types),
@@ -274,7 +269,7 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
     held = series.held(types)
     return Totals(
         jobs=_jobs(db, row.id, types),
-        **_oldest(db, row.id, types),
+        **read_ages(db, row.id, types, row.committed_ms + row.rows_ahead_ms),
         created={kind: counters.get(SeriesKey(CREATED, kind), series.zero(kind)) for kind in types},
         completed={(kind, status): series.zero(kind) for kind in types for status in TERMINAL_STATUSES}
         | _by_status(counters, COMPLETED),
@@ -388,22 +383,3 @@ def _undocumented_ended(db: sqlite3.Connection, target: int, types: tuple[str, .
         "SELECT job_type, status, jobs FROM listing WHERE target = ? AND in_flight = 0", (target,)
     )
     return sum(jobs for kind, status, jobs in rows if kind in types and status not in STATUSES)
-
-
-def _oldest(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> _Oldest:
-    rows = db.execute(
-        """
-        SELECT job_type, status, min(created_ms), min(started_ms) FROM jobs INDEXED BY jobs_in_flight
-        WHERE target = ? AND in_flight = 1 GROUP BY job_type, status
-        """,
-        (target,),
-    )
-    found = rows.fetchall()
-    # They come from the index, which no check of the tables looks into.
-    if any(tuple(map(type, row)) not in _SOUND for row in found):
-        raise sqlite3.DatabaseError("damaged: index jobs_in_flight holds a value of a wrong type")
-    shown = [row for row in found if row[0] in types]
-    return {
-        "oldest_created_ms": {(kind, status): created for kind, status, created, _ in shown},
-        "oldest_started_ms": {(kind, status): start for kind, status, _, start in shown if start is not None},
-    }

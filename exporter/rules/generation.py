@@ -9,13 +9,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from exporter import __version__
 from exporter.config.durations import format_duration
-from exporter.model import FAILED_STATUSES
-from exporter.rules.settings import Links, Settings
+from exporter.model import AGE_BOUNDS_MS, FAILED_STATUSES
+from exporter.rules.settings import Links, Settings, Stuck
 from exporter.shipped import shipped
 
 RULES = "octopus.yml"
 ALERTMANAGER = "alertmanager.yml"
 _TAG = f"v{__version__}"
+# Of the shortest silence: of half an hour, up to two days.
+_SILENCES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 96)
+# How many of the last days may have been quiet at these hours: after a weekend, the third is a working day.
+_DAYS_OF_SILENCE = 3
 _RUNBOOKS = "docs/runbooks"
 _UNITS_ZH = {"d": "天", "h": "小时", "m": "分钟", "s": "秒", "ms": "毫秒"}
 
@@ -38,6 +42,15 @@ def generate(settings: Settings) -> dict[str, str]:
     words = dict(settings) | {
         "spike": spike.model_copy(update={"short": max(spike.short, least), "long": max(spike.long, least)}),
         "baseline_interval": _baseline_interval(settings.intervals.evaluation),
+        "durations_interval": _durations_interval(settings.intervals.evaluation),
+        "durations_window": 3 * _durations_interval(settings.intervals.evaluation),
+        "silences": _silences(settings),
+        "silence_days": sorted(
+            {*range(1, min(_DAYS_OF_SILENCE, settings.baseline.days) + 1), settings.baseline.days}
+        ),
+        "least_limit": _least_limit(settings.stuck),
+        "stuck_steps": (1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000),
+        "age_bounds": [(age, bound_ms / 1000) for age, bound_ms in AGE_BOUNDS_MS.items()],
         "failed_statuses": FAILED_STATUSES,
         "roots": _roots(settings.links),
         "kept": _listed(settings.keep_labels),
@@ -94,6 +107,24 @@ def _tidy(text: str) -> str:
 def _baseline_interval(evaluation: float) -> float:
     """Evaluate baselines rarely, but within the five minutes that Prometheus looks back for a sample."""
     return max(evaluation, min(4 * evaluation, 120))
+
+
+def _durations_interval(evaluation: float) -> float:
+    """Evaluate what is told by the histograms of a week still more rarely: they are a third of all series."""
+    return max(evaluation, min(20 * evaluation, 600))
+
+
+def _silences(settings: Settings) -> list[float]:
+    """Give the lengths of silence that are told apart, in seconds: each at most twice the one before."""
+    least = max(settings.stalled.least, settings.intervals.least_window)
+    lengths = [least * multiple for multiple in _SILENCES]
+    return [length for length in lengths if length <= 2 * settings.baseline.day] or [least]
+
+
+def _least_limit(stuck: Stuck) -> float:
+    """Give the age below which no job can be stuck, in seconds."""
+    given = [limit for limits in (stuck.default, *stuck.job_types.values()) for limit in limits.values()]
+    return min([stuck.least, *given])
 
 
 def _roots(links: Links) -> dict[str, tuple[str, str]]:

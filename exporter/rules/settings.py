@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
@@ -32,6 +33,7 @@ RESERVED_LABELS = frozenset(
         *("code", "credentials", "filter", "reason"),
         *("job", "instance", "le", "quantile", "alertname", "alertstate"),
         *("severity", "leg", "day", "hour"),
+        *("age", "at_least", "past", "length", "of"),
     }
 )
 _LABEL = Text("the name of a label", "[a-zA-Z_][a-zA-Z0-9_]*")
@@ -79,6 +81,7 @@ Duration = Annotated[float, DurationOf("1ms", "1y")]
 Interval = Annotated[float, DurationOf("1ms", "5m")]
 Share = Annotated[float, Positive(), _must(lambda value: value < 1, "a number between 0 and 1")]
 Count = Annotated[int, Whole(1)]
+AtLeastOne = Annotated[float, Positive(), _must(lambda value: value >= 1, "a number of 1 or more")]
 LabelsToKeep = Annotated[tuple[Annotated[str, SkipValidation()], ...], AfterValidator(_labels_to_keep)]
 JobType = Annotated[str, Text("a job type such as FRAME_EXTRACT", "[A-Z][A-Z0-9_]*")]
 InFlight = Annotated[str, Choice(IN_FLIGHT_STATUSES)]
@@ -125,6 +128,13 @@ class Level(_Section):
     ratio: Share
 
 
+class RatioScore(_Section):
+    """The scores of the legs that look for a large part of the runs, by their windows."""
+
+    short: Annotated[float, Positive()]
+    long: Annotated[float, Positive()]
+
+
 class Spread(_Section):
     """Failures in several job types at once."""
 
@@ -146,7 +156,7 @@ class Spike(_Section):
     least: Annotated[float, Positive(), _must(lambda value: value >= 1, "a number of 1 or more")]
     page: Level
     warn: Level
-    ratio_score: Annotated[float, Positive()]
+    ratio_score: RatioScore
     spread: Spread
     seldom: Seldom
     pause: Duration
@@ -211,6 +221,11 @@ class Stuck(_Section):
     """Shape: `default` by status; `job_types` by type, then status."""
 
     for_: Duration = Field(alias="for")
+    known: Duration
+    runs: Count
+    share: Share
+    factor: AtLeastOne
+    least: Duration
     default: dict[InFlight, Duration]
     job_types: dict[JobType, dict[InFlight, Duration]]
 
@@ -225,8 +240,15 @@ class Backlog(_Section):
 
 class Stalled(_Section):
     jobs: Count
-    window: Duration
+    least: Duration
+    expected: Annotated[float, Positive()]
+    factor: AtLeastOne
     for_: Duration = Field(alias="for")
+
+    @property
+    def chance(self) -> float:
+        """Give of how many silences that miss the least number of runs one is chance."""
+        return math.exp(self.expected)
 
 
 class ShareOver(_Section):
