@@ -175,7 +175,9 @@ class Spike(_Section):
     def _warns_first(cls, warn: Level, info: ValidationInfo) -> Level:
         page: Level | None = info.data.get("page")
         _refuse(
-            [] if page is None else [*_above("score", warn.score, page.score), *_above("ratio", warn.ratio, page.ratio)]
+            []
+            if page is None
+            else [*_above("score", warn.score, page.score), *_above("ratio", warn.ratio, page.ratio)]
         )
         return warn
 
