@@ -128,13 +128,6 @@ class Level(_Section):
     ratio: Share
 
 
-class RatioScore(_Section):
-    """The scores of the legs that look for a large part of the runs, by their windows."""
-
-    short: Annotated[float, Positive()]
-    long: Annotated[float, Positive()]
-
-
 class Spread(_Section):
     """Failures in several job types at once."""
 
@@ -156,7 +149,8 @@ class Spike(_Section):
     least: Annotated[float, Positive(), _must(lambda value: value >= 1, "a number of 1 or more")]
     page: Level
     warn: Level
-    ratio_score: RatioScore
+    ratio_score: Annotated[float, Positive()]
+    busy: Annotated[float, Positive()]
     spread: Spread
     seldom: Seldom
     pause: Duration
