@@ -164,6 +164,12 @@ class Exporter:
             lambda exposed: exposed.value(name, **labels) == wanted, f"{name}{labels} at {wanted}", name
         )
 
+    def scrape_until_risen(self, name: str, least: float, **labels: str) -> Exposed:
+        """Scrape until a counter, which may have gone on meanwhile, has at least this value."""
+        return self.scrape_when(
+            lambda exposed: (exposed.value(name, **labels) or 0) >= least, f"{name}{labels} at {least}", name
+        )
+
     def scrape_until_failed(self, reason: str, times: int = 1) -> Exposed:
         """Scrape until so many more polls have failed for this reason."""
         name = "octopus_poll_failures_total"

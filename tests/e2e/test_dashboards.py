@@ -23,6 +23,7 @@ from grafana.preview.prometheus import Prometheus, QueryError
 from grafana.preview.view import DashboardView, PanelView, seconds
 from grafana.texts import LANGUAGES, leaves
 from tests.e2e.exporting import Exporter, project
+from tests.e2e.exposed import Exposed
 from tests.e2e.processes import free_port, started
 from tests.e2e.prometheus import program
 from tests.e2e.prometheus import prometheus as scraping
@@ -113,8 +114,9 @@ def answers_at_all(server: Prometheus) -> bool:
 def a_week_ago(exporter: Exporter, folder: Path) -> Path:
     """Write down two expositions as of a week ago, with runs that ended between them."""
     before = exporter.page("metrics", Accept="text/plain").text
+    failures, seen = "octopus_job_failures_total", Exposed.of_text(before)
     exporter.scrape_when(
-        lambda exposed: exposed.total("octopus_job_failures_total") > 0, "a failure", "octopus_job_failures"
+        lambda exposed: exposed.total(failures) > seen.total(failures), "a failure", failures
     )
     after = exporter.page("metrics", Accept="text/plain").text
     file, then = folder / "week-ago.txt", time.time() - WEEK_SECONDS
