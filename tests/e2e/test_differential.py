@@ -30,7 +30,7 @@ from tests.e2e.exporting import Exporter, password, project
 from tests.e2e.exposed import Figures, told
 from tests.e2e.processes import Program
 from tests.e2e.resting import scrape_at_rest
-from tests.e2e.simulation import PROJECT, Simulation, simulations
+from tests.e2e.simulation import PROJECT, Simulation, catch_up, simulations
 from tests.e2e.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -128,7 +128,7 @@ def life(tmp_path: Path) -> Iterator[Life]:
 def _living(folder: Path, rng: Random) -> Iterator[Life]:
     drawn = [draw(rng, number).without(*WITHOUT) for number in range(1, SERVERS + 1)]
     drawn = [one for one in drawn if not ONLY or one.name in ONLY]
-    settings = [one.started() | {"faults": one.faults} for one in drawn]
+    began, settings = time.time(), [one.started() | {"faults": one.faults} for one in drawn]
     with simulations(folder / "simulators", *settings) as served:
         servers = {one.name: (one, simulator) for one, simulator in zip(drawn, served, strict=True)}
         sections = [project(s.url, name, credentials=name) for name, (_, s) in servers.items()]
@@ -143,6 +143,7 @@ def _living(folder: Path, rng: Random) -> Iterator[Life]:
             }
         )
         exporter.config["credentials"] = {name: password(s.url) for name, (_, s) in servers.items()}
+        catch_up((s for one, s in servers.values() if one.start_in_seconds is not None), began)
         one_life = Life(exporter, servers, rng)
         try:
             yield one_life
