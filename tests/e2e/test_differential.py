@@ -31,7 +31,7 @@ from tests.e2e.exposed import Figures, told
 from tests.e2e.processes import Program
 from tests.e2e.resting import scrape_at_rest
 from tests.e2e.simulation import PROJECT, Simulation, catch_up, simulations
-from tests.e2e.waiting import until
+from tests.e2e.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -181,11 +181,11 @@ def _differences(life: Life) -> dict[str, list[str]]:
     """
     Compare every target with its account, after two polls that began at rest; give lines by server.
 
-    A patient server is looked at again until a full sync has passed.
+    A patient server is looked at again until a full sync has passed, however long that takes.
     """
     scrape_at_rest(life.exporter)
     found = _compared(life)
-    deadline = time.monotonic() + 1.5 * FULL_SYNC_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while any(life.servers[name][0].patient for name in found) and time.monotonic() < deadline:
         time.sleep(0.5)
         found = {name: lines for name, lines in _compared(life).items() if name in found}
