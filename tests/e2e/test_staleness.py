@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Simulate
-from tests.e2e.exporting import Exporter, project
+from tests.e2e.exporting import Exporter, access_key, project
 from tests.e2e.processes import free_port
 from tests.e2e.prometheus import Prometheus, prometheus
 
@@ -33,6 +33,8 @@ def test_an_api_that_is_down_takes_the_gauges_from_instant_queries_and_leaves_th
     port = free_port()
     simulator = simulate(port=port)
     exporter = Exporter(tmp_path, simulator.url)
+    # The one that takes its place knows no token, and another is got after a minute only.
+    exporter.config["credentials"] = {"default": access_key()}
     exporter.change(metrics={"max_age": "5s"}, poll={"timeout": "2s"})
     with exporter.ready(), prometheus(tmp_path / "prometheus", exporter.port) as server:
         simulator.create_jobs(job_type="FRAME_EXTRACT", count=5, outcome="RUN_FAILED", msg_code=3001)

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tests.e2e.agreement import assert_agreement
 from tests.e2e.conftest import Simulate
-from tests.e2e.exporting import Exporter, password, run_once
+from tests.e2e.exporting import Exporter, access_key, password, run_once
 from tests.e2e.exposed import Exposed, counted, told
 from tests.e2e.processes import free_port
 from tests.e2e.simulation import Simulation
@@ -128,6 +128,8 @@ def test_an_api_that_is_down_takes_the_gauges_with_it_and_leaves_the_counters(
     port = free_port()
     simulator = simulate(port=port)
     exporter = Exporter(tmp_path, simulator.url)
+    # The one that takes its place knows no token, and another is got after a minute only.
+    exporter.config["credentials"] = {"default": access_key()}
     # Longer than it takes to give up asking again, so that there is a failing target with its gauges.
     exporter.change(metrics={"max_age": "20s"})
     with exporter.ready():
