@@ -29,7 +29,7 @@ prometheus: $(VENV)/.run ## watch that with Debian's prometheus and the alert ru
 	@$(BIN)/python -m prometheus.demo --exporter $(PORT)
 
 test: $(VENV)/.dev ## run all tests [PYTEST="-k name"]
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(PYTEST)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder $(PYTEST)
 
 lint: $(VENV)/.dev ## check style, formatting and types
 	$(BIN)/ruff check

@@ -151,6 +151,8 @@ def no_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyP
             monkeypatch.delenv(name)
     monkeypatch.setenv("HUAWEICLOUD_SDK_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setattr(MetadataAccessor, "_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    # A server of this process answers later than in three seconds, where the machine is busy.
+    monkeypatch.setattr(MetadataAccessor, "_DEFAULT_TIME_OUT", (60, 60))
     return monkeypatch
 
 

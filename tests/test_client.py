@@ -149,7 +149,8 @@ async def test_a_timeout_is_tried_again() -> None:
     async def hang(request: object) -> Any:
         await asyncio.sleep(30)
 
-    w, _, result = await listed(hang, GOOD, timeout_seconds=0.2)
+    # In so much time the second answer comes, however busy the machine is.
+    w, _, result = await listed(hang, GOOD, timeout_seconds=2)
     assert jobs(result) == [7]
     assert w.observer.retries == [("perception", "timeout")]
     assert w.observer.requests == [("perception", "error"), ("perception", "200")]
@@ -326,7 +327,7 @@ async def test_a_good_key_lets_many_requests_out_together() -> None:
         nonlocal arrived
         arrived += 1
         if arrived > 1:
-            await asyncio.wait_for(together.wait(), 5)
+            await asyncio.wait_for(together.wait(), 60)
         return web.json_response(page(row(7)))
 
     credentials = AccessKeyCredentials(name="prod", access_key=Secret("AK"), secret_key=Secret("SK"))

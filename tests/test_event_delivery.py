@@ -53,7 +53,7 @@ class Scene:
             await self.delivery.end(grace_seconds)
 
     async def until(self, seen: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not seen():
                 await asyncio.sleep(0.005)
 
@@ -267,7 +267,7 @@ async def test_a_reader_that_has_stopped_does_not_hold_up_the_end(scene: Scene) 
         scene.outbox.add(event(job_id))
     scene.write_to(pipe)
     with capture_logs() as log:
-        async with asyncio.timeout(5), scene.running(grace_seconds=0.2):
+        async with asyncio.timeout(60), scene.running(grace_seconds=0.2):
             await scene.until(lambda: log)
     assert told(log)[-1] == ("info", "events wait in the ledger for the next start")
     read = ids(os.read(reader, 2**20))

@@ -194,7 +194,7 @@ class TestStream:
             while has_room.poll(0):
                 pass
             off.set()
-            result = writing.result(10)
+            result = writing.result(60)
             assert result.error is None
             assert 0 < result.lines < len(lines)
             read = os.read(reader, readable(reader))
@@ -204,7 +204,7 @@ class TestStream:
             again = thread.submit(sink.write, rest, never)
             cut = b"" if read.endswith(b"\n") else b"\n"
             read += read_bytes(reader, len(cut) + sum(map(len, rest)))
-            assert again.result(10) == Written(len(rest))
+            assert again.result(60) == Written(len(rest))
         whole = [one for one in read.splitlines(keepends=True) if one == line]
         assert whole == lines
         # A line that is longer than what a pipe takes at once may be cut, and the next one begins anew.
@@ -223,8 +223,8 @@ class TestStream:
             reading = None if file else threads.submit(read_bytes, reader, wanted)
             logging = threads.submit(lambda: [log(text) for text in texts])
             assert write(StreamSink("stdout", lambda _: turn), *lines) == Written(len(lines))
-            logging.result(30)
-            read = reading.result(30) if reading else (tmp_path / "both").read_bytes()
+            logging.result(60)
+            read = reading.result(60) if reading else (tmp_path / "both").read_bytes()
         assert {len(line) for line in read.splitlines()} == {len(LONG) - 1, 70_000}
         assert len(read) == wanted
 

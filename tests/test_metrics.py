@@ -91,7 +91,7 @@ class Client:
         self.writer.write(request)
 
     async def answer(self, *, has_body: bool = True) -> Answer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.split(": ", 1) for line in head[1:-2])
             size = int(headers["Content-Length"]) if has_body else 0
@@ -220,7 +220,7 @@ async def test_idle_scrapers_are_let_go_at_the_end(server: Server) -> None:
     async with connected(server.ports[0]) as client:
         await client.ask()
         port = server.ports[0]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.close()
             assert await client.reader.read() == b""
         with pytest.raises(OSError, match="Connect call failed"):

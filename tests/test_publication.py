@@ -143,7 +143,7 @@ async def test_a_round_under_way_shows_the_last_one_and_what_comes_meanwhile_sha
     instrument.entered.clear()
     instrument.gate.clear()
     publisher.publish(named("b"))
-    await asyncio.to_thread(instrument.entered.wait, 10)
+    await asyncio.to_thread(instrument.entered.wait, 60)
     for project in ("c", "a", "a"):
         publisher.publish(named(project))
         await asyncio.sleep(0)
@@ -262,7 +262,7 @@ def failures(publisher: Publisher, code: str) -> list[str]:
 
 async def next_round(publisher: Publisher, before: Bodies) -> Bodies:
     """Wait until something else is shown."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while publisher.bodies is before:
             await asyncio.sleep(0.002)
     return publisher.bodies
@@ -277,7 +277,7 @@ async def test_a_round_shows_the_last_of_what_was_published(
     instrument.entered.clear()
     instrument.gate.clear()
     publisher.publish(failed("E1", 3, "b"))
-    await asyncio.to_thread(instrument.entered.wait, 10)  # so that a round is under way
+    await asyncio.to_thread(instrument.entered.wait, 60)  # so that a round is under way
     for snapshot in (failed("E2", 0), failed("E2", 4), failed("E2", 5)):
         publisher.publish(snapshot)
     instrument.gate.set()

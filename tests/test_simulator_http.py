@@ -334,7 +334,7 @@ async def test_what_is_kept_back_does_not_hold_up_the_end() -> None:
         waiting = asyncio.create_task(api.get())
         while not (await api.read("/simulator/requests"))["list"]:
             await asyncio.sleep(0)
-        await asyncio.wait_for(running.close(), 10)
+        await asyncio.wait_for(running.close(), 40)
         assert (await waiting).status == 401
 
 

@@ -24,6 +24,7 @@ from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
 from exporter.web.server import Server, serve
 from exporter.web.status import About
+from tests.e2e.processes import free_port
 from tests.fake_runs import FakeRuns, a_run
 from tests.snapshots import SNAPSHOT, TOTALS, named
 from tests.status_states import ABOUT
@@ -288,9 +289,8 @@ async def test_an_ipv6_address_is_served(app: web.Application) -> None:
 
 
 async def test_a_taken_port_is_said_in_a_line_and_nothing_else_is_kept(app: web.Application) -> None:
-    with socket.create_server(("", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
-        port, other = taken.getsockname()[1], free.getsockname()[1]
-        free.close()
+    with socket.create_server(("", 0)) as taken:
+        port, other = taken.getsockname()[1], free_port()
         with pytest.raises(StartError) as refusal:
             await serve(app, [ListenAddress("127.0.0.1", other), ListenAddress(None, port)])
     assert str(refusal.value) == f"cannot listen on :{port}: address already in use"
@@ -309,12 +309,15 @@ async def test_an_address_that_is_not_ours_is_said_in_a_line(app: web.Applicatio
         await serve(app, [ListenAddress("192.0.2.1", 80)])
 
 
-async def test_closing_does_not_wait_for_idle_clients(app: web.Application) -> None:
+async def test_closing_does_not_wait_for_idle_clients(
+    app: web.Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.web.server._SHUTDOWN_SECONDS", 300.0)
     server: Server = await serve(app, [ListenAddress("127.0.0.1", 0)])
     reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[0])
     writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readuntil(b"healthy.\n")
-    await asyncio.wait_for(server.close(), 1)
+    await asyncio.wait_for(server.close(), 60)
     assert await reader.read() == b""
     writer.close()
 

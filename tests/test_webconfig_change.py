@@ -34,7 +34,7 @@ def users(**passwords: str) -> str:
 
 
 async def until(look: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await look():
             await asyncio.sleep(0.02)
 

@@ -27,30 +27,35 @@ PROMETHEUS = Path(__file__).parents[2] / "prometheus"
 
 # (alert, project or job, severity)
 Key = tuple[str, str, str]
+Alert = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Alertmanager:
-    """A running Alertmanager, and the alerts it has ever been seen with, the dead man's switch aside."""
+    """
+    A running Alertmanager, the alerts it has ever been seen with, and those of each look, the dead man's switch aside.
+    """
 
     url: str
     program: Program
-    seen: dict[Key, dict[str, Any]]
+    seen: dict[Key, Alert] = field(default_factory=dict)
+    looks: list[dict[Key, Alert]] = field(default_factory=list)
 
     def is_ready(self) -> bool:
         self.program.must_run()
         answer = try_to_ask(f"{self.url}/-/ready")
         return answer is not None and answer.status == 200
 
-    def alerts(self) -> list[dict[str, Any]]:
+    def alerts(self) -> list[Alert]:
         """Give the alerts that are active now, muted ones included."""
-        listed: list[dict[str, Any]] = ask(f"{self.url}/api/v2/alerts?active=true").json
+        listed: list[Alert] = ask(f"{self.url}/api/v2/alerts?active=true").json
         return listed
 
-    def look(self) -> dict[Key, dict[str, Any]]:
+    def look(self) -> dict[Key, Alert]:
         """Give those that tell of a problem."""
         active = {_key(alert): alert for alert in self.alerts() if alert["labels"]["severity"] != "none"}
         self.seen.update(active)
+        self.looks.append(active)
         return active
 
     def wait_for(self, wanted: set[Key]) -> None:
@@ -85,7 +90,7 @@ class Alertmanager:
         assert answer.status == 200, answer.text
 
 
-def _key(alert: dict[str, Any]) -> Key:
+def _key(alert: Alert) -> Key:
     labels = alert["labels"]
     return labels["alertname"], labels.get("project", labels.get("job", "")), labels["severity"]
 
@@ -149,6 +154,6 @@ def alertmanager(
         *(f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=", "--log.level=error"),
     ]
     with started(command, place, name="alertmanager") as running:
-        manager = Alertmanager(f"http://127.0.0.1:{port}", running, {})
+        manager = Alertmanager(f"http://127.0.0.1:{port}", running)
         until(manager.is_ready, f"Alertmanager\n{running.errors}")
         yield manager

@@ -110,6 +110,7 @@ class Tab:
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser
         self._session = session
+        self._scripts = True
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self._browser.command(method, self._session, **parameters)
@@ -117,6 +118,7 @@ class Tab:
     def set_up(
         self, width: int, height: int, *, dark: bool = False, scripts: bool = True, languages: str = "en"
     ) -> None:
+        self._scripts = scripts
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.command(f"{domain}.enable")
         self.command(
@@ -146,34 +148,46 @@ class Tab:
     def wait_for(self, expression: str) -> Any:
         """Evaluate JavaScript until its value is true, or like true, over pages that come and go."""
 
-        def look() -> Any:
-            try:
-                return self.ask(expression)
-            except Refused:
-                return None
+        return until(lambda: self.ask_anywhere(expression), expression)
 
-        return until(look, expression)
+    def ask_anywhere(self, expression: str) -> Any:
+        """Evaluate JavaScript, in whatever page there is now; None where it cannot be: between two pages."""
+        try:
+            return self.ask(expression)
+        except Refused:
+            return None
 
     def text(self, selector: str) -> str:
         """Give what the element shows."""
         return str(self.ask(f"document.querySelector({json.dumps(selector)}).innerText"))
 
     def click(self, selector: str) -> None:
-        """Click in the middle of the element, after scrolling to it."""
+        """
+        Click in the middle of the element, after scrolling to it.
+
+        A page that refreshes itself may have put another element in its place between the press and the
+        release: such a click does not meet it, and is made again.
+        """
         element = f"document.querySelector({json.dumps(selector)})"
-        self.ask(f"{element}.scrollIntoView({{block: 'center'}})")
-        box = self.ask(f"{element}.getBoundingClientRect().toJSON()")
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        for kind in ("mousePressed", "mouseReleased"):
-            self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        note = f"(event) => {{ window.met ||= event.target.closest({json.dumps(selector)}) !== null }}"
+        met = False
+        while met is False:
+            self.ask(f"window.met = false; document.addEventListener('click', {note}, {{capture: true}})")
+            self.ask(f"{element}.scrollIntoView({{block: 'center'}})")
+            box = self.ask(f"{element}.getBoundingClientRect().toJSON()")
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            for kind in ("mousePressed", "mouseReleased"):
+                self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            # Another page knows nothing of it. Without scripts none refreshes itself, nor can it be known.
+            met = self.ask_anywhere("window.met") if self._scripts else True
 
     def pass_time(self, seconds: float) -> None:
         """Let the page's timers run through so much time as fast as they can."""
+        expired = "Emulation.virtualTimeBudgetExpired"
+        self._browser.events[:] = (event for event in self._browser.events if event["method"] != expired)
         budget = {"policy": "advance", "budget": seconds * 1000}
         self.command("Emulation.setVirtualTimePolicy", **budget)
-        until(
-            lambda: self.ask("1") and self._happened("Emulation.virtualTimeBudgetExpired"), "the time to pass"
-        )
+        until(lambda: self.ask("1") and self._happened(expired), "the time to pass")
 
     def _happened(self, method: str) -> bool:
         return any(
@@ -232,7 +246,7 @@ def browser(folder: Path) -> Iterator[Browser]:
         running.command("Browser.close")
     finally:
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)  # a session of its own: nothing but this browser
             process.wait()

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from exporter.simulator import SimulatorSettings
 from tests.e2e.exposed import POLL_FAMILIES, Exposed, Target
 from tests.e2e.http import Answer, ask, try_to_ask
 from tests.e2e.processes import EXPORTER, Program, free_port, run, started
@@ -164,6 +165,12 @@ class Exporter:
             lambda exposed: exposed.value(name, **labels) == wanted, f"{name}{labels} at {wanted}", name
         )
 
+    def scrape_until_risen(self, name: str, least: float, **labels: str) -> Exposed:
+        """Scrape until a counter, which may have gone on meanwhile, has at least this value."""
+        return self.scrape_when(
+            lambda exposed: (exposed.value(name, **labels) or 0) >= least, f"{name}{labels} at {least}", name
+        )
+
     def scrape_until_failed(self, reason: str, times: int = 1) -> Exposed:
         """Scrape until so many more polls have failed for this reason."""
         name = "octopus_poll_failures_total"
@@ -190,6 +197,12 @@ def run_once(exporter: Exporter, exit_code: int = 0) -> Exposed:
 def project(api: str, name: str = "perception", project_id: str = PROJECT, **keys: Any) -> Section:
     """Give a project's section."""
     return {"id": project_id, "name": name, "endpoint": api, "workspaces": ["0"], **keys}
+
+
+def access_key() -> Section:
+    """Give credentials that every simulator accepts, also one that has just begun: it gives no token."""
+    key = SimulatorSettings().credentials
+    return {"type": "aksk", "access_key": key.access_key, "secret_key": key.secret_key}
 
 
 def password(api: str, **keys: Any) -> Section:

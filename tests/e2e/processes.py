@@ -21,6 +21,13 @@ from tests.e2e.waiting import PATIENCE_SECONDS, until
 
 EXPORTER = (sys.executable, "-m", "exporter")
 _ROOT = Path(__file__).parents[2]
+_OWN_PORTS = 12_000
+_FIRST_OWN_PORT = max(
+    int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]) - _OWN_PORTS, 10_000
+)
+# Processes of tests that run side by side begin to look far from each other.
+_STRIDE = 521
+_held: list[socket.socket] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +40,26 @@ class Program:
 
     @property
     def output(self) -> str:
-        return self.out.read_text()
+        """Give what it has written to standard output: whole lines only, while it runs."""
+        return self._written(self.out)
 
     @property
     def errors(self) -> str:
-        return self.err.read_text()
+        """Give what it has written to standard error: whole lines only, while it runs."""
+        return self._written(self.err)
+
+    def _written(self, file: Path) -> str:
+        has_ended = self.process.poll() is not None  # asked first: after its end nothing is added
+        data = file.read_bytes()
+        return (data if has_ended else data[: data.rfind(b"\n") + 1]).decode()
+
+    def wait_for_line(self, words: str, times: int = 1) -> None:
+        """
+        Wait until so many lines of standard error have these words.
+
+        The log is written by a thread of its own: a line may come after the effect that it tells of.
+        """
+        until(lambda: self.errors.count(words) >= times, f"{words!r} {times} times in the log")
 
     def tell(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -139,6 +161,27 @@ def first_line(program: Program, start: str) -> str:
 
 
 def free_port() -> int:
-    """Give a port of the loopback that nobody has just now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """
+    Give a port of the loopback that stays free until it is listened on, and between two such times.
+
+    It is none of those that the system gives to connections and to servers that ask for any port. Tests that
+    run beside this process take others: whoever takes a port holds a name that only one process can have.
+    """
+    for number in range(_OWN_PORTS):
+        port = _FIRST_OWN_PORT + (os.getpid() * _STRIDE + len(_held) + number) % _OWN_PORTS
+        if _hold(port):
+            return port
+    raise AssertionError(f"no port is free from {_FIRST_OWN_PORT} on")
+
+
+def _hold(port: int) -> bool:
+    """Keep a port for this process, if nobody else keeps it or listens on it."""
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0octopus-exporter-tests-{port}")  # no file: it goes with the process
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        name.close()
+        return False
+    _held.append(name)
+    return True

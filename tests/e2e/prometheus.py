@@ -52,8 +52,18 @@ class Prometheus:
         }
 
     def wait_for(self, expression: str, wanted: float) -> None:
-        """Wait until the expression has this value."""
+        """
+        Wait until the expression has this value.
+
+        Also what is known to hold is waited for: on a busy machine a scrape may have taken too long, and then
+        there is nothing until the next one.
+        """
         until(lambda: self.query(expression) == wanted, f"{expression} at {wanted}")
+
+    def wait_for_value(self, expression: str) -> float:
+        """Wait until the expression has a value, and give it."""
+        found = until(lambda: [one for one in (self.query(expression),) if one is not None], expression)
+        return found[0]
 
     def is_ready(self) -> bool:
         self.program.must_run()

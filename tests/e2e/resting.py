@@ -10,7 +10,7 @@ from tests.e2e.exporting import Exporter
 from tests.e2e.exposed import TARGET, Exposed, Target
 
 # Many targets, and a busy machine.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 _LOOK_SECONDS = 0.2
 POLL_SAMPLES = (
     "octopus_up",

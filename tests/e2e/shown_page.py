@@ -18,6 +18,7 @@ from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
 from exporter.web.server import serve
 from exporter.web.status import About
+from tests.e2e.waiting import PATIENCE_SECONDS
 from tests.fake_runs import FakeRuns
 from tests.status_states import ABOUT, NOW_MS, READING
 
@@ -97,7 +98,7 @@ def served(program: Shown) -> Iterator[str]:
     thread = threading.Thread(target=loop.run_until_complete, args=(serve_until_stopped(),))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{port.result(10)}/"
+        yield f"http://127.0.0.1:{port.result(PATIENCE_SECONDS)}/"
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,16 @@ class Simulation:
         answer = ask(f"{self.url}/simulator/{what}", method="POST", body=order)
         assert answer.status == 200, answer.text
         return answer.json
+
+
+def catch_up(simulators: Iterable[Simulation], began: float) -> None:
+    """
+    Let simulators whose time stands still be as far from our clock as when it was set (Unix seconds).
+
+    They take long to start on a busy machine. Whole seconds pass, so that time stands at such an instant.
+    """
+    for simulator in simulators:
+        simulator.advance(int(time.time() - began))
 
 
 @contextmanager

@@ -15,14 +15,14 @@ import yaml
 
 from exporter import __version__
 from exporter.rules import SETTINGS, Settings, generate
-from tests.e2e.alertmanager import PROMETHEUS, Alertmanager, alertmanager, heartbeat
+from tests.e2e.alertmanager import PROMETHEUS, Alert, Alertmanager, Key, alertmanager, heartbeat
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, password, project
 from tests.e2e.mail import Mail, Mailbox, mailbox
 from tests.e2e.processes import Program, free_port, started
 from tests.e2e.prometheus import Prometheus, program
 from tests.e2e.simulation import Simulation
-from tests.e2e.waiting import until
+from tests.e2e.waiting import PATIENCE_SECONDS, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.prometheus]
 
@@ -94,10 +94,11 @@ def test_what_should_fire_reaches_alertmanager_and_nothing_else_does(
         watching(tmp_path, exporter.port, manager.url) as server,
     ):
         live_normally(simulator, server)
-        assert manager.look() == {}
+        # A machine that is too busy for some scrapes brings these early.
+        assert manager.look().keys() <= WITH_THE_EXPORTER
 
         add_troubled_projects(exporter, running, simulator, throttling)
-        fail_and_get_stuck(simulator)
+        fail_and_get_stuck(simulator, manager)
         manager.wait_for(OF_JOBS | OF_POLLS)
         check_inhibition(manager)
         check_mails(box)
@@ -143,20 +144,23 @@ def add_troubled_projects(
     exporter.scrape_until("octopus_exporter_config_last_reload_successful", 0)
 
 
-def fail_and_get_stuck(simulator: Simulation) -> None:
+def fail_and_get_stuck(simulator: Simulation, manager: Alertmanager) -> None:
     """Let many runs fail, some run without end, and a queue grow."""
     for status, job_type in SPIKES.items():
         simulator.create_jobs(job_type=job_type, count=15, outcome=status, msg_code=9001)
     simulator.create_jobs(job_type="SCENARIO_EXTRACT", count=6, outcome="RUNNING")
     simulator.advance(ADVANCE_SECONDS)
-    queue(simulator, 12)
+    queue(simulator, manager)
 
 
-def queue(simulator: Simulation, times: int) -> None:
-    """Add five jobs a second to a queue that nobody serves."""
-    for _ in range(times):
+def queue(simulator: Simulation, manager: Alertmanager) -> None:
+    """Add five jobs a second to a queue that nobody serves, until it is told that it grows."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while ("OctopusBacklogGrowing", "perception", "warning") not in manager.seen:
+        assert time.monotonic() < deadline, "nothing is told of the queue"
         simulator.create_jobs(job_type="SCENARIO_AUTO_MINING", count=5, outcome="QUEUING")
         time.sleep(1)
+        manager.look()
 
 
 def check_words(manager: Alertmanager) -> None:
@@ -182,7 +186,8 @@ def check_mails(box: Mailbox) -> None:
     assert re.fullmatch(rf"\[FIRING critical\] {SPIKE} \(usually \d+\)", mail.subject)
     told = mail.text.splitlines()
     assert told[0] in mail.subject
-    assert told[1].startswith("Codes: mostly a code not seen before")
+    # The code itself, if the mail comes after it has been held back as a new one.
+    assert re.match(r"Codes: .*(9001|not seen before)", told[1])
     assert told[2].startswith("Why: ")
     links = [f"Status page: {STATUS}", f"Runbook: {RUNBOOK}", f"Dashboard: {DASHBOARD}"]
     assert told[4:7] == links
@@ -205,7 +210,7 @@ def mailed(box: Mailbox, to: str, subject: str) -> Mail:
 
 
 def check_inhibition(manager: Alertmanager) -> None:
-    """The example's rules hold back what follows from something else."""
+    """The example's rules hold back what follows from something else, while both are there."""
     down, refused = (
         ("OctopusTargetDown", "refused", "warning"),
         ("OctopusCredentialsRefused", "refused", "critical"),
@@ -214,15 +219,14 @@ def check_inhibition(manager: Alertmanager) -> None:
         ("OctopusRunFailedSpike", "perception", severity) for severity in ("warning", "critical")
     )
 
-    def holds() -> bool:
-        now = manager.look()
+    def holds(now: dict[Key, Alert]) -> bool:
         if not {down, refused, warning, page} <= now.keys():
             return False
         by = {key: now[key]["status"]["inhibitedBy"] for key in (down, warning, page)}
         wanted = {down: [now[refused]["fingerprint"]], warning: [now[page]["fingerprint"]], page: []}
         return by == wanted
 
-    until(holds, "what is held back")
+    until(lambda: manager.look() and any(map(holds, manager.looks)), "what is held back")
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from tests.certificates import Authority
 from tests.e2e.exporting import Exporter
 from tests.e2e.processes import Program
 from tests.e2e.secured import MUTUAL, Secured
-from tests.e2e.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -89,7 +88,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def running(exporter: Exporter) -> Iterator[Running]:
     exporter.change(ledger={"url": "sqlite://"}, poll={"interval": "1h"})
     with exporter.running() as program:
-        until(lambda: "poll failed" in program.errors, f"a poll\n{program.errors}")
+        program.wait_for_line("poll failed")
         yield exporter, program
 
 
@@ -190,6 +189,7 @@ def test_a_process_without_descriptors_says_so_once_and_goes_on(plain: Running) 
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
     assert exporter.page("metrics").status == 200
+    program.wait_for_line("connections are accepted again")
     lines = program.errors.removeprefix(before).splitlines()
     assert [line.split("msg=")[1].split(" error=")[0] for line in lines] == [
         '"connections cannot be accepted"',

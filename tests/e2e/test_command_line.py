@@ -123,16 +123,14 @@ def test_run_says_its_urls_and_once_per_target_what_it_has_listed(tmp_path: Path
     assert len(told) == 1
     assert re.fullmatch(r"first listing: 2,020 jobs in \d+\.\d s", told[0][0])
     with exporter.ready() as program:
-        exporter.scrape_after_polls(2)
-    assert "first poll, on from the ledger: 2,020 jobs in " in program.errors
+        program.wait_for_line("first poll, on from the ledger: 2,020 jobs in ")
 
 
 def test_an_address_on_every_interface_is_told_as_this_machine_reaches_it(exporter: Exporter) -> None:
     exporter.change(web={"listen": [f":{exporter.port}"]})
     with exporter.running() as program:
         exporter.wait_until_listening(program)
-        line = f"msg=listening url=http://localhost:{exporter.port}/ "
-        until(lambda: line in program.errors, line)
+        program.wait_for_line(f"msg=listening url=http://localhost:{exporter.port}/ ")
 
 
 # One line for what goes wrong, with what to do

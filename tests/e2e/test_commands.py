@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -177,22 +178,26 @@ def test_demo_says_that_all_is_well_once_it_has_audited(tmp_path: Path) -> None:
     with started(command, tmp_path, name="demo", environment={"HOME": str(tmp_path)}) as program:
         page = first_line(program, "status page")
 
-        def target() -> dict[str, Any]:
+        def audited() -> dict[str, Any] | None:
             (only,) = ask(f"{page}api/v1/status").json["targets"]
-            return dict(only)
+            # On a busy machine it may be late for a moment.
+            return dict(only) if only["last_audit_ms"] is not None and only["state"] == "ok" else None
 
-        until(lambda: target()["last_audit_ms"] is not None, "an audit")
-        seen = target()
+        seen = until(audited, "an audit of a target that is well")
+        assert seen is not None
         assert program.stop(SIGINT)[0] == 0
-    assert (seen["state"], seen["drift_lasts"]) == ("ok", False)
+    assert seen["drift_lasts"] is False
     assert set(seen["drift"].values()) == {0}
     assert abs(seen["clock_skew_seconds"]) < 2
 
 
 def children(process_id: int) -> list[str]:
-    """Give the ids of a process's children."""
-    tasks = Path(f"/proc/{process_id}/task")
-    return [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+    """Give the ids of a process's children; its threads come and go."""
+    found: list[str] = []
+    for task in Path(f"/proc/{process_id}/task").iterdir():
+        with suppress(OSError):
+            found += (task / "children").read_text().split()
+    return found
 
 
 def test_simulate_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:

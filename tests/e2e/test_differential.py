@@ -30,8 +30,8 @@ from tests.e2e.exporting import Exporter, password, project
 from tests.e2e.exposed import Figures, told
 from tests.e2e.processes import Program
 from tests.e2e.resting import scrape_at_rest
-from tests.e2e.simulation import PROJECT, Simulation, simulations
-from tests.e2e.waiting import until
+from tests.e2e.simulation import PROJECT, Simulation, catch_up, simulations
+from tests.e2e.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.e2e
 
@@ -128,7 +128,7 @@ def life(tmp_path: Path) -> Iterator[Life]:
 def _living(folder: Path, rng: Random) -> Iterator[Life]:
     drawn = [draw(rng, number).without(*WITHOUT) for number in range(1, SERVERS + 1)]
     drawn = [one for one in drawn if not ONLY or one.name in ONLY]
-    settings = [one.started() | {"faults": one.faults} for one in drawn]
+    began, settings = time.time(), [one.started() | {"faults": one.faults} for one in drawn]
     with simulations(folder / "simulators", *settings) as served:
         servers = {one.name: (one, simulator) for one, simulator in zip(drawn, served, strict=True)}
         sections = [project(s.url, name, credentials=name) for name, (_, s) in servers.items()]
@@ -143,6 +143,7 @@ def _living(folder: Path, rng: Random) -> Iterator[Life]:
             }
         )
         exporter.config["credentials"] = {name: password(s.url) for name, (_, s) in servers.items()}
+        catch_up((s for one, s in servers.values() if one.start_in_seconds is not None), began)
         one_life = Life(exporter, servers, rng)
         try:
             yield one_life
@@ -180,11 +181,11 @@ def _differences(life: Life) -> dict[str, list[str]]:
     """
     Compare every target with its account, after two polls that began at rest; give lines by server.
 
-    A patient server is looked at again until a full sync has passed.
+    A patient server is looked at again until a full sync has passed, however long that takes.
     """
     scrape_at_rest(life.exporter)
     found = _compared(life)
-    deadline = time.monotonic() + 1.5 * FULL_SYNC_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while any(life.servers[name][0].patient for name in found) and time.monotonic() < deadline:
         time.sleep(0.5)
         found = {name: lines for name, lines in _compared(life).items() if name in found}

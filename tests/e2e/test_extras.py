@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.simulator import SimulatorSettings
 from tests.e2e.conftest import Simulate
-from tests.e2e.exporting import Exporter
+from tests.e2e.exporting import Exporter, access_key
 from tests.e2e.processes import plain_environment, run
 
 pytestmark = pytest.mark.e2e
@@ -41,11 +40,8 @@ def test_a_chain_with_the_sdk_is_valid(tmp_path: Path) -> None:
 
 
 def test_an_access_key_needs_no_sdk(tmp_path: Path, without_sdk: str, simulate: Simulate) -> None:
-    key = SimulatorSettings().credentials
     exporter = Exporter(tmp_path, simulate().url)
-    exporter.config["credentials"] = {
-        "default": {"type": "aksk", "access_key": key.access_key, "secret_key": key.secret_key}
-    }
+    exporter.config["credentials"] = {"default": access_key()}
     done = run(("once", "--config", exporter.write()), tmp_path, PYTHONPATH=without_sdk)
     assert done.returncode == 0, done.stderr
     assert "\noctopus_up{" in done.stdout

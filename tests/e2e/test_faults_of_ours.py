@@ -84,12 +84,13 @@ def test_a_fault_fails_one_target_and_is_told_once(
         simulator.advance(HOUR)
         exporter.scrape_until("octopus_up", 0, workspace="7")
         polls = exporter.scrape().value("octopus_polls_total", workspace="0") or 0
-        broken = exporter.scrape_until("octopus_polls_total", polls + 5, workspace="0")
+        broken = exporter.scrape_until_risen("octopus_polls_total", polls + 5, workspace="0")
         assert broken.by("octopus_up", "workspace") == {("0",): 1, ("7",): 0}
         (target,) = (target for target in exporter.targets() if target["workspace"] == "7")
         assert target["error"]["reason"] == "internal"
         assert "please report it: ZeroDivisionError: a fault for a test" in target["error"]["message"]
         assert exporter.page("-/healthy").status == 200
+        program.wait_for_line("Traceback")
         assert program.errors.count("Traceback") == 1
         assert program.errors.count("please report") <= 2
         if where == "poll":
@@ -115,6 +116,8 @@ def test_a_fault_outside_the_polls_stops_no_poll(
         assert_agreement(exporter, exporter.scrape_after_polls(2), simulator)
         exposed = exporter.scrape_after_polls(3)
         assert exposed.total("octopus_poll_failures_total") == 0
+        program.wait_for_line("Traceback")
         assert program.errors.count("Traceback") == 1
         program.tell(signal.SIGHUP)
+        program.wait_for_line("configuration reloaded")
         assert exporter.scrape_after_polls(1).by("octopus_up", "workspace") == {("0",): 1, ("7",): 1}

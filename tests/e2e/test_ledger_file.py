@@ -189,7 +189,8 @@ def test_a_ledger_that_somebody_compacts_is_none_that_was_cut_short(
         simulator.advance(HOUR)
         exposed = exporter.scrape_after_polls(2)
         assert_agreement(exporter, exposed, simulator)
-        assert exposed.total("octopus_poll_failures_total") == 0
+        # A poll may have failed for want of the lock, which the other program has while it compacts.
+        assert "cut short" not in program.errors
         program.must_run()
 
 
@@ -278,5 +279,6 @@ def test_what_left_the_configuration_long_ago_is_forgotten(exporter: Exporter, s
                 "SELECT count(*) FROM jobs WHERE target NOT IN (SELECT id FROM targets)"
             ).fetchone()
             assert jobs == 0
+        program.wait_for_line("targets forgotten")
     assert program.errors.count("targets forgotten") == 1
     assert "perception/7" in program.errors

@@ -45,8 +45,9 @@ class Pace:
 
 
 PACE = {
-    "small": Pace(poll=1, scrapes=(3, 10), hold=13, between=0.4),
-    "without": Pace(poll=1, scrapes=(3, 10), hold=0, between=0.4),
+    # Of three scrapes in a hold two may take too long, on a busy machine.
+    "small": Pace(poll=1, scrapes=(3, 5), hold=17, between=0.4),
+    "without": Pace(poll=1, scrapes=(3, 5), hold=0, between=0.4),
     "full": Pace(poll=5, scrapes=(15, 60), hold=90, between=4.0),
 }[os.environ.get("NEW_CODES", "small")]
 

@@ -36,7 +36,7 @@ def test_increase_agrees_with_the_simulator_and_nothing_else_rises(
         with exporter.ready() as program:
             scraped(server, exporter, 3)
             # A first start, with a history of 300 jobs: no counter has ever been anything but 0.
-            assert server.query("sum(octopus_jobs)") == 300
+            server.wait_for("sum(octopus_jobs)", 300)
             for counter in COUNTERS:
                 assert server.query(f"max(max_over_time({counter}[5m]))") == 0
 
@@ -45,7 +45,7 @@ def test_increase_agrees_with_the_simulator_and_nothing_else_rises(
             assert wanted["FRAME_EXTRACT"]["RUN_FAILED"] >= SPIKE
             everything = sum(sum(by_status.values()) for by_status in wanted.values())
             server.wait_for(ENDED, everything)
-            assert server.query(FAILED) == wanted["FRAME_EXTRACT"]["RUN_FAILED"]
+            server.wait_for(FAILED, wanted["FRAME_EXTRACT"]["RUN_FAILED"])
             assert_increase(server, FAILED, wanted["FRAME_EXTRACT"]["RUN_FAILED"])
             assert program.stop()[0] == 0
         with exporter.ready():
@@ -53,7 +53,7 @@ def test_increase_agrees_with_the_simulator_and_nothing_else_rises(
             # A restart: every counter goes on from where it was.
             for counter in COUNTERS:
                 assert server.query(f"sum(resets({counter}[5m]))") == 0
-            assert server.query(ENDED) == everything
+            server.wait_for(ENDED, everything)
             assert_increase(server, FAILED, wanted["FRAME_EXTRACT"]["RUN_FAILED"])
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.simulator import SimulatorSettings
 from tests.e2e.conftest import Simulate
-from tests.e2e.waiting import until
+from tests.e2e.waiting import PATIENCE_SECONDS, until
 from tests.test_readme import ENGLISH, FENCE, ROOT, text_of
 
 pytestmark = pytest.mark.e2e
@@ -99,7 +99,7 @@ def test_the_blocks_work_one_after_the_other(tmp_path: Path, simulate: Simulate)
             assert "config.yaml: valid" in said()
             assert re.search(r"msg=listening url=http://127\.0\.0\.1:\d+/ ", said())
             shell.terminate()
-            assert shell.wait(20) == 0
+            assert shell.wait(PATIENCE_SECONDS) == 0
         finally:
             shell.kill()
     assert (folder / "octopus-ledger.db").is_file()

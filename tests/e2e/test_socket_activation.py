@@ -57,7 +57,7 @@ def test_every_socket_that_is_passed_is_served_and_no_other(exporter: Exporter) 
         assert healthy("[::1]", six)
         assert exporter.try_page("-/healthy") is None
         for url in (f"http://127.0.0.1:{four.getsockname()[1]}/", f"http://[::1]:{six.getsockname()[1]}/"):
-            assert f"msg=listening url={url} metrics={url}metrics" in program.errors
+            program.wait_for_line(f"msg=listening url={url} metrics={url}metrics")
 
 
 def test_who_connects_during_a_restart_waits_and_is_answered(exporter: Exporter) -> None:
@@ -85,7 +85,7 @@ def test_a_unix_socket_is_served(exporter: Exporter) -> None:
 def test_without_the_flag_the_addresses_are_served_and_the_socket_is_told_of(exporter: Exporter) -> None:
     with socket.create_server(("127.0.0.1", 0)) as passed, activated(exporter, [passed]) as program:
         until(lambda: exporter.try_page("-/healthy"), f"an answer\n{program.errors}")
-        assert "systemd has passed sockets; they are used with --web.systemd-socket" in program.errors
+        program.wait_for_line("systemd has passed sockets; they are used with --web.systemd-socket")
 
 
 def test_a_start_without_a_usable_socket_is_refused_in_a_line(exporter: Exporter) -> None:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tests.e2e.agreement import assert_agreement
 from tests.e2e.conftest import Simulate
-from tests.e2e.exporting import Exporter, password, run_once
+from tests.e2e.exporting import Exporter, access_key, password, run_once
 from tests.e2e.exposed import Exposed, counted, told
 from tests.e2e.processes import free_port
 from tests.e2e.simulation import Simulation
@@ -24,21 +24,25 @@ HOUR = 3600.0
 
 
 def test_tokens_that_end_before_their_time_cost_no_run(tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate()
+    simulator, began = simulate(), time.monotonic()
     exporter = Exporter(tmp_path, simulator.url)
+
+    def most_logins() -> float:
+        """Refused at once or not, a token is got no sooner than a minute after the one before."""
+        return 1 + (time.monotonic() - began) // 60
+
     with exporter.ready():
         exposed = live(exporter, simulator, hours=1)
         expiry = exposed.value("octopus_credentials_expiry_timestamp_seconds", credentials="default")
         simulator.set_faults("expiry=1")
         exporter.scrape_until_failed("auth", times=3)
-        # Refused at once or not, a token is got no sooner than a minute after the one before.
-        assert simulator.requests("token") == 1
+        assert simulator.requests("token") <= most_logins()
         simulator.set_faults("")
         simulator.advance(HOUR)
-        until(lambda: exporter.scrape().value("octopus_up"), "the next login", seconds=90)
+        until(lambda: exporter.scrape().value("octopus_up"), "the next login")
         exposed = live(exporter, simulator)
         assert_agreement(exporter, exposed, simulator)
-    assert simulator.requests("token") == 2
+    assert 2 <= simulator.requests("token") <= most_logins()
     assert exposed.total("octopus_api_retries_total", reason="auth") > 0
     failures = exposed.total("octopus_poll_failures_total")
     assert exposed.total("octopus_poll_failures_total", reason="auth") == failures
@@ -77,6 +81,7 @@ def test_a_wrong_password_is_said_and_not_tried_again(tmp_path: Path, simulate: 
     with exporter.running() as program:
         until(lambda: exporter.try_page("metrics"), "metrics")
         exposed = exporter.scrape_until_failed("auth", times=3)
+        program.wait_for_line("credentials refused")
         (target,) = exporter.targets()
         assert exporter.page("-/healthy").status == 200
         assert exporter.page("-/ready").status == 503
@@ -85,7 +90,6 @@ def test_a_wrong_password_is_said_and_not_tried_again(tmp_path: Path, simulate: 
     assert simulator.requests("list") == 0
     assert "not tried again before" in target["error"]["message"]
     assert "The username or password is wrong." in target["error"]["message"]
-    assert "credentials refused" in program.errors
     assert "not-this-one" not in program.errors
 
 
@@ -124,13 +128,15 @@ def test_an_api_that_is_down_takes_the_gauges_with_it_and_leaves_the_counters(
     port = free_port()
     simulator = simulate(port=port)
     exporter = Exporter(tmp_path, simulator.url)
+    # The one that takes its place knows no token, and another is got after a minute only.
+    exporter.config["credentials"] = {"default": access_key()}
     # Longer than it takes to give up asking again, so that there is a failing target with its gauges.
-    exporter.change(metrics={"max_age": "12s"})
+    exporter.change(metrics={"max_age": "20s"})
     with exporter.ready():
         before = live(exporter, simulator, hours=1)
         simulator.program.kill()
         down = exporter.scrape_until("octopus_up", 0)
-        assert down.total("octopus_poll_failures_total", reason="unavailable") == 1
+        assert down.total("octopus_poll_failures_total", reason="unavailable") >= 1
         assert told(down) == told(before)
         assert exporter.page("-/healthy").status == 200
         assert exporter.page("-/ready").status == 200
