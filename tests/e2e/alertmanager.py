@@ -33,7 +33,9 @@ Alert = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Alertmanager:
     """
-    A running Alertmanager, the alerts it has ever been seen with, and those of each look, the dead man's switch aside.
+    A running Alertmanager, the alerts it has ever been seen with, and those of each look.
+
+    Shape: all without the dead man's switch.
     """
 
     url: str
