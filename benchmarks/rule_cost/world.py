@@ -1,0 +1,178 @@
+"""
+The values of the targets: what each shows at any time, as a function of that time.
+
+Targets are of a few kinds that differ in how many runs they have; all targets of a kind show the same. Their
+counters grow evenly, by day faster than by night, and nothing is out of the ordinary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import accumulate, pairwise
+from math import floor, pi, sin
+from zlib import crc32
+
+from exporter.config.settings import Metrics
+from exporter.exposition import families
+from exporter.exposition.families import TARGET_FAMILIES
+from exporter.exposition.samples import SOURCES
+from exporter.model import (
+    IN_FLIGHT_STATUSES,
+    JOB_TYPES,
+    STATUSES,
+    TERMINAL_STATUSES,
+    CounterValue,
+    HistogramValue,
+    PollStatus,
+    Target,
+    TargetSnapshot,
+    Totals,
+)
+
+RUNS_A_DAY = (60, 600, 6_000)
+"""Of each kind of target."""
+
+SCRAPE_LABELS = {"job": "octopus", "instance": "octopus-exporter"}
+POLL_SECONDS = 30
+REQUESTS_A_POLL = 3
+_DAY = 86_400.0
+_BEGAN_DAYS = 20_000
+_SHARES = {
+    "FINISHED": 0.9,
+    "STOPPED": 0.04,
+    "RUN_FAILED": 0.04,
+    "SUBMIT_FAILED": 0.015,
+    "UPLOAD_FAILED": 0.005,
+}
+_CODES = {"RUN_FAILED": ("", "3001", "3302"), "SUBMIT_FAILED": ("", "3407"), "UPLOAD_FAILED": ("",)}
+_FILTERS = ("statuses", "job_types", "start_time", "id", "workspace", "totals")
+_IN_STATUS_SECONDS = {"QUEUING": 120, "LAUNCHING": 60, "RUNNING": 3_000, "UPLOADING": 300}
+_BOUNDS = Metrics()
+
+Labels = tuple[tuple[str, str], ...]
+
+
+def project(number: int) -> str:
+    return f"project-{number:03d}"
+
+
+def snapshots(targets: int, at: float) -> Iterator[TargetSnapshot]:
+    """Give what all targets show at a time (Unix seconds)."""
+    kinds = [_snapshot(kind, at) for kind in range(len(RUNS_A_DAY))]
+    for number in range(targets):
+        shown = kinds[number % len(kinds)]
+        target = replace(shown.target, project=project(number), project_id=f"{number:032x}")
+        yield replace(shown, target=target)
+
+
+def samples(names: set[str], kind: int, at: float) -> Iterator[tuple[str, Labels, float]]:
+    """Give the series of these names that a target of a kind has at a time: name, labels and value."""
+    shown = _snapshot(kind, at, histograms=any("_duration_seconds_" in name for name in names))
+    for family in TARGET_FAMILIES:
+        if not any(name.startswith(family.name) for name in names):
+            continue
+        for sample in SOURCES[family].samples(shown, SOURCES[family].read(shown)):
+            if (name := family.name + sample.suffix) in names:
+                pairs = [*zip(family.labels, sample.labels, strict=True)]
+                if sample.le is not None:
+                    pairs.append(("le", f"{sample.le:g}".replace("inf", "+Inf")))
+                yield name, tuple(pairs), sample.value
+    if families.API_REQUESTS.name in names:
+        labels = (("project", shown.target.project), ("code", "200"))
+        yield families.API_REQUESTS.name, labels, REQUESTS_A_POLL * _polls(at)
+
+
+def _snapshot(kind: int, at: float, *, histograms: bool = True) -> TargetSnapshot:
+    target = Target(
+        project=project(kind),
+        project_id=f"{kind:032x}",
+        workspace="0",
+        workspace_id="0",
+        region="cn-north-11",
+        endpoint="https://octopus.cn-north-11.myhuaweicloud.com",
+        path="system-jobs",
+        job_types=(),
+        credentials="default",
+    )
+    polled = floor(at / POLL_SECONDS) * POLL_SECONDS
+    polls = _polls(at)
+    # The time of a poll is not the same at each: what is made of it is not a constant.
+    last_ms = polled * 1000 + polls * 7919 % 997
+    poll = PollStatus(True, 0.3 + polls % 17 / 100, 3, last_ms, last_ms, polls=polls)
+    return TargetSnapshot(target, _totals(RUNS_A_DAY[kind], polled, histograms), poll)
+
+
+def _polls(at: float) -> int:
+    return int((at - _BEGAN_DAYS * _DAY) / POLL_SECONDS)
+
+
+def _totals(runs_a_day: float, at: float, histograms: bool) -> Totals:
+    ended = {
+        (job_type, status): _ended(runs_a_day * share * _share(job_type), at, f"{job_type}{status}")
+        for job_type in JOB_TYPES
+        for status, share in _SHARES.items()
+    }
+    in_flight = {
+        (job_type, status): round(runs_a_day * _share(job_type) * seconds / _DAY * (1 + 0.8 * _tide(at)))
+        for job_type in JOB_TYPES
+        for status, seconds in _IN_STATUS_SECONDS.items()
+    }
+    oldest = {key: int(at - _IN_STATUS_SECONDS[key[1]]) * 1000 for key, jobs in in_flight.items() if jobs}
+    runs = {job_type: sum(ended[job_type, status] for status in TERMINAL_STATUSES) for job_type in JOB_TYPES}
+    return Totals(
+        jobs={
+            (job_type, status): in_flight.get((job_type, status), 0) or ended.get((job_type, status), 0) // 20
+            for job_type in JOB_TYPES
+            for status in STATUSES
+        },
+        oldest_created_ms=oldest,
+        oldest_started_ms={key: ms for key, ms in oldest.items() if key[1] in IN_FLIGHT_STATUSES[2:]},
+        created={job_type: CounterValue(runs[job_type]) for job_type in JOB_TYPES},
+        completed={key: CounterValue(value) for key, value in ended.items()},
+        failures={
+            (job_type, status, code): CounterValue((ended[job_type, status] + place) // len(codes))
+            for job_type in JOB_TYPES
+            for status, codes in _CODES.items()
+            for place, code in enumerate(codes)
+        },
+        submitting={
+            job_type: _histogram(_BOUNDS.submitting_buckets, count)
+            for job_type, count in runs.items()
+            if histograms
+        },
+        running={
+            key: _histogram(_BOUNDS.running_buckets, count) for key, count in ended.items() if histograms
+        },
+        drift=dict.fromkeys(STATUSES, 0),
+        last_audit_ms=floor(at / 600) * 600_000,
+        filters=dict.fromkeys(_FILTERS, True),
+    )
+
+
+def _ended(a_day: float, at: float, series: str) -> int:
+    """Count what has ended, evenly but for the tide of the day."""
+    days = at / _DAY - _BEGAN_DAYS
+    return floor(a_day * (days - 0.8 / (2 * pi) * sin(2 * pi * days)) + crc32(series.encode()) % 100 / 100)
+
+
+def _tide(at: float) -> float:
+    return -sin(2 * pi * at / _DAY)
+
+
+@cache
+def _share(job_type: str) -> float:
+    """Give a job type's part of the runs: some have many, some few."""
+    weights = {name: 1 / (place + 1) for place, name in enumerate(JOB_TYPES)}
+    return weights[job_type] / sum(weights.values())
+
+
+def _histogram(bounds: tuple[float, ...], count: int) -> HistogramValue:
+    """Spread a count over the buckets, most in the middle."""
+    size = len(bounds) + 1
+    weights = [min(place + 1, size - place) for place in range(size)]
+    shares = list(accumulate(weights))
+    below = [0, *(count * share // shares[-1] for share in shares)]
+    counts = tuple(after - before for before, after in pairwise(below))
+    return HistogramValue(bounds, counts, count * 600_000, (None,) * size)
