@@ -36,7 +36,7 @@ def run(folder: Path, tests: list[dict[str, Any]]) -> None:
     """Let promtool run the tests on rules that keep the label `cluster`."""
     (folder / RULES).write_text(generate(changed(keep_labels=["cluster"]))[RULES], encoding="utf-8")
     file = folder / "test.yml"
-    order = ["octopus-baselines", "octopus"]
+    order = ["octopus-baselines", "octopus", "octopus-slow", "octopus-exporter"]
     document = {"rule_files": [RULES], "evaluation_interval": "1m", "group_eval_order": order, "tests": tests}
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
     command = [program("promtool"), "test", "rules", file]

@@ -56,7 +56,7 @@ def _test(rules: Sequence[Path], series: Iterable[tuple[str, Values]], minutes: 
     yield "rule_files:\n"
     yield from (f"  - {rule.resolve()}\n" for rule in rules)
     yield "evaluation_interval: 1m\n"
-    yield "group_eval_order: [octopus-baselines, octopus, naive]\n"
+    yield "group_eval_order: [octopus-baselines, octopus, octopus-slow, octopus-exporter, naive]\n"
     yield "tests:\n  - interval: 1m\n    input_series:\n"
     for name, values in series:
         yield f"      - series: '{name}'\n        values: '{' '.join(notation(values))}'\n"
