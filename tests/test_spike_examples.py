@@ -37,13 +37,13 @@ def pages(failures: int, runs: int, usually: float) -> bool:
 
 def least(runs: int, usually: float) -> str:
     found = (failures for failures in range(1, runs + 1) if pages(failures, runs, usually))
-    return str(next(found, "–"))
+    return str(next(found, "-"))
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_as_many_failures_page_as_the_table_says(name: str) -> None:
     text = (ROOT / "prometheus" / name).read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+|–) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+|-) \|$", text, re.MULTILINE)
     assert len(rows) == 7
     for runs, *failures in rows:
         assert failures == [least(int(runs.replace(",", "")), usually) for usually in USUALLY], runs
