@@ -59,7 +59,7 @@ SCRAPE_SECONDS = 30
 # After the present: how long runs go on failing, and how long after that pictures are taken.
 SPIKE_SECONDS, AFTERMATH_SECONDS = 240, 240
 ALERT = "OctopusRunFailedSpike"
-# The rules compare with what other rules have recorded of the past, each of what the ones before have recorded.
+# What other rules have recorded of the past, with which the rules compare: each from those before it.
 RECORDED = (
     r"octopus_poll_success_timestamp_seconds:max$",
     r"octopus_poll_window:(short|long)$",
