@@ -29,7 +29,7 @@ def pages(failures: int, runs: int, usually: float) -> bool:
     expected = usually * runs
     raw = score(failures, runs, expected)
     more = SPIKE["busy"] * log(1 + expected)
-    return failures > SPIKE["least"] and (
+    return bool(failures > SPIKE["least"]) and bool(
         raw / (1 + DISPERSION * runs) > SPIKE["page"]["score"] + more
         or (failures / runs > SPIKE["page"]["ratio"] and raw > SPIKE["ratio_score"] + more)
     )

@@ -59,8 +59,18 @@ SCRAPE_SECONDS = 30
 # After the present: how long runs go on failing, and how long after that pictures are taken.
 SPIKE_SECONDS, AFTERMATH_SECONDS = 240, 240
 ALERT = "OctopusRunFailedSpike"
-# The rules compare with what other rules have recorded of the past, some of it of what these have recorded.
-RECORDED = (r"(increase|delta)_(short|long)$", r"rate_day$")
+# What other rules have recorded of the past, with which the rules compare: each from those before it.
+RECORDED = (
+    r"octopus_poll_success_timestamp_seconds:max$",
+    r"octopus_poll_window:(short|long)$",
+    r"octopus_jobs_completed:increase_(short|long)$|octopus_job_runs:created_long$",
+    r"octopus_job_runs:ended_(short|long)$",
+    r"octopus_job_runs:increase_(short|long)$",
+    r":hour$|:hour_(ran|failed|timestamp_seconds)$",
+    r"octopus_job_runs:history_hours$",
+    r"octopus_job_runs:is_known_week$",
+    r"octopus_jobs_completed:ratio_week$",
+)
 _CHOICE = "var-"
 
 
@@ -81,10 +91,9 @@ async def stage(output: Path, theme: Theme) -> None:
         port = await stack.enter_async_context(exporter(folder, simulator))
         await asyncio.to_thread(make_blocks, [folder / "week.txt"], folder / "data")
         server = await stack.enter_async_context(prometheus(folder, port))
-        failing = asyncio.create_task(keep_failing(session, simulator, SPIKE_SECONDS))
         await record_the_past(folder, server, start, present)
         say("the rules know the past")
-        await failing
+        await keep_failing(session, simulator, SPIKE_SECONDS)
         alert = await fired(session, server)
         await asyncio.sleep(AFTERMATH_SECONDS)
         say(yaml.safe_dump(alert["annotations"], allow_unicode=True))
