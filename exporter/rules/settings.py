@@ -32,7 +32,7 @@ RESERVED_LABELS = frozenset(
         *("project", "workspace", "job_type", "status", "msg_code"),
         *("code", "credentials", "filter", "reason"),
         *("job", "instance", "le", "quantile", "alertname", "alertstate"),
-        *("severity", "leg", "day", "hour"),
+        *("severity", "leg", "day", "hour", "step", "after_pause"),
         *("age", "at_least", "past", "length", "of"),
     }
 )
