@@ -56,6 +56,16 @@ async def test_jobs_without_a_start_and_those_that_ended_do_not_count(scene: Sce
     assert (await scene.poll()).older_than == {}
 
 
+async def test_a_row_from_the_future_makes_no_other_job_older(scene: Scene) -> None:
+    now = scene.api.now_ms
+    ahead = now + 20 * HOUR
+    scene.api.put(
+        a_job(1, "RUNNING", created_ms=now - HOUR, started_ms=now - MINUTE),
+        a_job(2, "FINISHED", created_ms=now - HOUR, started_ms=now, ended_ms=ahead, updated_ms=ahead),
+    )
+    assert (await scene.poll()).older_than == {}
+
+
 async def test_ages_grow_with_the_polls_and_go_with_the_job(scene: Scene) -> None:
     now = scene.api.now_ms
     scene.api.put(a_job(1, "RUNNING", created_ms=now, started_ms=now - 29 * MINUTE))

@@ -180,6 +180,19 @@ KEPT = "expected a label that the scrape adds, and none of the metrics, the rule
             "intervals: {poll: 1d}",
             "1:1: baseline.day: found 1d, expected at least the long window of spikes, 2d1m",
         ),
+        (
+            "baseline: {known: {runs: 20, failed: 30}}",
+            "1:38: baseline.known.failed: found 30, expected less than runs, 20",
+        ),
+        ("stuck: {known: 10m}", "1:16: stuck.known: found 10m, expected more than stuck.for, 30m"),
+        (
+            "alertmanager: {group_by: [project, project]}",
+            "1:26: alertmanager.group_by: found a list, expected each label once",
+        ),
+        (
+            "alertmanager: {repeat_interval: 1m}",
+            "1:33: alertmanager.repeat_interval: found 1m, expected alertmanager.group_interval, 5m, or more",
+        ),
         ("keep_labels: [__name__]", f"1:15: keep_labels[0]: found __name__, {KEPT}"),
     ],
 )
@@ -206,6 +219,9 @@ def test_settings_contradict_the_shipped_ones_in_one_line(tmp_path: Path, text: 
         ("stalled.jobs", "0.5", "expected a whole number from 1 up"),
         ("stalled.factor", "0.5", "expected a number of 1 or more"),
         ("stuck.share", "1", "expected a number between 0 and 1"),
+        ("stuck.known", "8d", f"{DURATION} 7d"),
+        ("stalled.expected", "800", "expected a number of 100 or less"),
+        ("alertmanager.heartbeat_interval", "1ms", f"{DURATION} 1y".replace("1ms", "2s")),
     ],
 )
 def test_a_number_out_of_its_range_is_refused(tmp_path: Path, key: str, value: str, wanted: str) -> None:

@@ -54,7 +54,7 @@ LABELS = {
     "workspace": 'workspace id; "0" where none is configured',
     "job_type": 'job type, in the API\'s words; "other" beyond `metrics.max_job_types` undocumented ones',
     "status": 'job status, in the API\'s words; "other" beyond `metrics.max_statuses` undocumented ones',
-    "age": "an age from 30m to 14d; a job of 3 hours counts at 30m, 1h, 1h30m and 2h",
+    "age": "an age from 30m to 14d; a job of 3h30m counts at 30m, 1h, 1h30m, 2h and 3h",
     "msg_code": 'error code of a failed run; "" where none came, "other" beyond `metrics.max_msg_codes`',
     "reason": "one of a fixed list, all of it exported from the start",
     "project_id": "id of the project",

@@ -15,7 +15,7 @@ _OLDEST = """
 """
 _BEFORE = """
     SELECT {since} FROM jobs INDEXED BY jobs_in_flight
-    WHERE target = ? AND in_flight = 1 AND job_type = ? AND status = ? AND {since} < ?
+    WHERE target = ? AND in_flight = 1 AND job_type = ? AND status = ? AND {since} < ? ORDER BY {since}
 """
 _CREATED_BEFORE, _STARTED_BEFORE = (_BEFORE.format(since=name) for name in ("created_ms", "started_ms"))
 _LEAST_MS = min(AGE_BOUNDS_MS.values())
@@ -33,7 +33,7 @@ def read_ages(db: sqlite3.Connection, target: int, types: tuple[str, ...], now_m
     """
     Give the ages of a target's jobs in flight, of these types.
 
-    Units: `now_ms` by the clock of the rows.
+    Units: `now_ms` by our own clock, as the ages that are made of the oldest timestamps.
     Raises: sqlite3.DatabaseError for a damaged index.
     """
     found = db.execute(_OLDEST, (target,)).fetchall()
@@ -51,7 +51,7 @@ def read_ages(db: sqlite3.Connection, target: int, types: tuple[str, ...], now_m
         if since_ms is not None and since_ms < now_ms - _LEAST_MS:
             query = _CREATED_BEFORE if status in WAITING_STATUSES else _STARTED_BEFORE
             rows = db.execute(query, (target, kind, status, now_ms - _LEAST_MS)).fetchall()
-            since = sorted([row[0] for row in rows])
+            since = [row[0] for row in rows]
             for age, bound_ms in AGE_BOUNDS_MS.items():
                 jobs = bisect_left(since, now_ms - bound_ms)
                 if not jobs:

@@ -61,7 +61,6 @@ class TargetRow:
     endpoint: str
     commits: int
     committed_ms: int
-    rows_ahead_ms: int
     baselines: dict[str, int | None]
     forgotten_before_ms: int | None
     shown_types: dict[str, int]
@@ -116,21 +115,20 @@ def find_target(db: sqlite3.Connection, key: TargetKey) -> int | None:
 def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
     row = db.execute(
         """
-        SELECT endpoint, commits, committed_ms, rows_ahead_ms, baselines, forgotten_before_ms, shown_types,
+        SELECT endpoint, commits, committed_ms, baselines, forgotten_before_ms, shown_types,
             horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server,
             released, revision
         FROM targets WHERE id = ?
         """,
         (target,),
     ).fetchone()
-    endpoint, commits, committed_ms, ahead_ms, baselines, forgotten, types, horizon, *others = row
+    endpoint, commits, committed_ms, baselines, forgotten, types, horizon, *others = row
     watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server, released, revision = others
     return TargetRow(
         id=target,
         endpoint=endpoint,
         commits=commits,
         committed_ms=committed_ms,
-        rows_ahead_ms=ahead_ms,
         baselines=_baselines(baselines),
         forgotten_before_ms=forgotten,
         shown_types=_types(types),
@@ -269,7 +267,7 @@ def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: C
     held = series.held(types)
     return Totals(
         jobs=_jobs(db, row.id, types),
-        **read_ages(db, row.id, types, row.committed_ms + row.rows_ahead_ms),
+        **read_ages(db, row.id, types, row.committed_ms),
         created={kind: counters.get(SeriesKey(CREATED, kind), series.zero(kind)) for kind in types},
         completed={(kind, status): series.zero(kind) for kind in types for status in TERMINAL_STATUSES}
         | _by_status(counters, COMPLETED),

@@ -16,7 +16,7 @@ from exporter.shipped import shipped
 RULES = "octopus.yml"
 ALERTMANAGER = "alertmanager.yml"
 _TAG = f"v{__version__}"
-# Of the shortest silence: of half an hour, up to two days.
+# Multiples of the shortest silence: with 30 minutes, up to two days.
 _SILENCES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 96)
 # How many of the last days may have been quiet at these hours: after a weekend, the third is a working day.
 _DAYS_OF_SILENCE = 3
@@ -90,7 +90,7 @@ def _environment(settings: Settings) -> Environment:
 
 
 def _listed(labels: Iterable[str]) -> str:
-    """Write labels as they go on in a list that has some already."""
+    """Write labels with a comma before each, to append to a list."""
     return "".join(f", {label}" for label in labels)
 
 
@@ -110,7 +110,7 @@ def _baseline_interval(evaluation: float) -> float:
 
 
 def _durations_interval(evaluation: float) -> float:
-    """Evaluate what is told by the histograms of a week still more rarely: they are a third of all series."""
+    """Evaluate rules over the histograms of a week still more rarely: these are a third of all series."""
     return max(evaluation, min(20 * evaluation, 600))
 
 

@@ -66,6 +66,12 @@ def _labels_to_keep(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(kept)
 
 
+def _each_once(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(labels)) < len(labels):
+        raise expected("each label once")
+    return labels
+
+
 def _label_to_keep(label: object, kept: list[str]) -> str:
     name = _LABEL.read(label)
     if name in RESERVED_LABELS or name.startswith("__"):
@@ -77,6 +83,8 @@ def _label_to_keep(label: object, kept: list[str]) -> str:
 
 # Prometheus takes some 292 years, and the rules multiply durations.
 Duration = Annotated[float, DurationOf("1ms", "1y")]
+# Alertmanager takes nothing shorter, nor half of it.
+Wait = Annotated[float, DurationOf("2s", "1y")]
 # A sample that is older is none for Prometheus.
 Interval = Annotated[float, DurationOf("1ms", "5m")]
 Share = Annotated[float, Positive(), _must(lambda value: value < 1, "a number between 0 and 1")]
@@ -139,7 +147,7 @@ class Seldom(_Section):
     """Job types that run seldom."""
 
     runs: Count
-    failed_hours: Count
+    failed_hours: Annotated[int, Whole(1, 24)]
     k: Annotated[float, Positive()]
 
 
@@ -188,6 +196,14 @@ class Invented(_Section):
     runs: Annotated[float, Positive()]
     failed: Annotated[float, Positive()]
 
+    @field_validator("failed")
+    @classmethod
+    def _is_a_part(cls, failed: float, info: ValidationInfo) -> float:
+        runs = info.data.get("runs")
+        if runs is not None and failed >= runs:
+            raise expected(f"less than runs, {runs:g}")
+        return failed
+
 
 class Baseline(_Section):
     days: Annotated[int, Whole(1, 28)]
@@ -217,13 +233,22 @@ class Stuck(_Section):
     """Shape: `default` by status; `job_types` by type, then status."""
 
     for_: Duration = Field(alias="for")
-    known: Duration
+    # The longest age that is counted is 14 days: a limit and this must not be longer.
+    known: Annotated[float, DurationOf("1ms", "7d")]
     runs: Count
     share: Share
     factor: AtLeastOne
     least: Duration
     default: dict[InFlight, Duration]
     job_types: dict[JobType, dict[InFlight, Duration]]
+
+    @field_validator("known")
+    @classmethod
+    def _is_longer_than_for(cls, known: float, info: ValidationInfo) -> float:
+        waits = info.data.get("for_")
+        if waits is not None and known <= waits:
+            raise expected(f"more than stuck.for, {format_duration(waits)}")
+        return known
 
 
 class Backlog(_Section):
@@ -237,13 +262,13 @@ class Backlog(_Section):
 class Stalled(_Section):
     jobs: Count
     least: Duration
-    expected: Annotated[float, Positive()]
+    expected: Annotated[float, Positive(), _must(lambda value: value <= 100, "a number of 100 or less")]
     factor: AtLeastOne
     for_: Duration = Field(alias="for")
 
     @property
     def chance(self) -> float:
-        """Give of how many silences that miss the least number of runs one is chance."""
+        """Give how many such silences there are for each one that is chance: e^expected."""
         return math.exp(self.expected)
 
 
@@ -287,12 +312,21 @@ class Exporter(_Section):
 class Alertmanager(_Section):
     """How the example for Alertmanager groups, delays and repeats notifications."""
 
-    group_by: tuple[JobLabel, ...]
-    group_wait: Duration
-    group_interval: Duration
-    repeat_interval: Duration
-    page_repeat_interval: Duration
-    heartbeat_interval: Duration
+    group_by: Annotated[tuple[JobLabel, ...], AfterValidator(_each_once)]
+    group_wait: Annotated[float, DurationOf("0s", "1y")]
+    group_interval: Wait
+    repeat_interval: Wait
+    page_repeat_interval: Wait
+    heartbeat_interval: Wait
+
+    @field_validator("repeat_interval", "page_repeat_interval")
+    @classmethod
+    def _is_not_shorter(cls, repeats: float, info: ValidationInfo) -> float:
+        # Alertmanager repeats at its group interval only.
+        interval = info.data.get("group_interval")
+        if interval is not None and repeats < interval:
+            raise expected(f"alertmanager.group_interval, {format_duration(interval)}, or more")
+        return repeats
 
 
 class Settings(_Section):

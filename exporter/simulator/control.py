@@ -18,6 +18,7 @@ from exporter.simulator.incidents import Incident
 from exporter.simulator.quirks import Quirks
 from exporter.simulator.settings import DEFAULT_WORKSPACE
 from exporter.simulator.simulator import FOREVER_MS, Simulator
+from exporter.simulator.world import World
 
 Name = Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Z0-9_]{0,63}$")]
 T = TypeVar("T")
@@ -160,8 +161,7 @@ class Control:
         if listing is None:
             raise ConfigError([f"workspace: {order.workspace!r}: not one of project {project}'s workspaces"])
         _check_failure(order)
-        if order.msg_code and order.msg_error:
-            world.messages[order.msg_code] = order.msg_error
+        _learn_message(world, order)
         ids = [
             number + self._simulator.quirks.id_offset
             for one in _one_by_one(order)
@@ -181,8 +181,7 @@ class Control:
             raise ConfigError(
                 [f"project, workspace: {order.project!r}, {order.workspace!r}: not one of this simulator's"]
             )
-        if order.msg_code and order.msg_error:
-            world.messages[order.msg_code] = order.msg_error
+        _learn_message(world, order)
         until_ms = world.now_ms + int(order.seconds * 1000)
         world.begin_incident(
             Incident(listings, order.job_type, order.outcome, order.share, until_ms, order.msg_code)
@@ -201,6 +200,13 @@ def _one_by_one(order: JobsOrder) -> list[JobsOrder]:
     if order.numbered == "outcome":
         return [msgspec.structs.replace(one, outcome=f"{order.outcome}_{n}") for n in numbers]
     return [msgspec.structs.replace(one, msg_code=(order.msg_code or 0) + n) for n in numbers]
+
+
+def _learn_message(world: World, order: JobsOrder | IncidentOrder) -> None:
+    if order.msg_error and not order.msg_code:
+        raise ConfigError(["msg_error: found without msg_code, expected both"])
+    if order.msg_code and order.msg_error:
+        world.messages[order.msg_code] = order.msg_error
 
 
 def _check_failure(order: JobsOrder) -> None:

@@ -101,7 +101,7 @@ class Crowd:
         today_ms = self._now_ms // DAY_MS * DAY_MS
         times = (
             (day_ms + cron.minute * MINUTE_MS, profile, cron)
-            for day_ms in range(today_ms, int(self._now_ms - span_ms), -DAY_MS)
+            for day_ms in range(today_ms, int(self._now_ms - span_ms) - DAY_MS, -DAY_MS)
             for profile, cron in crons
         )
         for at_ms, profile, cron in times:

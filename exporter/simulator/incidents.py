@@ -37,7 +37,7 @@ class Incident(NamedTuple):
 
 
 class Incidents:
-    """All incidents that go on."""
+    """The incidents under way."""
 
     def __init__(self) -> None:
         self._by_place: dict[tuple[frozenset[int], str | None, str], Incident] = {}

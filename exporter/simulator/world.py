@@ -211,8 +211,9 @@ class World:
     def _follow_timetable(self, at_ms: int, number: int) -> None:
         profile, cron = self._crons[number]
         if self._users.is_there(profile, at_ms):
+            listing = self._rng.randrange(len(self.listings))
             for submission in self._users.scheduled(self._rng, profile, cron, at_ms):
-                self._await_submission(number % len(self.listings), submission, at_ms)
+                self._await_submission(listing, submission, at_ms)
         heappush(self._events, (self._sooner(at_ms + DAY_MS, at_ms), number, Event.CRON))
 
     def _await_submission(self, listing: int, submission: Submission, after_ms: int) -> None:
