@@ -78,10 +78,11 @@ class Habits:
     log-uniform within `batch_jobs`. The jobs of a batch share their chances to fail: their failures are
     beta-binomial with this `correlation`; a batch of a cron is like any other. `retried` is the part of the
     failed jobs that a user submits again, as a new job, within `retry_minutes` after the failure; of these,
-    the part `broken` has a broken input, and fails the same way again with the chance `broken_fails`. `weekend` is the
-    rate on Saturdays and Sundays (UTC), as a part of that on other days. `rate_drift` and `share_drift` are
-    how far the rate and the failed share walk in a day: the deviation of the logarithm. Units: no job of the
-    type is submitted before `first_day`, in days since the start of the simulator; None is no such day.
+    the part `broken` has a broken input, and fails the same way again with the chance `broken_fails`.
+    `weekend` is the rate on Saturdays and Sundays (UTC), as a part of that on other days. `rate_drift` and
+    `share_drift` are how far the rate and the failed share walk in a day: the deviation of the logarithm.
+    Units: no job of the type is submitted before `first_day`, in days since the start of the simulator; None
+    is no such day.
     """
 
     batched: float = 0.0
