@@ -39,3 +39,29 @@ def test_failures_that_drip_for_hours_are_a_spike_of_hours(an_hour: float, fires
     found = {dict(labels)["leg"] for labels, values in legs.items() if np.isfinite(values[BEGIN:]).any()}
     assert found == ({"hours_excess"} if fires else set())
     assert not any(np.isfinite(values[24 * HOUR : BEGIN]).any() for values in legs.values())
+
+
+def test_an_outage_of_one_job_type_pages_once_the_page_of_its_project_has_ended() -> None:
+    spread, outage, end = 2 * 24 * HOUR, 2 * 24 * HOUR + 40, 2 * 24 * HOUR + 3 * HOUR
+    spread_over = counter((spread, 0), (12, 20), (end - spread - 12, 0))
+    failed = {job_type: spread_over for job_type in ("A", "B", "C", "D")}
+    failed["E"] = counter((outage, 0), (end - outage, 60))
+    finished = dict.fromkeys("ABCD", counter((end, 20))) | {"E": counter((outage, 60), (end - outage, 0))}
+    jobs = "octopus_jobs_completed_total"
+    engine = Engine(
+        [RULE_FILE],
+        {
+            series(jobs, job_type=job_type, status=status): counts
+            for status, of in (("FINISHED", finished), ("RUN_FAILED", failed))
+            for job_type, counts in of.items()
+        },
+    )
+    [of_project] = engine.firing("OctopusProjectFailedSpike").values()
+    of_type = {
+        dict(labels)["job_type"]: fires
+        for (_, labels), fires in engine.firing("OctopusRunFailedSpike").items()
+        if dict(labels)["severity"] == "critical"
+    }
+    assert list(of_type) == ["E"]
+    assert not (of_project & of_type["E"]).any()
+    assert (of_project | of_type["E"])[outage + 10 :].all(), "an outage that goes on without a page"
