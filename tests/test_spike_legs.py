@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 
 from benchmarks.alerts.engine import Engine
@@ -16,6 +19,10 @@ LABELS = {"project": "p", "workspace": "0", "job": "octopus", "instance": "a"}
 
 def series(name: str, **labels: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({"__name__": name, **LABELS, **labels}.items()))
+
+
+def recorded_of(name: str, **labels: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted({"__name__": name, "project": "p", **labels}.items()))
 
 
 def counter(*spans: tuple[int, float]) -> NDArray[np.float64]:
@@ -39,3 +46,57 @@ def test_failures_that_drip_for_hours_are_a_spike_of_hours(an_hour: float, fires
     found = {dict(labels)["leg"] for labels, values in legs.items() if np.isfinite(values[BEGIN:]).any()}
     assert found == ({"hours_excess"} if fires else set())
     assert not any(np.isfinite(values[24 * HOUR : BEGIN]).any() for values in legs.values())
+
+
+def test_an_outage_of_one_job_type_pages_once_the_page_of_its_project_has_ended() -> None:
+    spread, outage, end = 2 * 24 * HOUR, 2 * 24 * HOUR + 40, 2 * 24 * HOUR + 3 * HOUR
+    spread_over = counter((spread, 0), (12, 20), (end - spread - 12, 0))
+    failed = dict.fromkeys("ABCDE", spread_over)
+    failed["E"] = counter((outage, 0), (end - outage, 60))
+    finished = dict.fromkeys("ABCD", counter((end, 20))) | {"E": counter((outage, 60), (end - outage, 0))}
+    jobs = "octopus_jobs_completed_total"
+    engine = Engine(
+        [RULE_FILE],
+        {
+            series(jobs, job_type=job_type, status=status): counts
+            for status, of in (("FINISHED", finished), ("RUN_FAILED", failed))
+            for job_type, counts in of.items()
+        },
+    )
+    [of_project] = engine.firing("OctopusProjectFailedSpike").values()
+    of_type = {
+        dict(labels)["job_type"]: fires
+        for (_, labels), fires in engine.firing("OctopusRunFailedSpike").items()
+        if dict(labels)["severity"] == "critical"
+    }
+    assert list(of_type) == ["E"]
+    assert not (of_project & of_type["E"]).any()
+    assert (of_project | of_type["E"])[outage + 10 :].all(), "an outage that goes on without a page"
+
+
+@pytest.mark.parametrize(("hours_away", "fires"), [(6, False), (30, True)])
+def test_what_is_usual_outlasts_a_pause_of_prometheus(tmp_path: Path, hours_away: int, fires: bool) -> None:
+    """Until the group octopus-hours comes again, a job type that always fails is known as such."""
+    rules = yaml.safe_load(RULE_FILE.read_text(encoding="utf-8"))
+    rules["groups"] = [group for group in rules["groups"] if group["name"] != "octopus-hours"]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump(rules), encoding="utf-8")
+    back = hours_away * HOUR
+    recorded = np.full(back + HOUR, np.nan)
+    recorded[:HOUR] = 1.0
+    failed = np.concatenate([np.full(back, np.nan), counter((HOUR, 60))])
+    engine = Engine(
+        [file],
+        {
+            series("octopus_jobs_completed_total", job_type="FRAME_EXTRACT", status="RUN_FAILED"): failed,
+            recorded_of("project:octopus_job_runs:is_known_week"): recorded,
+            recorded_of(
+                "project_job_type_status:octopus_jobs_completed:ratio_week",
+                job_type="FRAME_EXTRACT",
+                status="RUN_FAILED",
+            ): 0.95 * recorded,
+            recorded_of("project_job_type:octopus_job_runs:dispersion_week", job_type="FRAME_EXTRACT"): 0.004
+            * recorded,
+        },
+    )
+    assert any(found.any() for found in engine.firing("OctopusRunFailedSpike").values()) == fires
