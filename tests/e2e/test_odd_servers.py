@@ -190,13 +190,14 @@ def test_it_costs_no_more_than_it_must(lives: Lives, name: str) -> None:
         assert sum(syncs.values()) <= sum(exposed.successes().values()), syncs
     else:
         # Rows that were set apart are looked for again, where there are few pages: every audit interval.
-        # A time that stands still for minutes becomes a gap.
+        # A time that stands still for minutes becomes a gap, and a first listing that takes so long is begun again.
         looks = lives.took_seconds // AUDIT_SECONDS if CHOSEN[name].apart else 0
         gaps = lives.took_seconds // 60
         most = {
             **MAX_FULL_SYNCS,
             "drift": MAX_FULL_SYNCS["drift"] + looks,
             "gap": MAX_FULL_SYNCS["gap"] + gaps,
+            "first": MAX_FULL_SYNCS["first"] + gaps,
         }
         assert all(syncs[reason,] <= times for reason, times in most.items()), syncs
     assert (exposed.value("octopus_poll_requests", project=name) or 0) <= MAX_REQUESTS
