@@ -83,8 +83,8 @@ def _label_to_keep(label: object, kept: list[str]) -> str:
 
 # Prometheus takes some 292 years, and the rules multiply durations.
 Duration = Annotated[float, DurationOf("1ms", "1y")]
-# Alertmanager takes nothing shorter, nor half of it.
-Wait = Annotated[float, DurationOf("2s", "1y")]
+# Alertmanager takes no interval of nothing, nor half of it.
+Wait = Annotated[float, DurationOf("1s", "1y")]
 # A sample that is older is none for Prometheus.
 Interval = Annotated[float, DurationOf("1ms", "5m")]
 Share = Annotated[float, Positive(), _must(lambda value: value < 1, "a number between 0 and 1")]

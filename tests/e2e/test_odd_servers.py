@@ -190,7 +190,7 @@ def test_it_costs_no_more_than_it_must(lives: Lives, name: str) -> None:
         assert sum(syncs.values()) <= sum(exposed.successes().values()), syncs
     else:
         # Rows that were set apart are looked for again, where there are few pages: every audit interval.
-        # A time that stands still for minutes becomes a gap, and a first listing that takes so long is begun again.
+        # A time that stands still for minutes becomes a gap; a first listing that takes so long begins again.
         looks = lives.took_seconds // AUDIT_SECONDS if CHOSEN[name].apart else 0
         gaps = lives.took_seconds // 60
         most = {
