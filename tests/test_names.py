@@ -63,7 +63,9 @@ RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 ALERTING = [rule for rule in rules() if "alert" in rule]
 ALERTS = {rule["alert"] for rule in ALERTING}
 # Labels of rules' own making, and those of ALERTS.
-OF_RULES = {"alertname", "alertstate", "severity"}.union(*(made(rule["expr"]) for rule in rules()))
+OF_RULES = {"alertname", "alertstate", "severity"}.union(
+    *(made(rule["expr"]) | rule.get("labels", {}).keys() for rule in rules())
+)
 
 
 def wrong(selector: Selector) -> str | None:
