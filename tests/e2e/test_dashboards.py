@@ -35,10 +35,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.prometheus]
 VIEWS = {file.stem: DashboardView.read(file) for file in sorted(DASHBOARDS.glob("*.json"))}
 # The exporter is scraped by both names, as if there were two of them that read the same targets.
 HOSTS = ("127.0.0.1", "localhost")
-# A ledger that agrees with the API has nothing to show.
+# A ledger that agrees with the API has nothing to show, and no job here is in flight for half an hour.
 RIGHTLY_EMPTY = {
-    leaves("exporter")[f"{key}.title"][language]
-    for key in ("drift_by_status", "log_lines", "events_dropped")
+    leaves(name)[f"{key}.title"][language]
+    for name, keys in {
+        "exporter": ("drift_by_status", "log_lines", "events_dropped"),
+        "project": ("jobs_by_age",),
+    }.items()
+    for key in keys
     for language in LANGUAGES
 }
 WEEK_SECONDS = 7 * 86_400
