@@ -55,10 +55,9 @@ def snapshots(series: int) -> list[TargetSnapshot]:
     return [snapshot(number) for number in range(ceil(series / each))]
 
 
-def snapshot(number: int, polls: int = 1) -> TargetSnapshot:
-    """Make a target as it is after so many polls: every poll has changed every family."""
-    n = number + polls
-    target = Target(
+def numbered_target(number: int) -> Target:
+    """Make a target without job types of its own."""
+    return Target(
         project=f"project-{number:03d}",
         project_id=f"{number:032x}",
         workspace="0",
@@ -69,8 +68,13 @@ def snapshot(number: int, polls: int = 1) -> TargetSnapshot:
         job_types=(),
         credentials="default",
     )
+
+
+def snapshot(number: int, polls: int = 1) -> TargetSnapshot:
+    """Make a target as it is after so many polls: every poll has changed every family."""
+    n = number + polls
     poll = PollStatus(True, 0.5 + n / 1000, 3, None, _NOW_MS + n, polls=polls)
-    return TargetSnapshot(target, _totals(n), poll)
+    return TargetSnapshot(numbered_target(number), _totals(n), poll)
 
 
 def _totals(n: int) -> Totals:

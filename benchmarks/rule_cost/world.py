@@ -14,6 +14,7 @@ from itertools import accumulate, pairwise
 from math import floor, pi, sin
 from zlib import crc32
 
+from benchmarks.published import numbered_target
 from exporter.config.settings import Metrics
 from exporter.exposition import families
 from exporter.exposition.families import TARGET_FAMILIES
@@ -26,7 +27,6 @@ from exporter.model import (
     CounterValue,
     HistogramValue,
     PollStatus,
-    Target,
     TargetSnapshot,
     Totals,
 )
@@ -85,17 +85,7 @@ def samples(names: set[str], kind: int, at: float) -> Iterator[tuple[str, Labels
 
 
 def _snapshot(kind: int, at: float, *, histograms: bool = True) -> TargetSnapshot:
-    target = Target(
-        project=project(kind),
-        project_id=f"{kind:032x}",
-        workspace="0",
-        workspace_id="0",
-        region="cn-north-11",
-        endpoint="https://octopus.cn-north-11.myhuaweicloud.com",
-        path="system-jobs",
-        job_types=(),
-        credentials="default",
-    )
+    target = numbered_target(kind)
     polled = floor(at / POLL_SECONDS) * POLL_SECONDS
     polls = _polls(at)
     # The time of a poll is not the same at each: what is made of it is not a constant.

@@ -83,7 +83,7 @@ def _label_to_keep(label: object, kept: list[str]) -> str:
 
 # Prometheus takes some 292 years, and the rules multiply durations.
 Duration = Annotated[float, DurationOf("1ms", "1y")]
-# Alertmanager takes no interval of nothing, nor half of it.
+# Alertmanager refuses an interval of 0, and one route takes half of the heartbeat interval.
 Wait = Annotated[float, DurationOf("1s", "1y")]
 # A sample that is older is none for Prometheus.
 Interval = Annotated[float, DurationOf("1ms", "5m")]
