@@ -19,9 +19,9 @@ from collections.abc import Iterator
 
 import aiohttp
 
-from exporter.octopus.exchange import Request, Response
+from exporter.octopus.messages import Request, Response
 from exporter.octopus.wire import Page, decode_page
-from exporter.sync.listing import overlap
+from exporter.sync.pagination import overlap
 
 PAGE_SIZE = 200
 _PATH = "/v1.0/floor/data/system-jobs"

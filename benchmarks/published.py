@@ -23,7 +23,7 @@ from prometheus_client.utils import floatToGoString
 
 from exporter import __version__
 from exporter.config import ListenAddress
-from exporter.config.settings import Metrics
+from exporter.config.settings import MetricsSettings
 from exporter.exposition.families import TARGET_FAMILIES, Family
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
@@ -46,7 +46,7 @@ from exporter.web.app import Exporter, create_app
 from exporter.web.server import serve
 
 _NOW_MS = 1_700_000_000_123
-_CONFIGURED = Metrics()
+_CONFIGURED = MetricsSettings()
 
 
 def snapshots(series: int) -> list[TargetSnapshot]:

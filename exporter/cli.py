@@ -19,14 +19,15 @@ import structlog
 import typer
 from typer.core import TyperGroup
 
-from exporter import __version__, audit, check, demo, files, jobs, service
-from exporter.access import know_configured, require_extras
+from exporter import __version__, service
+from exporter.clients import know_configured, require_extras
+from exporter.commands import audit, check, demo, files, jobs
+from exporter.commands.output import complain, give, say, show, streams
 from exporter.config import Config, load
 from exporter.config import settings as config_settings
 from exporter.errors import CannotListen, ConfigError, ExporterError, ReaderGone, StartError
 from exporter.log import Log
 from exporter.masking import Secrets
-from exporter.output import complain, give, say, show, streams
 from exporter.simulator import CALM, PROFILE_SETS, SimulatorSettings, parse_quirks
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 
-class Faults:
+class FaultLog:
     """
     The faults that one recurring piece of work has met since it last succeeded.
 

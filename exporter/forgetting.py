@@ -15,17 +15,17 @@ from functools import partial
 import structlog
 
 from exporter.errors import LedgerError
-from exporter.faults import Faults
-from exporter.ledger.protocol import Ledger, Remembered
+from exporter.faults import FaultLog
 from exporter.model import TargetKey
 from exporter.sync.filters import has_passed
+from exporter.sync.ledger import Ledger, RecordedTarget
 
 DAY_SECONDS = 86_400
 LEAST_MS = 30 * DAY_SECONDS * 1000
 
 
 def overdue(
-    remembered: Sequence[Remembered], configured: Collection[TargetKey], now_ms: int, after_ms: int
+    remembered: Sequence[RecordedTarget], configured: Collection[TargetKey], now_ms: int, after_ms: int
 ) -> list[TargetKey]:
     """Name the targets that are not configured, and for which nothing was recorded for so long."""
     unused = [one for one in remembered if not is_configured(one.key, configured)]
@@ -71,7 +71,7 @@ class Forgetting:
         self._lookback_ms = lookback_ms
         self._clock = clock
         self._sleep = sleep
-        self._faults = Faults()
+        self._faults = FaultLog()
 
     async def run(self) -> None:
         """Forget what is overdue now, and then every day."""

@@ -16,8 +16,8 @@ import structlog
 
 from exporter.errors import LedgerError
 from exporter.exposition.hold import Hold
-from exporter.exposition.render import Bodies
-from exporter.faults import Faults
+from exporter.exposition.render import Exposition
+from exporter.faults import FaultLog
 from exporter.model import SeriesKey, TargetKey
 from exporter.states import StateLog
 
@@ -47,7 +47,7 @@ class Releasing:
         self._timer = timer
         self._clock = clock
         self._changed = asyncio.Event()
-        self._faults = Faults()
+        self._faults = FaultLog()
         self._failing: set[TargetKey] = set()
         self._not_released = StateLog(
             structlog.get_logger(), "new series not released", "new series are released again", is_error=True
@@ -58,12 +58,12 @@ class Releasing:
         self._hold.hold_seconds = seconds
         self._changed.set()
 
-    def shown(self, bodies: Bodies) -> None:
+    def shown(self, bodies: Exposition) -> None:
         """Note that this is the exposition from now on."""
         self._hold.shown(bodies.held, self._timer())
         self._changed.set()
 
-    def served(self, bodies: Bodies) -> None:
+    def served(self, bodies: Exposition) -> None:
         """Note that a scrape of this was answered completely."""
         if bodies.held:
             self._hold.answered(bodies.held, self._timer())

@@ -15,27 +15,27 @@ from dataclasses import dataclass
 
 import structlog
 
-from exporter.access import Access
+from exporter.clients import ClientFactory
 from exporter.config import Config
+from exporter.counting.rules import CountingRules, EventRules
 from exporter.errors import ConfigError, InternalFault, LedgerError, StartError
 from exporter.events.delivery import Delivery, EventOutput
-from exporter.events.outbox import EventRules
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
-from exporter.faults import Faults
+from exporter.faults import FaultLog
 from exporter.forgetting import Forgetting
 from exporter.ledger.facts import ledger_facts
-from exporter.ledger.protocol import CountingRules, Ledger
 from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.model import PollStatus, Progress, SeriesKey, Target, TargetKey, TargetSnapshot
 from exporter.releasing import Releasing
 from exporter.runs import RunReader
 from exporter.states import Allowance, StateLog
+from exporter.sync.change_reader import PollRules
+from exporter.sync.ledger import Ledger
 from exporter.sync.planner import Schedule
-from exporter.sync.poller import Poller, Rhythm, Watcher
-from exporter.sync.reading import PollRules
-from exporter.web.status import About, CredentialsStatus, ReloadStatus
+from exporter.sync.poller import PollTiming, ProgressListener, TargetPoller
+from exporter.web.status.model import CredentialsStatus, ProcessInfo, ReloadStatus
 
 # A poll that is under way at the end has this long to be recorded; it is lost otherwise, and nothing with it.
 GRACE_SECONDS = 3.0
@@ -49,7 +49,7 @@ _RELOAD_LINES_PER_HOUR = 20.0
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    poller: Poller
+    poller: TargetPoller
     stop: asyncio.Event
     task: asyncio.Task[None]
 
@@ -68,14 +68,14 @@ class Runtime:
         *,
         load: Callable[[], Config],
         ledger: Ledger,
-        access: Access,
+        access: ClientFactory,
         publisher: Publisher,
         instruments: Instruments,
         secrets: Secrets,
         log: Log,
         releasing: Releasing,
         delivery: Delivery,
-        watcher: Watcher | None = None,
+        watcher: ProgressListener | None = None,
     ) -> None:
         self._config = config
         self._started_ms = _now_ms()
@@ -104,7 +104,7 @@ class Runtime:
             is_error=True,
         )
         self._reload_lines = Allowance(_RELOAD_LINES_AT_ONCE, _RELOAD_LINES_PER_HOUR)
-        self._faults = Faults()
+        self._faults = FaultLog()
         self._forgetting = Forgetting(
             ledger,
             lambda: {target.key for target in self._config.targets()},
@@ -126,9 +126,9 @@ class Runtime:
         pollers = {key: running.poller.progress for key, running in self._running.items()}
         return {key: progress for key, progress in pollers.items() if progress is not None}
 
-    async def about(self) -> About:
+    async def about(self) -> ProcessInfo:
         pending, dropped = self._instruments.events_waiting_and_lost()
-        return About(
+        return ProcessInfo(
             started_ms=self._started_ms,
             interval_seconds=self._config.poll.interval_seconds,
             polling_since_ms=self._polling_since_ms(),
@@ -308,7 +308,7 @@ class Runtime:
         task = self._group.create_task(poller.run(stop), name=f"poll {target.project}/{target.workspace}")
         self._running[target.key] = _Running(poller, stop, task)
 
-    async def _restore(self, poller: Poller) -> None:
+    async def _restore(self, poller: TargetPoller) -> None:
         """Show what the ledger has of a target that a reload brings; it is polled whatever comes of it."""
         target = poller.target
         try:
@@ -349,15 +349,15 @@ class Runtime:
             await asyncio.gather(*late, return_exceptions=True)
 
     def _poller(
-        self, config: Config, access: Access, target: Target, status: PollStatus | None = None
-    ) -> Poller:
-        return Poller(
+        self, config: Config, access: ClientFactory, target: Target, status: PollStatus | None = None
+    ) -> TargetPoller:
+        return TargetPoller(
             target,
             access.client(target),
             self._ledger,
             self._publisher,
             poll_rules(config),
-            Rhythm(config.poll.interval_seconds, config.metrics.max_age_seconds),
+            PollTiming(config.poll.interval_seconds, config.metrics.max_age_seconds),
             status=status,
             created_series=config.metrics.created_series,
             watcher=self._watcher,
@@ -373,7 +373,7 @@ class Runtime:
             self._instruments.add_project(name)
 
 
-async def _restore_at_start(poller: Poller) -> None:
+async def _restore_at_start(poller: TargetPoller) -> None:
     """Raises: StartError."""
     try:
         await poller.restore()
@@ -381,7 +381,7 @@ async def _restore_at_start(poller: Poller) -> None:
         raise StartError(str(exc)) from exc
 
 
-async def _poll_and_release(poller: Poller) -> bool:
+async def _poll_and_release(poller: TargetPoller) -> bool:
     """Poll once and let no new series show 0; tell whether that succeeded."""
     succeeded = await poller.poll()
     try:

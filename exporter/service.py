@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from exporter import __version__
-from exporter.access import Access
+from exporter.clients import ClientFactory
 from exporter.config import Config
 from exporter.events.delivery import Delivery
 from exporter.exposition.instruments import Instruments
@@ -26,9 +26,9 @@ from exporter.ledger.opening import open_ledger
 from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.octopus.transport import open_session
+from exporter.progress import watching
 from exporter.releasing import Releasing
 from exporter.runtime import Runtime
-from exporter.watching import watching
 from exporter.web.app import create_app
 from exporter.web.serving import serving
 from exporter.web.toolkit import WebConfiguration
@@ -83,7 +83,7 @@ async def assemble(config: Config, load: Callable[[], Config]) -> AsyncIterator[
                         config,
                         load=load,
                         ledger=ledger,
-                        access=Access(config, session, instruments, secrets),
+                        access=ClientFactory(config, session, instruments, secrets),
                         publisher=publisher,
                         instruments=instruments,
                         secrets=secrets,

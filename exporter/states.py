@@ -51,7 +51,7 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class StateNotice:
     """
     Something to tell of a state.
 
@@ -77,7 +77,7 @@ class LastingState:
         self._since: float | None = None
         self._times = 0
 
-    def holds(self, kind: Hashable, now: float) -> News | None:
+    def holds(self, kind: Hashable, now: float) -> StateNotice | None:
         """Note that the state holds; give what is to be told, if anything."""
         if self._since is None:
             self._since, self._times = now, 0
@@ -88,18 +88,18 @@ class LastingState:
             return self._tell("lasts", kind, now) if is_due else None
         return self._tell("begins" if self._told is None else "changes", kind, now)
 
-    def is_over(self, now: float) -> News | None:
+    def is_over(self, now: float) -> StateNotice | None:
         """Note that the state does not hold, or not any more; likewise."""
         news = None if self._told is None else self._tell("ends", None, now)
         if self._told is None:
             self._since = None
         return news
 
-    def _tell(self, phase: Phase, kind: Hashable | None, now: float) -> News | None:
+    def _tell(self, phase: Phase, kind: Hashable | None, now: float) -> StateNotice | None:
         if not self._allowance.take(now):
             return None
         self._told, self._told_at = kind, now
-        return News(phase, self._times, now if self._since is None else self._since)
+        return StateNotice(phase, self._times, now if self._since is None else self._since)
 
 
 class StateLog:
@@ -129,7 +129,7 @@ class StateLog:
             self._log.info(self._when_it_ends, **details, **_fields(news))
 
 
-def _fields(news: News) -> dict[str, object]:
+def _fields(news: StateNotice) -> dict[str, object]:
     if news.phase == "begins":
         return {}
     since = datetime.fromtimestamp(news.since, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from exporter.errors import LedgerError
-from exporter.events.outbox import Event, News, Waiting
+from exporter.events.outbox import Event, OutboxNews, Waiting
 from exporter.model import Run, TargetKey
 
 TARGET = TargetKey("perception", "0a1b2c", "0", "system-jobs")
@@ -42,7 +42,7 @@ class FakeOutbox:
     def __init__(self, events: Iterable[Event | None] = ()) -> None:
         self.rows: list[Waiting] = []
         self.broken = False
-        self._news = News()
+        self._news = OutboxNews()
         self._moved = asyncio.Event()
         for one in events:
             self.add(one)
@@ -50,13 +50,13 @@ class FakeOutbox:
     def add(self, one: Event | None, dropped: int = 0) -> None:
         last = self.rows[-1].id if self.rows else 0
         self.rows.append(Waiting(last + 1, one))
-        self._news += News(1, dropped)
+        self._news += OutboxNews(1, dropped)
         self._moved.set()
 
-    async def event_news(self) -> News:
+    async def event_news(self) -> OutboxNews:
         await self._moved.wait()
         self._moved.clear()
-        news, self._news = self._news, News()
+        news, self._news = self._news, OutboxNews()
         return news
 
     async def waiting_events(self, most: int) -> tuple[Waiting, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from exporter.runs import FailureGroup, FailureGroups, FailuresOfAnHour
-from exporter.web.page_reading import FailuresRead
+from exporter.web.status.run_queries import FailuresRead
 from tests.status_states import HOSTILE, MINUTE_MS, NOW_MS, OK
 
 SPIKE_IDS = tuple(range(4070, 4000, -1))

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
+from exporter.counting.rules import CountingRules
 from exporter.errors import AnswerTooLarge, ContractError, PollError
-from exporter.ledger.protocol import CountingRules
 from exporter.model import Job, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page, SetApartRow
+from exporter.sync.change_reader import PollRules
 from exporter.sync.planner import Schedule
-from exporter.sync.reading import PollRules
 
 COUNTING = CountingRules(submitting_bounds=(1.0, 10.0), running_bounds=(10.0, 60.0))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from exporter.ledger.protocol import CountingRules, Ledger
+from exporter.counting.rules import CountingRules
 from exporter.model import Target, Totals
+from exporter.sync.ledger import Ledger
 from tests.fake_api import COUNTING
 
 

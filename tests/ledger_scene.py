@@ -10,8 +10,8 @@ from pathlib import Path
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Run, Target, Totals
 from exporter.runs import RunFilter
+from exporter.sync.change_reader import PollRules
 from exporter.sync.poll import Poll
-from exporter.sync.reading import PollRules
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 

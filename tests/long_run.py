@@ -20,17 +20,17 @@ import aiohttp
 from exporter.ledger.ended import KEPT_MS, MOST_KEPT
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Target, TargetSnapshot, Totals
+from exporter.octopus.auth.password import PasswordCredentials
 from exporter.octopus.client import OctopusClient
 from exporter.octopus.limiter import EndpointLimiter
-from exporter.octopus.observer import Silence
-from exporter.octopus.password import PasswordCredentials
+from exporter.octopus.observer import NullObserver
 from exporter.octopus.retrier import Retrier
 from exporter.octopus.transport import Transport, open_session
 from exporter.runs import RunFilter
 from exporter.simulator import DEMO_PROJECT, SimulatorSettings, serve
+from exporter.sync.change_reader import PollRules
 from exporter.sync.planner import Schedule
-from exporter.sync.poller import Poller, Rhythm
-from exporter.sync.reading import PollRules
+from exporter.sync.poller import PollTiming, TargetPoller
 from tests.e2e.agreement import lived
 from tests.fake_api import COUNTING, a_target
 
@@ -101,9 +101,9 @@ class _Life:
         async with self.session.get(f"{self.url}/simulator/account?since_ms={since_ms}") as answer:
             return (await answer.json())["targets"][0]
 
-    def poller(self, ledger: SqliteLedger) -> Poller:
-        retrier = Retrier(Silence(), sleep=self.rest, random=self.chance.random)
-        transport = Transport(self.session, observer=Silence(), timeout_seconds=5)
+    def poller(self, ledger: SqliteLedger) -> TargetPoller:
+        retrier = Retrier(NullObserver(), sleep=self.rest, random=self.chance.random)
+        transport = Transport(self.session, observer=NullObserver(), timeout_seconds=5)
         credentials = PasswordCredentials(
             name="default",
             domain="octopus-demo",
@@ -120,15 +120,15 @@ class _Life:
             credentials=credentials,
             limiter=EndpointLimiter(1e6, clock=lambda: self.rested, sleep=self.rest),
             retrier=retrier,
-            observer=Silence(),
+            observer=NullObserver(),
         )
-        return Poller(
+        return TargetPoller(
             self.target,
             client,
             ledger,
             self,
             PollRules(SCHEDULE, 50, 4, COUNTING),
-            Rhythm(30, 300),
+            PollTiming(30, 300),
             clock=lambda: self.now_ms / 1000,
         )
 
@@ -192,7 +192,7 @@ async def _kept_failures(ledger: SqliteLedger, target: Target, since_ms: int) ->
     return dict(Counter((run.job_type, run.status, run.msg_code) for run in runs))
 
 
-def _count(outcome: Outcome, poller: Poller, succeeded: bool) -> None:
+def _count(outcome: Outcome, poller: TargetPoller, succeeded: bool) -> None:
     outcome.polls += 1
     outcome.failed_polls += not succeeded
     outcome.requests += poller.status.requests or 0

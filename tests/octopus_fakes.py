@@ -14,10 +14,10 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from exporter.model import Target
+from exporter.octopus.auth.credentials import Credentials, ProjectScope, TokenCredentials
 from exporter.octopus.client import OctopusClient
-from exporter.octopus.credentials import Credentials, ProjectScope, TokenCredentials
-from exporter.octopus.exchange import Grant, Request, Response
 from exporter.octopus.limiter import EndpointLimiter
+from exporter.octopus.messages import Request, RequestAuth, Response
 from exporter.octopus.retrier import Retrier
 from exporter.octopus.transport import Transport
 
@@ -80,7 +80,7 @@ def iso(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-async def grant(credentials: Credentials, scope: ProjectScope = SCOPE) -> Grant:
+async def grant(credentials: Credentials, scope: ProjectScope = SCOPE) -> RequestAuth:
     async with credentials.authorise(scope) as authorise:
         return authorise(ASKED)
 

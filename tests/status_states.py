@@ -18,7 +18,14 @@ from exporter.model import (
     TargetKey,
     TargetSnapshot,
 )
-from exporter.web.status import About, CredentialsStatus, RecentFailures, ReloadStatus, Status, status
+from exporter.web.status.model import (
+    CredentialsStatus,
+    ProcessInfo,
+    RecentFailures,
+    ReloadStatus,
+    Status,
+    status,
+)
 from tests.fake_runs import a_run
 from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named
 
@@ -29,7 +36,7 @@ HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> ' \" & {{ 7*7 }}"
 )
 
-ABOUT = About(
+ABOUT = ProcessInfo(
     started_ms=NOW_MS - 26 * HOUR_MS,
     interval_seconds=30.0,
     polling_since_ms={},
@@ -113,7 +120,7 @@ def failed_runs(snapshots: Iterable[TargetSnapshot]) -> dict[TargetKey, tuple[Ru
     }
 
 
-def status_of(*snapshots: TargetSnapshot, about: About = ABOUT) -> Status:
+def status_of(*snapshots: TargetSnapshot, about: ProcessInfo = ABOUT) -> Status:
     """Lay these out, at NOW_MS."""
     recent = RecentFailures(failed_runs(snapshots))
     missing = [f"{shown.target.project}: not polled yet" for shown in snapshots if shown.totals is None]

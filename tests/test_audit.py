@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from exporter import audit
+from exporter.commands import audit
 from exporter.config import Config
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets

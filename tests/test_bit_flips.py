@@ -12,9 +12,9 @@ from random import Random
 
 import pytest
 
+from exporter.counting.rules import EventRules
 from exporter.errors import LedgerError, StartError
 from exporter.events.lines import line_of
-from exporter.events.outbox import EventRules
 from exporter.exposition.render import render_target
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets

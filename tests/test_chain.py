@@ -13,9 +13,9 @@ from huaweicloudsdkcore.auth import endpoint as sdk_endpoints
 from huaweicloudsdkcore.auth.internal import MetadataAccessor
 
 from exporter.errors import ApiTimeout, AuthError, CredentialsRefused
-from exporter.octopus.chain import ChainCredentials, FoundKey
-from exporter.octopus.credentials import Credentials
-from exporter.octopus.signing import AccessKey
+from exporter.octopus.auth.chain import ChainCredentials, FoundKey
+from exporter.octopus.auth.credentials import Credentials
+from exporter.octopus.auth.signing import AccessKey
 from tests.octopus_fakes import DAY, SCOPE, Api, Clock, grant, iso
 
 

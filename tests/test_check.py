@@ -20,17 +20,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from exporter.check import doubts
-from exporter.check.anonymous import Anonymiser, private_texts
-from exporter.check.answers import Answer, Question, read_raw
-from exporter.check.asking import contact
-from exporter.check.command import Format, Wanted, check, report
-from exporter.check.findings import Code, Field, FormWorks, Spec, TotalsVerdict, Word, Works
-from exporter.check.judge_listing import judge_order, judge_totals
-from exporter.check.judging import judge
-from exporter.check.questions import next_questions
-from exporter.check.report import Report, decoded, encoded
-from exporter.check.showing import Told, paragraphs, table
+from exporter.commands.check import doubts
+from exporter.commands.check.anonymous import Anonymiser, private_texts
+from exporter.commands.check.answers import Answer, Question, read_raw
+from exporter.commands.check.asking import contact
+from exporter.commands.check.command import Format, Wanted, check, report
+from exporter.commands.check.findings import Code, Field, FormWorks, Spec, TotalsVerdict, Word, Works
+from exporter.commands.check.judge_listing import judge_order, judge_totals
+from exporter.commands.check.judging import judge
+from exporter.commands.check.questions import next_questions
+from exporter.commands.check.report import Report, decoded, encoded
+from exporter.commands.check.showing import Told, paragraphs, table
 from exporter.config import Config, load
 from exporter.errors import ConfigError
 from exporter.masking import Secrets
@@ -152,7 +152,7 @@ async def test_a_server_that_breaks_down_is_left_alone(tmp_path: Path) -> None:
 async def test_a_server_that_hangs_costs_no_more_than_the_time_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.check.asking.MOST_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.commands.check.asking.MOST_SECONDS", 0.2)
     over = asyncio.Event()
 
     async def hang(request: web.Request) -> web.StreamResponse:
@@ -177,7 +177,7 @@ async def test_a_fault_of_the_exporter_costs_one_target(
     def fail(*_: object) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr("exporter.check.asking.next_questions", fail)
+    monkeypatch.setattr("exporter.commands.check.asking.next_questions", fail)
     told = await told_of(tmp_path, Api([(200, page(row()))]))
     assert told.answer == "fails: internal"
     assert "please report it" in shown(told)

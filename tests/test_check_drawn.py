@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.check.asking import contact
-from exporter.check.showing import Told
+from exporter.commands.check.asking import contact
+from exporter.commands.check.showing import Told
 from exporter.config import load
 from exporter.masking import Secrets
 from exporter.simulator import Quirks, SimulatorSettings, serve

@@ -22,10 +22,10 @@ from exporter.errors import (
     RateLimit,
     RateLimited,
 )
-from exporter.octopus.access_key import AccessKeyCredentials
+from exporter.octopus.auth.access_key import AccessKeyCredentials
+from exporter.octopus.auth.credentials import Authoriser, ProjectScope, TokenCredentials, token_grant
 from exporter.octopus.client import RequestCounter
-from exporter.octopus.credentials import Authoriser, ProjectScope, TokenCredentials, token_grant
-from exporter.octopus.exchange import Grant
+from exporter.octopus.messages import RequestAuth
 from exporter.octopus.wire import ListQuery, Page
 from tests.octopus_fakes import (
     LIST_PATH,
@@ -212,7 +212,7 @@ class RenewedToken:
     """Credentials whose renewal can be told how to go."""
 
     def __init__(self, *, renewable: bool = True, failure: ApiError | None = None) -> None:
-        self.renewals: list[Grant] = []
+        self.renewals: list[RequestAuth] = []
         self._renewable = renewable
         self._failure = failure
 
@@ -220,7 +220,7 @@ class RenewedToken:
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
         yield lambda request: token_grant("default", f"token-{len(self.renewals)}")
 
-    async def renew(self, rejected: Grant, scope: ProjectScope) -> bool:
+    async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
         self.renewals.append(rejected)
         if self._failure:
             raise self._failure

@@ -6,11 +6,11 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.exposition.compression import Body, Piece, Run, combined
+from exporter.exposition.compression import Body, Chunk, Segment, combined
 
 
 def body(*runs: list[bytes]) -> Body:
-    return Body.of(Run.of(tuple(map(Piece.of, run))) for run in runs)
+    return Body.of(Segment.of(tuple(map(Chunk.of, run))) for run in runs)
 
 
 @given(st.lists(st.lists(st.binary(max_size=200), max_size=3), max_size=3), st.binary(max_size=200))

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from exporter import config as public
 from exporter.config import (
-    AkSkCredentials,
+    AccessKeySettings,
     Config,
-    Events,
+    EventSettings,
     LedgerUrl,
     ListenAddress,
-    PasswordCredentials,
+    PasswordSettings,
     Secret,
-    TokenCredentials,
+    TokenSettings,
     format_duration,
     iam_endpoint,
     json_schema,
@@ -41,7 +41,7 @@ from exporter.config.environment import substitute
 from exporter.config.listening import LISTEN_ADDRESS
 from exporter.config.secret import scrub
 from exporter.config.section import Section
-from exporter.config.settings import SECTIONS, Project
+from exporter.config.settings import SECTIONS, ProjectSettings
 from exporter.errors import ConfigError
 from exporter.model import Target
 
@@ -57,7 +57,7 @@ EXAMPLE_ENVIRON = {
 }
 # There are no events unless they are asked for.
 DEFAULTS = {name: section() for name, section in SECTIONS.items()} | {"events": None}
-MODELS: tuple[type[Section], ...] = (Config, Project, *SECTIONS.values(), *CREDENTIALS.values())
+MODELS: tuple[type[Section], ...] = (Config, ProjectSettings, *SECTIONS.values(), *CREDENTIALS.values())
 
 
 def load_text(folder: Path, text: str | bytes, **environ: str) -> Config:
@@ -128,14 +128,14 @@ class TestGoodFiles:
 
     def test_files_are_looked_for_beside_the_configuration(self, good: Config) -> None:
         key = good.credentials["key"]
-        assert isinstance(key, AkSkCredentials)
+        assert isinstance(key, AccessKeySettings)
         assert key.secret_key_file == SAMPLES / "secrets/key"
         assert good.web.config_file == SAMPLES / "web.yml"
-        assert good.events == Events(to=SAMPLES / "events/runs.log", format="logfmt", include="failed")
+        assert good.events == EventSettings(to=SAMPLES / "events/runs.log", format="logfmt", include="failed")
 
     def test_an_absolute_file_stays_where_it_is(self, good: Config) -> None:
         token = good.credentials["token"]
-        assert isinstance(token, TokenCredentials)
+        assert isinstance(token, TokenSettings)
         assert token.token_file == Path("/run/secrets/token")
 
     def test_listen_addresses_are_read(self, good: Config) -> None:
@@ -329,7 +329,7 @@ class TestAddresses:
 
     def test_a_given_iam_endpoint_wins(self, good: Config) -> None:
         user = good.credentials["user"]
-        assert isinstance(user, PasswordCredentials)
+        assert isinstance(user, PasswordSettings)
         assert user.iam_endpoint_for("cn-north-4") == "http://[::1]:8080"
 
     @pytest.mark.parametrize(
@@ -527,7 +527,7 @@ class TestExample:
         assert {name: set(document[name]) for name in SECTIONS} == {
             name: set(section.keys()) for name, section in SECTIONS.items()
         }
-        assert set(document["projects"][0]) == set(Project.keys())
+        assert set(document["projects"][0]) == set(ProjectSettings.keys())
         given_keys: dict[str, set[str]] = {}
         for credentials in document["credentials"].values():
             given_keys.setdefault(credentials["type"], set()).update(credentials)
@@ -536,7 +536,7 @@ class TestExample:
     def test_has_the_defaults(self) -> None:
         config = load(EXAMPLE, EXAMPLE_ENVIRON)
         assert {name: getattr(config, name) for name in SECTIONS} == DEFAULTS
-        least = Project.model_validate({"id": config.projects[0].id, "region": "cn-north-11"})
+        least = ProjectSettings.model_validate({"id": config.projects[0].id, "region": "cn-north-11"})
         assert config.projects[0] == least.model_copy(update={"name": "perception", "credentials": "default"})
 
     def test_holds_no_secret_itself(self) -> None:
@@ -553,7 +553,7 @@ class TestSchema:
             assert definitions[model.__name__]["additionalProperties"] is False
 
     def test_spells_defaults_as_the_file_does(self) -> None:
-        poll = json_schema()["$defs"]["Poll"]["properties"]
+        poll = json_schema()["$defs"]["PollSettings"]["properties"]
         assert (poll["interval"]["default"], poll["lookback"]["default"]) == ("30s", "30d")
 
     def test_tells_what_every_key_is_for(self) -> None:

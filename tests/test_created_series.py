@@ -12,8 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from exporter.exposition.render import EOF, join, render_target
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import CounterValue, HistogramValue, PollStatus, TargetSnapshot, Totals
+from exporter.sync.change_reader import PollRules
 from exporter.sync.poll import Poll
-from exporter.sync.reading import PollRules
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 

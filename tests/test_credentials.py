@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import AuthError, ConfigError
-from exporter.octopus.access_key import AccessKeyCredentials
-from exporter.octopus.credentials import SecretValue, TokenCredentials
+from exporter.octopus.auth.access_key import AccessKeyCredentials
+from exporter.octopus.auth.credentials import SecretSource, TokenCredentials
 from tests.octopus_fakes import SCOPE, Clock, Secret, grant, token
 
 
@@ -53,7 +53,7 @@ async def test_a_token_file_is_read_again_at_every_use(tmp_path: Path) -> None:
     ],
 )
 async def test_a_secret_that_cannot_be_sent_is_an_error_that_does_not_show_it(
-    secret: SecretValue, message: str
+    secret: SecretSource, message: str
 ) -> None:
     with pytest.raises(AuthError, match=f"credentials default: {message}") as caught:
         await grant(TokenCredentials(name="default", token=secret))

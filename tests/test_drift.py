@@ -12,7 +12,7 @@ from exporter.errors import ApiTimeout
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
-from exporter.sync.poller import Poller, Rhythm
+from exporter.sync.poller import PollTiming, TargetPoller
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 
@@ -29,8 +29,14 @@ class Stage:
     shown: list[TargetSnapshot] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.poller = Poller(
-            a_target(), self.api, self.ledger, self, poll_rules(100), Rhythm(30, 300), clock=lambda: self.now
+        self.poller = TargetPoller(
+            a_target(),
+            self.api,
+            self.ledger,
+            self,
+            poll_rules(100),
+            PollTiming(30, 300),
+            clock=lambda: self.now,
         )
 
     def publish(self, snapshot: TargetSnapshot) -> None:

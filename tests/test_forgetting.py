@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from exporter.errors import LedgerError
 from exporter.forgetting import DAY_SECONDS, LEAST_MS, Forgetting, after_ms, overdue
 from exporter.ledger import purge
-from exporter.ledger.protocol import Remembered
 from exporter.model import Target, TargetKey
+from exporter.sync.ledger import RecordedTarget
 from tests.fake_api import a_target
 from tests.ledger_scene import FAILED, Scene
 
@@ -230,7 +230,7 @@ async def test_a_ledger_that_cannot_be_written_is_tried_again(
     remembered = life.scene.ledger.remembered
     failures = 0
 
-    async def fail_at_first() -> tuple[Remembered, ...]:
+    async def fail_at_first() -> tuple[RecordedTarget, ...]:
         nonlocal failures
         failures += 1
         if failures <= 35:
@@ -252,29 +252,31 @@ LONG_AGO = NOW_MS - LEAST_MS
 @pytest.mark.parametrize(
     ("one", "configured", "is_overdue"),
     [
-        pytest.param(Remembered(ONE, LONG_AGO, LONG_AGO), {CONFIGURED}, True, id="long ago"),
-        pytest.param(Remembered(ONE, LONG_AGO + 1, LONG_AGO + 1), {CONFIGURED}, False, id="not yet"),
-        pytest.param(Remembered(ONE, LONG_AGO, LONG_AGO), {CONFIGURED, ONE}, False, id="configured"),
-        pytest.param(Remembered(ONE, 0, 0), {CONFIGURED}, True, id="never recorded"),
-        pytest.param(Remembered(ONE, LONG_AGO, NOW_MS), {CONFIGURED}, False, id="our clock was behind"),
-        pytest.param(Remembered(ONE, NOW_MS, LONG_AGO), {CONFIGURED}, False, id="the API's clock was behind"),
-        pytest.param(Remembered(ONE, LONG_AGO, LONG_AGO), set(), False, id="nobody is polled"),
+        pytest.param(RecordedTarget(ONE, LONG_AGO, LONG_AGO), {CONFIGURED}, True, id="long ago"),
+        pytest.param(RecordedTarget(ONE, LONG_AGO + 1, LONG_AGO + 1), {CONFIGURED}, False, id="not yet"),
+        pytest.param(RecordedTarget(ONE, LONG_AGO, LONG_AGO), {CONFIGURED, ONE}, False, id="configured"),
+        pytest.param(RecordedTarget(ONE, 0, 0), {CONFIGURED}, True, id="never recorded"),
+        pytest.param(RecordedTarget(ONE, LONG_AGO, NOW_MS), {CONFIGURED}, False, id="our clock was behind"),
         pytest.param(
-            Remembered(replace(ONE, path=""), LONG_AGO, LONG_AGO),
+            RecordedTarget(ONE, NOW_MS, LONG_AGO), {CONFIGURED}, False, id="the API's clock was behind"
+        ),
+        pytest.param(RecordedTarget(ONE, LONG_AGO, LONG_AGO), set(), False, id="nobody is polled"),
+        pytest.param(
+            RecordedTarget(replace(ONE, path=""), LONG_AGO, LONG_AGO),
             {CONFIGURED, ONE},
             False,
             id="without a path",
         ),
         pytest.param(
-            Remembered(replace(ONE, path="jobs"), LONG_AGO, LONG_AGO),
+            RecordedTarget(replace(ONE, path="jobs"), LONG_AGO, LONG_AGO),
             {CONFIGURED, ONE},
             True,
             id="another path",
         ),
     ],
 )
-def test_who_is_overdue(one: Remembered, configured: set[TargetKey], is_overdue: bool) -> None:
-    everyone = [one, Remembered(CONFIGURED, NOW_MS, NOW_MS)]
+def test_who_is_overdue(one: RecordedTarget, configured: set[TargetKey], is_overdue: bool) -> None:
+    everyone = [one, RecordedTarget(CONFIGURED, NOW_MS, NOW_MS)]
     assert overdue(everyone, configured, NOW_MS, LEAST_MS) == ([one.key] if is_overdue else [])
 
 

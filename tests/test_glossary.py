@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.web.texts import GLOSSES_ZH, TEXTS
+from exporter.web.status.texts import GLOSSES_ZH, TEXTS
 
 ROOT = Path(__file__).parent.parent
 GLOSSARY = ROOT / "docs" / "glossary.zh-CN.md"
@@ -24,7 +24,7 @@ PAGES = (
 )
 DATA = (*sorted(ROOT.glob("grafana/catalogue/*.yaml")), *sorted(ROOT.glob("prometheus/rules/*.yml")))
 SOURCES = (
-    ROOT / "exporter" / "web" / "texts.py",
+    ROOT / "exporter" / "web" / "status" / "texts.py",
     *sorted(ROOT.glob("prometheus/templates/*.yml")),
     *sorted(ROOT.glob("prometheus/*.tmpl")),
 )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.counting.released import released_with
 from exporter.errors import StartError
-from exporter.ledger.released import released_with
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import FAILED_STATUSES, JOB_TYPES, TERMINAL_STATUSES, SeriesKey, Totals

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from exporter.counting.transitions import Baseline, are_history, is_history
 from exporter.errors import ApiUnavailable
 from exporter.ledger import history, sqlite
-from exporter.ledger.protocol import Listed, Origin, Staged, Wanted
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import STATUSES, Job, Totals
 from exporter.octopus.wire import ListQuery
+from exporter.sync.ledger import FoundBy, PageOrigin, RowKind, Staged
 from exporter.sync.poll import Poll
-from exporter.sync.transitions import Baseline, are_history, is_history
 from tests.fake_api import COUNTING, FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 
@@ -157,8 +157,8 @@ async def test_of_two_copies_the_one_updated_later_is_kept(scene: Scene) -> None
     new = msgspec.structs.replace(old, status="STOPPED", ended_ms=4_000, updated_ms=4_000)
     await scene.ledger.begin(TARGET)
     for jobs in ([new], [old], [old, new, old]):
-        origin = Origin(Listed.WINDOW, 1, BEGAN_MS)
-        await scene.ledger.stage(TARGET, jobs, [Wanted.YES] * len(jobs), origin, COUNTING)
+        origin = PageOrigin(FoundBy.WINDOW, 1, BEGAN_MS)
+        await scene.ledger.stage(TARGET, jobs, [RowKind.OWN] * len(jobs), origin, COUNTING)
     await scene.ledger.staged(TARGET, 1, 1, with_history=True)
     db = sqlite3.connect(scene.file)
     assert db.execute("SELECT id, status, ended_ms FROM jobs").fetchall() == [(1, "STOPPED", 4_000)]
@@ -168,11 +168,14 @@ async def test_of_two_copies_the_one_updated_later_is_kept(scene: Scene) -> None
 async def test_rows_are_counted_once_wherever_they_stand(scene: Scene) -> None:
     ended = [a_job(job_id, "FINISHED", ended_ms=3_000) for job_id in range(1, 11)]
     running = [a_job(job_id, "RUNNING") for job_id in (10, 11, 12)]  # 10 runs again
-    first, second, third = Origin(Listed.WINDOW, 1, BEGAN_MS), *(Origin(Listed.WINDOW, n) for n in (2, 3))
+    first, second, third = (
+        PageOrigin(FoundBy.WINDOW, 1, BEGAN_MS),
+        *(PageOrigin(FoundBy.WINDOW, n) for n in (2, 3)),
+    )
     await scene.ledger.begin(TARGET)
     counts = []
     for jobs, origin in (([*ended, *running], first), ([*ended, *running], second), (ended[:4], third)):
-        await scene.ledger.stage(TARGET, jobs, [Wanted.YES] * len(jobs), origin, COUNTING)
+        await scene.ledger.stage(TARGET, jobs, [RowKind.OWN] * len(jobs), origin, COUNTING)
         counts.append(await scene.ledger.staged(TARGET, 1, origin.pass_no, with_history=True))
     assert counts == [Staged(12, 12, 0), Staged(12, 12, 12), Staged(4, 12, 4)]
 
@@ -180,8 +183,8 @@ async def test_rows_are_counted_once_wherever_they_stand(scene: Scene) -> None:
 async def test_what_is_older_than_the_lookback_or_not_wanted_is_not_history_to_keep(scene: Scene) -> None:
     jobs = [a_job(job_id, "FINISHED", ended_ms=3_000) for job_id in (1, 2, 3)]
     await scene.ledger.begin(TARGET)
-    wanted = [Wanted.YES, Wanted.NO, Wanted.YES]
-    origin = Origin(Listed.WINDOW, 1, BEGAN_MS, 1_002)
+    wanted = [RowKind.OWN, RowKind.FOREIGN, RowKind.OWN]
+    origin = PageOrigin(FoundBy.WINDOW, 1, BEGAN_MS, 1_002)
     await scene.ledger.stage(TARGET, jobs, wanted, origin, COUNTING)
     assert await scene.ledger.staged(TARGET, 1, 1, with_history=True) == Staged(3, 3, 0)
     assert scene.rows() == 1

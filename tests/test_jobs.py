@@ -15,11 +15,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from exporter.access import know_configured
 from exporter.cli import app
+from exporter.clients import know_configured
+from exporter.commands.jobs import as_csv, as_json, as_table, found_runs, run_filter
 from exporter.config import load
 from exporter.errors import ConfigError, LedgerError, StartError
-from exporter.jobs import as_csv, as_json, as_table, found_runs, run_filter
 from exporter.ledger.ended import HOUR_MS
 from exporter.ledger.schema import MIGRATIONS
 from exporter.ledger.sqlite import SqliteLedger

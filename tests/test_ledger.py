@@ -12,13 +12,13 @@ import pytest
 from exporter.config import LedgerUrl
 from exporter.errors import LedgerError, StartError
 from exporter.ledger.opening import open_ledger
-from exporter.ledger.protocol import Listed, Origin
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.ledger.staging import _COUNT_TERMINAL, _LISTED_IN_FLIGHT, _LISTED_TERMINAL
 from exporter.model import JOB_TYPES, STATUSES, TERMINAL_STATUSES, CounterValue, Target, Totals
+from exporter.sync.change_reader import PollRules
+from exporter.sync.ledger import FoundBy, PageOrigin
 from exporter.sync.poll import Poll
-from exporter.sync.reading import PollRules
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 
@@ -305,7 +305,7 @@ async def test_more_rows_than_were_asked_for_are_kept_too(scene: Scene) -> None:
     jobs = [a_job(job_id) for job_id in range(1, 5_001)]
     await scene.ledger.begin(scene.target)
     await scene.ledger.stage(
-        scene.target, jobs, [True] * len(jobs), Origin(Listed.WINDOW, 1), scene.rules.counting
+        scene.target, jobs, [True] * len(jobs), PageOrigin(FoundBy.WINDOW, 1), scene.rules.counting
     )
     assert (await scene.ledger.staged(scene.target, 1, 1)).in_pass == 5_000
 

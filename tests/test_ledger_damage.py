@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import LedgerError, StartError
-from exporter.ledger.protocol import Audit
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.sync.ledger import Audit
 from tests.e2e.ledgers import DAMAGE, REFUSED_AT_THE_START_ONLY, damage, without_types
 from tests.fake_api import a_target, poll_rules
 from tests.ledger_scene import FAILED, Scene

@@ -18,13 +18,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from exporter.config import ListenAddress
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
-from exporter.exposition.render import Bodies, Format
+from exporter.exposition.render import Exposition, Format
 from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web import metrics
 from exporter.web.app import create_app
-from exporter.web.metrics import Scrapes, Wanted
+from exporter.web.metrics import ScrapeCache, ScrapeRequest
 from exporter.web.server import Server, bind_all, serve_on
-from exporter.web.status import About
+from exporter.web.status.model import ProcessInfo
 from tests.fake_runs import FakeRuns
 from tests.snapshots import SNAPSHOT, named
 
@@ -46,7 +46,7 @@ class Idle(FakeRuns):
 
     async def reload(self) -> None: ...
 
-    async def about(self) -> About:
+    async def about(self) -> ProcessInfo:
         raise AssertionError("not asked for here")
 
     def snapshots(self) -> Iterable[TargetSnapshot]:
@@ -114,13 +114,13 @@ def publisher() -> Publisher:
 
 
 @pytest.fixture
-def served() -> list[Bodies]:
+def served() -> list[Exposition]:
     """The publications that were served completely."""
     return []
 
 
 @pytest.fixture
-def app(publisher: Publisher, served: list[Bodies]) -> web.Application:
+def app(publisher: Publisher, served: list[Exposition]) -> web.Application:
     return create_app(Idle(), publisher, on_served=served.append)
 
 
@@ -228,7 +228,7 @@ async def test_idle_scrapers_are_let_go_at_the_end(server: Server) -> None:
 
 
 async def test_a_complete_answer_is_told_with_its_publication(
-    client: Client, publisher: Publisher, served: list[Bodies]
+    client: Client, publisher: Publisher, served: list[Exposition]
 ) -> None:
     first = publisher.bodies
     await client.ask()
@@ -241,7 +241,7 @@ async def test_a_complete_answer_is_told_with_its_publication(
 
 @pytest.mark.parametrize("request_", ["HEAD /metrics HTTP/1.1", "GET /metrics?name[]=octopus_up HTTP/1.1"])
 async def test_what_does_not_show_every_series_is_not_told(
-    client: Client, served: list[Bodies], request_: str
+    client: Client, served: list[Exposition], request_: str
 ) -> None:
     assert (await client.ask(request=request_)).status == 200
     await client.ask(request="GET /-/healthy HTTP/1.1")
@@ -249,7 +249,7 @@ async def test_what_does_not_show_every_series_is_not_told(
 
 
 async def test_an_answer_that_was_not_taken_is_not_told(
-    server: Server, client: Client, publisher: Publisher, served: list[Bodies]
+    server: Server, client: Client, publisher: Publisher, served: list[Exposition]
 ) -> None:
     publish_megabytes(publisher)
     with await slow_reader(server) as leaving:
@@ -278,7 +278,7 @@ async def slow_reader(server: Server) -> socket.socket:
 
 def test_the_process_is_read_a_few_times_a_second_at_most(publisher: Publisher) -> None:
     now = 0.0
-    scrapes, wanted = Scrapes(publisher, timer=lambda: now), Wanted(Format.TEXT, gzip=True)
+    scrapes, wanted = ScrapeCache(publisher, timer=lambda: now), ScrapeRequest(Format.TEXT, gzip=True)
     first = scrapes.content(wanted)
     now = 0.2
     assert scrapes.content(wanted) is first
@@ -287,11 +287,11 @@ def test_the_process_is_read_a_few_times_a_second_at_most(publisher: Publisher) 
 
 
 def test_an_older_publication_is_not_kept(publisher: Publisher) -> None:
-    scrapes = Scrapes(publisher)
+    scrapes = ScrapeCache(publisher)
     for gzip_ in (True, False):
-        scrapes.content(Wanted(Format.TEXT, gzip_))
+        scrapes.content(ScrapeRequest(Format.TEXT, gzip_))
     old = publisher.bodies
     publisher.publish(named("other"))
     publisher.render_now()
-    scrapes.content(Wanted(Format.OPENMETRICS, gzip=True))
+    scrapes.content(ScrapeRequest(Format.OPENMETRICS, gzip=True))
     assert gc.get_referrers(old) == []  # but for this function, which is none

@@ -13,7 +13,7 @@ from exporter.model import Progress, Target, Totals, is_terminal
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.poll import Poll
-from exporter.sync.traits import Findings
+from exporter.sync.server_traits import ServerFindings
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 
@@ -28,7 +28,7 @@ class Scene:
     ledger: SqliteLedger
     api: FakeApi = field(default_factory=lambda: FakeApi(now_ms=START_MS))
     target: Target = field(default_factory=a_target)
-    findings: Findings = field(default_factory=Findings)
+    findings: ServerFindings = field(default_factory=ServerFindings)
     totals: Totals | None = None
     last: Poll | None = None
     full_syncs: list[str] = field(default_factory=list)

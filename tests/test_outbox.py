@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.events.outbox import EventRules, News
+from exporter.counting.rules import EventRules
+from exporter.events.outbox import OutboxNews
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Target, TargetKey
-from exporter.sync.reading import PollRules
+from exporter.sync.change_reader import PollRules
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import Scene
 
@@ -164,9 +165,9 @@ class TestBound:
         await self.fill(scene, range(0))
         await self.fill(scene, range(0), OTHER)
         await self.fill(scene, range(1, 4))
-        assert await scene.ledger.event_news() == News(3, 0)
+        assert await scene.ledger.event_news() == OutboxNews(3, 0)
         await self.fill(scene, range(4, 9))
-        assert await scene.ledger.event_news() == News(5, 3)
+        assert await scene.ledger.event_news() == OutboxNews(5, 3)
         await self.fill(scene, range(0), OTHER, most=100)
         events = [one.event for one in await scene.ledger.waiting_events(100)]
         by_target = [(event.target.workspace, event.run.job_id) for event in events if event]
@@ -179,14 +180,14 @@ class TestBound:
         assert await waiting(scene.ledger, 2) == [1, 2]
         await self.fill(scene, range(6, 9))
         assert await waiting(scene.ledger) == [1, 2, 6, 7, 8]
-        assert await scene.ledger.event_news() == News(8, 3)
+        assert await scene.ledger.event_news() == OutboxNews(8, 3)
 
     async def test_holds_for_a_first_sync_that_counts_history(self, scene: Scene) -> None:
         for job_id in range(1, 30):
             scene.run_job(job_id)
         await scene.poll(rules=poll_rules(count_history=True, events=EventRules(max_waiting=10)))
         assert await waiting(scene.ledger) == list(range(20, 30))
-        assert await scene.ledger.event_news() == News(29, 19)
+        assert await scene.ledger.event_news() == OutboxNews(29, 19)
 
 
 async def test_a_value_that_is_damaged_is_told_and_is_nobody_elses_problem(scene: Scene) -> None:

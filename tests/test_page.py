@@ -11,11 +11,11 @@ import pytest
 from exporter.config import JobUrl
 from exporter.model import FAILED_STATUSES, IN_FLIGHT_STATUSES, Fault, LedgerFacts, Progress, TargetSnapshot
 from exporter.runs import FailureGroups
-from exporter.web.page import Page
-from exporter.web.page_language import Language
-from exporter.web.page_question import Question
-from exporter.web.page_reading import FailuresRead
-from exporter.web.status import CredentialsStatus, ReloadStatus, Status
+from exporter.web.status.language import Language
+from exporter.web.status.model import CredentialsStatus, ReloadStatus, Status
+from exporter.web.status.page import StatusPage
+from exporter.web.status.page_request import PageRequest
+from exporter.web.status.run_queries import FailuresRead
 from tests.failed_runs import SPIKE, SPIKE_IDS, failure_group, hour_of
 from tests.snapshots import named
 from tests.status_states import (
@@ -41,7 +41,7 @@ from tests.status_states import (
     status_of,
 )
 
-PAGE = Page()
+PAGE = StatusPage()
 BOTH: tuple[Language, ...] = ("en", "zh")
 JOB_URL = JobUrl.parse("https://console.example/{project_id}/{workspace}?id={job_id}")
 VOID = {"meta", "link", "img", "br"}
@@ -55,7 +55,7 @@ def render(
 ) -> str:
     html = PAGE.render(
         status,
-        Question(language, **question),  # type: ignore[arg-type]  # the caller knows
+        PageRequest(language, **question),  # type: ignore[arg-type]  # the caller knows
         failures,
         JOB_URL,
     )
@@ -347,8 +347,10 @@ def test_one_target_can_be_asked_for() -> None:
     assert "The target cannot be polled" in html
     assert ">perception<" not in html
     assert 'href="?project=mapping&amp;workspace=0&amp;lang=zh"' in html
-    assert PAGE.render(status_of(OK), Question("en", project="nobody", workspace="0"), NOTHING_FAILED) is None
-    assert PAGE.render(status_of(OK), Question("en", workspace="9"), NOTHING_FAILED) is None
+    assert (
+        PAGE.render(status_of(OK), PageRequest("en", project="nobody", workspace="0"), NOTHING_FAILED) is None
+    )
+    assert PAGE.render(status_of(OK), PageRequest("en", workspace="9"), NOTHING_FAILED) is None
 
 
 def test_a_job_type_that_is_asked_for_is_the_only_one_of_the_tables() -> None:
@@ -444,7 +446,7 @@ def test_an_empty_period_and_an_empty_choice_say_so() -> None:
 
 
 def test_without_an_address_ids_are_text() -> None:
-    html = PAGE.render(status_of(OK), Question("en"), SPIKE)
+    html = PAGE.render(status_of(OK), PageRequest("en"), SPIKE)
     assert html is not None
     assert f"<li>{SPIKE_IDS[0]}</li>" in html
     assert "console.example" not in html

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from exporter.runs import FailureGroup, FailureGroups, FailuresOfAnHour
-from exporter.web.page_failures import SHOWN_IDS, show, spike, usual_number, warning_above
-from exporter.web.page_headline import Headline, headlines
-from exporter.web.page_language import Language
-from exporter.web.page_overview import Verdict
-from exporter.web.page_wording import Wording
+from exporter.web.status.failures import SHOWN_IDS, show, spike, usual_number, warning_above
+from exporter.web.status.headline import Headline, headlines
+from exporter.web.status.language import Language
+from exporter.web.status.overview import Verdict
+from exporter.web.status.wording import Wording
 from tests.failed_runs import failure_group
 from tests.status_states import OK
 

@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from exporter.runs import RunFilter
-from exporter.web.page_question import Question, read_question
 from exporter.web.run_question import run_question
-from exporter.web.status import TargetStatus
+from exporter.web.status.model import TargetStatus
+from exporter.web.status.page_request import PageRequest, read_question
 from tests.status_states import FAILING, NOW_MS, OK, status_of
 
 HOUR_MS = 3_600_000
@@ -29,7 +29,7 @@ ADDRESS = (
 )
 
 
-def question(**query: str) -> Question:
+def question(**query: str) -> PageRequest:
     return read_question(query, "", "en", NOW_MS)
 
 
@@ -38,7 +38,7 @@ def mapping() -> TargetStatus:
 
 
 def test_a_link_without_anything_asks_for_the_last_hour_of_all() -> None:
-    assert question() == Question("en", since_ms=NOW_MS - HOUR_MS)
+    assert question() == PageRequest("en", since_ms=NOW_MS - HOUR_MS)
     assert question().which == RunFilter(since_ms=NOW_MS - HOUR_MS)
 
 
@@ -73,7 +73,7 @@ def test_a_filter_is_set_and_removed_by_a_link() -> None:
 
 def test_a_code_without_a_value_asks_for_runs_without_a_code_and_others_for_nothing() -> None:
     asked = question(project="", workspace="", job_type="", status="", msg_code="", id="", since="", lang="")
-    assert asked == Question("en", msg_code="", since_ms=NOW_MS - HOUR_MS)
+    assert asked == PageRequest("en", msg_code="", since_ms=NOW_MS - HOUR_MS)
     assert asked.address == "?msg_code="
     assert asked.chooses_runs
 

@@ -10,17 +10,17 @@ import pytest
 
 from exporter.errors import REASONS
 from exporter.model import FULL_SYNC_REASONS
-from exporter.web import page_headline, page_wording
-from exporter.web.page_language import Language, choose_language
-from exporter.web.page_overview import SEVERITY_ORDER
-from exporter.web.page_question import FILTERS
-from exporter.web.page_wording import NOT_SHOWN, Wording, excerpt, iso, size, utc
-from exporter.web.status import STATES
-from exporter.web.texts import GLOSSES_ZH, TEXTS
+from exporter.web.status import headline, wording
+from exporter.web.status.language import Language, choose_language
+from exporter.web.status.model import STATES
+from exporter.web.status.overview import SEVERITY_ORDER
+from exporter.web.status.page_request import FILTERS
+from exporter.web.status.texts import GLOSSES_ZH, TEXTS
+from exporter.web.status.wording import NOT_SHOWN, Wording, excerpt, iso, size, utc
 
 NOW_MS = 1_700_000_061_000
-TEMPLATES = Path(page_wording.__file__).parent / "templates"
-SOURCES = [*TEMPLATES.iterdir(), Path(page_wording.__file__), Path(page_headline.__file__)]
+TEMPLATES = Path(wording.__file__).parent / "templates"
+SOURCES = [*TEMPLATES.iterdir(), Path(wording.__file__), Path(headline.__file__)]
 EN, ZH = Wording("en"), Wording("zh")
 
 

@@ -19,10 +19,10 @@ from exporter.errors import (
     CredentialsRefused,
     PermissionRefused,
 )
+from exporter.octopus.auth.credentials import ProjectScope, token_grant
+from exporter.octopus.auth.password import PasswordCredentials
+from exporter.octopus.auth.renewal import renewal_time
 from exporter.octopus.client import OctopusClient
-from exporter.octopus.credentials import ProjectScope, token_grant
-from exporter.octopus.lease import renewal_time
-from exporter.octopus.password import PasswordCredentials
 from exporter.octopus.retry import UNAVAILABLE_ATTEMPTS
 from exporter.octopus.wire import ListQuery
 from tests.octopus_fakes import (

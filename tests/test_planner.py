@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.ledger.protocol import Audit, Known, Summary
 from exporter.model import TERMINAL_STATUSES
 from exporter.sync.filters import Filters, values
+from exporter.sync.ledger import Audit, JobRef, TargetState
 from exporter.sync.planner import (
-    Compared,
     Schedule,
+    TotalsCompared,
     audit_is_due,
     cuts,
     full_sync_reason,
@@ -37,7 +37,7 @@ SCHEDULE = Schedule(
 NOW_MS = 100 * HOUR_MS
 
 
-def summary(**fields: object) -> Summary:
+def summary(**fields: object) -> TargetState:
     given_: dict[str, object] = {
         "watermark_ms": NOW_MS - 30_000,
         "covered_from_ms": NOW_MS - 25 * HOUR_MS,
@@ -50,7 +50,7 @@ def summary(**fields: object) -> Summary:
         "audit": None,
         "endpoint": "http://octopus.test",
     }
-    return Summary(**(given_ | fields))  # type: ignore[arg-type]  # spelled by the tests
+    return TargetState(**(given_ | fields))  # type: ignore[arg-type]  # spelled by the tests
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ def test_what_happened_while_nobody_looked_is_looked_for(
     assert told == reason
 
 
-def vanished(*created_ms: int) -> list[Known]:
-    return [Known(number, at) for number, at in enumerate(created_ms)]
+def vanished(*created_ms: int) -> list[JobRef]:
+    return [JobRef(number, at) for number, at in enumerate(created_ms)]
 
 
 def start(
-    base_ms: int, jobs: list[Known], density: float, page_size: int = 200, ids_work: bool = True
+    base_ms: int, jobs: list[JobRef], density: float, page_size: int = 200, ids_work: bool = True
 ) -> int:
     """Plan with `density` jobs a millisecond in the ledger, up to 10,000 ms."""
     rows = [(cut, int((10_000 - cut) * density)) for cut in cuts(jobs)]
@@ -182,19 +182,19 @@ def test_no_request_has_more_values_than_the_api_takes() -> None:
 
 
 def test_an_audit_is_due_at_its_interval_and_at_once_after_a_difference() -> None:
-    agreed, differed = (judge(None, {"STOPPED": Compared(2, n)}, NOW_MS - 1_000) for n in (2, 0))
+    agreed, differed = (judge(None, {"STOPPED": TotalsCompared(2, n)}, NOW_MS - 1_000) for n in (2, 0))
     assert audit_is_due(summary(audit=None), SCHEDULE, NOW_MS)
     assert not audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS)
     assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS + 600_000)
     assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS - 999 * HOUR_MS)
     assert audit_is_due(summary(audit=differed), SCHEDULE, NOW_MS)
-    followed = judge(differed, {"STOPPED": Compared(3, 2)}, NOW_MS)
+    followed = judge(differed, {"STOPPED": TotalsCompared(3, 2)}, NOW_MS)
     assert not audit_is_due(summary(audit=followed), SCHEDULE, NOW_MS)
 
 
 def audit_of(totals: dict[str, int], ledger: dict[str, int], before: Audit | None = None) -> Audit:
     return judge(
-        before, {status: Compared(total, ledger[status]) for status, total in totals.items()}, NOW_MS
+        before, {status: TotalsCompared(total, ledger[status]) for status, total in totals.items()}, NOW_MS
     )
 
 
@@ -261,9 +261,9 @@ def test_of_several_looks_the_least_difference_counts(
     looks: tuple[tuple[int, int], ...], difference: int
 ) -> None:
     """Of each look: the API's total, the ledger's number."""
-    compared = Compared(*looks[0])
+    compared = TotalsCompared(*looks[0])
     for look in looks[1:]:
-        compared = Compared(*look).nearer(compared)
+        compared = TotalsCompared(*look).nearer(compared)
     assert compared.difference == difference
 
 

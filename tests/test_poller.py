@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from structlog.testing import capture_logs
 
+from exporter.counting.rules import CountingRules
 from exporter.errors import ApiTimeout, ApiUnavailable, CredentialsRefused, LedgerError
-from exporter.ledger.protocol import CountingRules, Observation
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import PollStatus, Progress, Target, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
 from exporter.states import LINES_AT_ONCE, LINES_PER_HOUR
-from exporter.sync.poller import Poller, Rhythm, Watcher, next_due
+from exporter.sync.ledger import PollResult
+from exporter.sync.poller import PollTiming, ProgressListener, TargetPoller, next_due
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 
 
@@ -36,16 +37,16 @@ class Stage:
         self,
         interval: float = 0.01,
         max_age: float = 300.0,
-        watcher: Watcher | None = None,
+        watcher: ProgressListener | None = None,
         status: PollStatus | None = None,
-    ) -> Poller:
-        return Poller(
+    ) -> TargetPoller:
+        return TargetPoller(
             a_target(),
             self.api,
             self.ledger,
             self,
             poll_rules(),
-            Rhythm(interval, max_age),
+            PollTiming(interval, max_age),
             clock=lambda: self.now,
             watcher=watcher,
             status=status,
@@ -330,7 +331,7 @@ async def test_a_poll_that_was_recorded_before_a_release_does_not_take_it_back()
     """Between a poll's record and its publication is the proof, which may wait for the API."""
 
     class ReleasedMeanwhile(SqliteLedger):
-        async def record(self, observation: Observation, rules: CountingRules) -> Totals:
+        async def record(self, observation: PollResult, rules: CountingRules) -> Totals:
             totals = await super().record(observation, rules)
             await poller.release_all()
             return totals

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from exporter.exposition import publication
 from exporter.exposition.publication import Publisher
-from exporter.exposition.render import Bodies, TargetParts, render_target
+from exporter.exposition.render import Exposition, TargetParts, render_target
 from exporter.model import CounterValue, SeriesKey, TargetSnapshot, Totals
 from tests.snapshots import TOTALS, named
 
@@ -260,7 +260,7 @@ def failures(publisher: Publisher, code: str) -> list[str]:
     return [line.split()[-1] for line in lines]
 
 
-async def next_round(publisher: Publisher, before: Bodies) -> Bodies:
+async def next_round(publisher: Publisher, before: Exposition) -> Exposition:
     """Wait until something else is shown."""
     async with asyncio.timeout(60):
         while publisher.bodies is before:
@@ -288,7 +288,7 @@ async def test_a_round_shows_the_last_of_what_was_published(
 
 
 async def test_each_round_tells_which_new_series_it_shows_at_0(instrument: Instrument) -> None:
-    told: list[Bodies] = []
+    told: list[Exposition] = []
     key = SeriesKey("failures", "FRAME_EXTRACT", "RUN_FAILED", "E1")
     new = failed("E1", 0)
     assert new.totals is not None

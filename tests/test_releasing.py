@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from exporter.errors import LedgerError
 from exporter.exposition.compression import Body
 from exporter.exposition.hold import RETRY_SECONDS, Held
-from exporter.exposition.render import Bodies
+from exporter.exposition.render import Exposition
 from exporter.model import SeriesKey, TargetKey
 from exporter.releasing import Releasing
 from tests.fake_api import a_target
@@ -23,8 +23,8 @@ ONE: Held = {TARGET: KEYS}
 BOTH: Held = {TARGET: KEYS, OTHER: KEYS}
 
 
-def bodies(held: Held) -> Bodies:
-    return Bodies(Body.of(()), Body.of(()), held)
+def bodies(held: Held) -> Exposition:
+    return Exposition(Body.of(()), Body.of(()), held)
 
 
 class Stage:

@@ -22,7 +22,7 @@ from prometheus_client.utils import floatToGoString
 from exporter.exposition import families as f
 from exporter.exposition.families import TARGET_FAMILIES, Family
 from exporter.exposition.instruments import Instruments, ProcessMetrics, render_collector
-from exporter.exposition.render import EOF, Bodies, Format, join, render_target
+from exporter.exposition.render import EOF, Exposition, Format, join, render_target
 from exporter.model import STATUSES, CounterValue, Exemplar, HistogramValue, PollStatus, TargetSnapshot
 from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named, snapshots
 
@@ -30,7 +30,7 @@ from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named, snapshots
 thoroughly = settings(deadline=None, max_examples=50, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
-def rendered(*published: TargetSnapshot) -> Bodies:
+def rendered(*published: TargetSnapshot) -> Exposition:
     return join(map(render_target, published))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.model import JOB_TYPES, STATUSES, Job
 from exporter.octopus.rows import EARLIEST_MS, LATEST_MS, MAX_ID, SetApartRow, label, message, read_row
-from exporter.octopus.text import Numeral, read_json
+from exporter.octopus.tolerant_json import Numeral, read_json
 from exporter.octopus.wire import decode_page
 from tests.octopus_fakes import ASKED, answered, page, row
 

@@ -15,9 +15,9 @@ from huaweicloudsdkcore.sdk_request import SdkRequest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from exporter.octopus.access_key import AccessKeyCredentials
-from exporter.octopus.exchange import Request
-from exporter.octopus.signing import AccessKey, sign, signed_grant
+from exporter.octopus.auth.access_key import AccessKeyCredentials
+from exporter.octopus.auth.signing import AccessKey, sign, signed_grant
+from exporter.octopus.messages import Request
 from exporter.octopus.wire import ListQuery, list_request
 from tests.octopus_fakes import PROJECT_ID, SAMPLES, Api, Clock, Secret, page, row, target, world
 

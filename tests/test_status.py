@@ -8,7 +8,7 @@ import pytest
 
 from exporter.masking import Secrets
 from exporter.model import CounterValue, Fault, SetApart, TargetSnapshot
-from exporter.web.status import STATES, RecentFailures, ReloadStatus, State, status
+from exporter.web.status.model import STATES, RecentFailures, ReloadStatus, State, status
 from tests.fake_runs import a_run
 from tests.status_states import (
     ABOUT,

@@ -21,9 +21,9 @@ from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.model import LedgerFacts, Progress, TargetKey, TargetSnapshot
 from exporter.runs import FailureGroups, FailuresOfAnHour, RunFilter
-from exporter.web import status_pages
-from exporter.web.status import STATES, About
-from exporter.web.status_pages import StatusPages
+from exporter.web.status import handlers
+from exporter.web.status.handlers import StatusPages
+from exporter.web.status.model import STATES, ProcessInfo
 from tests.failed_runs import SPIKE, SPIKE_IDS, failure_group
 from tests.fake_runs import FakeRuns
 from tests.status_states import ABOUT, EVERY, HOSTILE, NOW_MS, READING, failed_runs
@@ -49,7 +49,7 @@ class Source(FakeRuns):
     def ready(self) -> list[str]:
         return self.missing
 
-    async def about(self) -> About:
+    async def about(self) -> ProcessInfo:
         return ABOUT
 
 
@@ -231,10 +231,10 @@ async def test_who_waits_too_long_for_a_turn_sees_the_rest(
 ) -> None:
     source = Busy()
     client = await serve(aiohttp_client, source)
-    monkeypatch.setattr(status_pages, "_READING_SECONDS", 0.05)
+    monkeypatch.setattr(handlers, "_READING_SECONDS", 0.05)
     assert "Failed runs are not shown" in await text(client)
     source.over.set()
-    monkeypatch.setattr(status_pages, "_READING_SECONDS", 60.0)
+    monkeypatch.setattr(handlers, "_READING_SECONDS", 60.0)
     assert "82 runs failed in the last hour" in await text(client)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.counting.transitions import Baseline, KnownJob, transition
 from exporter.model import Job
-from exporter.sync.transitions import Baseline, KnownJob, transition
 
 LATER = Baseline(at_ms=1_000)
 HISTORY = Baseline(at_ms=None)

@@ -28,8 +28,8 @@ from exporter.errors import (
     PermissionRefused,
     StartError,
 )
-from exporter.octopus.exchange import Request, Response
-from exporter.octopus.iam import decode_token
+from exporter.octopus.auth.iam import decode_token
+from exporter.octopus.messages import Request, Response
 from exporter.octopus.transport import open_session
 from exporter.octopus.wire import decode_page
 from tests.octopus_fakes import Api, page, world

@@ -23,7 +23,7 @@ from exporter.exposition.publication import Publisher
 from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
 from exporter.web.server import Server, serve
-from exporter.web.status import About
+from exporter.web.status.model import ProcessInfo
 from tests.e2e.processes import free_port
 from tests.fake_runs import FakeRuns, a_run
 from tests.snapshots import SNAPSHOT, TOTALS, named
@@ -56,7 +56,7 @@ class FakeExporter(FakeRuns):
     def progress(self) -> dict[TargetKey, Progress]:
         return self.listing
 
-    async def about(self) -> About:
+    async def about(self) -> ProcessInfo:
         return ABOUT
 
     async def reload(self) -> None:

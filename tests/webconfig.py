@@ -13,7 +13,7 @@ from pathlib import Path
 import bcrypt
 from aiohttp import ClientSession, web
 
-from exporter.config import Web
+from exporter.config import WebSettings
 from exporter.web.serving import serving
 from exporter.web.toolkit import WebConfiguration
 
@@ -81,7 +81,7 @@ async def site(file: Path, text: str, look_seconds: float = 0.1) -> AsyncIterato
     """Serve a page behind this web configuration."""
     file.write_text(text)
     configuration = WebConfiguration.load(file, look_seconds)
-    settings = Web.model_validate({"listen": [f"{HOST}:0"]})
+    settings = WebSettings.model_validate({"listen": [f"{HOST}:0"]})
     app = web.Application()
     app.add_routes([web.get("/page", _page), web.get("/-/healthy", _page)])
     async with serving(app, settings, configuration) as server:

@@ -15,7 +15,7 @@ from math import floor, pi, sin
 from zlib import crc32
 
 from benchmarks.published import numbered_target
-from exporter.config.settings import Metrics
+from exporter.config.settings import MetricsSettings
 from exporter.exposition import families
 from exporter.exposition.families import TARGET_FAMILIES
 from exporter.exposition.samples import SOURCES
@@ -49,7 +49,7 @@ _SHARES = {
 _CODES = {"RUN_FAILED": ("", "3001", "3302"), "SUBMIT_FAILED": ("", "3407"), "UPLOAD_FAILED": ("",)}
 _FILTERS = ("statuses", "job_types", "start_time", "id", "workspace", "totals")
 _IN_STATUS_SECONDS = {"QUEUING": 120, "LAUNCHING": 60, "RUNNING": 3_000, "UPLOADING": 300}
-_BOUNDS = Metrics()
+_BOUNDS = MetricsSettings()
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -9,11 +9,11 @@ The configuration: read from YAML and the environment, checked as a whole, froze
 """
 
 from exporter.config.credentials import (
-    AkSkCredentials,
+    AccessKeySettings,
     AnyCredentials,
-    ChainCredentials,
-    PasswordCredentials,
-    TokenCredentials,
+    ChainSettings,
+    PasswordSettings,
+    TokenSettings,
 )
 from exporter.config.durations import format_duration, parse_duration
 from exporter.config.endpoints import iam_endpoint, octopus_endpoint
@@ -23,26 +23,35 @@ from exporter.config.listening import ListenAddress
 from exporter.config.loading import load
 from exporter.config.schema import json_schema
 from exporter.config.secret import Secret
-from exporter.config.settings import Config, Events, Ledger, Log, Metrics, Poll, Project, Web
+from exporter.config.settings import (
+    Config,
+    EventSettings,
+    LedgerSettings,
+    LogSettings,
+    MetricsSettings,
+    PollSettings,
+    ProjectSettings,
+    WebSettings,
+)
 
 __all__ = [
-    "AkSkCredentials",
+    "AccessKeySettings",
     "AnyCredentials",
-    "ChainCredentials",
+    "ChainSettings",
     "Config",
-    "Events",
+    "EventSettings",
     "JobUrl",
-    "Ledger",
+    "LedgerSettings",
     "LedgerUrl",
     "ListenAddress",
-    "Log",
-    "Metrics",
-    "PasswordCredentials",
-    "Poll",
-    "Project",
+    "LogSettings",
+    "MetricsSettings",
+    "PasswordSettings",
+    "PollSettings",
+    "ProjectSettings",
     "Secret",
-    "TokenCredentials",
-    "Web",
+    "TokenSettings",
+    "WebSettings",
     "format_duration",
     "iam_endpoint",
     "json_schema",

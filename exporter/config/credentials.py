@@ -10,13 +10,13 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationInfo
 
 from exporter.config.endpoints import ENDPOINT, iam_endpoint, parse_endpoint
 from exporter.config.problems import expected, refused
-from exporter.config.scalars import IN_QUOTES, FileName, Parsed, Scalar, Text
+from exporter.config.scalars import IN_QUOTES, FileName, Parsed, Scalar, TextScalar
 from exporter.config.secret import MASK, Secret, is_secret_text
 from exporter.config.section import Section
 
 
 @dataclass(frozen=True)
-class SecretValue(Scalar):
+class SecretScalar(Scalar):
     """
     A secret, by value in the key itself or by file in the key `…_file`, whose field stands before it.
 
@@ -55,8 +55,8 @@ class SecretValue(Scalar):
 
 NOT_GIVEN = Secret()
 
-RequiredSecret = Annotated[Secret, SecretValue()]
-OptionalSecret = Annotated[Secret | None, SecretValue(optional=True)]
+RequiredSecret = Annotated[Secret, SecretScalar()]
+OptionalSecret = Annotated[Secret | None, SecretScalar(optional=True)]
 SecretFile = Annotated[Path | None, FileName()]
 
 
@@ -73,7 +73,7 @@ def _one_of_each(*keys: str) -> ConfigDict:
     return ConfigDict(json_schema_extra={"allOf": choices})
 
 
-class TokenCredentials(Section):
+class TokenSettings(Section):
     """A token made elsewhere; only as good as whoever renews it, so best given by file."""
 
     model_config = _one_of_each("token")
@@ -86,16 +86,16 @@ class TokenCredentials(Section):
     """the token"""
 
 
-class PasswordCredentials(Section):
+class PasswordSettings(Section):
     """A user's name and password, for which IAM gives tokens."""
 
     model_config = _one_of_each("password")
 
     type: Literal["password"]
     """the word password"""
-    domain: Annotated[str, Text("the account's name")]
+    domain: Annotated[str, TextScalar("the account's name")]
     """the account's name"""
-    user: Annotated[str, Text("the IAM user's name")]
+    user: Annotated[str, TextScalar("the IAM user's name")]
     """the IAM user's name"""
     password_file: SecretFile = None
     """a file with the password"""
@@ -109,7 +109,7 @@ class PasswordCredentials(Section):
         return self.iam_endpoint or iam_endpoint(region)
 
 
-class AkSkCredentials(Section):
+class AccessKeySettings(Section):
     """An access key and its secret key, permanent or (with a security token) temporary."""
 
     model_config = _one_of_each("access_key", "secret_key")
@@ -130,19 +130,19 @@ class AkSkCredentials(Section):
     """the security token of a temporary access key"""
 
 
-class ChainCredentials(Section):
+class ChainSettings(Section):
     """The official SDK's provider chain: environment, profile, ECS agency, OIDC, pod identity."""
 
     type: Literal["chain"]
     """the word chain"""
 
 
-AnyCredentials = TokenCredentials | PasswordCredentials | AkSkCredentials | ChainCredentials
+AnyCredentials = TokenSettings | PasswordSettings | AccessKeySettings | ChainSettings
 Credentials = Annotated[AnyCredentials, Field(discriminator="type")]
 
 CREDENTIALS: dict[str, type[Section]] = {
-    "token": TokenCredentials,
-    "password": PasswordCredentials,
-    "aksk": AkSkCredentials,
-    "chain": ChainCredentials,
+    "token": TokenSettings,
+    "password": PasswordSettings,
+    "aksk": AccessKeySettings,
+    "chain": ChainSettings,
 }

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from exporter.config.credentials import CREDENTIALS
 from exporter.config.problems import Location, Problem, found
 from exporter.config.references import BadReference, Reference, check_references
-from exporter.config.settings import SECTIONS, Config, Project
+from exporter.config.settings import SECTIONS, Config, ProjectSettings
 
 _KINDS = "token, password, aksk or chain"
 _SHAPES = {
@@ -75,7 +75,7 @@ def _in_file(location: Location) -> Location:
 def _keys_beside(location: Location) -> dict[str, str]:
     match location[:-1]:
         case ("projects", int()):
-            return Project.keys()
+            return ProjectSettings.keys()
         case ("credentials", str(), str(kind)):
             return CREDENTIALS[kind].keys()
         case (str(section),):

@@ -63,7 +63,7 @@ class Scalar(ABC):
 
 
 @dataclass(frozen=True)
-class Text(Scalar):
+class TextScalar(Scalar):
     """A text that is not empty; a number, which YAML does not tell from a text, is taken as it is written."""
 
     what: str
@@ -134,7 +134,7 @@ class Flag(Scalar):
 
 
 @dataclass(frozen=True)
-class Choice(Scalar):
+class ChoiceScalar(Scalar):
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -224,7 +224,7 @@ class FileName(Scalar):
     def read(self, value: object) -> Path:
         if isinstance(value, Path):
             return value
-        return Path(Text("a file name").read(value))
+        return Path(TextScalar("a file name").read(value))
 
     def read_at(self, value: object, info: ValidationInfo) -> Path:
         folder = (info.context or {}).get("folder", Path())
@@ -247,7 +247,7 @@ class Output(FileName):
         what = f"{', '.join(STREAMS)} or a file name"
         if str(value).lower() in STREAMS:
             raise expected(what)
-        return Path(Text(what).read(value))
+        return Path(TextScalar(what).read(value))
 
     def read_at(self, value: object, info: ValidationInfo) -> Any:
         output = self.read(value)

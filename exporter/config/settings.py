@@ -17,7 +17,17 @@ from exporter.config.listening import LISTEN_ADDRESS, ListenAddress
 from exporter.config.overrides import Overrides
 from exporter.config.problems import refused
 from exporter.config.references import Reference, check_references
-from exporter.config.scalars import Choice, Duration, FileName, Flag, Output, Parsed, Positive, Text, Whole
+from exporter.config.scalars import (
+    ChoiceScalar,
+    Duration,
+    FileName,
+    Flag,
+    Output,
+    Parsed,
+    Positive,
+    TextScalar,
+    Whole,
+)
 from exporter.config.secret import Secret
 from exporter.config.section import Section
 from exporter.errors import ConfigError
@@ -46,16 +56,19 @@ def _ascending(bounds: tuple[float, ...]) -> tuple[float, ...]:
     return bounds
 
 
-Name = Annotated[str, Text("a name")]
-ProjectId = Annotated[str, Text("a project id of letters, digits, - and _", r"[A-Za-z0-9_-]+")]
-Region = Annotated[str, Text("a region such as cn-north-11", r"[a-z0-9]+(-[a-z0-9]+)*")]
+Name = Annotated[str, TextScalar("a name")]
+ProjectId = Annotated[str, TextScalar("a project id of letters, digits, - and _", r"[A-Za-z0-9_-]+")]
+Region = Annotated[str, TextScalar("a region such as cn-north-11", r"[a-z0-9]+(-[a-z0-9]+)*")]
 Endpoint = Annotated[str, Parsed(ENDPOINT, parse_endpoint)]
 UrlPath = Annotated[
-    str, Text("a path such as system-jobs, without a slash at its ends", r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+    str,
+    TextScalar(
+        "a path such as system-jobs, without a slash at its ends", r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*"
+    ),
 ]
-Workspace = Annotated[str, Text("a workspace id")]
-JobType = Annotated[str, Text("a job type such as FRAME_EXTRACT", r"[A-Za-z0-9_-]+")]
-Status = Annotated[str, Text("a status such as ARCHIVED", r"\S(.{0,198}\S)?")]
+Workspace = Annotated[str, TextScalar("a workspace id")]
+JobType = Annotated[str, TextScalar("a job type such as FRAME_EXTRACT", r"[A-Za-z0-9_-]+")]
+Status = Annotated[str, TextScalar("a status such as ARCHIVED", r"\S(.{0,198}\S)?")]
 Bucket = Annotated[float, Positive()]
 Listen = Annotated[ListenAddress, Parsed(LISTEN_ADDRESS, ListenAddress.parse)]
 AtLeastOne = Field(min_length=1)
@@ -63,7 +76,7 @@ AtLeastOne = Field(min_length=1)
 AtMost20 = Field(max_length=20)
 
 
-class Project(Section):
+class ProjectSettings(Section):
     """A project of the account, and what of it is read."""
 
     id: ProjectId
@@ -116,7 +129,7 @@ def _not_in_flight(statuses: tuple[str, ...]) -> tuple[str, ...]:
     return statuses
 
 
-class Poll(Section):
+class PollSettings(Section):
     """How often, how fast and how far back the API is asked."""
 
     interval_seconds: Annotated[float, Duration("1s")] = 30.0
@@ -143,7 +156,7 @@ class Poll(Section):
     """how often everything is listed anew"""
 
 
-class Ledger(Section):
+class LedgerSettings(Section):
     """Where the counts are kept."""
 
     url: Annotated[LedgerUrl, Parsed(LEDGER_URL, LedgerUrl.parse)] = Field(
@@ -152,7 +165,7 @@ class Ledger(Section):
     """a SQLite file, SQLite in memory, or a PostgreSQL database that replicas share"""
 
 
-class Metrics(Section):
+class MetricsSettings(Section):
     """What is exported. Units: the buckets' bounds in seconds."""
 
     submitting_buckets: Annotated[tuple[Bucket, ...], AtLeastOne, AfterValidator(_ascending)] = (
@@ -180,7 +193,7 @@ class Metrics(Section):
     """whether what the first sync lists is counted too"""
 
 
-class Web(Section):
+class WebSettings(Section):
     """What is served, and how."""
 
     listen: Annotated[tuple[Listen, ...], AtLeastOne, AfterValidator(_without_repetition)] = (
@@ -195,23 +208,23 @@ class Web(Section):
     """whether POST /-/reload is served"""
 
 
-class Events(Section):
+class EventSettings(Section):
     """One line for every run that ended: where to, and how."""
 
     to: Annotated[EventStream | Path, Output()] = "stdout"
     """stdout, stderr or a file"""
-    format: Annotated[EventFormat, Choice(get_args(EventFormat))] = "json"
+    format: Annotated[EventFormat, ChoiceScalar(get_args(EventFormat))] = "json"
     """json or logfmt"""
-    include: Annotated[EventInclude, Choice(get_args(EventInclude))] = "ended"
+    include: Annotated[EventInclude, ChoiceScalar(get_args(EventInclude))] = "ended"
     """ended: all runs that ended; failed: those that failed"""
 
 
-class Log(Section):
+class LogSettings(Section):
     """What is logged to standard error, and how."""
 
-    level: Annotated[LogLevel, Choice(get_args(LogLevel))] = "info"
+    level: Annotated[LogLevel, ChoiceScalar(get_args(LogLevel))] = "info"
     """the least level that is logged"""
-    format: Annotated[LogFormat, Choice(get_args(LogFormat))] = "logfmt"
+    format: Annotated[LogFormat, ChoiceScalar(get_args(LogFormat))] = "logfmt"
     """logfmt or json"""
 
 
@@ -220,24 +233,24 @@ class Config(Section):
 
     credentials: Annotated[Mapping[Name, Credentials], AtLeastOne]
     """a mapping with at least one entry, each by a name of its own"""
-    projects: Annotated[tuple[Project, ...], AtLeastOne]
+    projects: Annotated[tuple[ProjectSettings, ...], AtLeastOne]
     """a list with at least one project"""
-    poll: Poll = Poll()
+    poll: PollSettings = PollSettings()
     """how the API is asked"""
-    ledger: Ledger = Ledger()
+    ledger: LedgerSettings = LedgerSettings()
     """where the counts are kept"""
-    metrics: Metrics = Metrics()
+    metrics: MetricsSettings = MetricsSettings()
     """what is exported"""
-    web: Web = Web()
+    web: WebSettings = WebSettings()
     """what is served"""
-    events: Events | None = None
+    events: EventSettings | None = None
     """where a line for every run that ended is written to; none: nowhere"""
-    log: Log = Log()
+    log: LogSettings = LogSettings()
     """what is logged"""
 
     @field_validator("projects", mode="after")
     @classmethod
-    def _name_the_only_credentials(cls, projects: tuple[Project, ...], info: ValidationInfo) -> Any:
+    def _name_the_only_credentials(cls, projects: tuple[ProjectSettings, ...], info: ValidationInfo) -> Any:
         known = list(info.data.get("credentials", ()))
         default = {"credentials": known[0] if len(known) == 1 else ""}
         return tuple(p if p.credentials else p.model_copy(update=default) for p in projects)
@@ -298,10 +311,10 @@ class Config(Section):
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "poll": Poll,
-    "ledger": Ledger,
-    "metrics": Metrics,
-    "web": Web,
-    "events": Events,
-    "log": Log,
+    "poll": PollSettings,
+    "ledger": LedgerSettings,
+    "metrics": MetricsSettings,
+    "web": WebSettings,
+    "events": EventSettings,
+    "log": LogSettings,
 }

@@ -22,7 +22,7 @@ from exporter.events.lines import EventFormat, Masks, line_of
 from exporter.events.outbox import Outbox, Waiting
 from exporter.events.sinks import Stream, Turns, sink_to
 from exporter.events.writer import Writer
-from exporter.faults import Faults
+from exporter.faults import FaultLog
 from exporter.states import StateLog
 
 _AT_ONCE = 500
@@ -74,7 +74,7 @@ class Delivery:
         self._is_ending = False
         self._is_cut_off = False
         self._ended = asyncio.Event()
-        self._faults = Faults()
+        self._faults = FaultLog()
         log = structlog.get_logger()
         self._not_written = StateLog(log, "events not written; they are kept", "events are written again")
         self._not_read = StateLog(log, "events not read from the ledger", "events are read again")

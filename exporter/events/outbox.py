@@ -8,24 +8,9 @@ written: so a crash may write it twice, and never loses it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from exporter.model import Run, TargetKey
-
-Include = Literal["ended", "failed"]
-MAX_WAITING = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class EventRules:
-    """
-    Which runs become events: all that ended, or those that failed.
-
-    Shape: at most `max_waiting` events of a target wait; then the oldest are dropped.
-    """
-
-    include: Include = "ended"
-    max_waiting: int = MAX_WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +39,20 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class OutboxNews:
     """How many events were added and dropped since the last time."""
 
     added: int = 0
     dropped: int = 0
 
-    def __add__(self, other: News) -> News:
-        return News(self.added + other.added, self.dropped + other.dropped)
+    def __add__(self, other: OutboxNews) -> OutboxNews:
+        return OutboxNews(self.added + other.added, self.dropped + other.dropped)
 
 
 class Outbox(Protocol):
     """Raises: LedgerError from every method but the first where the ledger cannot be read or written."""
 
-    async def event_news(self) -> News:
+    async def event_news(self) -> OutboxNews:
         """Wait until events were added or dropped since the last call."""
 
     async def waiting_events(self, most: int) -> tuple[Waiting, ...]:

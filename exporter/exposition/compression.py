@@ -27,7 +27,7 @@ def _deflate(plain: bytes, flush: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """Some bytes, and the same as deflate blocks that others may stand before and after."""
 
     plain: bytes
@@ -39,16 +39,16 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Segment:
     """Pieces that follow each other; `size` and `crc32` are those of the plain bytes."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Chunk, ...]
     deflated: bytes
     size: int
     crc32: int
 
     @classmethod
-    def of(cls, pieces: tuple[Piece, ...]) -> Self:
+    def of(cls, pieces: tuple[Chunk, ...]) -> Self:
         crc32 = 0
         for piece in pieces:
             crc32 = zlib.crc32(piece.plain, crc32)
@@ -60,12 +60,12 @@ class Run:
 class Body:
     """What is there of a response, but for its tail, which is known at the request only."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[Segment, ...]
     size: int
     crc32: int
 
     @classmethod
-    def of(cls, runs: Iterable[Run]) -> Self:
+    def of(cls, runs: Iterable[Segment]) -> Self:
         runs = tuple(runs)
         crc32 = 0
         for run in runs:

@@ -13,7 +13,7 @@ FamilyType = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class PromQuery:
     """What one may ask of a family, in words and in PromQL."""
 
     question: str
@@ -33,7 +33,7 @@ class Family:
     labels: tuple[str, ...]
     what: str
     when: str
-    queries: tuple[Query, ...]
+    queries: tuple[PromQuery, ...]
 
     @property
     def help(self) -> str:
@@ -79,11 +79,11 @@ JOBS = Family(
     "Jobs the API lists now: all that are in flight, and the terminal ones created within poll.lookback.",
     _POLLED,
     (
-        Query(
+        PromQuery(
             "Jobs in flight, by status",
             'sum by (status) (octopus_jobs{status!~"FINISHED|STOPPED|.*_FAILED"})',
         ),
-        Query("The queue of each job type", 'sum by (job_type) (octopus_jobs{status="QUEUING"})'),
+        PromQuery("The queue of each job type", 'sum by (job_type) (octopus_jobs{status="QUEUING"})'),
     ),
 )
 JOBS_OLDEST_CREATED = Family(
@@ -93,7 +93,7 @@ JOBS_OLDEST_CREATED = Family(
     "Creation time of the oldest job in this in-flight status; no series where there is none.",
     _POLLED,
     (
-        Query(
+        PromQuery(
             "How long the oldest queued job has been waiting",
             'time() - min by (job_type) (octopus_jobs_oldest_created_timestamp_seconds{status="QUEUING"})',
         ),
@@ -106,7 +106,7 @@ JOBS_OLDEST_STARTED = Family(
     "Start time of the oldest started job in this in-flight status; no series where there is none.",
     _POLLED,
     (
-        Query(
+        PromQuery(
             "How long the longest-running job has been running",
             'time() - min by (job_type) (octopus_jobs_oldest_started_timestamp_seconds{status="RUNNING"})',
         ),
@@ -120,7 +120,7 @@ JOBS_OLDER_THAN = Family(
     " since their start in any other status. No series where there is none.",
     _POLLED,
     (
-        Query(
+        PromQuery(
             "Jobs that have been running for more than a day",
             'sum by (job_type) (octopus_jobs_older_than{status="RUNNING", age="1d"})',
         ),
@@ -133,7 +133,7 @@ JOBS_CREATED = Family(
     "Jobs seen for the first time.",
     "Counted by the first poll that lists the job; what was there before the first poll is not counted,"
     " unless metrics.count_history is on.",
-    (Query("Arrivals per hour", "sum by (job_type) (rate(octopus_jobs_created_total[1h])) * 3600"),),
+    (PromQuery("Arrivals per hour", "sum by (job_type) (rate(octopus_jobs_created_total[1h])) * 3600"),),
 )
 JOBS_COMPLETED = Family(
     "octopus_jobs_completed_total",
@@ -143,10 +143,10 @@ JOBS_COMPLETED = Family(
     "Counted once per run, restarts included, by the first poll that sees it ended; a job that runs again"
     " counts again.",
     (
-        Query(
+        PromQuery(
             "Runs that ended in the last hour", "sum by (status) (increase(octopus_jobs_completed_total[1h]))"
         ),
-        Query(
+        PromQuery(
             "Share of runs that failed",
             'sum by (job_type) (rate(octopus_jobs_completed_total{status=~".*_FAILED"}[1h]))'
             " / sum by (job_type) (rate(octopus_jobs_completed_total[1h]))",
@@ -160,7 +160,7 @@ JOB_FAILURES = Family(
     "Runs that failed, by the API's error code, which is empty where none came.",
     "Counted once per run, in the same poll as octopus_jobs_completed_total; the exemplar is the last job.",
     (
-        Query(
+        PromQuery(
             "The five most frequent errors of the day",
             "topk(5, sum by (job_type, msg_code) (increase(octopus_job_failures_total[1d])))",
         ),
@@ -173,7 +173,7 @@ JOB_SUBMITTING_DURATION = Family(
     "Time from a job's creation to its start in Kubernetes.",
     "Observed once per run, by the first poll that sees it started; the exemplars are the last jobs.",
     (
-        Query(
+        PromQuery(
             "Time to start that 95 % of the runs stay under",
             "histogram_quantile(0.95, sum by (le, job_type)"
             " (rate(octopus_job_submitting_duration_seconds_bucket[1h])))",
@@ -187,12 +187,12 @@ JOB_RUNNING_DURATION = Family(
     "Time a run took in Kubernetes, by the status it ended in.",
     "Observed once per run, by the first poll that sees it ended; the exemplars are the last jobs.",
     (
-        Query(
+        PromQuery(
             "Median run time of what finished",
             "histogram_quantile(0.5, sum by (le, job_type)"
             ' (rate(octopus_job_running_duration_seconds_bucket{status="FINISHED"}[6h])))',
         ),
-        Query(
+        PromQuery(
             "Mean run time",
             "sum by (job_type) (rate(octopus_job_running_duration_seconds_sum[6h]))"
             " / sum by (job_type) (rate(octopus_job_running_duration_seconds_count[6h]))",
@@ -206,7 +206,7 @@ ROWS_UNREADABLE = Family(
     "Rows of the job list that cannot be read and are set apart: those of the last poll, and those of earlier"
     " polls that no answer has shown again since.",
     "Set by every complete poll; 0 where all rows can be read.",
-    (Query("Targets that list rows which cannot be read", "octopus_rows_unreadable > 0"),),
+    (PromQuery("Targets that list rows which cannot be read", "octopus_rows_unreadable > 0"),),
 )
 UP = Family(
     "octopus_up",
@@ -214,7 +214,7 @@ UP = Family(
     _TARGET,
     "1 if the last poll succeeded, 0 if it failed.",
     _EVERY_POLL,
-    (Query("Targets whose last poll failed", "octopus_up == 0"),),
+    (PromQuery("Targets whose last poll failed", "octopus_up == 0"),),
 )
 POLL_DURATION = Family(
     "octopus_poll_duration_seconds",
@@ -222,7 +222,7 @@ POLL_DURATION = Family(
     _TARGET,
     "Duration of the last poll, whether it succeeded or failed.",
     _EVERY_POLL,
-    (Query("The slowest targets", "topk(5, octopus_poll_duration_seconds)"),),
+    (PromQuery("The slowest targets", "topk(5, octopus_poll_duration_seconds)"),),
 )
 POLL_LAST_SUCCESS = Family(
     "octopus_poll_last_success_timestamp_seconds",
@@ -230,7 +230,7 @@ POLL_LAST_SUCCESS = Family(
     _TARGET,
     "When the last successful poll ended: the age of what is exported for the target.",
     "Set at the end of every successful poll, on the exporter's own timer.",
-    (Query("Age of each target's data", "time() - octopus_poll_last_success_timestamp_seconds"),),
+    (PromQuery("Age of each target's data", "time() - octopus_poll_last_success_timestamp_seconds"),),
 )
 POLL_REQUESTS = Family(
     "octopus_poll_requests",
@@ -239,7 +239,7 @@ POLL_REQUESTS = Family(
     "Requests the last poll cost.",
     _EVERY_POLL,
     (
-        Query(
+        PromQuery(
             "Requests per poll, at their highest in the last day", "max_over_time(octopus_poll_requests[1d])"
         ),
     ),
@@ -250,7 +250,7 @@ POLLS = Family(
     _TARGET,
     "Polls, successful or failed.",
     "Counted when a poll ends.",
-    (Query("Polls per minute", "rate(octopus_polls_total[5m]) * 60"),),
+    (PromQuery("Polls per minute", "rate(octopus_polls_total[5m]) * 60"),),
 )
 POLL_FAILURES = Family(
     "octopus_poll_failures_total",
@@ -259,7 +259,7 @@ POLL_FAILURES = Family(
     "Polls that failed, by reason.",
     "Counted when a poll fails.",
     (
-        Query(
+        PromQuery(
             "Share of polls that failed",
             "sum by (project, workspace) (rate(octopus_poll_failures_total[15m]))"
             " / sum by (project, workspace) (rate(octopus_polls_total[15m]))",
@@ -272,7 +272,7 @@ POLLS_SKIPPED = Family(
     _TARGET,
     "Polls that were due while the one before was still under way.",
     "Counted when a poll ends after its interval; skipped polls are not made up for.",
-    (Query("Polls that take too long", "increase(octopus_polls_skipped_total[1h]) > 0"),),
+    (PromQuery("Polls that take too long", "increase(octopus_polls_skipped_total[1h]) > 0"),),
 )
 API_FILTER_WORKS = Family(
     "octopus_api_filter_works",
@@ -280,7 +280,7 @@ API_FILTER_WORKS = Family(
     (*_TARGET, "filter"),
     "1 if the server honours this filter of the job list as documented, else 0 and polls cost more.",
     "Set by every complete poll; a filter that was given up is tried again after a day.",
-    (Query("Filters that were given up", "octopus_api_filter_works == 0"),),
+    (PromQuery("Filters that were given up", "octopus_api_filter_works == 0"),),
 )
 LEDGER_DRIFT = Family(
     "octopus_ledger_drift_jobs",
@@ -288,7 +288,7 @@ LEDGER_DRIFT = Family(
     (*_TARGET, "status"),
     "Jobs by the API's own total minus jobs in the ledger.",
     "Set by every audit, each poll.audit_interval.",
-    (Query("Where the ledger and the API differ", "octopus_ledger_drift_jobs != 0"),),
+    (PromQuery("Where the ledger and the API differ", "octopus_ledger_drift_jobs != 0"),),
 )
 AUDIT_LAST = Family(
     "octopus_audit_last_timestamp_seconds",
@@ -296,7 +296,7 @@ AUDIT_LAST = Family(
     _TARGET,
     "When the ledger was last compared with the API's own totals.",
     "Set by every audit, each poll.audit_interval.",
-    (Query("Time since the last audit", "time() - octopus_audit_last_timestamp_seconds"),),
+    (PromQuery("Time since the last audit", "time() - octopus_audit_last_timestamp_seconds"),),
 )
 LEDGER_FULL_SYNCS = Family(
     "octopus_ledger_full_syncs_total",
@@ -305,7 +305,7 @@ LEDGER_FULL_SYNCS = Family(
     "Complete listings of the window, by what asked for them.",
     "Counted when a full sync is complete.",
     (
-        Query(
+        PromQuery(
             "Full syncs nobody had scheduled",
             'increase(octopus_ledger_full_syncs_total{reason!~"first|scheduled"}[1d]) > 0',
         ),
@@ -318,7 +318,7 @@ PROJECT_INFO = Family(
     "Always 1; the labels say which project of the cloud a project label stands for.",
     "Set when the configuration is read.",
     (
-        Query(
+        PromQuery(
             "Jobs by region",
             "sum by (region) (octopus_jobs * on (project) group_left (region) octopus_project_info)",
         ),
@@ -330,7 +330,7 @@ API_REQUESTS = Family(
     ("project", "code"),
     "Requests sent to the API, by HTTP status, or error where no answer came.",
     "Counted when an exchange ends, retries included.",
-    (Query("Requests per second, by status", "sum by (code) (rate(octopus_api_requests_total[5m]))"),),
+    (PromQuery("Requests per second, by status", "sum by (code) (rate(octopus_api_requests_total[5m]))"),),
 )
 API_REQUEST_DURATION = Family(
     "octopus_api_request_duration_seconds",
@@ -339,7 +339,7 @@ API_REQUEST_DURATION = Family(
     "Time from sending a request to the end of its answer, or to giving up.",
     "Observed when an exchange ends, retries included.",
     (
-        Query(
+        PromQuery(
             "Answer time that 99 % of the requests stay under",
             "histogram_quantile(0.99, sum by (le, project)"
             " (rate(octopus_api_request_duration_seconds_bucket[5m])))",
@@ -352,7 +352,7 @@ API_RETRIES = Family(
     ("project", "reason"),
     "Requests sent again, by what went wrong the time before.",
     "Counted when a request is about to be sent again.",
-    (Query("Throttling by the API", 'rate(octopus_api_retries_total{reason="throttled"}[5m]) > 0'),),
+    (PromQuery("Throttling by the API", 'rate(octopus_api_retries_total{reason="throttled"}[5m]) > 0'),),
 )
 API_CLOCK_SKEW = Family(
     "octopus_api_clock_skew_seconds",
@@ -360,7 +360,7 @@ API_CLOCK_SKEW = Family(
     ("project",),
     "The server's clock minus the exporter's.",
     "Set by answers that carry the server's time.",
-    (Query("Clocks more than a minute apart", "abs(octopus_api_clock_skew_seconds) > 60"),),
+    (PromQuery("Clocks more than a minute apart", "abs(octopus_api_clock_skew_seconds) > 60"),),
 )
 CREDENTIALS_EXPIRY = Family(
     "octopus_credentials_expiry_timestamp_seconds",
@@ -370,7 +370,7 @@ CREDENTIALS_EXPIRY = Family(
     "Shown while the token or key is in use, where its end is known. An end less than 5 minutes after it was"
     " issued is not believed and not shown.",
     (
-        Query(
+        PromQuery(
             "Credentials that end within the hour and should have been renewed",
             "octopus_credentials_expiry_timestamp_seconds - time() < 3600",
         ),
@@ -383,7 +383,7 @@ EVENT_LOOP_LAG = Family(
     "How much later than it was due a timer of the event loop ran.",
     "Observed ten times a second.",
     (
-        Query(
+        PromQuery(
             "The 99th percentile of the lag",
             "histogram_quantile(0.99,"
             " sum by (le) (rate(octopus_exporter_event_loop_lag_seconds_bucket[5m])))",
@@ -396,7 +396,11 @@ LOG_LINES_DROPPED = Family(
     (),
     "Log lines that were not written, as their reader did not keep up or is gone.",
     "Counted when a line is dropped; the log says how many they were once it goes on.",
-    (Query("Log lines lost in the last hour", "increase(octopus_exporter_log_lines_dropped_total[1h]) > 0"),),
+    (
+        PromQuery(
+            "Log lines lost in the last hour", "increase(octopus_exporter_log_lines_dropped_total[1h]) > 0"
+        ),
+    ),
 )
 EVENTS_DROPPED = Family(
     "octopus_exporter_events_dropped_total",
@@ -404,7 +408,7 @@ EVENTS_DROPPED = Family(
     (),
     "Events that were never written: more than 100,000 of their target waited, or the ledger was damaged.",
     "Counted when an event is dropped, which is the oldest one; 0 after a restart.",
-    (Query("Events lost in the last hour", "increase(octopus_exporter_events_dropped_total[1h]) > 0"),),
+    (PromQuery("Events lost in the last hour", "increase(octopus_exporter_events_dropped_total[1h]) > 0"),),
 )
 EVENTS_PENDING = Family(
     "octopus_exporter_events_pending",
@@ -412,7 +416,7 @@ EVENTS_PENDING = Family(
     (),
     "Events in the ledger that could not be written yet, as their reader has stopped or the output fails.",
     "Set after each attempt to write; 0 where `events` is not configured.",
-    (Query("Outputs that take no events", "min_over_time(octopus_exporter_events_pending[15m]) > 0"),),
+    (PromQuery("Outputs that take no events", "min_over_time(octopus_exporter_events_pending[15m]) > 0"),),
 )
 BUILD_INFO = Family(
     "octopus_exporter_build_info",
@@ -420,7 +424,7 @@ BUILD_INFO = Family(
     ("version", "python_version"),
     "Always 1; the labels say what is running.",
     "Set at the start.",
-    (Query("Versions in use", "count by (version) (octopus_exporter_build_info)"),),
+    (PromQuery("Versions in use", "count by (version) (octopus_exporter_build_info)"),),
 )
 CONFIG_RELOAD_OK = Family(
     "octopus_exporter_config_last_reload_successful",
@@ -428,7 +432,7 @@ CONFIG_RELOAD_OK = Family(
     (),
     "1 if the configuration was last read without an error, else 0.",
     "Set at the start and by every reload.",
-    (Query("A configuration that was refused", "octopus_exporter_config_last_reload_successful == 0"),),
+    (PromQuery("A configuration that was refused", "octopus_exporter_config_last_reload_successful == 0"),),
 )
 CONFIG_RELOAD_TIME = Family(
     "octopus_exporter_config_last_reload_success_timestamp_seconds",
@@ -437,7 +441,7 @@ CONFIG_RELOAD_TIME = Family(
     "When the configuration in use was read.",
     "Set at the start and by every successful reload.",
     (
-        Query(
+        PromQuery(
             "Time since the configuration in use was read",
             "time() - octopus_exporter_config_last_reload_success_timestamp_seconds",
         ),

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from exporter.errors import RETRY_REASONS
 from exporter.exposition import families as f
 from exporter.exposition.families import Family
-from exporter.exposition.render import EOF, Format, Part
+from exporter.exposition.render import EOF, FamilyLines, Format
 
 _REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
@@ -166,9 +166,9 @@ def _by_label(gauge: Gauge) -> dict[str, float]:
     return {label: sample.value for sample in metric.samples for label in sample.labels.values()}
 
 
-def render_collector(collector: Collector) -> Part:
+def render_collector(collector: Collector) -> FamilyLines:
     """Render what the client library keeps, as it would itself."""
-    return Part.of(generate_latest(collector), _openmetrics(collector))
+    return FamilyLines.of(generate_latest(collector), _openmetrics(collector))
 
 
 def _openmetrics(collector: Collector) -> bytes:

@@ -21,8 +21,8 @@ from prometheus_client.registry import Collector
 
 from exporter.errors import InternalFault
 from exporter.exposition.instruments import render_collector
-from exporter.exposition.render import Bodies, Part, TargetParts, join, render_target
-from exporter.faults import Faults
+from exporter.exposition.render import Exposition, FamilyLines, TargetParts, join, render_target
+from exporter.faults import FaultLog
 from exporter.model import Fault, TargetKey, TargetSnapshot
 
 Snapshots = tuple[TargetSnapshot, ...]
@@ -41,12 +41,12 @@ class _Round:
     """
 
     targets: Mapping[TargetKey, TargetParts]
-    live: Part
-    bodies: Bodies
+    live: FamilyLines
+    bodies: Exposition
     faults: Mapping[TargetKey | None, Exception] = field(default_factory=dict)
 
 
-def _nothing(_bodies: Bodies) -> None:
+def _nothing(_bodies: Exposition) -> None:
     """Tell nobody of a round."""
 
 
@@ -64,7 +64,7 @@ class Publisher:
         instruments: Collector,
         *,
         rest_seconds: float = _REST_SECONDS,
-        on_shown: Callable[[Bodies], None] = _nothing,
+        on_shown: Callable[[Exposition], None] = _nothing,
     ) -> None:
         self._instruments = instruments
         self._rest_seconds = rest_seconds
@@ -77,7 +77,7 @@ class Publisher:
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._urgent = asyncio.Event()
-        self._faults: dict[TargetKey | None, Faults] = {}
+        self._faults: dict[TargetKey | None, FaultLog] = {}
         self._round = _render((), None, instruments)
 
     @property
@@ -92,7 +92,7 @@ class Publisher:
         return tuple(rendered.snapshot for rendered in self._round.targets.values())
 
     @property
-    def bodies(self) -> Bodies:
+    def bodies(self) -> Exposition:
         return self._round.bodies
 
     def publish(self, snapshot: TargetSnapshot) -> None:
@@ -159,7 +159,7 @@ class Publisher:
             self._faults.pop(key)
         for key, exc in round_.faults.items():
             words = {} if key is None else {"project": key.project, "workspace": key.workspace}
-            self._faults.setdefault(key, Faults(**words)).met("rendering failed", exc)
+            self._faults.setdefault(key, FaultLog(**words)).met("rendering failed", exc)
         self._on_shown(round_.bodies)
 
     def _published(self) -> Snapshots:
@@ -179,7 +179,7 @@ class Publisher:
         async with self._turn:
             await self._turn.wait_for(lambda: self._shown >= wanted)
 
-    def render_now(self) -> Bodies:
+    def render_now(self) -> Exposition:
         """Render at once and in this thread, for a program that does not `run`."""
         self._end_round(_render(self._published(), self._round, self._instruments))
         self._shown = self._wanted

@@ -20,7 +20,7 @@ from itertools import zip_longest
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.exposition.compression import Body, Piece, Run
+from exporter.exposition.compression import Body, Chunk, Segment
 from exporter.exposition.families import TARGET_FAMILIES, Family
 from exporter.exposition.hold import Held
 from exporter.exposition.samples import CREATED, SOURCES, Sample
@@ -39,16 +39,16 @@ class Format(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FamilyLines:
     """A run of whole lines in both formats; OpenMetrics without its `# EOF`."""
 
-    text: Piece
-    openmetrics: Piece
+    text: Chunk
+    openmetrics: Chunk
 
     @classmethod
-    def of(cls, text: bytes, openmetrics: bytes) -> Part:
-        piece = Piece.of(text)
-        return cls(piece, piece if openmetrics == text else Piece.of(openmetrics))
+    def of(cls, text: bytes, openmetrics: bytes) -> FamilyLines:
+        piece = Chunk.of(text)
+        return cls(piece, piece if openmetrics == text else Chunk.of(openmetrics))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ class TargetParts:
     """A target's lines: what there is of each family, without the headers."""
 
     snapshot: TargetSnapshot
-    parts: Mapping[Family, Part]
+    parts: Mapping[Family, FamilyLines]
 
 
 @dataclass(frozen=True, slots=True)
-class Bodies:
+class Exposition:
     """
     All that is published, in both formats; a tail with the live metrics and the end is yet to come.
 
@@ -79,7 +79,7 @@ def render_target(snapshot: TargetSnapshot, before: TargetParts | None = None) -
     """Render one target's lines; families that look as they did `before` are taken from there."""
     if before is not None and _basis(before.snapshot) != _basis(snapshot):
         before = None
-    parts: dict[Family, Part] = {}
+    parts: dict[Family, FamilyLines] = {}
     for family, source in SOURCES.items():
         shown = source.read(snapshot)
         if before is not None and source.read(before.snapshot) == shown:
@@ -95,7 +95,9 @@ def _basis(snapshot: TargetSnapshot) -> tuple[object, ...]:
     return snapshot.target, snapshot.created_series
 
 
-def join(targets: Iterable[TargetParts], *others: Part, before: Bodies | None = None) -> Bodies:
+def join(
+    targets: Iterable[TargetParts], *others: FamilyLines, before: Exposition | None = None
+) -> Exposition:
     """
     Put the targets' parts together, each family in one run below its header, and the other parts after.
 
@@ -105,7 +107,7 @@ def join(targets: Iterable[TargetParts], *others: Part, before: Bodies | None = 
     runs = [run for family in TARGET_FAMILIES for run in _runs(family, targets)]
     runs.append(others)
     text, openmetrics = (before.text.runs, before.openmetrics.runs) if before is not None else ((), ())
-    return Bodies(
+    return Exposition(
         _body((tuple(part.text for part in run) for run in runs), text),
         _body((tuple(part.openmetrics for part in run) for run in runs), openmetrics),
         {target.snapshot.target.key: held for target in targets if (held := _held(target.snapshot))},
@@ -116,15 +118,15 @@ def _held(snapshot: TargetSnapshot) -> frozenset[SeriesKey]:
     return frozenset() if snapshot.totals is None else snapshot.totals.held
 
 
-def _body(runs: Iterable[tuple[Piece, ...]], known: tuple[Run, ...]) -> Body:
+def _body(runs: Iterable[tuple[Chunk, ...]], known: tuple[Segment, ...]) -> Body:
     return Body.of(
-        before if before is not None and before.pieces == pieces else Run.of(pieces)
+        before if before is not None and before.pieces == pieces else Segment.of(pieces)
         for pieces, before in zip_longest(runs, known)
         if pieces is not None
     )
 
 
-def _runs(family: Family, targets: list[TargetParts]) -> Iterator[tuple[Part, ...]]:
+def _runs(family: Family, targets: list[TargetParts]) -> Iterator[tuple[FamilyLines, ...]]:
     """Give a family's lines with its header, some targets at a time."""
     found = [target.parts[family] for target in targets if family in target.parts]
     if "workspace" not in family.labels:
@@ -136,7 +138,7 @@ def _runs(family: Family, targets: list[TargetParts]) -> Iterator[tuple[Part, ..
         yield from _some([header(born), *(target.parts[born] for target in targets if born in target.parts)])
 
 
-def _some(parts: list[Part]) -> Iterator[tuple[Part, ...]]:
+def _some(parts: list[FamilyLines]) -> Iterator[tuple[FamilyLines, ...]]:
     return (tuple(parts[start : start + _RUN_PARTS]) for start in range(0, len(parts), _RUN_PARTS))
 
 
@@ -147,7 +149,7 @@ def births(family: Family) -> Family:
 
 
 @cache
-def header(family: Family) -> Part:
+def header(family: Family) -> FamilyLines:
     """Render HELP, TYPE and, for OpenMetrics, UNIT; OpenMetrics has no family of births."""
     help_ = family.help.replace("\\", "\\\\").replace("\n", "\\n")
     name = family.openmetrics_name
@@ -155,7 +157,7 @@ def header(family: Family) -> Part:
     text = f"# HELP {family.name} {help_}\n# TYPE {family.name} {family.type}\n"
     quoted = help_.replace('"', '\\"')
     openmetrics = f"# HELP {name} {quoted}\n# TYPE {name} {family.type}\n{unit}"
-    return Part.of(text.encode(), b"" if _is_births(family) else openmetrics.encode())
+    return FamilyLines.of(text.encode(), b"" if _is_births(family) else openmetrics.encode())
 
 
 def _is_births(family: Family) -> bool:
@@ -183,14 +185,14 @@ class _Lines:
         exemplar = sample.exemplar
         self.openmetrics.append(line + ("\n" if exemplar is None else f"{_exemplar(exemplar)}\n"))
 
-    def parts(self) -> dict[Family, Part]:
-        parts = {self.family: Part.of(_encoded(self.text), _encoded(self.openmetrics))}
+    def parts(self) -> dict[Family, FamilyLines]:
+        parts = {self.family: FamilyLines.of(_encoded(self.text), _encoded(self.openmetrics))}
         if self.births:
-            parts[births(self.family)] = Part.of(_encoded(self.births), b"")
+            parts[births(self.family)] = FamilyLines.of(_encoded(self.births), b"")
         return parts
 
 
-def _lines(family: Family, samples: Iterable[Sample]) -> dict[Family, Part]:
+def _lines(family: Family, samples: Iterable[Sample]) -> dict[Family, FamilyLines]:
     lines = _Lines(family)
     values, labels = None, ""
     for sample in samples:

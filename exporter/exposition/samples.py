@@ -39,7 +39,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FamilySource:
     """
     Where the samples of a family come from.
 
@@ -161,27 +161,27 @@ def _labels(key: str | _Labels) -> _Labels:
     return (key,) if isinstance(key, str) else key
 
 
-SOURCES: Mapping[Family, Source] = {
-    f.JOBS: Source(_listed(lambda totals: totals.jobs), _values),
-    f.JOBS_OLDEST_CREATED: Source(_listed(lambda totals: totals.oldest_created_ms), _times),
-    f.JOBS_OLDEST_STARTED: Source(_listed(lambda totals: totals.oldest_started_ms), _times),
-    f.JOBS_OLDER_THAN: Source(_listed(lambda totals: totals.older_than), _values),
-    f.JOBS_CREATED: Source(_counted(lambda totals: totals.created), _counters),
-    f.JOBS_COMPLETED: Source(_counted(lambda totals: totals.completed), _counters),
-    f.JOB_FAILURES: Source(_counted(lambda totals: totals.failures), _failures),
-    f.JOB_SUBMITTING_DURATION: Source(_counted(lambda totals: totals.submitting), _histograms),
-    f.JOB_RUNNING_DURATION: Source(_counted(lambda totals: totals.running), _histograms),
-    f.ROWS_UNREADABLE: Source(_listed(lambda totals: totals.rows_unreadable), _one),
-    f.UP: Source(_poll(lambda poll: poll.up), _bit),
-    f.POLL_DURATION: Source(_poll(lambda poll: poll.duration_seconds), _one),
-    f.POLL_LAST_SUCCESS: Source(_poll(lambda poll: poll.last_success_ms), _time),
-    f.POLL_REQUESTS: Source(_poll(lambda poll: poll.requests), _one),
-    f.POLLS: Source(_poll(lambda poll: (poll.polls, poll.began_ms)), _count),
-    f.POLL_FAILURES: Source(_poll(lambda poll: (poll.failures, poll.began_ms)), _counts),
-    f.POLLS_SKIPPED: Source(_poll(lambda poll: (poll.skipped, poll.began_ms)), _count),
-    f.API_FILTER_WORKS: Source(_counted(lambda totals: totals.filters), _bits),
-    f.LEDGER_DRIFT: Source(_listed(lambda totals: totals.drift), _values),
-    f.AUDIT_LAST: Source(_counted(lambda totals: totals.last_audit_ms), _time),
-    f.LEDGER_FULL_SYNCS: Source(_poll(lambda poll: (poll.full_syncs, poll.began_ms)), _counts),
-    f.PROJECT_INFO: Source(lambda snapshot: _project(snapshot.target), _info),
+SOURCES: Mapping[Family, FamilySource] = {
+    f.JOBS: FamilySource(_listed(lambda totals: totals.jobs), _values),
+    f.JOBS_OLDEST_CREATED: FamilySource(_listed(lambda totals: totals.oldest_created_ms), _times),
+    f.JOBS_OLDEST_STARTED: FamilySource(_listed(lambda totals: totals.oldest_started_ms), _times),
+    f.JOBS_OLDER_THAN: FamilySource(_listed(lambda totals: totals.older_than), _values),
+    f.JOBS_CREATED: FamilySource(_counted(lambda totals: totals.created), _counters),
+    f.JOBS_COMPLETED: FamilySource(_counted(lambda totals: totals.completed), _counters),
+    f.JOB_FAILURES: FamilySource(_counted(lambda totals: totals.failures), _failures),
+    f.JOB_SUBMITTING_DURATION: FamilySource(_counted(lambda totals: totals.submitting), _histograms),
+    f.JOB_RUNNING_DURATION: FamilySource(_counted(lambda totals: totals.running), _histograms),
+    f.ROWS_UNREADABLE: FamilySource(_listed(lambda totals: totals.rows_unreadable), _one),
+    f.UP: FamilySource(_poll(lambda poll: poll.up), _bit),
+    f.POLL_DURATION: FamilySource(_poll(lambda poll: poll.duration_seconds), _one),
+    f.POLL_LAST_SUCCESS: FamilySource(_poll(lambda poll: poll.last_success_ms), _time),
+    f.POLL_REQUESTS: FamilySource(_poll(lambda poll: poll.requests), _one),
+    f.POLLS: FamilySource(_poll(lambda poll: (poll.polls, poll.began_ms)), _count),
+    f.POLL_FAILURES: FamilySource(_poll(lambda poll: (poll.failures, poll.began_ms)), _counts),
+    f.POLLS_SKIPPED: FamilySource(_poll(lambda poll: (poll.skipped, poll.began_ms)), _count),
+    f.API_FILTER_WORKS: FamilySource(_counted(lambda totals: totals.filters), _bits),
+    f.LEDGER_DRIFT: FamilySource(_listed(lambda totals: totals.drift), _values),
+    f.AUDIT_LAST: FamilySource(_counted(lambda totals: totals.last_audit_ms), _time),
+    f.LEDGER_FULL_SYNCS: FamilySource(_poll(lambda poll: (poll.full_syncs, poll.began_ms)), _counts),
+    f.PROJECT_INFO: FamilySource(lambda snapshot: _project(snapshot.target), _info),
 }

@@ -11,10 +11,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
+from exporter.counting.transitions import Transition, end_of
 from exporter.ledger.outbox import NewEvents
-from exporter.ledger.protocol import Observation
 from exporter.model import Job, Run
-from exporter.sync.transitions import Transition, end_of
+from exporter.sync.ledger import PollResult
 
 HOUR_MS = 3_600_000
 KEPT_MS = 24 * HOUR_MS
@@ -43,7 +43,7 @@ class EndedRuns:
     """
 
     def __init__(
-        self, db: sqlite3.Connection, target: int, observation: Observation, events: NewEvents
+        self, db: sqlite3.Connection, target: int, observation: PollResult, events: NewEvents
     ) -> None:
         self._db = db
         self._target = target

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from itertools import chain, compress
 from operator import attrgetter, itemgetter
 
-from exporter.ledger.labels import Labels
-from exporter.ledger.protocol import Origin, Staged, Wanted
+from exporter.counting.transitions import are_history
+from exporter.ledger.labels import LabelSet
 from exporter.ledger.staging import batches, count, placeholders
 from exporter.model import Job
-from exporter.sync.transitions import are_history
+from exporter.sync.ledger import PageOrigin, RowKind, Staged
 
 _KEEP = """
     INSERT INTO jobs (target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms,
@@ -39,11 +39,11 @@ _CLEARED_AT_ONCE = 20_000
 def keep(
     db: sqlite3.Connection,
     target: int,
-    labels: Labels | None,
+    labels: LabelSet | None,
     jobs: Sequence[Job],
-    wanted: Sequence[Wanted],
-    origin: Origin,
-) -> tuple[list[Job], list[Wanted]]:
+    wanted: Sequence[RowKind],
+    origin: PageOrigin,
+) -> tuple[list[Job], list[RowKind]]:
     """
     Write what is history of a page, and give what is not, which is to be staged.
 
@@ -51,7 +51,7 @@ def keep(
     """
     horizon_ms, before_ms = origin.horizon_ms, origin.history_before_ms or 0
     kept = [
-        history and want is Wanted.YES and job.created_ms >= horizon_ms
+        history and want is RowKind.OWN and job.created_ms >= horizon_ms
         for job, want, history in zip(jobs, wanted, are_history(jobs, before_ms), strict=True)
     ]
     row = f"(?1, {', '.join('?' * 8)}, 1, 0)"

@@ -15,33 +15,34 @@ from itertools import compress
 
 import msgspec
 
-from exporter.ledger.protocol import CountingRules, Wanted
+from exporter.counting.rules import CountingRules
 from exporter.model import JOB_TYPES, OTHER, STATUSES, Job
+from exporter.sync.ledger import RowKind
 
 
-class Kept(msgspec.Struct, frozen=True):
+class KeptLabels(msgspec.Struct, frozen=True):
     """The undocumented values with a label of their own, in the order they came."""
 
     job_types: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
 
 
-class Labels:
+class LabelSet:
     """
     The labels of one target.
 
     Shape: `configured` are the job types that the configuration lists: they always have a label of their own.
     """
 
-    def __init__(self, kept: Kept, configured: Sequence[str], rules: CountingRules) -> None:
+    def __init__(self, kept: KeptLabels, configured: Sequence[str], rules: CountingRules) -> None:
         self._job_types = _Values(JOB_TYPES, kept.job_types, configured, rules.max_job_types)
         self._statuses = _Values(STATUSES, kept.statuses, (), rules.max_statuses)
 
     @property
-    def kept(self) -> Kept:
-        return Kept(tuple(self._job_types.kept), tuple(self._statuses.kept))
+    def kept(self) -> KeptLabels:
+        return KeptLabels(tuple(self._job_types.kept), tuple(self._statuses.kept))
 
-    def learn(self, jobs: Sequence[Job], wanted: Sequence[Wanted]) -> bool:
+    def learn(self, jobs: Sequence[Job], wanted: Sequence[RowKind]) -> bool:
         """Give labels to the values that are new, as far as there are any left; tell whether all have one."""
         job_types = self._job_types.learn({job.job_type for job in jobs}, jobs, wanted, "job_type")
         statuses = self._statuses.learn({job.status for job in jobs}, jobs, wanted, "status")
@@ -64,10 +65,10 @@ class _Values:
         own = {"", *documented, *kept}  # "" stands for what cannot be read of a row set apart
         self._labels = {value: value for value in own}
 
-    def learn(self, found: set[str], jobs: Sequence[Job], wanted: Sequence[Wanted], field: str) -> bool:
+    def learn(self, found: set[str], jobs: Sequence[Job], wanted: Sequence[RowKind], field: str) -> bool:
         if found <= self._labels.keys():  # nearly always
             return True
-        ours = compress(jobs, map(Wanted.YES.__eq__, wanted))
+        ours = compress(jobs, map(RowKind.OWN.__eq__, wanted))
         for value in dict.fromkeys(getattr(job, field) for job in ours):
             if value in self._labels or value == OTHER:
                 continue
@@ -80,16 +81,16 @@ class _Values:
         return self._labels.get(value, OTHER)
 
 
-_kept = msgspec.json.Decoder(Kept).decode
+_kept = msgspec.json.Decoder(KeptLabels).decode
 _NOTHING = "{}"
 
 
-def read(db: sqlite3.Connection, target: int) -> Kept:
+def read(db: sqlite3.Connection, target: int) -> KeptLabels:
     """Give the labels of a target; in a ledger of a version that had no bound, those are all it has used."""
     (labels,) = db.execute("SELECT labels FROM targets WHERE id = ?", (target,)).fetchone()
     if labels != _NOTHING:
         return _kept(labels)
-    return Kept(_used(db, target, "job_type", JOB_TYPES), _used(db, target, "status", STATUSES))
+    return KeptLabels(_used(db, target, "job_type", JOB_TYPES), _used(db, target, "status", STATUSES))
 
 
 def _used(db: sqlite3.Connection, target: int, column: str, documented: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,5 +104,5 @@ def _used(db: sqlite3.Connection, target: int, column: str, documented: tuple[st
     return tuple(sorted({value for (value,) in rows} - {*documented, "", OTHER}))
 
 
-def write(db: sqlite3.Connection, target: int, kept: Kept) -> None:
+def write(db: sqlite3.Connection, target: int, kept: KeptLabels) -> None:
     db.execute("UPDATE targets SET labels = ? WHERE id = ?", (msgspec.json.encode(kept).decode(), target))

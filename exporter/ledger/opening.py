@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from exporter.config import LedgerUrl
 from exporter.errors import StartError
-from exporter.ledger.protocol import Ledger
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.sync.ledger import Ledger
 
 
 async def open_ledger(url: LedgerUrl) -> Ledger:

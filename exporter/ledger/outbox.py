@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from exporter.events.outbox import Event, EventRules, News, Waiting
+from exporter.counting.rules import EventRules
+from exporter.events.outbox import Event, OutboxNews, Waiting
 from exporter.model import Run, TargetKey
 
 _encode = msgspec.json.Encoder().encode
@@ -30,7 +31,7 @@ class NewEvents:
         self._now_ms = now_ms
         self._rules = rules
         self._taken = taken
-        self.news = News()
+        self.news = OutboxNews()
 
     def add(self, runs: Sequence[Run]) -> None:
         """Add events for runs that were just counted, and drop the oldest of the target if too many wait."""
@@ -44,7 +45,7 @@ class NewEvents:
             "INSERT INTO events (target, counted_ms, run) VALUES (?, ?, ?)",
             [(self._target, self._now_ms, _encode(run).decode()) for run in wanted],
         )
-        self.news += News(len(wanted), self._drop_beyond(rules.max_waiting))
+        self.news += OutboxNews(len(wanted), self._drop_beyond(rules.max_waiting))
 
     def _drop_beyond(self, most: int) -> int:
         (waiting,) = self._db.execute(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from exporter.ledger.protocol import CountingRules, Origin, Wanted
+from exporter.counting.rules import CountingRules
 from exporter.model import Job
+from exporter.sync.ledger import PageOrigin, RowKind
 
 
 class Pages:
@@ -14,9 +15,9 @@ class Pages:
     def __init__(self, rules: CountingRules) -> None:
         self.rules = rules
         self.rows = 0
-        self._runs: list[tuple[Origin, list[Job], list[Wanted]]] = []
+        self._runs: list[tuple[PageOrigin, list[Job], list[RowKind]]] = []
 
-    def add(self, jobs: Sequence[Job], wanted: Sequence[Wanted], origin: Origin) -> None:
+    def add(self, jobs: Sequence[Job], wanted: Sequence[RowKind], origin: PageOrigin) -> None:
         """Add a page; of each row it says whether it is the target's."""
         if not self._runs or self._runs[-1][0] != origin:
             self._runs.append((origin, [], []))
@@ -24,6 +25,6 @@ class Pages:
         self._runs[-1][2].extend(wanted)
         self.rows += len(jobs)
 
-    def by_origin(self) -> Iterator[tuple[Origin, list[Job], list[Wanted]]]:
+    def by_origin(self) -> Iterator[tuple[PageOrigin, list[Job], list[RowKind]]]:
         """Give the rows that stand together."""
         return iter(self._runs)

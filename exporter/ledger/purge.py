@@ -10,17 +10,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from exporter.ledger.protocol import Remembered
 from exporter.model import TargetKey
+from exporter.sync.ledger import RecordedTarget
 
 _ROWS_AT_ONCE = 5_000
 _SMALL_TABLES = ("listing", "counters", "histograms", "failed_runs", "hourly_runs", "set_apart")
 
 
-def remembered(db: sqlite3.Connection) -> tuple[Remembered, ...]:
+def remembered(db: sqlite3.Connection) -> tuple[RecordedTarget, ...]:
     """Give every target there is a row of."""
     rows = db.execute("SELECT project, project_id, workspace, path, committed_ms, watermark_ms FROM targets")
-    return tuple(Remembered(TargetKey(*row[:4]), *row[4:]) for row in rows)
+    return tuple(RecordedTarget(TargetKey(*row[:4]), *row[4:]) for row in rows)
 
 
 def forget_counts(db: sqlite3.Connection, target: int) -> bool:

@@ -29,7 +29,7 @@ R = TypeVar("R")
 Ask = Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]
 
 
-class RunReader:
+class SqliteRunReader:
     """Implements runs.RunReader. `ask` answers a question with the ledger's connection, in a thread."""
 
     def __init__(self, ask: Ask) -> None:
@@ -79,11 +79,11 @@ class RunReader:
 
 
 @asynccontextmanager
-async def reading_file(path: Path) -> AsyncIterator[RunReader]:
+async def reading_file(path: Path) -> AsyncIterator[SqliteRunReader]:
     """Give a reader of the ledger in a file. Raises: LedgerError."""
     db = await _in_thread(path, partial(_opened, path))
     try:
-        yield RunReader(partial(_asked, path, db))
+        yield SqliteRunReader(partial(_asked, path, db))
     finally:
         await asyncio.shield(asyncio.to_thread(db.close))
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from exporter.ledger.protocol import CountingRules
+from exporter.counting.rules import CountingRules
 from exporter.ledger.series import empty_changed_histograms, release_rows
 from exporter.ledger.totals import read_target, read_totals, target_id
 from exporter.model import SeriesKey, Target, Totals

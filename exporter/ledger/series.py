@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from exporter.ledger.protocol import CountingRules
-from exporter.ledger.released import STATUSES_SHOWN, Released, known_family, released_with, stands_for_type
-from exporter.ledger.tally import (
+from exporter.counting.increments import (
     FAILURES,
     RUNNING,
     SUBMITTING,
-    Tally,
+    Increments,
     add_counters,
     add_histograms,
 )
+from exporter.counting.released import STATUSES_SHOWN, Released, known_family, released_with, stands_for_type
+from exporter.counting.rules import CountingRules
 from exporter.model import OTHER, CounterValue, Exemplar, HistogramValue, SeriesKey
 
 _encode = msgspec.json.Encoder().encode
@@ -102,7 +102,7 @@ def bounds_of(key: SeriesKey, rules: CountingRules) -> tuple[float, ...]:
     return rules.submitting_bounds if key.family == SUBMITTING else rules.running_bounds
 
 
-def add_to_series(db: sqlite3.Connection, target: int, tally: Tally, births: Births) -> None:
+def add_to_series(db: sqlite3.Connection, target: int, tally: Increments, births: Births) -> None:
     """Add a poll's tally. A series that is not known yet is new, or was shown with its job type, at 0."""
     counters = read_counters(db, target) if tally.counters else {}
     for key, added in tally.counters.items():

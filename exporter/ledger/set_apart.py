@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 
-from exporter.ledger.protocol import Observation, Wanted
 from exporter.model import SetApart
+from exporter.sync.ledger import PollResult, RowKind
 
 # So many are named on the status page and in the log.
 _SHOWN = 20
 
 
-def keep(db: sqlite3.Connection, target: int, observation: Observation) -> None:
+def keep(db: sqlite3.Connection, target: int, observation: PollResult) -> None:
     """
     Replace the rows set apart by those of this poll.
 
@@ -29,7 +29,7 @@ def keep(db: sqlite3.Connection, target: int, observation: Observation) -> None:
                 OR job_id IN (SELECT id FROM staged WHERE target = :target AND wanted = :readable)
             )
             """,
-            {"target": target, "horizon": observation.horizon_ms or 0, "readable": Wanted.YES},
+            {"target": target, "horizon": observation.horizon_ms or 0, "readable": RowKind.OWN},
         )
     db.executemany(
         "INSERT OR REPLACE INTO set_apart VALUES (?, ?, ?, ?, ?, ?)",

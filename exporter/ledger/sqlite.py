@@ -20,26 +20,15 @@ from typing import TypeVar
 
 import msgspec
 
+from exporter.counting.rules import CountingRules
 from exporter.errors import LedgerError, StartError, one_line
-from exporter.events.outbox import News, Waiting
+from exporter.events.outbox import OutboxNews, Waiting
 from exporter.ledger import history, labels, outbox, purge, set_apart, staging
+from exporter.ledger.commit import keep_learnt, record, record_audit
 from exporter.ledger.connection import FAILURES, connect, connect_to_read, problem_of, reason
 from exporter.ledger.file import FileLost, LedgerFile
 from exporter.ledger.pages import Pages
-from exporter.ledger.protocol import (
-    Audit,
-    CountingRules,
-    Known,
-    Missing,
-    Observation,
-    Origin,
-    Remembered,
-    Staged,
-    Summary,
-    Wanted,
-)
-from exporter.ledger.reading import RunReader, reading_file
-from exporter.ledger.record import keep_learnt, record, record_audit
+from exporter.ledger.reading import SqliteRunReader, reading_file
 from exporter.ledger.releasing import record_release
 from exporter.ledger.totals import (
     find_target,
@@ -54,7 +43,18 @@ from exporter.ledger.totals import (
 from exporter.ledger.values import first_unreadable
 from exporter.model import Job, SeriesKey, Target, TargetKey, Totals
 from exporter.sync.filters import Filters
-from exporter.sync.traits import ServerTraits
+from exporter.sync.ledger import (
+    Audit,
+    JobRef,
+    Missing,
+    PageOrigin,
+    PollResult,
+    RecordedTarget,
+    RowKind,
+    Staged,
+    TargetState,
+)
+from exporter.sync.server_traits import ServerTraits
 
 R = TypeVar("R")
 
@@ -93,7 +93,7 @@ class SqliteLedger:
         self._pages: dict[TargetKey, Pages] = {}
         self._rows: dict[TargetKey, int] = {}  # of the table `targets`, for the thread alone
         self._events_taken = 0  # up to this id, for the thread alone
-        self._event_news = News()
+        self._event_news = OutboxNews()
         self._events_moved = asyncio.Event()
 
     @classmethod
@@ -125,7 +125,7 @@ class SqliteLedger:
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
         return await self._run(lambda db: restore(db, target, rules), target.key)
 
-    async def summary(self, target: Target) -> Summary:
+    async def summary(self, target: Target) -> TargetState:
         return await self._on(target, read_summary)
 
     async def begin(self, target: Target) -> None:
@@ -139,8 +139,8 @@ class SqliteLedger:
         self,
         target: Target,
         jobs: Sequence[Job],
-        wanted: Sequence[Wanted],
-        origin: Origin,
+        wanted: Sequence[RowKind],
+        origin: PageOrigin,
         rules: CountingRules,
     ) -> None:
         pages = self._pages.setdefault(target.key, Pages(rules))
@@ -169,7 +169,7 @@ class SqliteLedger:
     async def set_apart_by_status(self, target: Target) -> dict[str, int]:
         return await self._on(target, set_apart.by_status)
 
-    async def vanished(self, target: Target, undocumented_from_ms: int) -> tuple[Known, ...]:
+    async def vanished(self, target: Target, undocumented_from_ms: int) -> tuple[JobRef, ...]:
         return await self._on(target, lambda db, row: staging.vanished(db, row, undocumented_from_ms))
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
@@ -213,26 +213,26 @@ class SqliteLedger:
             lambda db: self._durably(lambda: record_release(db, target, keys, rules, now_ms)), target.key
         )
 
-    async def record(self, observation: Observation, rules: CountingRules) -> Totals:
+    async def record(self, observation: PollResult, rules: CountingRules) -> Totals:
         loop = asyncio.get_running_loop()
 
         def recorded(db: sqlite3.Connection, _: int) -> Totals:
             totals, news = self._durably(lambda: record(db, observation, rules, self._events_taken))
-            if news != News():
+            if news != OutboxNews():
                 # From here, since the caller may have been cancelled meanwhile.
                 loop.call_soon_threadsafe(self._note, news)
             return totals
 
         return await self._on(observation.target, recorded)
 
-    def _note(self, news: News) -> None:
+    def _note(self, news: OutboxNews) -> None:
         self._event_news += news
         self._events_moved.set()
 
-    async def event_news(self) -> News:
+    async def event_news(self) -> OutboxNews:
         await self._events_moved.wait()
         self._events_moved.clear()
-        news, self._event_news = self._event_news, News()
+        news, self._event_news = self._event_news, OutboxNews()
         return news
 
     async def waiting_events(self, most: int) -> tuple[Waiting, ...]:
@@ -249,7 +249,7 @@ class SqliteLedger:
     async def count_events(self) -> int:
         return await self._run(outbox.count)
 
-    async def remembered(self) -> tuple[Remembered, ...]:
+    async def remembered(self) -> tuple[RecordedTarget, ...]:
         return await self._run(purge.remembered)
 
     async def forget(self, key: TargetKey, is_unused: Callable[[], bool]) -> bool:
@@ -275,9 +275,9 @@ class SqliteLedger:
         self._rows.pop(key, None)
         return piece(db, target)
 
-    def reading(self) -> AbstractAsyncContextManager[RunReader]:
+    def reading(self) -> AbstractAsyncContextManager[SqliteRunReader]:
         if self._file is None:
-            return nullcontext(RunReader(self._run))
+            return nullcontext(SqliteRunReader(self._run))
         return reading_file(self._file.path)
 
     async def close(self) -> None:
@@ -404,7 +404,7 @@ def _opened(file: LedgerFile | None) -> sqlite3.Connection:
 def _stage(db: sqlite3.Connection, target: int, job_types: Sequence[str], pages: Pages) -> None:
     db.execute("BEGIN")
     before = labels.read(db, target)
-    known = labels.Labels(before, job_types, pages.rules)
+    known = labels.LabelSet(before, job_types, pages.rules)
     for origin, jobs, wanted in pages.by_origin():
         plain = known.learn(jobs, wanted)
         if origin.history_before_ms is None:

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import msgspec
 
-from exporter.ledger.labels import Labels
-from exporter.ledger.protocol import Known, Listed, Missing, Origin, Staged, Wanted
+from exporter.ledger.labels import LabelSet
 from exporter.model import IN_FLIGHT_STATUSES, Job, is_failed
+from exporter.sync.ledger import FoundBy, JobRef, Missing, PageOrigin, RowKind, Staged
 
 T = TypeVar("T")
 
@@ -81,10 +81,10 @@ def clear(db: sqlite3.Connection, target: int) -> None:
 def stage(
     db: sqlite3.Connection,
     target: int,
-    labels: Labels,
+    labels: LabelSet,
     jobs: Sequence[Job],
-    wanted: Sequence[Wanted],
-    origin: Origin,
+    wanted: Sequence[RowKind],
+    origin: PageOrigin,
 ) -> None:
     # One statement for the page: each step of SQLite lets go of the interpreter, and a step for every row
     # would have to win it back from the event loop as often.
@@ -116,7 +116,7 @@ def placeholders(row: str, rows: int) -> str:
     return ", ".join([row] * rows)
 
 
-def _row(target: int, labels: Labels, job: Job, wanted: Wanted, origin: Origin) -> tuple[object, ...]:
+def _row(target: int, labels: LabelSet, job: Job, wanted: RowKind, origin: PageOrigin) -> tuple[object, ...]:
     return (
         target,
         job.id,
@@ -153,9 +153,9 @@ def count(
     return Staged(*map(int, row))
 
 
-def vanished(db: sqlite3.Connection, target: int, undocumented_from_ms: int) -> tuple[Known, ...]:
+def vanished(db: sqlite3.Connection, target: int, undocumented_from_ms: int) -> tuple[JobRef, ...]:
     given = {"target": target, "undocumented": undocumented_from_ms}
-    return tuple(Known(*row) for row in db.execute(_LISTED_IN_FLIGHT, given))
+    return tuple(JobRef(*row) for row in db.execute(_LISTED_IN_FLIGHT, given))
 
 
 def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: int) -> Missing:
@@ -187,7 +187,7 @@ def gone(db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms:
 def readable(db: sqlite3.Connection, target: int, job_ids: Sequence[int]) -> tuple[int, ...]:
     rows = db.execute(
         "SELECT id FROM staged WHERE target = ? AND wanted = ? AND id IN (SELECT value FROM json_each(?))",
-        (target, Wanted.YES, msgspec.json.encode(job_ids).decode()),
+        (target, RowKind.OWN, msgspec.json.encode(job_ids).decode()),
     )
     return tuple(job_id for (job_id,) in rows)
 
@@ -207,7 +207,7 @@ def unlisted_statuses(db: sqlite3.Connection, target: int, before_ms: int) -> in
             GROUP BY status HAVING max(found_by & :in_flight) = 0 AND min(created_ms) < :before
         )
         """,  # noqa: S608 - constants only
-        {"target": target, "before": before_ms, "in_flight": Listed.IN_FLIGHT},
+        {"target": target, "before": before_ms, "in_flight": FoundBy.IN_FLIGHT},
     ).fetchone()
     return int(jobs)
 

@@ -10,15 +10,15 @@ from typing import TypeVar
 
 import msgspec
 
-from exporter.ledger import released as releases
+from exporter.counting import released as releases
+from exporter.counting.baselines import latest
+from exporter.counting.increments import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING
+from exporter.counting.released import STATUSES_SHOWN, Released, released_with
+from exporter.counting.rules import CountingRules
 from exporter.ledger import set_apart
 from exporter.ledger.ages import read_ages
-from exporter.ledger.baselines import latest
-from exporter.ledger.protocol import Audit, CountingRules, Summary
-from exporter.ledger.released import STATUSES_SHOWN, Released, released_with
 from exporter.ledger.series import read_counters, read_histograms
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS
-from exporter.ledger.tally import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING
 from exporter.model import (
     FAILED_STATUSES,
     JOB_TYPES,
@@ -33,7 +33,8 @@ from exporter.model import (
     Totals,
 )
 from exporter.sync.filters import FILTERS, Filters
-from exporter.sync.traits import ServerTraits
+from exporter.sync.ledger import Audit, TargetState
+from exporter.sync.server_traits import ServerTraits
 
 V = TypeVar("V", CounterValue, HistogramValue)
 
@@ -144,7 +145,7 @@ def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
     )
 
 
-def read_summary(db: sqlite3.Connection, target: int) -> Summary:
+def read_summary(db: sqlite3.Connection, target: int) -> TargetState:
     """Give what the next poll can build on."""
     row = read_target(db, target)
     listed = db.execute(
@@ -154,7 +155,7 @@ def read_summary(db: sqlite3.Connection, target: int) -> Summary:
         """,
         (target,),
     ).fetchall()
-    return Summary(
+    return TargetState(
         endpoint=row.endpoint,
         watermark_ms=row.watermark_ms,
         covered_from_ms=row.covered_from_ms,

@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from exporter.ledger.labels import Kept
-from exporter.ledger.protocol import Audit
-from exporter.ledger.released import Released, known_family
+from exporter.counting.released import Released, known_family
+from exporter.ledger.labels import KeptLabels
 from exporter.model import Exemplar, HistogramValue
 from exporter.sync.filters import Filters
-from exporter.sync.traits import ServerTraits
+from exporter.sync.ledger import Audit
+from exporter.sync.server_traits import ServerTraits
 
 _TABLES = {
     "targets": "targets",
@@ -145,7 +145,7 @@ _DECODED: dict[tuple[str, str], Callable[[bytes], object]] = {
     ("targets", "filters"): _reading(Filters),
     ("targets", "audit"): _reading(Audit),
     ("targets", "server"): _reading(ServerTraits),
-    ("targets", "labels"): _reading(Kept),
+    ("targets", "labels"): _reading(KeptLabels),
     ("targets", "released"): _reading(Released),
     ("counters", "family"): lambda text: known_family(text.decode()),
     ("counters", "exemplar"): _reading(Exemplar),

@@ -10,9 +10,9 @@ from functools import partial
 
 from exporter.errors import AuthError, PermissionRefused
 from exporter.model import Target, TargetKey
-from exporter.octopus.credentials import Credentials, ProjectScope
-from exporter.octopus.exchange import Grant, Request, Response
+from exporter.octopus.auth.credentials import Credentials, ProjectScope
 from exporter.octopus.limiter import EndpointLimiter
+from exporter.octopus.messages import Request, RequestAuth, Response
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.page_masking import masked_page
 from exporter.octopus.retrier import Retrier
@@ -39,7 +39,7 @@ class _Call:
     counter: RequestCounter
     target: TargetKey
     look: Callable[[Response], None] | None = None
-    grant: Grant | None = None
+    grant: RequestAuth | None = None
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class OctopusClient:
         self._pauses.pop(call.target, None)
         return page
 
-    async def _renewed(self, call: _Call, grant: Grant, error: AuthError | PermissionRefused) -> bool:
+    async def _renewed(self, call: _Call, grant: RequestAuth, error: AuthError | PermissionRefused) -> bool:
         """Tell whether there is something else than this grant to ask with."""
         if isinstance(error, AuthError):
             return await self._credentials.renew(grant, call.scope)

@@ -16,7 +16,7 @@ class ApiObserver(Protocol):
         """The server's clock minus ours."""
 
 
-class Silence:
+class NullObserver:
     """An ApiObserver for programs that measure nothing."""
 
     def request(self, project: str, code: str, seconds: float) -> None:

@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from exporter.model import JOB_TYPES, STATUSES, Job
-from exporter.octopus.text import Numeral
+from exporter.octopus.tolerant_json import Numeral
 
 MAX_ID = 2**63 - 1
 # A time below is one in seconds (or the year 2001 and before, when there was no Octopus); one above is in

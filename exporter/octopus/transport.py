@@ -25,10 +25,10 @@ from exporter.errors import (
     StartError,
 )
 from exporter.masking import Secrets
-from exporter.octopus.exchange import Request, Response
+from exporter.octopus.error_responses import shown
+from exporter.octopus.messages import Request, Response
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.proxies import Proxies
-from exporter.octopus.refusal import shown
 from exporter.states import StateLog
 
 MAX_BODY_BYTES = 32 * 1024 * 1024

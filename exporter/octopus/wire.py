@@ -16,8 +16,8 @@ import msgspec
 
 from exporter.errors import ContractError
 from exporter.model import JOB_TYPES, STATUSES, Job, Target
-from exporter.octopus.exchange import Request, Response, split_endpoint
-from exporter.octopus.refusal import contract_error, error_of, unavailable_error
+from exporter.octopus.error_responses import contract_error, error_of, unavailable_error
+from exporter.octopus.messages import Request, Response, split_endpoint
 from exporter.octopus.rows import (
     DOCUMENTED_WORDS,
     EARLIEST_MS,
@@ -31,7 +31,7 @@ from exporter.octopus.rows import (
     whole_number,
     word,
 )
-from exporter.octopus.text import read_json
+from exporter.octopus.tolerant_json import read_json
 
 __all__ = ["ListQuery", "Page", "SetApartRow", "clock_skew", "decode_page", "list_request", "parse_time_ms"]
 

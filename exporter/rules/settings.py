@@ -20,7 +20,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from exporter.config.durations import format_duration
 from exporter.config.problems import expected
-from exporter.config.scalars import Choice, Flag, Positive, Text, Whole
+from exporter.config.scalars import ChoiceScalar, Flag, Positive, TextScalar, Whole
 from exporter.config.scalars import Duration as DurationOf
 from exporter.model import IN_FLIGHT_STATUSES
 
@@ -36,7 +36,7 @@ RESERVED_LABELS = frozenset(
         *("age", "at_least", "past", "length", "of"),
     }
 )
-_LABEL = Text("the name of a label", "[a-zA-Z_][a-zA-Z0-9_]*")
+_LABEL = TextScalar("the name of a label", "[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 def _must(holds: Callable[[float], bool], what: str) -> AfterValidator:
@@ -91,11 +91,13 @@ Share = Annotated[float, Positive(), _must(lambda value: value < 1, "a number be
 Count = Annotated[int, Whole(1)]
 AtLeastOne = Annotated[float, Positive(), _must(lambda value: value >= 1, "a number of 1 or more")]
 LabelsToKeep = Annotated[tuple[Annotated[str, SkipValidation()], ...], AfterValidator(_labels_to_keep)]
-JobType = Annotated[str, Text("a job type such as FRAME_EXTRACT", "[A-Z][A-Z0-9_]*")]
-InFlight = Annotated[str, Choice(IN_FLIGHT_STATUSES)]
-JobLabel = Annotated[str, Choice(("project", "job_type", "status"))]
-Root = Annotated[str, Text('an address such as https://grafana.example, or ""', r"(https?://[^\s'\"<>]+)?")]
-Offset = Annotated[str, Text("an offset such as +08:00, in quotes", r"[+-](0\d|1[0-4]):[0-5]\d")]
+JobType = Annotated[str, TextScalar("a job type such as FRAME_EXTRACT", "[A-Z][A-Z0-9_]*")]
+InFlight = Annotated[str, ChoiceScalar(IN_FLIGHT_STATUSES)]
+JobLabel = Annotated[str, ChoiceScalar(("project", "job_type", "status"))]
+Root = Annotated[
+    str, TextScalar('an address such as https://grafana.example, or ""', r"(https?://[^\s'\"<>]+)?")
+]
+Offset = Annotated[str, TextScalar("an offset such as +08:00, in quotes", r"[+-](0\d|1[0-4]):[0-5]\d")]
 
 
 class _Section(BaseModel):
@@ -333,7 +335,7 @@ class Settings(_Section):
     """The whole of settings.yaml."""
 
     intervals: Intervals
-    job: Annotated[str, Text("a job_name without quotes and backslashes", r'[^"\\]+')]
+    job: Annotated[str, TextScalar("a job_name without quotes and backslashes", r'[^"\\]+')]
     keep_labels: LabelsToKeep
     watchdog: Annotated[bool, Flag()]
     utc_offset: Offset

@@ -18,7 +18,7 @@ _JOBS_FOR_EACH = 3
 _STEP_MS = 1_000
 
 
-class Counts(Protocol):
+class JobCounts(Protocol):
     """What the search can ask: sync.proof."""
 
     async def difference_since(self, start_ms: int) -> int | None:
@@ -41,7 +41,7 @@ class _Span:
 
 
 async def find_deleted(
-    counts: Counts, start_ms: int, end_ms: int, missing: int, most_requests: int
+    counts: JobCounts, start_ms: int, end_ms: int, missing: int, most_requests: int
 ) -> tuple[int, ...] | None:
     """
     Name the `missing` jobs, created from `start_ms` to before `end_ms`, that the API does not list any more.

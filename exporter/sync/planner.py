@@ -32,7 +32,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from exporter.ledger.protocol import Audit, Known, Summary
 from exporter.model import (
     IN_FLIGHT_STATUSES,
     OTHER,
@@ -45,6 +44,7 @@ from exporter.model import (
 )
 from exporter.octopus.wire import ListQuery
 from exporter.sync.filters import Filters, has_passed, values
+from exporter.sync.ledger import Audit, JobRef, TargetState
 
 # So few pages are read whole at every poll: it costs no more than asking what has changed, and shows at once
 # what nothing else would, such as a finished job that was deleted.
@@ -57,7 +57,7 @@ MOST_SINGLE_QUESTIONS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class ListFilter:
     """The rows that match these filters; an empty filter matches all."""
 
     job_types: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Schedule:
 
 
 def full_sync_reason(
-    summary: Summary,
+    summary: TargetState,
     target: Target,
     filters: Filters,
     schedule: Schedule,
@@ -131,18 +131,18 @@ def full_sync_reason(
     return None
 
 
-def may_sync_again(summary: Summary, schedule: Schedule, page_size: int, now_ms: int) -> bool:
+def may_sync_again(summary: TargetState, schedule: Schedule, page_size: int, now_ms: int) -> bool:
     """Tell whether to list everything over a difference just found: a large target, not too often."""
     long_ago = has_passed(schedule.audit_interval_ms, summary.full_sync_ms, now_ms)
     return long_ago or not is_large(summary, page_size)
 
 
-def is_large(summary: Summary, page_size: int) -> bool:
+def is_large(summary: TargetState, page_size: int) -> bool:
     """Tell whether everything is so much that it is not read without need."""
     return summary.listed > _MANY_PAGES * page_size
 
 
-def cost_of_everything(summary: Summary, page_size: int) -> int:
+def cost_of_everything(summary: TargetState, page_size: int) -> int:
     """Give about how many requests it takes to read everything."""
     return 2 + summary.listed // max(page_size - page_size // 20, 1)
 
@@ -152,21 +152,21 @@ def is_little(listed: int, page_size: int) -> bool:
     return listed <= _FEW_PAGES * page_size
 
 
-def in_flight_listings(target: Target, filters: Filters) -> tuple[Listing, ...]:
+def in_flight_listings(target: Target, filters: Filters) -> tuple[ListFilter, ...]:
     """Plan the listing of all that is in flight as documented, without a bound in time."""
     kinds = values(filters.job_types, target.job_types)
     statuses = values(filters.statuses, IN_FLIGHT_STATUSES)
-    return tuple(Listing(*both) for both in product(kinds, statuses))
+    return tuple(ListFilter(*both) for both in product(kinds, statuses))
 
 
 def window_listings(
     target: Target, filters: Filters, start_ms: int | None, statuses: Sequence[str] = ()
-) -> tuple[Listing, ...]:
+) -> tuple[ListFilter, ...]:
     """Plan the listing of all that was created since `start_ms`, or ever; in some statuses, or in all."""
     start_time_ms = start_ms if filters.start_time else None
     kinds = values(filters.job_types, target.job_types)
     some = values(filters.statuses, statuses)
-    return tuple(Listing(*both, start_time_ms) for both in product(kinds, some))
+    return tuple(ListFilter(*both, start_time_ms) for both in product(kinds, some))
 
 
 def window_statuses(filters: Filters, in_flight: int, page_size: int) -> tuple[str, ...]:
@@ -182,11 +182,11 @@ def window_statuses(filters: Filters, in_flight: int, page_size: int) -> tuple[s
 
 def status_listings(
     target: Target, filters: Filters, status: str, horizon_ms: int | None
-) -> tuple[Listing, ...]:
+) -> tuple[ListFilter, ...]:
     """Plan the listings whose totals add up to the jobs in one status."""
     start_time_ms = None if status in IN_FLIGHT_STATUSES else horizon_ms
     kinds = values(filters.job_types, target.job_types)
-    return tuple(Listing(types, (status,), start_time_ms) for types in kinds)
+    return tuple(ListFilter(types, (status,), start_time_ms) for types in kinds)
 
 
 def added_up(totals: Sequence[int | None]) -> int | None:
@@ -211,7 +211,7 @@ def single_question(job_id: int) -> ListQuery:
     return ListQuery(job_id=job_id, offset=0, limit=1)
 
 
-def cuts(vanished: Sequence[Known]) -> tuple[int, ...]:
+def cuts(vanished: Sequence[JobRef]) -> tuple[int, ...]:
     """Give the creation times worth starting the window at: those of some vanished jobs, newest first."""
     newest_first = sorted({known.created_ms for known in vanished}, reverse=True)
     step = max(len(newest_first) // 8, 1)
@@ -220,7 +220,7 @@ def cuts(vanished: Sequence[Known]) -> tuple[int, ...]:
 
 def window_start(
     base_ms: int,
-    vanished: Sequence[Known],
+    vanished: Sequence[JobRef],
     rows_since: Sequence[tuple[int, int]],
     page_size: int,
     *,
@@ -244,7 +244,7 @@ def window_start(
     return best_ms
 
 
-def audit_is_due(summary: Summary, schedule: Schedule, now_ms: int) -> bool:
+def audit_is_due(summary: TargetState, schedule: Schedule, now_ms: int) -> bool:
     """Tell whether to audit after this poll: at the interval, or to tell whether a difference stays."""
     audit = summary.audit
     return (
@@ -256,7 +256,7 @@ def audit_is_due(summary: Summary, schedule: Schedule, now_ms: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class TotalsCompared:
     """The API's own total of a status, and the ledger's."""
 
     api: int
@@ -266,18 +266,18 @@ class Compared:
     def difference(self) -> int:
         return self.api - self.ledger
 
-    def nearer(self, before: Compared) -> Compared:
+    def nearer(self, before: TotalsCompared) -> TotalsCompared:
         """
         Give the one of two looks that differs less.
 
         Where one look shows too many and the other too few, jobs changed between them, and nothing differs.
         """
         if self.difference * before.difference <= 0:
-            return Compared(self.ledger, self.ledger)
+            return TotalsCompared(self.ledger, self.ledger)
         return min(self, before, key=lambda one: abs(one.difference))
 
 
-def without_statusless(compared: Mapping[str, Compared], rows: int) -> dict[str, Compared]:
+def without_statusless(compared: Mapping[str, TotalsCompared], rows: int) -> dict[str, TotalsCompared]:
     """
     Take so many rows set apart, whose statuses cannot be read, out of the API's totals.
 
@@ -287,11 +287,11 @@ def without_statusless(compared: Mapping[str, Compared], rows: int) -> dict[str,
     for status, one in compared.items():
         taken = min(max(one.difference, 0), left)
         left -= taken
-        result[status] = Compared(one.api - taken, one.ledger)
+        result[status] = TotalsCompared(one.api - taken, one.ledger)
     return result
 
 
-def judge(before: Audit | None, compared: Mapping[str, Compared], now_ms: int) -> Audit:
+def judge(before: Audit | None, compared: Mapping[str, TotalsCompared], now_ms: int) -> Audit:
     """
     Judge the API's totals by status less the ledger's, with the audit before in mind.
 

@@ -8,12 +8,14 @@ from dataclasses import replace
 import structlog
 
 from exporter.errors import PollError
-from exporter.ledger.protocol import Ledger, Observation, Summary
 from exporter.model import Progress, Target, Totals
 from exporter.octopus.client import RequestCounter
+from exporter.sync.change_reader import ChangeReader, JobSource, PollRules
+from exporter.sync.count_check import CountCheck
 from exporter.sync.filters import FILTERS, FilterFailed, FilterName, Filters
+from exporter.sync.ledger import Ledger, PollResult, TargetState
 from exporter.sync.planner import (
-    Compared,
+    TotalsCompared,
     audit_is_due,
     audited_statuses,
     cost_of_everything,
@@ -23,10 +25,8 @@ from exporter.sync.planner import (
     status_listings,
     without_statusless,
 )
-from exporter.sync.proof import Proof
-from exporter.sync.reading import PageSource, PollRules, Reading
-from exporter.sync.serverclock import Clocks
-from exporter.sync.traits import Findings
+from exporter.sync.server_clock import Clocks
+from exporter.sync.server_traits import ServerFindings
 
 # The count is checked so often before its difference is taken for one that stays.
 _PROOFS = 2
@@ -52,14 +52,14 @@ class Poll:
     def __init__(
         self,
         target: Target,
-        source: PageSource,
+        source: JobSource,
         ledger: Ledger,
         rules: PollRules,
         now_ms: Callable[[], int],
         *,
         on_progress: Callable[[Progress], None] = _unseen,
         catching_up: bool = False,
-        before: Findings | None = None,
+        before: ServerFindings | None = None,
     ) -> None:
         self.target = target
         self.counter = RequestCounter()
@@ -70,8 +70,8 @@ class Poll:
         self._now_ms = now_ms
         self._on_progress = on_progress
         self._catching_up = catching_up
-        self._before = before or Findings()
-        self._reading: Reading | None = None
+        self._before = before or ServerFindings()
+        self._reading: ChangeReader | None = None
         self._totals: Totals
         self._followed_up = False
         self._deleted: tuple[int, ...] = ()
@@ -96,7 +96,7 @@ class Poll:
         return self._current.traits.unlisted_jobs
 
     @property
-    def findings(self) -> Findings:
+    def findings(self) -> ServerFindings:
         """What this poll leaves to the next one."""
         if self._reading is None:
             return self._before
@@ -138,7 +138,7 @@ class Poll:
 
     async def _begin(self) -> None:
         summary = await self._ledger.summary(self.target)
-        self._reading = Reading(
+        self._reading = ChangeReader(
             target=self.target,
             source=self._source,
             ledger=self._ledger,
@@ -156,7 +156,7 @@ class Poll:
         )
 
     @property
-    def _current(self) -> Reading:
+    def _current(self) -> ChangeReader:
         if self._reading is None:
             raise RuntimeError("the poll has not begun")
         return self._reading
@@ -182,9 +182,9 @@ class Poll:
     def _give_up(self, name: FilterName) -> None:
         self._current.filters = self._current.filters.without(name, self._now_ms())
 
-    def _observation(self) -> Observation:
+    def _observation(self) -> PollResult:
         reading, now_ms = self._current, self._now_ms()
-        return Observation(
+        return PollResult(
             target=self.target,
             began_ms=reading.clocks.began_ms(now_ms),
             clock_ms=reading.clocks.now_ms(now_ms),
@@ -224,7 +224,7 @@ class Poll:
         deleted: that is looked for, and where it is not found everything is read. A difference that the last
         full sync left is no reason for another.
         """
-        proof = Proof(self._current, self._ledger)
+        proof = CountCheck(self._current, self._ledger)
         difference = await proof.difference()
         for _ in range(_PROOFS):
             if difference == self._current.traits.difference:
@@ -239,7 +239,7 @@ class Poll:
             await self._read_again("drift")
             await self._note_difference()
 
-    async def _unlist_deleted(self, proof: Proof, missing: int) -> bool:
+    async def _unlist_deleted(self, proof: CountCheck, missing: int) -> bool:
         """Look for finished jobs that were deleted, and tell whether that explains the difference."""
         page_size = self._rules.page_size
         deleted = await proof.find_deleted(missing, cost_of_everything(self._current.summary, page_size))
@@ -260,7 +260,7 @@ class Poll:
         if is_little(listed, self._rules.page_size) or not self.filters.can_tell_changes:
             return
         try:
-            difference = max(await Proof(self._current, self._ledger).difference(), 0)
+            difference = max(await CountCheck(self._current, self._ledger).difference(), 0)
         except (PollError, FilterFailed):
             return  # the next poll's proof finds it, and reads everything once more
         if difference != self._current.traits.difference:
@@ -302,14 +302,14 @@ class Poll:
             self._totals = await self._ledger.audited(self.target, result, self._rules.counting)
         return self._totals
 
-    async def _compare(self, statuses: Sequence[str]) -> dict[str, Compared] | None:
+    async def _compare(self, statuses: Sequence[str]) -> dict[str, TotalsCompared] | None:
         """
         Compare the API's totals by status with the ledger; None where it turns out that this cannot be done.
 
         Jobs change between a reading and its audit. Where something differs, the changes are read once more
         and those totals asked for again, and the least difference counts.
         """
-        compared: dict[str, Compared] = {}
+        compared: dict[str, TotalsCompared] = {}
         for look in range(_LOOKS):
             if look:
                 await self._read_again(published=look == 1)
@@ -319,7 +319,7 @@ class Poll:
             if totals is None:
                 return None
             for status, total in totals.items():
-                now = Compared(total, self._totals.in_status(status))
+                now = TotalsCompared(total, self._totals.in_status(status))
                 compared[status] = now.nearer(compared.get(status, now))
             statuses = [status for status, one in compared.items() if one.difference]
             if not statuses:
@@ -339,7 +339,7 @@ class Poll:
             totals[status] = total - set_apart.get(status, 0)
         return totals
 
-    def _say_what_changed(self, before: Summary) -> None:
+    def _say_what_changed(self, before: TargetState) -> None:
         log = structlog.get_logger().bind(project=self.target.project, workspace=self.target.workspace)
         for name in FILTERS:
             was, now = getattr(before.filters, name), getattr(self.filters, name)

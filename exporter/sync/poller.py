@@ -20,23 +20,23 @@ from typing import Protocol
 import structlog
 
 from exporter.errors import ApiError, ContractError, InternalFault, LedgerError, PollError
-from exporter.faults import Faults
-from exporter.ledger.protocol import Ledger
+from exporter.faults import FaultLog
 from exporter.model import Fault, PollStatus, Progress, SeriesKey, Target, TargetSnapshot, Totals
 from exporter.states import StateLog
+from exporter.sync.change_reader import JobSource, PollRules
+from exporter.sync.ledger import Ledger
 from exporter.sync.poll import Poll
-from exporter.sync.reading import PageSource, PollRules
-from exporter.sync.traits import Findings
+from exporter.sync.server_traits import ServerFindings
 
 
-class Publications(Protocol):
+class SnapshotSink(Protocol):
     """Where snapshots go: exposition.publication."""
 
     def publish(self, snapshot: TargetSnapshot) -> None:
         """Show this snapshot in place of the target's last one."""
 
 
-class Watcher(Protocol):
+class ProgressListener(Protocol):
     """Who is shown how a long listing goes."""
 
     def reading(self, target: Target, progress: Progress) -> None:
@@ -47,14 +47,14 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class PollTiming:
     """How often a target is polled, and how long a failing one's gauges are believed. Units: seconds."""
 
     interval_seconds: float
     max_age_seconds: float
 
 
-class Poller:
+class TargetPoller:
     """
     Polls one target, again and again, one poll at a time.
 
@@ -65,17 +65,17 @@ class Poller:
     def __init__(
         self,
         target: Target,
-        source: PageSource,
+        source: JobSource,
         ledger: Ledger,
-        publications: Publications,
+        publications: SnapshotSink,
         rules: PollRules,
-        rhythm: Rhythm,
+        rhythm: PollTiming,
         *,
         status: PollStatus | None = None,
         created_series: bool = False,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
-        watcher: Watcher | None = None,
+        watcher: ProgressListener | None = None,
     ) -> None:
         self.target = target
         self.status = status or PollStatus(began_ms=int(clock() * 1000))
@@ -92,7 +92,7 @@ class Poller:
         self.progress: Progress | None = None
         self.polling_since_ms: int | None = None
         self._expiry: asyncio.TimerHandle | None = None
-        self._findings = Findings()
+        self._findings = ServerFindings()
         self._unfinished: Poll | None = None
         self._reading_since = timer()
         self._has_told_of_first = self.status.polls > sum(self.status.failures.values())
@@ -108,7 +108,7 @@ class Poller:
             "the API's total is that of its rows again",
         )
         self._audit_failing = StateLog(log, "audit failed", "audits work again")
-        self._poll_faults, self._audit_faults, self._shown_faults = (Faults(**names) for _ in range(3))
+        self._poll_faults, self._audit_faults, self._shown_faults = (FaultLog(**names) for _ in range(3))
 
     async def restore(self) -> None:
         """Publish what the ledger has of the target, if anything. Raises: LedgerError."""

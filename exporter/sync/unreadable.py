@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from exporter.errors import ContractError
-from exporter.ledger.protocol import Staged
 from exporter.model import Job, SetApart
 from exporter.octopus.wire import SetApartRow
+from exporter.sync.ledger import Staged
 
 # More rows than these, and more than one in so many, fail the poll (contract, rule 7).
 _FEW = 5

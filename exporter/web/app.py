@@ -16,9 +16,9 @@ from aiohttp import web
 from exporter.errors import ConfigError
 from exporter.exposition.publication import Publisher
 from exporter.web.failures import Failures
-from exporter.web.metrics import OnServed, Scrapes
-from exporter.web.page import STATIC
-from exporter.web.status_pages import StatusPages, StatusSource
+from exporter.web.metrics import OnServed, ScrapeCache
+from exporter.web.status.handlers import StatusPages, StatusSource
+from exporter.web.status.page import STATIC
 
 _SECURITY = {
     "Content-Security-Policy": (
@@ -49,7 +49,7 @@ class _Surface:
     def __init__(
         self,
         exporter: Exporter,
-        scrapes: Scrapes,
+        scrapes: ScrapeCache,
         masked: Callable[[str], str],
         clock: Callable[[], float],
     ) -> None:
@@ -108,7 +108,7 @@ def create_app(
     exporter.web.metrics. Units: `clock` gives Unix seconds.
     """
     app = web.Application(middlewares=[_short_errors])
-    app.add_routes(_Surface(exporter, Scrapes(publisher, on_served), masked, clock).routes())
+    app.add_routes(_Surface(exporter, ScrapeCache(publisher, on_served), masked, clock).routes())
     app.on_response_prepare.append(_harden)
     return app
 

@@ -17,10 +17,10 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
-from exporter.exposition.compression import Body, Piece, Run
+from exporter.exposition.compression import Body, Chunk, Segment
 from exporter.exposition.instruments import ProcessMetrics
 from exporter.exposition.publication import Publisher
-from exporter.exposition.render import Bodies, Format
+from exporter.exposition.render import Exposition, Format
 from exporter.exposition.selection import select
 from exporter.web.negotiation import accepts_gzip, choose_format
 
@@ -28,7 +28,7 @@ _TAIL_SECONDS = 0.25
 # More than this is sent in chunks, so that no call on the event loop takes long.
 _CHUNK_BYTES = 256 * 1024
 
-OnServed = Callable[[Bodies], None]
+OnServed = Callable[[Exposition], None]
 """
 Told of each scrape that was answered completely, with the publication it was given.
 
@@ -38,7 +38,7 @@ a connection that still stood. HEAD, and a scrape of single families by `name[]`
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ScrapeRequest:
     """What a scrape asks for; `names` are those of `name[]`, empty for everything."""
 
     format: Format
@@ -46,7 +46,7 @@ class Wanted:
     names: frozenset[bytes] = frozenset()
 
     @classmethod
-    def of(cls, accept: str, accept_encoding: str, names: Iterable[str] = ()) -> Wanted:
+    def of(cls, accept: str, accept_encoding: str, names: Iterable[str] = ()) -> ScrapeRequest:
         """Understand the headers, "" where there was none, and the query."""
         asked = frozenset(name.encode("utf-8", "replace") for name in names)
         return cls(choose_format(accept), accepts_gzip(accept_encoding), asked)
@@ -69,7 +69,7 @@ class Content:
 
     pieces: list[bytes]
     size: int
-    published: Bodies | None = None
+    published: Exposition | None = None
 
     def chunks(self) -> Iterator[bytes]:
         """Give it in chunks of a size that can be sent at once."""
@@ -89,7 +89,7 @@ class _Tail:
     lines: bytes
 
 
-class Scrapes:
+class ScrapeCache:
     """Answers scrapes with what is published. Units: `timer` gives seconds that never step back."""
 
     def __init__(
@@ -104,16 +104,16 @@ class Scrapes:
         self._timer = timer
         self._process = ProcessMetrics()
         self._tails: dict[Format, _Tail] = {}
-        self._known: dict[Wanted, tuple[bytes, Content]] = {}
+        self._known: dict[ScrapeRequest, tuple[bytes, Content]] = {}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer GET or HEAD /metrics."""
         names = request.query.getall("name[]", [])
-        wanted = Wanted.of(_header(request, "Accept"), _header(request, "Accept-Encoding"), names)
+        wanted = ScrapeRequest.of(_header(request, "Accept"), _header(request, "Accept-Encoding"), names)
         content = await self._selected(wanted) if wanted.names else self.content(wanted)
         return web.Response(body=_Sending(content, request, self._on_served), headers=wanted.headers)
 
-    def content(self, wanted: Wanted) -> Content:
+    def content(self, wanted: ScrapeRequest) -> Content:
         """Give everything that is published. Its tail is compressed once, not by every scrape."""
         bodies, tail = self._publisher.bodies, self._tail(wanted.format)
         known_tail, known = self._known.get(wanted, (b"", None))
@@ -127,7 +127,7 @@ class Scrapes:
         self._known[wanted] = tail, content
         return content
 
-    async def _selected(self, wanted: Wanted) -> Content:
+    async def _selected(self, wanted: ScrapeRequest) -> Content:
         """Give what is asked for by name."""
         body, tail = self._publisher.bodies.of(wanted.format), self._tail(wanted.format)
         # In a thread: every line is looked at.
@@ -140,9 +140,9 @@ class Scrapes:
         return known.lines
 
 
-def _select(body: Body, tail: bytes, wanted: Wanted) -> Content:
+def _select(body: Body, tail: bytes, wanted: ScrapeRequest) -> Content:
     lines = b"".join(select(body.with_tail(tail), wanted.names))
-    made = Body.of([Run.of((Piece.of(lines),))])
+    made = Body.of([Segment.of((Chunk.of(lines),))])
     pieces = made.gzip_with_tail(b"") if wanted.gzip else [lines]
     return Content(pieces, sum(map(len, pieces)))
 

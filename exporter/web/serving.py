@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from aiohttp import web
 
-from exporter.config import Web
+from exporter.config import WebSettings
 from exporter.web.activation import passed_count, take_sockets
 from exporter.web.server import Server, bind_all, serve_on
 from exporter.web.toolkit import Gate, WebConfiguration
@@ -17,7 +17,7 @@ from exporter.web.toolkit import Gate, WebConfiguration
 @asynccontextmanager
 async def serving(
     app: web.Application,
-    settings: Web,
+    settings: WebSettings,
     configuration: WebConfiguration | None = None,
     *,
     systemd_socket: bool = False,

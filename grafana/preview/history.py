@@ -21,19 +21,19 @@ import aiohttp
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from exporter import __version__
-from exporter.access import Access
+from exporter.clients import ClientFactory
 from exporter.config import Config
 from exporter.exposition import families as f
 from exporter.exposition.hold import Hold
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
-from exporter.ledger.protocol import Ledger
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.octopus.transport import open_session
 from exporter.runtime import poll_rules
 from exporter.simulator import SimulatorSettings, serve
-from exporter.sync.poller import Poller, Rhythm
+from exporter.sync.ledger import Ledger
+from exporter.sync.poller import PollTiming, TargetPoller
 
 # Between two expositions: in the hours that are shown, and in those before, which the rules and the fleet
 # overview compare them with. Prometheus finds a sample for five minutes.
@@ -104,15 +104,15 @@ class Past:
         # Every exposition is scraped.
         self._hold = Hold(config.metrics.new_series_hold_seconds)
         self._publisher = Publisher(self._instruments)
-        access = Access(config, session, self._instruments, Secrets(time.time))
+        access = ClientFactory(config, session, self._instruments, Secrets(time.time))
         self._pollers = {
-            target.key: Poller(
+            target.key: TargetPoller(
                 target,
                 access.client(target),
                 ledger,
                 self._publisher,
                 poll_rules(config),
-                Rhythm(30, 300),
+                PollTiming(30, 300),
                 clock=lambda: self.now,
             )
             for target in config.targets()

@@ -17,7 +17,7 @@ from exporter.exposition.publication import Publisher
 from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
 from exporter.web.server import serve
-from exporter.web.status import About
+from exporter.web.status.model import ProcessInfo
 from tests.e2e.waiting import PATIENCE_SECONDS
 from tests.fake_runs import FakeRuns
 from tests.status_states import ABOUT, NOW_MS, READING
@@ -68,7 +68,7 @@ class Shown(FakeRuns):
 
     async def reload(self) -> None: ...
 
-    async def about(self) -> About:
+    async def about(self) -> ProcessInfo:
         return replace(ABOUT, job_url=self.job_url)
 
     def snapshots(self) -> Sequence[TargetSnapshot]:

@@ -16,7 +16,7 @@ The web configuration file of the Prometheus exporter-toolkit: TLS, users, heade
 Source: exporter-toolkit, docs/web-configuration.md and web/tls_config.go, version of 2026, read 2026-11.
 """
 
+from exporter.web.toolkit.auth_middleware import Gate
 from exporter.web.toolkit.configuration import WebConfiguration
-from exporter.web.toolkit.gate import Gate
 
 __all__ = ["Gate", "WebConfiguration"]

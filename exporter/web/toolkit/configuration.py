@@ -19,7 +19,7 @@ from exporter.web.toolkit.loading import Loaded, load_web_config
 from exporter.web.toolkit.names import TOO_OLD
 from exporter.web.toolkit.rate_limit import RateLimiter
 from exporter.web.toolkit.settings import WebSettings
-from exporter.web.toolkit.sources import Sources
+from exporter.web.toolkit.watched_files import Sources
 
 LOOK_SECONDS = 0.5
 

@@ -12,11 +12,11 @@ from exporter.config.document import Document, parse_document
 from exporter.config.problems import Problem
 from exporter.errors import ConfigError
 from exporter.web.toolkit.connection import ServerContext
+from exporter.web.toolkit.cross_checks import check_together
 from exporter.web.toolkit.explanation import explain
 from exporter.web.toolkit.settings import WebSettings
-from exporter.web.toolkit.sources import Sources
 from exporter.web.toolkit.tls import BadTls, server_context
-from exporter.web.toolkit.together import check_together
+from exporter.web.toolkit.watched_files import Sources
 
 _WANTED = "a mapping with tls_server_config, basic_auth_users and such"
 

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import ValidationInfo
 
 from exporter.config.problems import expected, refused
-from exporter.config.scalars import Scalar, Text
+from exporter.config.scalars import Scalar, TextScalar
 from exporter.web.toolkit.durations import parse_go_duration
 from exporter.web.toolkit.names import CLIENT_AUTH_TYPES, NO_CLIENT_CERT, UNVERIFIED_TYPES
-from exporter.web.toolkit.sources import Sources
+from exporter.web.toolkit.watched_files import Sources
 
 # 53 characters of salt and hash; what precedes them is the version and the cost.
 _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
@@ -76,7 +76,7 @@ class PemFile(_PemScalar):
     def read_at(self, value: object, info: ValidationInfo) -> Pem | None:
         if value == "":
             return None
-        name = Text("a file name").read(value)
+        name = TextScalar("a file name").read(value)
         context: dict[str, Any] = info.context or {}
         path: Path = context["folder"] / name
         sources: Sources = context["sources"]
@@ -129,7 +129,7 @@ class UserName(Scalar):
     def read(self, value: object) -> str:
         if not isinstance(value, str) or not value or ":" in value:
             raise expected("a user name without a colon")
-        return Text("a user name").read(value)
+        return TextScalar("a user name").read(value)
 
     def describe(self) -> dict[str, Any]:
         return {"type": "string", "pattern": "^[^:]+$"}
@@ -146,7 +146,7 @@ class HeaderValue(Scalar):
             return ""
         if self.allowed and value not in self.allowed:
             raise expected(" or ".join(self.allowed))
-        return Text("a header's value: one line of ASCII", r"[\x20-\x7e]+").read(value)
+        return TextScalar("a header's value: one line of ASCII", r"[\x20-\x7e]+").read(value)
 
     def describe(self) -> dict[str, Any]:
         return {"enum": ["", *self.allowed]} if self.allowed else {"type": "string"}

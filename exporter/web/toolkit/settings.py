@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from exporter.config.scalars import Choice, Flag, Text, Whole
+from exporter.config.scalars import ChoiceScalar, Flag, TextScalar, Whole
 from exporter.config.section import Section
 from exporter.web.toolkit.names import CIPHERS, CURVES, HEADERS, NO_CLIENT_CERT, VERSIONS
 from exporter.web.toolkit.scalars import (
@@ -26,7 +26,7 @@ from exporter.web.toolkit.scalars import (
 # Never in use: a TlsServer without a certificate or key is none.
 _NO_PEM = Pem(b"", None)
 
-Version = Annotated[str, Choice(tuple(VERSIONS))]
+Version = Annotated[str, ChoiceScalar(tuple(VERSIONS))]
 Certificate = Annotated[Pem | None, InlinePem(CERTIFICATE)]
 CertificateFile = Annotated[Pem | None, PemFile(CERTIFICATE)]
 
@@ -48,15 +48,15 @@ class TlsServer(Section):
     """a file with the certificates that sign those of clients"""
     client_auth_type: Annotated[str, ClientAuthType()] = NO_CLIENT_CERT
     """whether clients are asked for a certificate, and what it has to be"""
-    client_allowed_sans: tuple[Annotated[str, Text("a DNS name, IP, e-mail address or URI")], ...] = ()
+    client_allowed_sans: tuple[Annotated[str, TextScalar("a DNS name, IP, e-mail address or URI")], ...] = ()
     """the subject alternative names of which a client's certificate has to have one"""
     min_version: Version = "TLS12"
     """the least version that is spoken"""
     max_version: Version = "TLS13"
     """the highest version that is spoken"""
-    cipher_suites: tuple[Annotated[str, Choice(CIPHERS)], ...] = ()
+    cipher_suites: tuple[Annotated[str, ChoiceScalar(CIPHERS)], ...] = ()
     """the cipher suites up to TLS 1.2"""
-    curve_preferences: tuple[Annotated[str, Choice(tuple(CURVES))], ...] = ()
+    curve_preferences: tuple[Annotated[str, ChoiceScalar(tuple(CURVES))], ...] = ()
     """the curve of the key exchange, one at most"""
     prefer_server_cipher_suites: Annotated[bool, Flag()] = True
     """whether the order of cipher_suites decides, not the client's"""

@@ -1,0 +1,1 @@
+"""What counts: pure rules from rows of jobs to the increments of a target's series."""

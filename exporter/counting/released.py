@@ -1,0 +1,89 @@
+"""
+Which series of a target are released: shown with their value, where a new one shows 0 (contract, rule 2).
+
+A series with a row in the ledger says so there. The series that are shown with their job type (every
+documented status, no error code) are released together, family by family, since most of them have no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from exporter.counting.increments import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING
+from exporter.counting.rules import CountingRules
+from exporter.model import FAILED_STATUSES, TERMINAL_STATUSES, SeriesKey
+
+# The statuses whose series are shown with their job type, by family.
+STATUSES_SHOWN: Mapping[str, tuple[str, ...]] = {
+    CREATED: ("",),
+    COMPLETED: TERMINAL_STATUSES,
+    FAILURES: FAILED_STATUSES,
+    SUBMITTING: ("",),
+    RUNNING: TERMINAL_STATUSES,
+}
+
+
+def known_family(family: str) -> str:
+    """Give the name back. Raises: ValidationError where it is none of ours, as in a damaged file."""
+    if family not in STATUSES_SHOWN:
+        raise msgspec.ValidationError(f"found {family!r}, expected one of {', '.join(STATUSES_SHOWN)}")
+    return family
+
+
+class Released(msgspec.Struct, frozen=True):
+    """
+    The job types whose series are released, by family.
+
+    Shape: `bounds` are those of the two histograms when their types were released. Other bounds make new
+    series, of which none is released.
+    """
+
+    types: dict[str, tuple[str, ...]] = {}
+    bounds: dict[str, tuple[float, ...]] = {}
+
+    def has(self, family: str, job_type: str) -> bool:
+        return job_type in self.types.get(family, ())
+
+    def under(self, rules: CountingRules) -> Released:
+        """Give what of this holds for histograms of these bounds."""
+        bounds = {SUBMITTING: rules.submitting_bounds, RUNNING: rules.running_bounds}
+        changed = {family for family, now in bounds.items() if self.bounds.get(family) != now}
+        types = {family: types for family, types in self.types.items() if family not in changed}
+        return Released(types, bounds)
+
+    def among(self, job_types: Collection[str]) -> Released:
+        """Forget the types that are not shown any more: one that comes back is new again."""
+        return structs.replace(
+            self,
+            types={
+                family: tuple(kind for kind in types if kind in job_types)
+                for family, types in self.types.items()
+            },
+        )
+
+    def adding(self, keys: Iterable[SeriesKey]) -> Released:
+        """Give this with the job types that some of these keys stand for."""
+        types = {family: list(known) for family, known in self.types.items()}
+        for key in keys:
+            if stands_for_type(key) and not self.has(key.family, key.job_type):
+                types.setdefault(key.family, []).append(key.job_type)
+        return structs.replace(self, types={family: tuple(known) for family, known in types.items()})
+
+
+def released_with(key: SeriesKey) -> SeriesKey:
+    """Give the key under which a series is held and released: its own, or that of its family and job type."""
+    if key.msg_code == "" and key.status in STATUSES_SHOWN[key.family]:
+        return SeriesKey(key.family, key.job_type)
+    return key
+
+
+def stands_for_type(key: SeriesKey) -> bool:
+    """Tell whether a key stands for all series of a family that are shown with a job type."""
+    return key.msg_code == "" and key.status == ""
+
+
+decode: Any = msgspec.json.Decoder(Released).decode

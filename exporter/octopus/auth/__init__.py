@@ -1,0 +1,1 @@
+"""Being allowed to ask the API: tokens, access keys, their renewal, and guarding against a lockout."""

@@ -1,0 +1,72 @@
+"""Showing how a long listing goes: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from exporter.model import Progress, Target, TargetKey
+from exporter.sync.poller import ProgressListener
+
+_EVERY_SECONDS = 5.0
+
+
+class ProgressLines:
+    """A log line every few seconds for each target whose jobs are all being listed."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[TargetKey, float] = {}
+
+    def reading(self, target: Target, progress: Progress) -> None:
+        now = self._clock()
+        if now - self._said.setdefault(target.key, now) >= _EVERY_SECONDS:
+            self._said[target.key] = now
+            structlog.get_logger().info(
+                "listing everything",
+                project=target.project,
+                workspace=target.workspace,
+                jobs=progress.rows,
+                total=progress.total,
+            )
+
+    def has_read(self, target: Target) -> None:
+        self._said.pop(target.key, None)
+
+
+class ProgressBar:
+    """A bar for each target whose jobs are all being listed."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[TargetKey, TaskID] = {}
+
+    def reading(self, target: Target, progress: Progress) -> None:
+        if target.key not in self._tasks:
+            name = f"{target.project}/{target.workspace}"
+            self._tasks[target.key] = self._bars.add_task(name, total=progress.total)
+        self._bars.update(self._tasks[target.key], completed=progress.rows, total=progress.total)
+
+    def has_read(self, target: Target) -> None:
+        task = self._tasks.pop(target.key, None)
+        if task is not None:
+            self._bars.remove_task(task)
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[ProgressListener]:
+    """Give what suits the console: bars where somebody looks on, lines elsewhere."""
+    if not console.is_terminal:
+        yield ProgressLines()
+        return
+    name = TextColumn("listing {task.description}")
+    with Bars(
+        name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
+    ) as bars:
+        yield ProgressBar(bars)

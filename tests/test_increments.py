@@ -1,0 +1,128 @@
+"""Additions to counters and histograms are exact, whatever their order."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.counting.increments import (
+    COMPLETED,
+    FAILURES,
+    RUNNING,
+    SUBMITTING,
+    Increments,
+    add_counters,
+    add_histograms,
+)
+from exporter.counting.rules import CountingRules
+from exporter.counting.transitions import Baseline, Transition, transition
+from exporter.model import OTHER, CounterValue, Exemplar, HistogramValue, SeriesKey
+from tests.fake_api import a_job
+
+BOUNDS = (1.0, 10.0)
+RULES = CountingRules(BOUNDS, (0.1, 0.2, 0.3), max_msg_codes=1)
+TYPE = "FRAME_EXTRACT"
+
+
+def one(job_id: int, at_ms: int) -> CounterValue:
+    return CounterValue(1, Exemplar(job_id, 1.0, at_ms))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        (CounterValue(), CounterValue(), CounterValue()),
+        (CounterValue(2, created_ms=7), CounterValue(3, created_ms=9), CounterValue(5, created_ms=7)),
+        (CounterValue(2**63), CounterValue(1), CounterValue(2**63 + 1)),
+        (one(1, 5), CounterValue(1), CounterValue(2, Exemplar(1, 1.0, 5))),
+        (CounterValue(1), one(2, 5), CounterValue(2, Exemplar(2, 1.0, 5))),
+        (one(1, 5), one(2, 6), CounterValue(2, Exemplar(2, 1.0, 6))),
+        (one(1, 6), one(2, 5), CounterValue(2, Exemplar(1, 1.0, 6))),
+        (one(1, 5), one(2, 5), CounterValue(2, Exemplar(2, 1.0, 5))),
+    ],
+)
+def test_counters_add_up(left: CounterValue, right: CounterValue, expected: CounterValue) -> None:
+    assert add_counters(left, right) == expected
+
+
+def test_histograms_add_up_bucket_by_bucket() -> None:
+    early, late = Exemplar(1, 0.5, 5), Exemplar(2, 0.6, 6)
+    left = HistogramValue(BOUNDS, (1, 2, 3), 100, (early, early, None), created_ms=7)
+    right = HistogramValue(BOUNDS, (10, 20, 30), 2**60, (late, None, late), created_ms=9)
+    assert add_histograms(left, right) == HistogramValue(
+        BOUNDS, (11, 22, 33), 2**60 + 100, (late, early, late), created_ms=7
+    )
+
+
+def test_histograms_of_other_bounds_do_not_add_up() -> None:
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        add_histograms(HistogramValue.empty(BOUNDS), HistogramValue.empty((1.0,)))
+
+
+def tallied(durations_ms: list[int]) -> Increments:
+    tally = Increments(RULES, set())
+    for n, duration_ms in enumerate(durations_ms, start=1):
+        job = a_job(
+            n, "FINISHED", started_ms=10, ended_ms=20, submitting_ms=duration_ms, running_ms=duration_ms
+        )
+        change = transition(None, job, Baseline(None))
+        assert change is not None
+        tally.add(job, change, failed=False)
+    return tally
+
+
+@given(st.lists(st.integers(0, 10**9), max_size=50))
+def test_sums_and_buckets_are_exact(durations_ms: list[int]) -> None:
+    """Ten runs of 0.1 s are 1 s: nothing is added up as a fraction."""
+    histograms = tallied(durations_ms).histograms
+    for key, bounds in (
+        (SeriesKey(SUBMITTING, TYPE), BOUNDS),
+        (SeriesKey(RUNNING, TYPE, "FINISHED"), RULES.running_bounds),
+    ):
+        found = histograms.get(key, HistogramValue.empty(bounds))
+        assert found.sum_ms == sum(durations_ms)
+        at_most = [
+            sum(ms <= Fraction(str(bound)) * 1000 for ms in durations_ms) for bound in found.bounds
+        ] + [len(durations_ms)]
+        assert [sum(found.counts[: n + 1]) for n in range(len(at_most))] == at_most
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=20), st.integers(0, 20))
+def test_two_polls_add_up_to_what_one_would_have_counted(durations_ms: list[int], cut: int) -> None:
+    whole = tallied(durations_ms)
+    first, second = tallied(durations_ms[:cut]), tallied(durations_ms[cut:])
+    for key, value in whole.counters.items():
+        parts = [part.counters.get(key, CounterValue()) for part in (first, second)]
+        assert add_counters(*parts).value == value.value
+    for key, histogram in whole.histograms.items():
+        both = [part.histograms.get(key, HistogramValue.empty(histogram.bounds)) for part in (first, second)]
+        added = add_histograms(*both)
+        assert (added.counts, added.sum_ms) == (histogram.counts, histogram.sum_ms)
+
+
+def ended(job_id: int, status: str, code: str, *, failed: bool, tally: Increments) -> None:
+    job = a_job(job_id, status, ended_ms=5, msg_code=code)
+    change = transition(None, job, Baseline(None))
+    assert isinstance(change, Transition)
+    tally.add(job, change, failed=failed)
+
+
+def test_a_failure_counts_in_both_families_whatever_its_label() -> None:
+    tally = Increments(RULES, {"1"})
+    ended(1, "RUN_FAILED", "1", failed=True, tally=tally)
+    ended(2, "RUN_FAILED", "2", failed=True, tally=tally)
+    ended(3, OTHER, "", failed=True, tally=tally)
+    ended(4, OTHER, "", failed=False, tally=tally)
+    counted = {
+        key: value.value for key, value in tally.counters.items() if key.family in (COMPLETED, FAILURES)
+    }
+    assert counted == {
+        SeriesKey(COMPLETED, TYPE, "RUN_FAILED"): 2,
+        SeriesKey(COMPLETED, TYPE, OTHER): 2,
+        SeriesKey(FAILURES, TYPE, "RUN_FAILED", "1"): 1,
+        SeriesKey(FAILURES, TYPE, "RUN_FAILED", OTHER): 1,
+        SeriesKey(FAILURES, TYPE, OTHER, ""): 1,
+    }

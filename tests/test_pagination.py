@@ -1,0 +1,376 @@
+"""A listing is read whole, whatever the server does to its pages."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import ApiUnavailable, ContractError
+from exporter.model import Target
+from exporter.octopus.client import RequestCounter
+from exporter.octopus.wire import ListQuery, Page
+from exporter.sync.ledger import Staged
+from exporter.sync.pagination import Paginator, overlap
+from exporter.sync.planner import ListFilter
+from exporter.sync.server_traits import RowRange, ServerTraits
+from tests.fake_api import FakeApi, a_job, a_target
+
+
+@dataclass
+class Kept:
+    """
+    Implements listing.Rows over a FakeApi, keeping the creation times of every pass by id.
+
+    Shape: `known` are jobs of the ledger that may be gone; `before` is the surplus that the poll before saw.
+    """
+
+    api: FakeApi
+    page_size: int = 20
+    traits: ServerTraits = field(default_factory=ServerTraits)
+    known: frozenset[int] = frozenset()
+    before: RowRange | None = None
+    surplus: RowRange | None = None
+    total_is_low: bool = False
+    counter: RequestCounter = field(default_factory=RequestCounter)
+    passes: dict[int, dict[int, int]] = field(default_factory=dict)
+
+    def now_ms(self) -> int:
+        return self.api.now_ms
+
+    def by_rows(self, at_ms: int) -> int:
+        return at_ms
+
+    async def fetch(self, query: ListQuery) -> Page:
+        return await self.api.list_page(a_target(), query, self.counter)
+
+    async def stage(self, page: Page, offset: int, pass_no: int) -> None:
+        self.passes.setdefault(pass_no, {}).update({job.id: job.created_ms for job in page.jobs})
+
+    async def staged(self, first_pass: int, pass_no: int, before_ms: int | None = None) -> Staged:
+        def ids(number: int) -> set[int]:
+            rows = self.passes.get(number, {}).items()
+            return {job_id for job_id, created_ms in rows if before_ms is None or created_ms < before_ms}
+
+        newest, last = ids(pass_no), ids(pass_no - 1)
+        every = set().union(*(ids(number) for number in self.passes if number >= first_pass))
+        return Staged(len(newest), len(every), len(newest & last))
+
+    async def gone(self, listing: ListFilter) -> int:
+        return len(self.known - self.every)
+
+    def believed_surplus(self) -> int:
+        return self.traits.surplus(in_flight=False)
+
+    def surplus_is(self, rows: int) -> None:
+        self.traits = self.traits.with_surplus(rows, in_flight=False)
+
+    def saw_surplus(self, rows: RowRange) -> bool:
+        self.surplus = rows
+        return self.before is not None and rows.common(self.before) is not None
+
+    def saw_low_total(self) -> None:
+        self.total_is_low = True
+
+    @property
+    def last(self) -> set[int]:
+        return set(self.passes[max(self.passes)])
+
+    @property
+    def every(self) -> set[int]:
+        return set().union(*self.passes.values())
+
+
+def an_api(rows: int, **fields: object) -> FakeApi:
+    api = FakeApi(**fields)  # type: ignore[arg-type]  # spelled by the tests
+    api.put(*(a_job(job_id) for job_id in range(1, rows + 1)))
+    return api
+
+
+async def read(
+    api: FakeApi, page_size: int = 20, concurrency: int = 3, *, checks_lengths: bool = False, **fields: object
+) -> Kept:
+    kept = Kept(api, page_size, **fields)  # type: ignore[arg-type]  # spelled by the tests
+    await Paginator(kept, concurrency, checks_lengths=checks_lengths).read(ListFilter())
+    return kept
+
+
+@given(
+    rows=st.integers(0, 120),
+    page_size=st.integers(1, 40),
+    clamp=st.integers(1, 40),
+    gives_total=st.booleans(),
+    concurrency=st.integers(1, 5),
+)
+async def test_a_list_at_rest_is_read_whole(
+    rows: int, page_size: int, clamp: int, gives_total: bool, concurrency: int
+) -> None:
+    api = an_api(rows, clamp=clamp, gives_total=gives_total)
+    kept = await read(api, page_size, concurrency)
+    assert kept.every == set(api.jobs)
+
+
+async def test_a_list_at_rest_is_read_once_at_the_cost_of_its_pages() -> None:
+    kept = await read(an_api(200), page_size=20)
+    assert kept.counter.sent == 11  # each page but the first repeats one row of the page before
+    assert len(kept.passes) == 1
+
+
+@pytest.mark.parametrize(
+    ("traits", "checks_lengths", "requests"),
+    [
+        (ServerTraits(longest_page=19), False, 1),
+        (ServerTraits(longest_page=19), True, 2),
+        (ServerTraits(longest_page=18), False, 2),
+        (ServerTraits(longest_page=30, page_limit=19), False, 2),
+        (ServerTraits(longest_page=30, page_limit=20), False, 1),
+    ],
+    ids=["one page", "lengths are checked", "the longest page so far", "the server's limit", "shorter"],
+)
+async def test_a_page_that_may_be_the_last_is_followed_where_it_may_not_be(
+    traits: ServerTraits, checks_lengths: bool, requests: int
+) -> None:
+    kept = await read(an_api(19), traits=traits, checks_lengths=checks_lengths)
+    assert kept.counter.sent == requests
+
+
+class Totalling(FakeApi):
+    """Gives another total than the true one."""
+
+    def total(self, rows: int, page: Page) -> int | None:
+        raise NotImplementedError
+
+    async def list_page(self, target: Target, query: ListQuery, counter: RequestCounter) -> Page:
+        page = await super().list_page(target, query, counter)
+        return dataclasses.replace(page, total=self.total(page.total or 0, page))
+
+
+class OfThePage(Totalling):
+    def total(self, rows: int, page: Page) -> int | None:
+        return page.rows
+
+
+class Capped(Totalling):
+    def total(self, rows: int, page: Page) -> int | None:
+        return min(rows, 40)
+
+
+class TooHigh(Totalling):
+    def total(self, rows: int, page: Page) -> int | None:
+        return rows + 1
+
+
+@given(
+    kind=st.sampled_from((OfThePage, Capped)),
+    rows=st.integers(0, 120),
+    page_size=st.integers(1, 40),
+    clamp=st.integers(1, 40),
+)
+async def test_the_pages_decide_where_a_list_ends_and_not_its_total(
+    kind: type[Totalling], rows: int, page_size: int, clamp: int
+) -> None:
+    api = kind(clamp=clamp)
+    api.put(*(a_job(job_id) for job_id in range(1, rows + 1)))
+    kept = await read(api, page_size)
+    assert kept.every == set(api.jobs)
+    again = await read(api, page_size, traits=kept.traits)
+    assert again.every == set(api.jobs)
+    if rows > 40:
+        assert kept.total_is_low
+
+
+@given(rows=st.integers(1, 120), page_size=st.integers(2, 40), clamp=st.integers(2, 40))
+async def test_a_total_that_counts_a_row_too_many_is_believed_at_the_second_poll(
+    rows: int, page_size: int, clamp: int
+) -> None:
+    api = TooHigh(clamp=clamp)
+    api.put(*(a_job(job_id) for job_id in range(1, rows + 1)))
+    first = Kept(api, page_size)
+    with pytest.raises(ContractError, match="two readings agree"):
+        await Paginator(first, 3).read(ListFilter())
+    assert first.surplus == RowRange(1, 1)
+    second = await read(api, page_size, before=first.surplus)
+    assert second.every == set(api.jobs)
+    third = await read(api, page_size, traits=ServerTraits(surplus_window=1))
+    assert third.every == set(api.jobs)
+    assert len(third.passes) == 1
+
+
+async def test_another_surplus_than_the_one_seen_before_is_not_believed() -> None:
+    api = TooHigh()
+    api.put(*(a_job(job_id) for job_id in range(1, 31)))
+    with pytest.raises(ContractError, match="two readings agree"):
+        await read(api, before=RowRange(2, 2))
+
+
+async def test_a_total_that_still_counts_jobs_just_gone_is_no_surplus() -> None:
+    api = TooHigh()
+    api.put(*(a_job(job_id) for job_id in range(1, 31)))
+    kept = await read(api, known=frozenset({99}))
+    assert kept.surplus is None
+
+
+async def test_rows_that_come_while_a_healthy_list_is_read_do_not_speak_against_its_total() -> None:
+    api = an_api(100)
+    api.key = lambda job: job.created_ms
+    ids = iter(range(1_000, 2_000))
+
+    def arrive(query: ListQuery) -> None:
+        api.put(a_job(next(ids), created_ms=api.now_ms))
+
+    api.before_page = arrive
+    kept = await read(api)
+    assert not kept.total_is_low
+    assert kept.surplus is None
+
+
+@given(seed=st.integers(0, 2**32), gives_total=st.booleans(), newest_first=st.booleans())
+async def test_rows_that_were_there_all_the_while_are_read_though_others_come_and_go(
+    seed: int, gives_total: bool, newest_first: bool
+) -> None:
+    chance = random.Random(seed)
+    api = an_api(90, gives_total=gives_total)
+    if not newest_first:
+        api.key = lambda job: job.created_ms
+    staying = set(chance.sample(sorted(api.jobs), 60))
+    next_id = iter(range(1_000, 2_000))
+
+    def move(_query: ListQuery) -> None:
+        if len(api.asked) > 25:
+            return
+        for job_id in chance.sample(sorted(set(api.jobs) - staying), k=chance.randint(0, 2)):
+            del api.jobs[job_id]
+        api.put(*(a_job(next(next_id)) for _ in range(chance.randint(0, 2))))
+
+    api.before_page = move
+    kept = await read(api)
+    assert staying <= kept.every
+
+
+@given(seed=st.integers(0, 2**32))
+async def test_a_list_without_any_order_is_read_until_its_rows_add_up(seed: int) -> None:
+    chance = random.Random(seed)
+    api = an_api(50)
+
+    def shuffle(query: ListQuery) -> None:
+        if len(api.asked) < 12:
+            api.key = lambda job: chance.random()
+        else:
+            api.key = lambda job: job.id
+
+    api.before_page = shuffle
+    assert (await read(api)).every == set(api.jobs)
+
+
+@pytest.mark.parametrize("gives_total", [True, False])
+async def test_a_server_that_ignores_the_offset_is_found_out(gives_total: bool) -> None:
+    class Deaf(FakeApi):
+        async def list_page(self, target: object, query: ListQuery, counter: RequestCounter) -> Page:
+            return await super().list_page(a_target(), dataclasses.replace(query, offset=0), counter)
+
+    api = Deaf(gives_total=gives_total)
+    api.put(*(a_job(job_id) for job_id in range(1, 201)))
+    with pytest.raises(ContractError, match="no complete listing"):
+        await read(api)
+
+
+async def test_rows_that_jump_to_the_front_are_found_by_reading_again() -> None:
+    api = an_api(100)
+    api.key = lambda job: -job.updated_ms
+
+    def jump(query: ListQuery) -> None:
+        if len(api.asked) == 3:
+            api.put(a_job(5, updated_ms=10_000))
+
+    api.before_page = jump
+    kept = await read(api, concurrency=1)
+    assert 5 in kept.last
+    assert len(kept.passes) == 2
+
+
+async def test_a_total_that_is_always_wrong_is_outvoted_by_the_rows() -> None:
+    class Boasting(FakeApi):
+        async def list_page(self, target: object, query: ListQuery, counter: RequestCounter) -> Page:
+            page = await super().list_page(a_target(), query, counter)
+            return Page(page.jobs, total=len(self.jobs) - 7, server_time_ms=page.server_time_ms)
+
+    api = Boasting()
+    api.put(*(a_job(job_id) for job_id in range(1, 31)))
+    kept = await read(api)
+    assert kept.every == set(api.jobs)
+    assert len(kept.passes) == 2
+
+
+async def test_an_empty_answer_where_the_total_says_otherwise_is_not_no_jobs() -> None:
+    class Broken(FakeApi):
+        async def list_page(self, target: object, query: ListQuery, counter: RequestCounter) -> Page:
+            return Page((), total=5)
+
+    with pytest.raises(ContractError, match="total says 5"):
+        await read(Broken())
+    # Not at any later poll either, where jobs are known that would seem to be deleted.
+    with pytest.raises(ContractError, match="total says 5"):
+        await read(Broken(), known=frozenset({1}), before=RowRange(5, 5))
+
+
+async def test_a_total_over_no_rows_at_all_is_believed_where_no_job_is_known() -> None:
+    class Hidden(FakeApi):
+        async def list_page(self, target: object, query: ListQuery, counter: RequestCounter) -> Page:
+            return Page((), total=5)
+
+    kept = await read(Hidden(), before=RowRange(5, 5))
+    assert kept.every == set()
+
+
+async def test_a_list_that_ends_before_its_total_is_not_believed() -> None:
+    class Broken(FakeApi):
+        async def list_page(self, target: object, query: ListQuery, counter: RequestCounter) -> Page:
+            page = await super().list_page(a_target(), query, counter)
+            return Page(page.jobs if query.offset == 0 else (), page.total)
+
+    api = Broken()
+    api.put(*(a_job(job_id) for job_id in range(1, 61)))
+    with pytest.raises(ContractError, match="no complete listing"):
+        await read(api)
+
+
+async def test_a_listing_that_broke_off_goes_on_where_it_stood() -> None:
+    api = an_api(500)
+    kept = Kept(api)
+    reader = Paginator(kept, concurrency=3)
+
+    def fail(query: ListQuery) -> None:
+        if query.offset > 250 and not kept.total_is_low:
+            raise ApiUnavailable("away")
+
+    api.before_page = fail
+    with pytest.raises(ApiUnavailable):
+        await reader.read(ListFilter())
+    api.before_page, asked = None, len(api.asked)
+    await reader.read(ListFilter())
+    assert kept.every == set(api.jobs)
+    assert len(kept.passes) == 1
+    assert min(query.offset for query in api.asked[asked:]) > 200
+
+
+async def test_requests_that_were_asked_for_ahead_end_with_a_failed_one() -> None:
+    api = an_api(500)
+    failure = ContractError("broken")
+
+    def fail(query: ListQuery) -> None:
+        if query.offset > 40:
+            raise failure
+
+    api.before_page = fail
+    with pytest.raises(ContractError) as caught:
+        await read(api, concurrency=4)
+    assert caught.value is failure
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(0, 0), (1, 0), (2, 1), (20, 1), (100, 5), (200, 10)])
+def test_pages_overlap_by_a_twentieth(rows: int, expected: int) -> None:
+    assert overlap(rows) == expected
