@@ -30,7 +30,7 @@ from exporter.progress import watching
 from exporter.releasing import Releasing
 from exporter.runtime import Runtime
 from exporter.web.app import create_app
-from exporter.web.serving import serving
+from exporter.web.server import serving
 from exporter.web.toolkit import WebConfiguration
 
 # How long a thread that computes (rendering, the ledger) may keep the event loop waiting for the interpreter.

@@ -19,8 +19,8 @@ from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.web import connection, server
 from exporter.web.app import create_app
-from exporter.web.connection import Connection, Connections, InternalFaults, room
-from exporter.web.server import Server, bind_all, serve_on
+from exporter.web.connection import Connection, ConnectionLimiter, InternalFaults, max_connections
+from exporter.web.server import Server, serve
 from exporter.web.toolkit import WebConfiguration
 from tests.certificates import Authority
 from tests.snapshots import SNAPSHOT
@@ -43,7 +43,7 @@ def app(publisher: Publisher) -> web.Application:
 @pytest.fixture
 async def running(app: web.Application) -> AsyncIterator[Server]:
     """A server that has room for three."""
-    running = await serve_on(app, bind_all([ListenAddress("127.0.0.1", 0)]), connections=Connections(3))
+    running = await serve(app, [ListenAddress("127.0.0.1", 0)], limiter=ConnectionLimiter(3))
     yield running
     await running.close()
 
@@ -102,7 +102,7 @@ async def secure(app: web.Application, tmp_path: Path) -> AsyncIterator[Server]:
     file = tmp_path / "web.yml"
     file.write_text("tls_server_config: {cert_file: server.crt, key_file: server.key}\n")
     context = WebConfiguration.load(file).ssl_context
-    running = await serve_on(app, bind_all([ListenAddress("127.0.0.1", 0)]), context, Connections(3))
+    running = await serve(app, [ListenAddress("127.0.0.1", 0)], context, ConnectionLimiter(3))
     yield running
     await running.close()
 
@@ -171,7 +171,7 @@ async def test_an_answer_that_is_taken_slowly_is_not_given_up(
     runner = web.AppRunner(app)
     await runner.setup()
     assert runner.server is not None
-    client = Connection(runner.server, Connections(1), InternalFaults())
+    client = Connection(runner.server, ConnectionLimiter(1), InternalFaults())
     client.connection_made(wire)
     client.pause_writing()
     async with asyncio.timeout(60):
@@ -205,7 +205,7 @@ def test_a_fault_of_our_own_is_logged_once_an_hour() -> None:
         try:
             broken()
         except ArithmeticError as error:
-            faults.tell(error)
+            faults.log(error)
 
     with capture_logs() as logs:
         for clock[0] in (0.0, 1.0, 3599.0, 3600.0, 3601.0, 7200.0):
@@ -221,4 +221,4 @@ def test_half_of_the_files_are_left_to_the_polls(
     monkeypatch: pytest.MonkeyPatch, files: int, most: int
 ) -> None:
     monkeypatch.setattr(connection, "getrlimit", lambda what: (files, files))
-    assert room() == most
+    assert max_connections() == most

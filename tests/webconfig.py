@@ -14,7 +14,7 @@ import bcrypt
 from aiohttp import ClientSession, web
 
 from exporter.config import WebSettings
-from exporter.web.serving import serving
+from exporter.web.server import serving
 from exporter.web.toolkit import WebConfiguration
 
 HOST = "127.0.0.1"

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from exporter.errors import StartError
-from exporter.web.activation import passed_count, take_sockets
+from exporter.web.server import passed_count, take_sockets
 
 OURS = {"LISTEN_PID": str(os.getpid())}
 
