@@ -19,7 +19,7 @@ CONFIG = Config.model_validate(
 )
 
 
-async def audited(api: FakeApi) -> list[audit.Line]:
+async def audited(api: FakeApi) -> list[audit.AuditLine]:
     """Poll once into a ledger, and audit that."""
     target, ledger = a_target(), await SqliteLedger.open(None)
     await Poll(target, api, ledger, poll_rules(100), lambda: api.now_ms).run()

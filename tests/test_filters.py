@@ -12,7 +12,7 @@ from exporter.errors import ApiTimeout, ContractError
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Totals, is_terminal
 from exporter.octopus.wire import ListQuery
-from exporter.sync.filters import FILTERS, TRY_AGAIN_AFTER_MS, FilterName, Filters
+from exporter.sync.filters import FILTERS, RETRY_AFTER_MS, FilterName, Filters
 from exporter.sync.poll import Poll
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
@@ -200,7 +200,7 @@ async def test_what_was_found_out_is_remembered_and_tried_again_after_a_day(scen
         ("UPLOADING",),
     }
     scene.api.arrays = "array"
-    scene.api.now_ms += TRY_AGAIN_AFTER_MS
+    scene.api.now_ms += RETRY_AFTER_MS
     await scene.poll()
     assert scene.filters == Filters()
 

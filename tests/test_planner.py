@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model import TERMINAL_STATUSES
-from exporter.sync.filters import Filters, values
+from exporter.sync.filters import Filters, value_batches
 from exporter.sync.ledger import Audit, JobRef, TargetState
 from exporter.sync.planner import (
     Schedule,
-    TotalsCompared,
+    StatusTotals,
     audit_is_due,
-    cuts,
+    count_difference,
+    evaluate_audit,
     full_sync_reason,
-    in_flight_listings,
-    judge,
-    surplus,
-    window_listings,
+    in_flight_filters,
+    window_candidates,
+    window_filters,
     window_start,
     window_statuses,
 )
@@ -114,7 +114,7 @@ def start(
     base_ms: int, jobs: list[JobRef], density: float, page_size: int = 200, ids_work: bool = True
 ) -> int:
     """Plan with `density` jobs a millisecond in the ledger, up to 10,000 ms."""
-    rows = [(cut, int((10_000 - cut) * density)) for cut in cuts(jobs)]
+    rows = [(cut, int((10_000 - cut) * density)) for cut in window_candidates(jobs)]
     return window_start(base_ms, jobs, rows, 200, ids_work=ids_work)
 
 
@@ -156,7 +156,7 @@ def test_a_plan_costs_no_more_than_asking_for_each_by_id(
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=300))
 def test_few_cuts_are_weighed_and_the_oldest_is_among_them(created_ms: list[int]) -> None:
-    found = cuts(vanished(*created_ms))
+    found = window_candidates(vanished(*created_ms))
     assert len(found) <= 17
     assert min(created_ms) in found
     assert set(found) <= set(created_ms)
@@ -172,29 +172,29 @@ def test_few_cuts_are_weighed_and_the_oldest_is_among_them(created_ms: list[int]
     ],
 )
 def test_an_array_is_sent_as_the_server_takes_it(style: str, expected: list[tuple[str, ...]]) -> None:
-    assert values(style, ("A", "B")) == expected  # type: ignore[arg-type]  # one of the styles
+    assert value_batches(style, ("A", "B")) == expected  # type: ignore[arg-type]  # one of the styles
 
 
 def test_no_request_has_more_values_than_the_api_takes() -> None:
     target = a_target(job_types=tuple(f"T{number}" for number in range(45)))
-    listings = in_flight_listings(target, Filters())
+    listings = in_flight_filters(target, Filters())
     assert [len(listing.job_types) for listing in listings] == [20, 20, 5]
 
 
 def test_an_audit_is_due_at_its_interval_and_at_once_after_a_difference() -> None:
-    agreed, differed = (judge(None, {"STOPPED": TotalsCompared(2, n)}, NOW_MS - 1_000) for n in (2, 0))
+    agreed, differed = (evaluate_audit(None, {"STOPPED": StatusTotals(2, n)}, NOW_MS - 1_000) for n in (2, 0))
     assert audit_is_due(summary(audit=None), SCHEDULE, NOW_MS)
     assert not audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS)
     assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS + 600_000)
     assert audit_is_due(summary(audit=agreed), SCHEDULE, NOW_MS - 999 * HOUR_MS)
     assert audit_is_due(summary(audit=differed), SCHEDULE, NOW_MS)
-    followed = judge(differed, {"STOPPED": TotalsCompared(3, 2)}, NOW_MS)
+    followed = evaluate_audit(differed, {"STOPPED": StatusTotals(3, 2)}, NOW_MS)
     assert not audit_is_due(summary(audit=followed), SCHEDULE, NOW_MS)
 
 
 def audit_of(totals: dict[str, int], ledger: dict[str, int], before: Audit | None = None) -> Audit:
-    return judge(
-        before, {status: TotalsCompared(total, ledger[status]) for status, total in totals.items()}, NOW_MS
+    return evaluate_audit(
+        before, {status: StatusTotals(total, ledger[status]) for status, total in totals.items()}, NOW_MS
     )
 
 
@@ -261,9 +261,9 @@ def test_of_several_looks_the_least_difference_counts(
     looks: tuple[tuple[int, int], ...], difference: int
 ) -> None:
     """Of each look: the API's total, the ledger's number."""
-    compared = TotalsCompared(*looks[0])
+    compared = StatusTotals(*looks[0])
     for look in looks[1:]:
-        compared = TotalsCompared(*look).nearer(compared)
+        compared = StatusTotals(*look).nearer(compared)
     assert compared.difference == difference
 
 
@@ -286,7 +286,7 @@ def test_an_audit_without_totals_is_from_an_older_ledger() -> None:
     ],
 )
 def test_jobs_that_came_since_the_poll_began_are_no_surplus(asked: tuple[int, int, int], left: int) -> None:
-    assert surplus(*asked) == left
+    assert count_difference(*asked) == left
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_window_leaves_out_what_was_listed_where_that_spares_requests(
 
 
 def test_a_window_of_some_statuses_is_one_listing_where_arrays_work() -> None:
-    (listing,) = window_listings(a_target(), Filters(), 9_000, TERMINAL_STATUSES)
+    (listing,) = window_filters(a_target(), Filters(), 9_000, TERMINAL_STATUSES)
     assert (listing.statuses, listing.start_time_ms) == (TERMINAL_STATUSES, 9_000)
-    (joined,) = window_listings(a_target(), Filters(statuses="comma"), 9_000, TERMINAL_STATUSES)
+    (joined,) = window_filters(a_target(), Filters(statuses="comma"), 9_000, TERMINAL_STATUSES)
     assert joined.statuses == (",".join(TERMINAL_STATUSES),)

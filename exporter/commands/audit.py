@@ -21,16 +21,16 @@ from exporter.octopus.transport import open_session
 from exporter.runtime import poll_rules
 from exporter.sync.ledger import Ledger
 from exporter.sync.planner import (
-    TotalsCompared,
-    added_up,
+    StatusTotals,
     audited_statuses,
-    status_listings,
-    without_statusless,
+    exclude_statusless,
+    status_filters,
+    sum_totals,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AuditLine:
     """
     One target and status.
 
@@ -52,7 +52,7 @@ class Line:
         return self.error is not None or self.ledger is None or self.api not in (None, self.ledger)
 
 
-async def audit(config: Config, secrets: Secrets) -> list[Line]:
+async def audit(config: Config, secrets: Secrets) -> list[AuditLine]:
     """
     Compare every target, all at once. The exporter may be running meanwhile.
 
@@ -73,41 +73,39 @@ async def audit(config: Config, secrets: Secrets) -> list[Line]:
     return [line for some in lines for line in some]
 
 
-async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: Target) -> list[Line]:
+async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: Target) -> list[AuditLine]:
     """Compare one target; what is wrong with it is a line of its own."""
     try:
         return await _compare(config, ledger, client, target)
     except PollError as error:
-        return [Line(target, "", error=error)]
+        return [AuditLine(target, "", error=error)]
     except Exception as exc:
         FaultLog(project=target.project, workspace=target.workspace).met("audit failed", exc)
-        return [Line(target, "", error=InternalFault(exc))]
+        return [AuditLine(target, "", error=InternalFault(exc))]
 
 
-async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target: Target) -> list[Line]:
+async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target: Target) -> list[AuditLine]:
     totals = await ledger.restore(target, poll_rules(config).counting)
     if totals is None:
-        return [Line(target, "")]
+        return [AuditLine(target, "")]
     summary = await ledger.summary(target)
     if not summary.filters.can_tell_changes:
-        return [Line(target, status, None, totals.in_status(status)) for status in STATUSES]
+        return [AuditLine(target, status, None, totals.in_status(status)) for status in STATUSES]
     set_apart = await ledger.set_apart_by_status(target)
-    lines: list[Line] = []
+    lines: list[AuditLine] = []
     for status in audited_statuses(totals, summary.horizon_ms, config.metrics.max_statuses):
-        listings = status_listings(target, summary.filters, status, summary.horizon_ms)
+        listings = status_filters(target, summary.filters, status, summary.horizon_ms)
         try:
             pages = [
                 await client.list_page(target, listing.page(0, 1), RequestCounter()) for listing in listings
             ]
         except ApiError as error:
-            return [*lines, Line(target, status, error=error)]
-        api = added_up([page.total for page in pages])
+            return [*lines, AuditLine(target, status, error=error)]
+        api = sum_totals([page.total for page in pages])
         counted = None if api is None else api - set_apart.get(status, 0)
-        lines.append(Line(target, status, counted, totals.in_status(status)))
-    known = {
-        line.status: TotalsCompared(line.api, line.ledger or 0) for line in lines if line.api is not None
-    }
-    counted_api = {s: one.api for s, one in without_statusless(known, set_apart.get("", 0)).items()}
+        lines.append(AuditLine(target, status, counted, totals.in_status(status)))
+    known = {line.status: StatusTotals(line.api, line.ledger or 0) for line in lines if line.api is not None}
+    counted_api = {s: one.api for s, one in exclude_statusless(known, set_apart.get("", 0)).items()}
     return [
         replace(
             line,
@@ -119,7 +117,7 @@ async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target
     ]
 
 
-def table(lines: Sequence[Line], secrets: Secrets) -> Table:
+def table(lines: Sequence[AuditLine], secrets: Secrets) -> Table:
     """Lay the comparison out for people."""
     shown = Table(
         "project", "workspace", "status", "API", "ledger", "difference", title="The ledger, audited"
@@ -136,13 +134,13 @@ def table(lines: Sequence[Line], secrets: Secrets) -> Table:
     return shown
 
 
-def _recorded(line: Line) -> str:
+def _recorded(line: AuditLine) -> str:
     if line.ledger is not None:
         return str(line.ledger)
     return "never polled" if line.error is None else "?"
 
 
-def unreadable_rows(lines: Sequence[Line], secrets: Secrets) -> list[str]:
+def unreadable_rows(lines: Sequence[AuditLine], secrets: Secrets) -> list[str]:
     """Name the rows set apart, which are in neither column of the table: a line each, by target."""
     named: list[str] = []
     for line in {line.target.key: line for line in lines if line.rows_unreadable}.values():
@@ -159,7 +157,7 @@ def _name(row: SetApart) -> str:
     return f"{name}, {row.status!r}" if row.status else name
 
 
-def _difference(line: Line) -> str:
+def _difference(line: AuditLine) -> str:
     if line.error is not None:
         return f"{line.error.reason}: {line.error}"
     if line.api is None or line.ledger is None:

@@ -12,23 +12,23 @@ from exporter.errors import AnswerTooLarge, ContractError
 from exporter.model import Job, Progress, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
-from exporter.sync.filters import FilterFailed, Filters, blamed, ignored
+from exporter.sync.filters import FilterFailed, Filters, rejected_filter, unapplied_filter
 from exporter.sync.ledger import FoundBy, JobRef, Ledger, PageOrigin, RowKind, Staged, TargetState
 from exporter.sync.pagination import Paginator
 from exporter.sync.planner import (
-    MOST_SINGLE_QUESTIONS,
+    MAX_ID_QUERIES,
     ListFilter,
     Schedule,
-    added_up,
-    are_foreign,
-    belonging,
-    cuts,
     full_sync_reason,
-    in_flight_listings,
+    has_foreign_workspace,
+    in_flight_filters,
     is_large,
-    is_little,
-    single_question,
-    window_listings,
+    is_small,
+    job_query,
+    sum_totals,
+    wanted_rows,
+    window_candidates,
+    window_filters,
     window_start,
     window_statuses,
 )
@@ -104,7 +104,7 @@ class ChangeReader:
         if self.full_sync is not None:
             await self._check_job_types()
             reader.checks_lengths = True
-        little = is_little(self.summary.listed, self.rules.page_size)
+        little = is_small(self.summary.listed, self.rules.page_size)
         self.everything = self.full_sync is not None or little
         if self.everything:
             await self._read_everything(reader)
@@ -138,7 +138,7 @@ class ChangeReader:
     async def sum(self, listings: Iterable[ListFilter]) -> int | None:
         """Ask how many rows some listings have together; None where the API gives no totals."""
         totals = [(await self.fetch(listing.page(0, 1))).total for listing in listings]
-        return added_up(totals)
+        return sum_totals(totals)
 
     def _full_sync_reason(self) -> str | None:
         now_ms = self.now_ms()
@@ -173,11 +173,11 @@ class ChangeReader:
         if self.filters.statuses == "none":
             return
         self._question = FoundBy.IN_FLIGHT
-        await _read_all(reader, in_flight_listings(self.target, self.filters))
+        await _read_all(reader, in_flight_filters(self.target, self.filters))
         if self._invented:
             # Such a status may hold what has ended in it too, so it is listed within the lookback.
             self._set_horizon()
-            listings = window_listings(self.target, self.filters, self.horizon_ms, self._invented)
+            listings = window_filters(self.target, self.filters, self.horizon_ms, self._invented)
             await _read_all(reader, listings)
 
     async def _check_in_flight(self, reader: Paginator) -> None:
@@ -205,7 +205,7 @@ class ChangeReader:
     ) -> None:
         self._question = FoundBy.WINDOW
         since_ms = None if self.filters.statuses == "none" else start_ms
-        await _read_all(reader, window_listings(self.target, self.filters, since_ms, statuses))
+        await _read_all(reader, window_filters(self.target, self.filters, since_ms, statuses))
         await self._check_in_flight(reader)
 
     async def _read_changes(self, reader: Paginator) -> None:
@@ -228,7 +228,7 @@ class ChangeReader:
         base_ms = max(self.summary.watermark_ms - self.rules.schedule.overlap_ms, self.horizon_ms or 0)
         vanished = await self._vanished()
         most = (len(vanished) + 1) * self.rules.page_size
-        rows = await self.ledger.rows_since(self.target, cuts(vanished), most)
+        rows = await self.ledger.rows_since(self.target, window_candidates(vanished), most)
         return window_start(base_ms, vanished, rows, self.rules.page_size, ids_work=self.filters.id)
 
     async def _check_job_types(self) -> None:
@@ -236,8 +236,8 @@ class ChangeReader:
         types = self.target.job_types
         if len(types) < 2 or self.filters.job_types not in ("array", "comma"):
             return
-        together = window_listings(self.target, self.filters, self.horizon_ms)
-        each = window_listings(self.target, replace(self.filters, job_types="single"), self.horizon_ms)
+        together = window_filters(self.target, self.filters, self.horizon_ms)
+        each = window_filters(self.target, replace(self.filters, job_types="single"), self.horizon_ms)
         for _ in range(2):  # jobs that come in between make a difference once
             totals = await self.sum(together), await self.sum(each)
             if totals[0] is not None and totals[0] == totals[1]:
@@ -257,9 +257,9 @@ class ChangeReader:
     async def _read_old_undocumented(self, reader: Paginator) -> None:
         """List all in undocumented statuses where that costs less than to ask for each job that vanished."""
         vanished = await self._vanished()
-        if len(vanished) <= MOST_SINGLE_QUESTIONS or self.filters.statuses == "none" or not self._invented:
+        if len(vanished) <= MAX_ID_QUERIES or self.filters.statuses == "none" or not self._invented:
             return
-        listings = window_listings(self.target, self.filters, None, self._invented)
+        listings = window_filters(self.target, self.filters, None, self._invented)
         total = await self.sum(listings)
         if total is not None and total < len(vanished) * self.page_size:
             await _read_all(reader, listings)
@@ -276,8 +276,8 @@ class ChangeReader:
             return
         await self._read_old_undocumented(reader)
         vanished = await self._vanished()
-        missing = await self.ledger.missing(self.target, self.horizon_ms, MOST_SINGLE_QUESTIONS)
-        many = missing.total > MOST_SINGLE_QUESTIONS
+        missing = await self.ledger.missing(self.target, self.horizon_ms, MAX_ID_QUERIES)
+        many = missing.total > MAX_ID_QUERIES
         await self._ask_for([known.id for known in vanished])
         if not many:
             await self._ask_for(missing.some)
@@ -298,7 +298,7 @@ class ChangeReader:
                 raise failure
 
     async def _ask_for_one(self, job_id: int) -> None:
-        page = await self.fetch(single_question(job_id))
+        page = await self.fetch(job_query(job_id))
         wanted = tuple(job for job in page.jobs if job.id == job_id)
         set_apart = tuple(row for row in page.set_apart if row.job_id == job_id)
         await self.stage(replace(page, jobs=wanted, set_apart=set_apart), 0, 0)
@@ -336,20 +336,20 @@ class ChangeReader:
 
     def _blame(self, query: ListQuery, refused: ContractError) -> NoReturn:
         """Raise: FilterFailed for the filter that a refusal is about, else the refusal."""
-        if not isinstance(refused, AnswerTooLarge) and (name := blamed(query, refused.status)):
+        if not isinstance(refused, AnswerTooLarge) and (name := rejected_filter(query, refused.status)):
             raise FilterFailed(name) from refused
         raise refused
 
     def _check_filters(self, query: ListQuery, page: Page) -> None:
-        if self.filters.workspace and are_foreign(self.target, page.jobs):
+        if self.filters.workspace and has_foreign_workspace(self.target, page.jobs):
             raise FilterFailed("workspace")
-        if name := ignored(query, page.jobs):
+        if name := unapplied_filter(query, page.jobs):
             raise FilterFailed(name)
 
     async def stage(self, page: Page, offset: int, pass_no: int) -> None:
         jobs: Sequence[Job] = page.jobs
         yes, no = RowKind.OWN, RowKind.FOREIGN
-        wanted = [yes if fits else no for fits in belonging(self.target, jobs)]
+        wanted = [yes if fits else no for fits in wanted_rows(self.target, jobs)]
         if page.set_apart:
             unread = self.unreadable.add(page.set_apart, offset, pass_no)
             jobs, wanted = [*jobs, *unread], [*wanted, *[RowKind.UNREADABLE] * len(unread)]
@@ -427,7 +427,7 @@ class ChangeReader:
 
     @property
     def _keeps_history(self) -> bool:
-        one_listing = len(window_listings(self.target, self.filters, None)) == 1
+        one_listing = len(window_filters(self.target, self.filters, None)) == 1
         counts = self.rules.counting.count_history
         return self._is_first and self._question is FoundBy.WINDOW and one_listing and not counts
 

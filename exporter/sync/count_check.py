@@ -10,7 +10,7 @@ from __future__ import annotations
 from exporter.sync.change_reader import ChangeReader
 from exporter.sync.deletions import find_deleted
 from exporter.sync.ledger import Ledger
-from exporter.sync.planner import single_question, surplus, window_listings
+from exporter.sync.planner import count_difference, job_query, window_filters
 
 # Of more missing jobs than this everything is read anew.
 _MOST_DELETED = 20
@@ -55,7 +55,7 @@ class CountCheck:
         if recent:
             # A server that counts too many everywhere counts them even where no job can be.
             recent -= await self._total(self._began_ms + _A_DAY_MS) or 0
-        return known + surplus(whole - known, recent, again - known)
+        return known + count_difference(whole - known, recent, again - known)
 
     async def find_deleted(self, missing: int, most_requests: int) -> tuple[int, ...] | None:
         """Name the finished jobs that the API does not list any more; None where they are not found."""
@@ -84,7 +84,7 @@ class CountCheck:
         return await self._ledger.finished_between(self._target, start_ms, end_ms, most)
 
     async def is_deleted(self, job_id: int) -> bool:
-        page = await self._reading.fetch(single_question(job_id))
+        page = await self._reading.fetch(job_query(job_id))
         return not page.rows
 
     async def _may_be_nameless(self, difference: int) -> bool:
@@ -112,4 +112,4 @@ class CountCheck:
         return None if total is None else total - await self._ledger.listed_lately(self._target, start_ms)
 
     async def _total(self, start_ms: int | None) -> int | None:
-        return await self._reading.sum(window_listings(self._target, self._reading.filters, start_ms))
+        return await self._reading.sum(window_filters(self._target, self._reading.filters, start_ms))

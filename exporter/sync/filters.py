@@ -27,7 +27,7 @@ FilterName = Literal["statuses", "job_types", "start_time", "id", "workspace", "
 FILTERS: tuple[FilterName, ...] = get_args(FilterName)
 _STYLES: tuple[ArrayStyle, ...] = get_args(ArrayStyle)
 
-TRY_AGAIN_AFTER_MS = 86_400_000
+RETRY_AFTER_MS = 86_400_000
 # A server that compares times by the second keeps its word.
 _ROUNDING_MS = 1_000
 
@@ -73,7 +73,7 @@ class Filters:
 
     def tried_again(self, now_ms: int) -> Filters:
         """Forget what did not work once that is long ago: servers are mended."""
-        stale = self.since_ms is not None and has_passed(TRY_AGAIN_AFTER_MS, self.since_ms, now_ms)
+        stale = self.since_ms is not None and has_passed(RETRY_AFTER_MS, self.since_ms, now_ms)
         return Filters() if stale else self
 
     def works(self, name: FilterName) -> bool:
@@ -93,7 +93,7 @@ def _next(style: ArrayStyle) -> ArrayStyle:
     return _STYLES[min(_STYLES.index(style) + 1, len(_STYLES) - 1)]
 
 
-def values(style: ArrayStyle, wanted: Sequence[str]) -> list[tuple[str, ...]]:
+def value_batches(style: ArrayStyle, wanted: Sequence[str]) -> list[tuple[str, ...]]:
     """Give the values of an array filter for each listing that it takes to cover `wanted`."""
     if style == "none" or not wanted:
         return [()]
@@ -103,7 +103,7 @@ def values(style: ArrayStyle, wanted: Sequence[str]) -> list[tuple[str, ...]]:
     return [(",".join(batch),) for batch in batches] if style == "comma" else batches
 
 
-def ignored(query: ListQuery, jobs: Sequence[Job]) -> FilterName | None:
+def unapplied_filter(query: ListQuery, jobs: Sequence[Job]) -> FilterName | None:
     """
     Name a filter that an answer's rows do not match.
 
@@ -125,7 +125,7 @@ def ignored(query: ListQuery, jobs: Sequence[Job]) -> FilterName | None:
     return None
 
 
-def blamed(query: ListQuery, status: int) -> FilterName | None:
+def rejected_filter(query: ListQuery, status: int) -> FilterName | None:
     """
     Name the filter to give up where the server refuses a request; None if it has none to blame.
 

@@ -43,7 +43,7 @@ from exporter.model import (
     is_terminal,
 )
 from exporter.octopus.wire import ListQuery
-from exporter.sync.filters import Filters, has_passed, values
+from exporter.sync.filters import Filters, has_passed, value_batches
 from exporter.sync.ledger import Audit, JobRef, TargetState
 
 # So few pages are read whole at every poll: it costs no more than asking what has changed, and shows at once
@@ -53,7 +53,7 @@ _FEW_PAGES = 2
 _MANY_PAGES = 100
 # Of the finished jobs that a full sync misses, as many are asked for one by one; more are looked for by
 # reading the window once more.
-MOST_SINGLE_QUESTIONS = 20
+MAX_ID_QUERIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def full_sync_reason(
     return None
 
 
-def may_sync_again(summary: TargetState, schedule: Schedule, page_size: int, now_ms: int) -> bool:
+def may_repeat_full_sync(summary: TargetState, schedule: Schedule, page_size: int, now_ms: int) -> bool:
     """Tell whether to list everything over a difference just found: a large target, not too often."""
     long_ago = has_passed(schedule.audit_interval_ms, summary.full_sync_ms, now_ms)
     return long_ago or not is_large(summary, page_size)
@@ -142,30 +142,30 @@ def is_large(summary: TargetState, page_size: int) -> bool:
     return summary.listed > _MANY_PAGES * page_size
 
 
-def cost_of_everything(summary: TargetState, page_size: int) -> int:
+def full_sync_cost(summary: TargetState, page_size: int) -> int:
     """Give about how many requests it takes to read everything."""
     return 2 + summary.listed // max(page_size - page_size // 20, 1)
 
 
-def is_little(listed: int, page_size: int) -> bool:
+def is_small(listed: int, page_size: int) -> bool:
     """Tell whether so many jobs are all read at every poll, though nothing calls for a full sync."""
     return listed <= _FEW_PAGES * page_size
 
 
-def in_flight_listings(target: Target, filters: Filters) -> tuple[ListFilter, ...]:
+def in_flight_filters(target: Target, filters: Filters) -> tuple[ListFilter, ...]:
     """Plan the listing of all that is in flight as documented, without a bound in time."""
-    kinds = values(filters.job_types, target.job_types)
-    statuses = values(filters.statuses, IN_FLIGHT_STATUSES)
+    kinds = value_batches(filters.job_types, target.job_types)
+    statuses = value_batches(filters.statuses, IN_FLIGHT_STATUSES)
     return tuple(ListFilter(*both) for both in product(kinds, statuses))
 
 
-def window_listings(
+def window_filters(
     target: Target, filters: Filters, start_ms: int | None, statuses: Sequence[str] = ()
 ) -> tuple[ListFilter, ...]:
     """Plan the listing of all that was created since `start_ms`, or ever; in some statuses, or in all."""
     start_time_ms = start_ms if filters.start_time else None
-    kinds = values(filters.job_types, target.job_types)
-    some = values(filters.statuses, statuses)
+    kinds = value_batches(filters.job_types, target.job_types)
+    some = value_batches(filters.statuses, statuses)
     return tuple(ListFilter(*both, start_time_ms) for both in product(kinds, some))
 
 
@@ -180,16 +180,16 @@ def window_statuses(filters: Filters, in_flight: int, page_size: int) -> tuple[s
     return TERMINAL_STATUSES if spared >= 2 and filters.statuses in {"array", "comma"} else ()
 
 
-def status_listings(
+def status_filters(
     target: Target, filters: Filters, status: str, horizon_ms: int | None
 ) -> tuple[ListFilter, ...]:
     """Plan the listings whose totals add up to the jobs in one status."""
     start_time_ms = None if status in IN_FLIGHT_STATUSES else horizon_ms
-    kinds = values(filters.job_types, target.job_types)
+    kinds = value_batches(filters.job_types, target.job_types)
     return tuple(ListFilter(types, (status,), start_time_ms) for types in kinds)
 
 
-def added_up(totals: Sequence[int | None]) -> int | None:
+def sum_totals(totals: Sequence[int | None]) -> int | None:
     """Add the totals of some listings; None where the API was silent about one."""
     return None if None in totals else sum(total or 0 for total in totals)
 
@@ -206,12 +206,12 @@ def audited_statuses(totals: Totals, horizon_ms: int | None, most: int) -> tuple
     return (*STATUSES, *sorted(invented)[:most])
 
 
-def single_question(job_id: int) -> ListQuery:
+def job_query(job_id: int) -> ListQuery:
     """Plan the question whether one job is still listed."""
     return ListQuery(job_id=job_id, offset=0, limit=1)
 
 
-def cuts(vanished: Sequence[JobRef]) -> tuple[int, ...]:
+def window_candidates(vanished: Sequence[JobRef]) -> tuple[int, ...]:
     """Give the creation times worth starting the window at: those of some vanished jobs, newest first."""
     newest_first = sorted({known.created_ms for known in vanished}, reverse=True)
     step = max(len(newest_first) // 8, 1)
@@ -256,7 +256,7 @@ def audit_is_due(summary: TargetState, schedule: Schedule, now_ms: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class TotalsCompared:
+class StatusTotals:
     """The API's own total of a status, and the ledger's."""
 
     api: int
@@ -266,18 +266,18 @@ class TotalsCompared:
     def difference(self) -> int:
         return self.api - self.ledger
 
-    def nearer(self, before: TotalsCompared) -> TotalsCompared:
+    def nearer(self, before: StatusTotals) -> StatusTotals:
         """
         Give the one of two looks that differs less.
 
         Where one look shows too many and the other too few, jobs changed between them, and nothing differs.
         """
         if self.difference * before.difference <= 0:
-            return TotalsCompared(self.ledger, self.ledger)
+            return StatusTotals(self.ledger, self.ledger)
         return min(self, before, key=lambda one: abs(one.difference))
 
 
-def without_statusless(compared: Mapping[str, TotalsCompared], rows: int) -> dict[str, TotalsCompared]:
+def exclude_statusless(compared: Mapping[str, StatusTotals], rows: int) -> dict[str, StatusTotals]:
     """
     Take so many rows set apart, whose statuses cannot be read, out of the API's totals.
 
@@ -287,11 +287,11 @@ def without_statusless(compared: Mapping[str, TotalsCompared], rows: int) -> dic
     for status, one in compared.items():
         taken = min(max(one.difference, 0), left)
         left -= taken
-        result[status] = TotalsCompared(one.api - taken, one.ledger)
+        result[status] = StatusTotals(one.api - taken, one.ledger)
     return result
 
 
-def judge(before: Audit | None, compared: Mapping[str, TotalsCompared], now_ms: int) -> Audit:
+def evaluate_audit(before: Audit | None, compared: Mapping[str, StatusTotals], now_ms: int) -> Audit:
     """
     Judge the API's totals by status less the ledger's, with the audit before in mind.
 
@@ -331,7 +331,7 @@ def _passed_through(before: Audit, status: str, now: int) -> bool:
     return low <= total <= high
 
 
-def surplus(whole: int, recent: int, whole_again: int) -> int:
+def count_difference(whole: int, recent: int, whole_again: int) -> int:
     """
     Give how many jobs the API lists more than the ledger, the recent ones aside.
 
@@ -342,9 +342,9 @@ def surplus(whole: int, recent: int, whole_again: int) -> int:
     return low if low > 0 else min(high, 0)
 
 
-def belonging(target: Target, jobs: Sequence[Job]) -> list[bool]:
+def wanted_rows(target: Target, jobs: Sequence[Job]) -> list[bool]:
     """Tell of each row whether it is the target's, should the server have ignored a filter."""
-    if not target.job_types and not are_foreign(target, jobs):
+    if not target.job_types and not has_foreign_workspace(target, jobs):
         return [True] * len(jobs)
     workspaces, types = {None, target.workspace_id}, frozenset(target.job_types)
     anywhere, any_type = target.workspace_id is None, not types
@@ -353,7 +353,7 @@ def belonging(target: Target, jobs: Sequence[Job]) -> list[bool]:
     ]
 
 
-def are_foreign(target: Target, jobs: Sequence[Job]) -> bool:
+def has_foreign_workspace(target: Target, jobs: Sequence[Job]) -> bool:
     """Tell whether a row says that it is of another workspace than the one that was asked for."""
     if target.workspace_id is None:
         return False

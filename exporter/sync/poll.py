@@ -15,15 +15,15 @@ from exporter.sync.count_check import CountCheck
 from exporter.sync.filters import FILTERS, FilterFailed, FilterName, Filters
 from exporter.sync.ledger import Ledger, PollResult, TargetState
 from exporter.sync.planner import (
-    TotalsCompared,
+    StatusTotals,
     audit_is_due,
     audited_statuses,
-    cost_of_everything,
-    is_little,
-    judge,
-    may_sync_again,
-    status_listings,
-    without_statusless,
+    evaluate_audit,
+    exclude_statusless,
+    full_sync_cost,
+    is_small,
+    may_repeat_full_sync,
+    status_filters,
 )
 from exporter.sync.server_clock import Clocks
 from exporter.sync.server_traits import ServerFindings
@@ -235,14 +235,14 @@ class Poll:
         if await self._unlist_deleted(proof, self._current.traits.difference - difference):
             return
         schedule, page_size = self._rules.schedule, self._rules.page_size
-        if may_sync_again(self._current.summary, schedule, page_size, self._now_ms()):
+        if may_repeat_full_sync(self._current.summary, schedule, page_size, self._now_ms()):
             await self._read_again("drift")
             await self._note_difference()
 
     async def _unlist_deleted(self, proof: CountCheck, missing: int) -> bool:
         """Look for finished jobs that were deleted, and tell whether that explains the difference."""
         page_size = self._rules.page_size
-        deleted = await proof.find_deleted(missing, cost_of_everything(self._current.summary, page_size))
+        deleted = await proof.find_deleted(missing, full_sync_cost(self._current.summary, page_size))
         if not deleted:
             return False
         self._deleted = deleted
@@ -257,7 +257,7 @@ class Poll:
         Less than the ledger it is where a job was deleted meanwhile: that is for the next poll to find.
         """
         listed = sum(self._totals.jobs.values())
-        if is_little(listed, self._rules.page_size) or not self.filters.can_tell_changes:
+        if is_small(listed, self._rules.page_size) or not self.filters.can_tell_changes:
             return
         try:
             difference = max(await CountCheck(self._current, self._ledger).difference(), 0)
@@ -298,18 +298,18 @@ class Poll:
             compared = None
         self._say_what_changed(summary)
         if compared is not None:
-            result = judge(summary.audit, compared, now_ms)
+            result = evaluate_audit(summary.audit, compared, now_ms)
             self._totals = await self._ledger.audited(self.target, result, self._rules.counting)
         return self._totals
 
-    async def _compare(self, statuses: Sequence[str]) -> dict[str, TotalsCompared] | None:
+    async def _compare(self, statuses: Sequence[str]) -> dict[str, StatusTotals] | None:
         """
         Compare the API's totals by status with the ledger; None where it turns out that this cannot be done.
 
         Jobs change between a reading and its audit. Where something differs, the changes are read once more
         and those totals asked for again, and the least difference counts.
         """
-        compared: dict[str, TotalsCompared] = {}
+        compared: dict[str, StatusTotals] = {}
         for look in range(_LOOKS):
             if look:
                 await self._read_again(published=look == 1)
@@ -319,20 +319,20 @@ class Poll:
             if totals is None:
                 return None
             for status, total in totals.items():
-                now = TotalsCompared(total, self._totals.in_status(status))
+                now = StatusTotals(total, self._totals.in_status(status))
                 compared[status] = now.nearer(compared.get(status, now))
             statuses = [status for status, one in compared.items() if one.difference]
             if not statuses:
                 break
         set_apart = await self._ledger.set_apart_by_status(self.target)
-        return without_statusless(compared, set_apart.get("", 0))
+        return exclude_statusless(compared, set_apart.get("", 0))
 
     async def _totals_by_status(self, statuses: Iterable[str]) -> dict[str, int] | None:
         """Ask for the API's totals, less the rows set apart; None where it does not give them all."""
         reading, totals = self._current, {}
         set_apart = await self._ledger.set_apart_by_status(self.target)
         for status in statuses:
-            listings = status_listings(self.target, reading.filters, status, reading.horizon_ms)
+            listings = status_filters(self.target, reading.filters, status, reading.horizon_ms)
             total = await reading.sum(listings)
             if total is None:
                 return None

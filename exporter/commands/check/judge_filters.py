@@ -16,7 +16,7 @@ from exporter.commands.check.questions import (
     type_choice,
     value_of,
 )
-from exporter.sync.filters import ArrayStyle, FilterName, Filters, blamed, ignored
+from exporter.sync.filters import ArrayStyle, FilterName, Filters, rejected_filter, unapplied_filter
 
 _FEW = 4
 
@@ -111,7 +111,7 @@ def _is_ignored(name: ArrayTopic, answer: Answer, first: Answer | None) -> bool:
     Beside what polls go by: jobs that the first page showed with another value, and that came all the same.
     A few of them may be jobs that changed while they were listed.
     """
-    if ignored(answer.question.query, answer.jobs) == name:
+    if unapplied_filter(answer.question.query, answer.jobs) == name:
         return True
     others = {j.id for j in (first.jobs if first else ()) if value_of(name, j) not in answer.question.values}
     return bool(others) and 2 * len(others & answer.ids) >= len(others)
@@ -137,7 +137,7 @@ def _of_pair(name: ArrayTopic, choice: Choice, answer: Answer, pair: Answer) -> 
 
 
 def _is_blamed(name: FilterName, answer: Answer) -> bool:
-    return blamed(answer.question.query, answer.status) == name
+    return rejected_filter(answer.question.query, answer.status) == name
 
 
 def _is_full(answer: Answer, longest: int | None) -> bool:
@@ -154,7 +154,7 @@ def _plain(name: FilterName, asked: Sequence[Answer]) -> Works | None:
     """Judge what any answer shows at once."""
     if not asked:
         return "unknown"
-    if any(ignored(a.question.query, a.jobs) == name for a in asked):
+    if any(unapplied_filter(a.question.query, a.jobs) == name for a in asked):
         return "ignored"
     if not pages_of(asked):
         is_refused = any(_is_blamed(name, a) for a in asked)

@@ -17,7 +17,7 @@ from exporter.commands.check.answers import Answer, Question, pages_of
 from exporter.errors import AnswerTooLarge
 from exporter.model import FAILED_STATUSES, JOB_TYPES, STATUSES, Job, is_terminal
 from exporter.octopus.wire import ListQuery
-from exporter.sync.filters import ArrayStyle, values
+from exporter.sync.filters import ArrayStyle, value_batches
 from exporter.sync.server_traits import smaller_page
 
 ArrayTopic = Literal["statuses", "job_types"]
@@ -123,7 +123,7 @@ def _pairs(topic: ArrayTopic, first: Answer, choice: Choice, answers: Sequence[A
 def _array_questions(topic: ArrayTopic, choice: Choice, limit: int) -> Iterator[Question]:
     for form in _FORMS:
         wanted = (choice.one,) if form == "single" else choice.two
-        (sent,) = values(form, wanted)
+        (sent,) = value_batches(form, wanted)
         query = (
             ListQuery(statuses=sent, limit=limit)
             if topic == "statuses"
