@@ -15,8 +15,8 @@ from functools import partial
 import structlog
 
 from exporter.errors import LedgerError
-from exporter.faults import FaultLog
 from exporter.model import TargetKey
+from exporter.state_log import FaultLog
 from exporter.sync.filters import has_passed
 from exporter.sync.ledger import Ledger, RecordedTarget
 
@@ -71,18 +71,18 @@ class Forgetting:
         self._lookback_ms = lookback_ms
         self._clock = clock
         self._sleep = sleep
-        self._faults = FaultLog()
+        self._faults = FaultLog(structlog.get_logger())
 
     async def run(self) -> None:
         """Forget what is overdue now, and then every day."""
         while True:
             try:
                 await self._forget()
-                self._faults.over()
+                self._faults.clear()
             except LedgerError as exc:
                 structlog.get_logger().warning("targets not forgotten", error=str(exc))
             except Exception as exc:
-                self._faults.met("targets not forgotten", exc)
+                self._faults.log("targets not forgotten", exc)
             await self._sleep(DAY_SECONDS)
 
     async def _forget(self) -> None:

@@ -17,9 +17,8 @@ import structlog
 from exporter.errors import LedgerError
 from exporter.exposition.hold import Hold
 from exporter.exposition.render import Exposition
-from exporter.faults import FaultLog
 from exporter.model import SeriesKey, TargetKey
-from exporter.states import StateLog
+from exporter.state_log import FaultLog, StateLog
 
 # All targets of a first start are due at nearly the same time, and the ledger has other work in between: one
 # after the other would wait for that work as often. More at once would keep polls and reloads waiting.
@@ -47,7 +46,7 @@ class Releasing:
         self._timer = timer
         self._clock = clock
         self._changed = asyncio.Event()
-        self._faults = FaultLog()
+        self._faults = FaultLog(structlog.get_logger())
         self._failing: set[TargetKey] = set()
         self._not_released = StateLog(
             structlog.get_logger(), "new series not released", "new series are released again", is_error=True
@@ -100,7 +99,7 @@ class Releasing:
         except LedgerError as exc:
             self._not_released.holds(exc.reason, self._clock(), error=str(exc))
         except Exception as exc:
-            self._faults.met("new series not released", exc)
+            self._faults.log("new series not released", exc)
         else:
             self._failing.discard(target)
             self._hold.released(target, keys)

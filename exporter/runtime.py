@@ -22,7 +22,6 @@ from exporter.errors import ConfigError, InternalFault, LedgerError, StartError
 from exporter.events.delivery import Delivery, EventOutput
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
-from exporter.faults import FaultLog
 from exporter.forgetting import Forgetting
 from exporter.ledger.facts import ledger_facts
 from exporter.log import Log
@@ -30,7 +29,7 @@ from exporter.masking import Secrets
 from exporter.model import PollStatus, Progress, SeriesKey, Target, TargetKey, TargetSnapshot
 from exporter.releasing import Releasing
 from exporter.runs import RunReader
-from exporter.states import Allowance, StateLog
+from exporter.state_log import FaultLog, LineLimiter, StateLog
 from exporter.sync.change_reader import PollRules
 from exporter.sync.ledger import Ledger
 from exporter.sync.planner import Schedule
@@ -103,8 +102,8 @@ class Runtime:
             "configuration can be reloaded again",
             is_error=True,
         )
-        self._reload_lines = Allowance(_RELOAD_LINES_AT_ONCE, _RELOAD_LINES_PER_HOUR)
-        self._faults = FaultLog()
+        self._reload_lines = LineLimiter(_RELOAD_LINES_AT_ONCE, _RELOAD_LINES_PER_HOUR)
+        self._faults = FaultLog(structlog.get_logger())
         self._forgetting = Forgetting(
             ledger,
             lambda: {target.key for target in self._config.targets()},
@@ -230,11 +229,11 @@ class Runtime:
                 self._not_taken_up(exc)
                 raise
             except Exception as exc:
-                self._faults.met("configuration not reloaded", exc)
+                self._faults.log("configuration not reloaded", exc)
                 fault = ConfigError([str(InternalFault(exc))])
                 self._not_taken_up(fault)
                 raise fault from exc
-            self._faults.over()
+            self._faults.clear()
             self._instruments.reload_result(ok=True, timestamp_seconds=time.time())
             self._reload = ReloadStatus(True, _now_ms())
             self._publisher.refresh()

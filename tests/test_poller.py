@@ -13,7 +13,7 @@ from exporter.errors import ApiTimeout, ApiUnavailable, CredentialsRefused, Ledg
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import PollStatus, Progress, Target, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
-from exporter.states import LINES_AT_ONCE, LINES_PER_HOUR
+from exporter.state_log import LINES_AT_ONCE, LINES_PER_HOUR
 from exporter.sync.ledger import PollResult
 from exporter.sync.poller import PollTiming, ProgressListener, TargetPoller, next_due
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import structlog
 from rich.table import Table
 
 from exporter.clients import ClientFactory
 from exporter.config import Config
 from exporter.errors import ApiError, InternalFault, PollError, StartError
-from exporter.faults import FaultLog
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.model import STATUSES, SetApart, Target
@@ -19,6 +19,7 @@ from exporter.octopus.client import OctopusClient, RequestCounter
 from exporter.octopus.observer import NullObserver
 from exporter.octopus.transport import open_session
 from exporter.runtime import poll_rules
+from exporter.state_log import FaultLog
 from exporter.sync.ledger import Ledger
 from exporter.sync.planner import (
     StatusTotals,
@@ -80,7 +81,9 @@ async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: 
     except PollError as error:
         return [AuditLine(target, "", error=error)]
     except Exception as exc:
-        FaultLog(project=target.project, workspace=target.workspace).met("audit failed", exc)
+        FaultLog(structlog.get_logger(), project=target.project, workspace=target.workspace).log(
+            "audit failed", exc
+        )
         return [AuditLine(target, "", error=InternalFault(exc))]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 
+from exporter import shipped_path
 from exporter.errors import ConfigError, ExporterError
 from exporter.rules import (
     ALERTMANAGER,
@@ -19,7 +20,6 @@ from exporter.rules import (
     generate_alertmanager,
     load_settings,
 )
-from exporter.shipped import shipped
 
 _DASHBOARDS = "grafana/dashboards"
 _PROVISIONING = "grafana/provisioning"
@@ -69,7 +69,7 @@ def collect(kind: Kind, settings: Path | None = None, rule_format: RuleFormat | 
         raise ConfigError(problems)
     match kind:
         case Kind.CONFIG:
-            return {"config.yaml": _text(shipped("config.example.yaml"))}
+            return {"config.yaml": _text(shipped_path("config.example.yaml"))}
         case Kind.RULES:
             return _rules(settings, rule_format or RuleFormat.PROMETHEUS)
         case Kind.DASHBOARDS:
@@ -90,7 +90,7 @@ def _rules(file: Path | None, rule_format: RuleFormat) -> Files:
     if file is None:
         files["octopus-settings.yaml"] = _text(SETTINGS)
     files[f"alertmanager/{ALERTMANAGER}"] = generate_alertmanager(settings)
-    files[f"alertmanager/{Path(_MESSAGES).name}"] = _text(shipped(_MESSAGES))
+    files[f"alertmanager/{Path(_MESSAGES).name}"] = _text(shipped_path(_MESSAGES))
     return files
 
 
@@ -110,7 +110,7 @@ def _units(program: Path) -> Files:
 
 
 def _below(folder: str) -> Iterable[tuple[str, str]]:
-    root = shipped(folder)
+    root = shipped_path(folder)
     for file in sorted(root.rglob("*")):
         if file.is_file():
             yield f"{folder}/{file.relative_to(root).as_posix()}", _text(file)

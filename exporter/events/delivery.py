@@ -22,8 +22,7 @@ from exporter.events.lines import EventFormat, Masks, line_of
 from exporter.events.outbox import Outbox, Waiting
 from exporter.events.sinks import Stream, Turns, sink_to
 from exporter.events.writer import Writer
-from exporter.faults import FaultLog
-from exporter.states import StateLog
+from exporter.state_log import FaultLog, StateLog
 
 _AT_ONCE = 500
 _FIRST_PAUSE_SECONDS = 1.0
@@ -74,7 +73,7 @@ class Delivery:
         self._is_ending = False
         self._is_cut_off = False
         self._ended = asyncio.Event()
-        self._faults = FaultLog()
+        self._faults = FaultLog(structlog.get_logger())
         log = structlog.get_logger()
         self._not_written = StateLog(log, "events not written; they are kept", "events are written again")
         self._not_read = StateLog(log, "events not read from the ledger", "events are read again")
@@ -141,13 +140,13 @@ class Delivery:
             error = await self._write_all()
             if error is None:
                 self._not_read.is_over(time.time())
-                self._faults.over()
+                self._faults.clear()
                 return True
             await self._measure()
         except LedgerError as exc:
             self._not_read.holds(exc.reason, time.time(), error=str(exc))
         except Exception as exc:
-            self._faults.met("events not written", exc)
+            self._faults.log("events not written", exc)
         return False
 
     async def _write_all(self) -> OSError | None:
@@ -193,7 +192,7 @@ class Delivery:
 
     def _leave_out(self, exc: Exception) -> None:
         self._on_dropped(1)
-        self._faults.met("event left out", exc)
+        self._faults.log("event left out", exc)
 
     async def _measure(self) -> None:
         with suppress(LedgerError):

@@ -17,13 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+import structlog
 from prometheus_client.registry import Collector
 
 from exporter.errors import InternalFault
 from exporter.exposition.instruments import render_collector
 from exporter.exposition.render import Exposition, FamilyLines, TargetParts, join, render_target
-from exporter.faults import FaultLog
 from exporter.model import Fault, TargetKey, TargetSnapshot
+from exporter.state_log import FaultLog
 
 Snapshots = tuple[TargetSnapshot, ...]
 
@@ -159,7 +160,9 @@ class Publisher:
             self._faults.pop(key)
         for key, exc in round_.faults.items():
             words = {} if key is None else {"project": key.project, "workspace": key.workspace}
-            self._faults.setdefault(key, FaultLog(**words)).met("rendering failed", exc)
+            self._faults.setdefault(key, FaultLog(structlog.get_logger(), **words)).log(
+                "rendering failed", exc
+            )
         self._on_shown(round_.bodies)
 
     def _published(self) -> Snapshots:

@@ -12,7 +12,7 @@ import structlog
 from aiolimiter import AsyncLimiter
 
 from exporter.errors import ApiError, RateLimit, RateLimited
-from exporter.states import StateLog
+from exporter.state_log import StateLog
 
 # What is told to wait longer fails at once, so that its poll is seen to fail.
 LONGEST_WAIT_SECONDS = 60.0

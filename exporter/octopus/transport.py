@@ -29,7 +29,7 @@ from exporter.octopus.error_responses import shown
 from exporter.octopus.messages import Request, Response
 from exporter.octopus.observer import ApiObserver
 from exporter.octopus.proxies import Proxies
-from exporter.states import StateLog
+from exporter.state_log import StateLog
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 # What of an error's body is read: its code and message stand at its beginning, or it is a web page.

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from exporter import __version__
+from exporter import __version__, shipped_path
 from exporter.config.durations import format_duration
 from exporter.model import AGE_BOUNDS_MS, FAILED_STATUSES
 from exporter.rules.settings import Links, Settings, Stuck
-from exporter.shipped import shipped
 
 RULES = "octopus.yml"
 ALERTMANAGER = "alertmanager.yml"
@@ -73,7 +72,7 @@ def generate_alertmanager(settings: Settings) -> str:
 def _environment(settings: Settings) -> Environment:
     # Delimiters that neither PromQL nor Prometheus' own templates have; YAML needs no HTML escaping.
     environment = Environment(  # noqa: S701
-        loader=FileSystemLoader(shipped("prometheus/templates")),
+        loader=FileSystemLoader(shipped_path("prometheus/templates")),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,

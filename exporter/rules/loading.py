@@ -10,13 +10,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from exporter import shipped_path
 from exporter.config.document import Document, read_document
 from exporter.config.problems import Location, Problem, found
 from exporter.errors import ConfigError
 from exporter.rules.settings import Settings
-from exporter.shipped import shipped
 
-SETTINGS = shipped("prometheus/settings.yaml")
+SETTINGS = shipped_path("prometheus/settings.yaml")
 _SHAPES = MappingProxyType(
     {
         "model_type": "expected a mapping",

@@ -20,9 +20,8 @@ from typing import Protocol
 import structlog
 
 from exporter.errors import ApiError, ContractError, InternalFault, LedgerError, PollError
-from exporter.faults import FaultLog
 from exporter.model import Fault, PollStatus, Progress, SeriesKey, Target, TargetSnapshot, Totals
-from exporter.states import StateLog
+from exporter.state_log import FaultLog, StateLog
 from exporter.sync.change_reader import JobSource, PollRules
 from exporter.sync.ledger import Ledger
 from exporter.sync.poll import Poll
@@ -108,7 +107,7 @@ class TargetPoller:
             "the API's total is that of its rows again",
         )
         self._audit_failing = StateLog(log, "audit failed", "audits work again")
-        self._poll_faults, self._audit_faults, self._shown_faults = (FaultLog(**names) for _ in range(3))
+        self._poll_faults, self._audit_faults, self._shown_faults = (FaultLog(log) for _ in range(3))
 
     async def restore(self) -> None:
         """Publish what the ledger has of the target, if anything. Raises: LedgerError."""
@@ -117,7 +116,7 @@ class TargetPoller:
         except LedgerError:
             raise
         except Exception as exc:
-            self._poll_faults.met("target not restored", exc)
+            self._poll_faults.log("target not restored", exc)
         if self._totals is not None:
             self.status = replace(self.status, last_success_ms=self._totals.committed_ms)
         self._publish()
@@ -175,7 +174,7 @@ class TargetPoller:
             if isinstance(exc, ApiError) and not isinstance(exc, ContractError):
                 self._unfinished = poll
         except Exception as exc:
-            self._poll_faults.met("poll failed", exc)
+            self._poll_faults.log("poll failed", exc)
             self._failed(InternalFault(exc))
         seconds = self._timer() - began
         self.status = replace(
@@ -216,7 +215,7 @@ class TargetPoller:
             self._has_read()
         self._succeeded(totals, poll)
         self._tell_of_first(totals, poll)
-        self._poll_faults.over()
+        self._poll_faults.clear()
 
     def _reading(self, progress: Progress) -> None:
         self.progress = progress
@@ -237,10 +236,10 @@ class TargetPoller:
             self._audit_failing.holds(exc.reason, self._clock(), error=str(exc))
             audited = poll.totals  # it may have read and recorded once more
         except Exception as exc:
-            self._audit_faults.met("audit failed", exc)
+            self._audit_faults.log("audit failed", exc)
             audited = poll.totals
         else:
-            self._audit_faults.over()
+            self._audit_faults.clear()
             if audited is None:
                 return
             self._audit_failing.is_over(self._clock())
@@ -308,9 +307,9 @@ class TargetPoller:
         snapshot = TargetSnapshot(self.target, self._totals, self.status, left <= 0, self._created_series)
         try:
             self._publications.publish(snapshot)
-            self._shown_faults.over()
+            self._shown_faults.clear()
         except Exception as exc:
-            self._shown_faults.met("target not published", exc)
+            self._shown_faults.log("target not published", exc)
         if 0 < left < float("inf"):
             self._expiry = asyncio.get_running_loop().call_later(left, self._publish)
 

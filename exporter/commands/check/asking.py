@@ -7,13 +7,14 @@ import statistics
 import time
 from dataclasses import dataclass, replace
 
+import structlog
+
 from exporter.clients import ClientFactory
 from exporter.commands.check.answers import Answer, Question, RawAnswer, read_raw
 from exporter.commands.check.findings import Cost
 from exporter.commands.check.questions import first_page, next_questions
 from exporter.config import Config
 from exporter.errors import ApiError, ApiTimeout, InternalFault, PollError
-from exporter.faults import FaultLog
 from exporter.masking import Secrets
 from exporter.model import Target
 from exporter.octopus.client import OctopusClient, RequestCounter
@@ -21,6 +22,7 @@ from exporter.octopus.messages import Response
 from exporter.octopus.observer import NullObserver
 from exporter.octopus.transport import open_session
 from exporter.octopus.wire import Page
+from exporter.state_log import FaultLog
 
 # Each question under way may take three requests more: all together they stay below 60.
 MOST_REQUESTS = 45
@@ -55,7 +57,9 @@ async def contact(config: Config, secrets: Secrets) -> list[Contact]:
             try:
                 return await asker.ask()
             except Exception as exc:
-                FaultLog(project=target.project, workspace=target.workspace).met("check failed", exc)
+                FaultLog(structlog.get_logger(), project=target.project, workspace=target.workspace).log(
+                    "check failed", exc
+                )
                 return asker.failed(InternalFault(exc))
 
     async with open_session() as session:

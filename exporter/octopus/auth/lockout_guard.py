@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from exporter.errors import CredentialsRefused
-from exporter.states import StateLog
+from exporter.state_log import StateLog
 
 # IAM and the gateway lock an account after about five failures in a row, for 5 minutes and more.
 COOL_DOWN_SECONDS = 300.0

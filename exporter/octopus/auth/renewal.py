@@ -12,7 +12,7 @@ import structlog
 
 from exporter.errors import ApiError
 from exporter.octopus.auth.single_flight import SingleFlight
-from exporter.states import StateLog
+from exporter.state_log import StateLog
 
 # Between two fetches that succeeded, and after one that failed while the old lease still serves.
 RENEWAL_PAUSE_SECONDS = 60.0
