@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from exporter import __version__, service
-from exporter.clients import know_configured, require_extras
+from exporter.clients import keep_configured_secrets, require_extras
 from exporter.commands import audit, check, demo, files, jobs
 from exporter.commands.output import complain, give, say, show, streams
 from exporter.config import Config, load
@@ -327,7 +327,7 @@ def jobs_command(
 ) -> None:
     """List what the ledger knows of single runs, the newest first. The exporter may be running."""
     read, secrets = _load(config), Secrets(time.time)
-    know_configured(read, secrets)
+    keep_configured_secrets(read, secrets)
     which = jobs.run_filter(
         read,
         time.time_ns() // 1_000_000,

@@ -150,7 +150,7 @@ class Runtime:
         )
 
     def _rests_until_ms(self) -> dict[str, int]:
-        return {endpoint: _now_ms() + round(left * 1000) for endpoint, left in self._access.rests().items()}
+        return {endpoint: _now_ms() + round(left * 1000) for endpoint, left in self._access.pauses().items()}
 
     def _polling_since_ms(self) -> dict[TargetKey, int]:
         began = {key: running.poller.polling_since_ms for key, running in self._running.items()}
@@ -268,7 +268,7 @@ class Runtime:
 
     async def _apply(self, config: Config) -> None:
         """Move to a configuration, from the one before or, at the start, from nothing."""
-        before, access = self._config, self._access.succeed(config)
+        before, access = self._config, self._access.reconfigured(config)
         wanted = {target.key: target for target in config.targets()}
         # What fails here leaves everything as it was. Clients also share what need not be built twice.
         for target in wanted.values():

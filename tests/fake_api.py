@@ -11,7 +11,8 @@ from exporter.counting.rules import CountingRules
 from exporter.errors import AnswerTooLarge, ContractError, PollError
 from exporter.model import Job, Target
 from exporter.octopus.client import RequestCounter
-from exporter.octopus.wire import ListQuery, Page, SetApartRow
+from exporter.octopus.tolerant import SetApartRow
+from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.change_reader import PollRules
 from exporter.sync.planner import Schedule
 

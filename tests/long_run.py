@@ -23,8 +23,8 @@ from exporter.model import Target, TargetSnapshot, Totals
 from exporter.octopus.auth.password import PasswordCredentials
 from exporter.octopus.client import OctopusClient
 from exporter.octopus.limiter import EndpointLimiter
-from exporter.octopus.observer import NullObserver
-from exporter.octopus.retrier import Retrier
+from exporter.octopus.messages import NullObserver
+from exporter.octopus.retry import Retrier
 from exporter.octopus.transport import Transport, open_session
 from exporter.runs import RunFilter
 from exporter.simulator import DEMO_PROJECT, SimulatorSettings, serve

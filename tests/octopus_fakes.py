@@ -18,7 +18,7 @@ from exporter.octopus.auth.credentials import Credentials, ProjectScope, TokenCr
 from exporter.octopus.client import OctopusClient
 from exporter.octopus.limiter import EndpointLimiter
 from exporter.octopus.messages import Request, RequestAuth, Response
-from exporter.octopus.retrier import Retrier
+from exporter.octopus.retry import Retrier
 from exporter.octopus.transport import Transport
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -34,7 +34,7 @@ from exporter.commands.check.showing import Told, paragraphs, table
 from exporter.config import Config, load
 from exporter.errors import ConfigError
 from exporter.masking import Secrets
-from exporter.octopus.rows import DOCUMENTED_WORDS
+from exporter.octopus.tolerant import DOCUMENTED_WORDS
 from exporter.octopus.wire import ListQuery, decode_page
 from tests.certificates import Authority
 from tests.e2e.processes import free_port

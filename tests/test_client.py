@@ -22,8 +22,13 @@ from exporter.errors import (
     RateLimit,
     RateLimited,
 )
-from exporter.octopus.auth.access_key import AccessKeyCredentials
-from exporter.octopus.auth.credentials import Authoriser, ProjectScope, TokenCredentials, token_grant
+from exporter.octopus.auth.credentials import (
+    AccessKeyCredentials,
+    Authoriser,
+    ProjectScope,
+    TokenCredentials,
+    token_auth,
+)
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.messages import RequestAuth
 from exporter.octopus.wire import ListQuery, Page
@@ -218,7 +223,7 @@ class RenewedToken:
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
-        yield lambda request: token_grant("default", f"token-{len(self.renewals)}")
+        yield lambda request: token_auth("default", f"token-{len(self.renewals)}")
 
     async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
         self.renewals.append(rejected)

@@ -15,7 +15,7 @@ from huaweicloudsdkcore.auth import endpoint as sdk_endpoints
 from exporter.clients import ClientFactory
 from exporter.config import Config, load
 from exporter.masking import Secrets
-from exporter.octopus.observer import NullObserver
+from exporter.octopus.messages import NullObserver
 from exporter.octopus.wire import ListQuery
 from tests.octopus_fakes import Api, page, row
 
@@ -75,7 +75,7 @@ async def test_only_what_is_in_use_is_said_to_end(bench: Bench) -> None:
     assert access.expiries() == {"default": P2_ENDS}
 
     one = bench.config("p1", credentials=bench.password)
-    access = access.succeed(one)
+    access = access.reconfigured(one)
     for target in one.targets():
         access.client(target)
     # Nothing was asked: the token was taken over.
@@ -83,7 +83,7 @@ async def test_only_what_is_in_use_is_said_to_end(bench: Bench) -> None:
     assert [request.path for request in bench.api.asked].count("/v3/auth/tokens") == 2
 
     token = bench.config("p1", credentials={"type": "token", "token": "any"})
-    access = access.succeed(token)
+    access = access.reconfigured(token)
     await bench.poll(access, token)
     assert access.expiries() == {}
 

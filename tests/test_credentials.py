@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import AuthError, ConfigError
-from exporter.octopus.auth.access_key import AccessKeyCredentials
-from exporter.octopus.auth.credentials import SecretSource, TokenCredentials
+from exporter.octopus.auth.credentials import AccessKeyCredentials, SecretSource, TokenCredentials
 from tests.octopus_fakes import SCOPE, Clock, Secret, grant, token
 
 

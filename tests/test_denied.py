@@ -13,8 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from exporter.errors import PermissionRefused
 from exporter.model import Target
-from exporter.octopus.auth.access_key import AccessKeyCredentials
-from exporter.octopus.auth.credentials import Credentials, TokenCredentials
+from exporter.octopus.auth.credentials import AccessKeyCredentials, Credentials, TokenCredentials
 from exporter.octopus.auth.password import PasswordCredentials
 from exporter.octopus.wire import ListQuery
 from tests.octopus_fakes import (

@@ -11,7 +11,7 @@ from exporter.errors import RETRY_REASONS
 from exporter.exposition.families import INSTRUMENT_FAMILIES
 from exporter.exposition.instruments import Instruments, ProcessMetrics, render_collector
 from exporter.exposition.render import EOF, Format
-from exporter.octopus.observer import ApiObserver
+from exporter.octopus.messages import ApiObserver
 
 
 @pytest.fixture

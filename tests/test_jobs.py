@@ -16,7 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from exporter.cli import app
-from exporter.clients import know_configured
+from exporter.clients import keep_configured_secrets
 from exporter.commands.jobs import as_csv, as_json, as_table, found_runs, run_filter
 from exporter.config import load
 from exporter.errors import ConfigError, LedgerError, StartError
@@ -276,7 +276,7 @@ def test_nothing_in_a_message_moves_the_terminal() -> None:
 
 async def test_secrets_of_the_configuration_are_masked(scene: Scene, tmp_path: Path) -> None:
     config, secrets = load(configured(tmp_path), {}), Secrets()
-    know_configured(config, secrets)
+    keep_configured_secrets(config, secrets)
     shown = "".join(as_json(iter([known(1, msg_error="with t0ken-0123456789-abcdef")]), secrets.masked))
     assert json.loads(shown)[0]["msg_error"] == "with <secret>"
 

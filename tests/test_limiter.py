@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 
 from exporter.errors import ApiError, ApiUnavailable, RateLimit, RateLimited
 from exporter.octopus.limiter import (
-    LONGEST_REST_SECONDS,
-    NAMED_LIMIT_SECONDS,
+    LONGEST_PAUSE_SECONDS,
     RECOVERY_SECONDS,
+    REPORTED_LIMIT_SECONDS,
     EndpointLimiter,
 )
 from tests.octopus_fakes import Clock
@@ -64,8 +64,8 @@ async def test_one_who_gives_up_does_not_hold_the_others() -> None:
 async def test_everyone_rests_as_long_as_the_endpoint_asks() -> None:
     clock = Clock()
     limiter = EndpointLimiter(10_000, clock=clock, sleep=clock.sleep)
-    limiter.penalise(7, None)
-    limiter.penalise(3, None)
+    limiter.on_throttled(7, None)
+    limiter.on_throttled(3, None)
     await asyncio.gather(go(limiter), go(limiter))
     assert clock.slept == [7]
 
@@ -73,7 +73,7 @@ async def test_everyone_rests_as_long_as_the_endpoint_asks() -> None:
 async def test_a_throttling_that_says_nothing_costs_a_second() -> None:
     clock = Clock()
     limiter = EndpointLimiter(10_000, clock=clock, sleep=clock.sleep)
-    limiter.penalise(None, None)
+    limiter.on_throttled(None, None)
     await go(limiter)
     assert clock.slept == [1]
 
@@ -84,10 +84,10 @@ async def test_a_rest_that_is_lengthened_meanwhile_is_taken_whole() -> None:
     async def sleep(seconds: float) -> None:
         await clock.sleep(seconds)
         if len(clock.slept) < 4:
-            limiter.penalise(5, None)
+            limiter.on_throttled(5, None)
 
     limiter = EndpointLimiter(10_000, clock=clock, sleep=sleep)
-    limiter.penalise(2, None)
+    limiter.on_throttled(2, None)
     await go(limiter)
     assert clock.slept == [2, 5, 5, 5]
 
@@ -98,7 +98,7 @@ async def test_one_who_queued_already_rests_too() -> None:
     await go(limiter)
     queued = asyncio.create_task(go(limiter))
     await asyncio.sleep(0)
-    limiter.penalise(3, None)
+    limiter.on_throttled(3, None)
     await queued
     assert clock.slept == [3]
 
@@ -106,7 +106,7 @@ async def test_one_who_queued_already_rests_too() -> None:
 async def test_a_long_rest_fails_at_once_instead_of_hanging() -> None:
     clock = Clock()
     limiter = EndpointLimiter(10_000, clock=clock, sleep=clock.sleep)
-    limiter.penalise(200, None)
+    limiter.on_throttled(200, None)
     clock.now += 60
     with pytest.raises(RateLimited, match="140 s of it left") as caught:
         await go(limiter)
@@ -125,11 +125,11 @@ async def test_an_absurd_rest_ends_after_five_minutes_with_one_probe() -> None:
     with capture_logs() as logs:
         with pytest.raises(RateLimited):
             await go(limiter, YEAR_9999)
-        assert limiter.rest_seconds == LONGEST_REST_SECONDS == 300
+        assert limiter.pause_seconds == LONGEST_PAUSE_SECONDS == 300
         with pytest.raises(RateLimited, match="300 s of it left"):
             await go(limiter)
         clock.now += 300
-        assert limiter.rest_seconds == 0
+        assert limiter.pause_seconds == 0
         # Of ten that come together one is sent; throttled again, it spares the others.
         answers = await asyncio.gather(*(go(limiter, YEAR_9999) for _ in range(10)), return_exceptions=True)
         assert [str(answer) for answer in answers] == [
@@ -138,7 +138,7 @@ async def test_an_absurd_rest_ends_after_five_minutes_with_one_probe() -> None:
         ]
         clock.now += 300
         await asyncio.gather(*(go(limiter) for _ in range(10)))
-    assert limiter.rest_seconds is None
+    assert limiter.pause_seconds is None
     assert [entry for entry in logs if entry["log_level"] != "debug"] == [
         {
             "event": "the endpoint asked for a rest: its polls fail until it is over",
@@ -161,7 +161,7 @@ async def test_an_absurd_rest_ends_after_five_minutes_with_one_probe() -> None:
 async def test_the_others_wait_for_the_probe() -> None:
     clock = Clock()
     limiter = EndpointLimiter(10_000, clock=clock, sleep=clock.sleep)
-    limiter.penalise(300, None)
+    limiter.on_throttled(300, None)
     clock.now += 300
     sent, answered = asyncio.Event(), asyncio.Event()
 
@@ -181,42 +181,42 @@ async def test_the_others_wait_for_the_probe() -> None:
 async def test_a_probe_that_is_given_up_leaves_it_to_the_next() -> None:
     clock = Clock()
     limiter = EndpointLimiter(10_000, clock=clock, sleep=clock.sleep)
-    limiter.penalise(300, None)
+    limiter.on_throttled(300, None)
     clock.now += 300
     with pytest.raises(asyncio.CancelledError):
         async with limiter.turn():
             raise asyncio.CancelledError
-    assert limiter.rest_seconds == 0
+    assert limiter.pause_seconds == 0
     with pytest.raises(ApiUnavailable):
         await go(limiter, ApiUnavailable("no connection"))
-    assert limiter.rest_seconds is None
+    assert limiter.pause_seconds is None
 
 
 async def test_an_answer_from_before_the_rest_does_not_end_it() -> None:
     clock = Clock()
     limiter = EndpointLimiter(10_000, clock=clock, sleep=clock.sleep)
     async with limiter.turn():
-        limiter.penalise(300, None)
-    assert limiter.rest_seconds == 300
+        limiter.on_throttled(300, None)
+    assert limiter.pause_seconds == 300
 
 
 async def test_a_short_rest_is_not_told() -> None:
     limiter = EndpointLimiter(10, clock=Clock())
     with capture_logs() as logs:
-        limiter.penalise(60, None)
-    assert (limiter.rest_seconds, logs) == (None, [])
+        limiter.on_throttled(60, None)
+    assert (limiter.pause_seconds, logs) == (None, [])
 
 
 async def test_a_limit_of_almost_nothing_still_lets_a_request_through_each_minute() -> None:
     limiter = EndpointLimiter(10, clock=Clock())
-    limiter.penalise(1, RateLimit(1, 999_999_999 * 86_400.0))
+    limiter.on_throttled(1, RateLimit(1, 999_999_999 * 86_400.0))
     assert limiter.requests_per_second == pytest.approx(1 / 60)
 
 
 async def test_a_throttling_halves_the_rate_and_time_brings_it_back() -> None:
     clock = Clock()
     limiter = EndpointLimiter(10, clock=clock, sleep=clock.sleep)
-    limiter.penalise(1, None)
+    limiter.on_throttled(1, None)
     assert limiter.requests_per_second == 5
     clock.now += RECOVERY_SECONDS / 4
     await go(limiter)
@@ -229,7 +229,7 @@ async def test_a_throttling_halves_the_rate_and_time_brings_it_back() -> None:
 async def test_requests_throttled_together_slow_down_once() -> None:
     limiter = EndpointLimiter(10, clock=Clock())
     for _ in range(4):
-        limiter.penalise(1, None)
+        limiter.on_throttled(1, None)
     assert limiter.requests_per_second == 5
 
 
@@ -237,7 +237,7 @@ async def test_the_rate_never_comes_to_nothing() -> None:
     clock = Clock()
     limiter = EndpointLimiter(10, clock=clock)
     for _ in range(20):
-        limiter.penalise(1, None)
+        limiter.on_throttled(1, None)
         clock.now += 2
     assert limiter.requests_per_second == 0.5
 
@@ -245,17 +245,17 @@ async def test_the_rate_never_comes_to_nothing() -> None:
 async def test_a_limit_the_endpoint_names_is_kept_for_an_hour() -> None:
     clock = Clock()
     limiter = EndpointLimiter(10, clock=clock, sleep=clock.sleep)
-    limiter.penalise(1, RateLimit(90, 60))
+    limiter.on_throttled(1, RateLimit(90, 60))
     assert limiter.requests_per_second == 1.5
-    clock.now += NAMED_LIMIT_SECONDS - 1
+    clock.now += REPORTED_LIMIT_SECONDS - 1
     await go(limiter)
     assert limiter.requests_per_second == 1.5
-    clock.now += NAMED_LIMIT_SECONDS
+    clock.now += REPORTED_LIMIT_SECONDS
     await go(limiter)
     assert limiter.requests_per_second == 10
 
 
 async def test_a_limit_above_the_rate_changes_nothing() -> None:
     limiter = EndpointLimiter(10, clock=Clock())
-    limiter.penalise(1, RateLimit(1200, 60))
+    limiter.on_throttled(1, RateLimit(1200, 60))
     assert limiter.requests_per_second == 5

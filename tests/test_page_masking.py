@@ -7,8 +7,7 @@ import base64
 import pytest
 
 from exporter.masking import Secrets
-from exporter.octopus.page_masking import masked_page
-from exporter.octopus.wire import Page
+from exporter.octopus.wire import Page, masked_page
 from tests.fake_api import a_job
 
 TOKEN = "MIIQtoken-0123456789-abcdefghijklmnop"

@@ -19,7 +19,7 @@ from exporter.errors import (
     CredentialsRefused,
     PermissionRefused,
 )
-from exporter.octopus.auth.credentials import ProjectScope, token_grant
+from exporter.octopus.auth.credentials import ProjectScope, token_auth
 from exporter.octopus.auth.password import PasswordCredentials
 from exporter.octopus.auth.renewal import renewal_time
 from exporter.octopus.client import OctopusClient
@@ -85,10 +85,10 @@ class Bench:
         return await token(self.credentials, scope)
 
     async def reject(self, value: str, scope: ProjectScope = SCOPE) -> bool:
-        return await self.credentials.renew(token_grant("default", value), scope)
+        return await self.credentials.renew(token_auth("default", value), scope)
 
     async def deny(self, value: str, *, may_renew: bool = True) -> bool:
-        return await self.credentials.refresh(token_grant("default", value), SCOPE, may_renew=may_renew)
+        return await self.credentials.refresh(token_auth("default", value), SCOPE, may_renew=may_renew)
 
 
 Opener = Callable[..., Any]

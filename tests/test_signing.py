@@ -15,8 +15,8 @@ from huaweicloudsdkcore.sdk_request import SdkRequest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from exporter.octopus.auth.access_key import AccessKeyCredentials
-from exporter.octopus.auth.signing import AccessKey, sign, signed_grant
+from exporter.octopus.auth.credentials import AccessKeyCredentials
+from exporter.octopus.auth.signing import AccessKey, sign, sign_request
 from exporter.octopus.messages import Request
 from exporter.octopus.wire import ListQuery, list_request
 from tests.octopus_fakes import PROJECT_ID, SAMPLES, Api, Clock, Secret, page, row, target, world
@@ -76,7 +76,7 @@ def test_a_grant_signs_what_the_published_requests_sign(vector: dict[str, Any]) 
     request = Request(
         "GET", f"https://{headers['host']}", vector["path"], tuple(tuple(pair) for pair in vector["query"])
     )
-    grant = signed_grant(request, key, headers["x-project-id"], lambda: NOW)
+    grant = sign_request(request, key, headers["x-project-id"], lambda: NOW)
     sent = {name.lower(): value for name, value in grant.headers.items()}
     assert sent.pop("authorization") == authorization(key, headers, vector["signature"])
     assert sent == headers
@@ -117,7 +117,7 @@ def sdk_request(request: Request, key: AccessKey) -> SdkRequest:
 @example(Request("GET", "https://h", "/a", (("k", "b"), ("k", "a"), ("k", "a b+c&d=e%20"))), "")
 def test_signature_and_url_are_the_sdks_own(request_: Request, security_token: str) -> None:
     key = AccessKey("AK", "SK", security_token)
-    ours, theirs = signed_grant(request_, key, PROJECT_ID, lambda: NOW), sdk_request(request_, key)
+    ours, theirs = sign_request(request_, key, PROJECT_ID, lambda: NOW), sdk_request(request_, key)
     assert dict(ours.headers) == dict(theirs.header_params)
     assert request_.full_url == theirs.url
 
@@ -125,7 +125,7 @@ def test_signature_and_url_are_the_sdks_own(request_: Request, security_token: s
 @unhurried
 @given(requests)
 def test_the_signature_verifies_from_the_url_alone(request_: Request) -> None:
-    grant = signed_grant(request_, AccessKey("AK", "SK"), PROJECT_ID, lambda: NOW)
+    grant = sign_request(request_, AccessKey("AK", "SK"), PROJECT_ID, lambda: NOW)
     path, _, query = request_.full_url.removeprefix("https://octopus.test:8443").partition("?")
     headers = {name.lower(): value for name, value in grant.headers.items()}
     sent = headers.pop("authorization")
@@ -175,7 +175,7 @@ def test_the_bare_signature_is_a_secret_of_its_request() -> None:
     key = AccessKey(
         "QTWAOYTTINDUT2QVKYUC", "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc", "temporary-token-0123"
     )
-    grant = signed_grant(list_request(target(), ListQuery()), key, PROJECT_ID, lambda: NOW)
+    grant = sign_request(list_request(target(), ListQuery()), key, PROJECT_ID, lambda: NOW)
     assert len(grant.signature) == 64
     assert grant.headers["Authorization"].endswith(f"Signature={grant.signature}")
     assert grant.secrets == ("QTWAOYTTINDUT2QVKYUC", key.secret_key, "temporary-token-0123")
@@ -183,7 +183,7 @@ def test_the_bare_signature_is_a_secret_of_its_request() -> None:
 
 def test_a_key_does_not_show_in_what_is_printed() -> None:
     key = AccessKey("AK", "sk-secret", "st-secret")
-    grant = signed_grant(Request("GET", "https://h", "/"), key, PROJECT_ID, lambda: NOW)
-    request = replace(Request("GET", "https://h", "/"), body=b"secret").granted(grant)
+    grant = sign_request(Request("GET", "https://h", "/"), key, PROJECT_ID, lambda: NOW)
+    request = replace(Request("GET", "https://h", "/"), body=b"secret").with_auth(grant)
     assert "secret" not in f"{key!r} {grant!r} {request!r}"
     assert "Signature" not in f"{grant!r} {request!r}"

@@ -45,7 +45,7 @@ def as_it_came(response: Response, request: Request) -> Response:
 
 async def failure(session: ClientSession, request: Request, **options: float) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        await world(session, **options).transport.ask(request, "p", as_it_came)  # type: ignore[arg-type]
+        await world(session, **options).transport.send(request, "p", as_it_came)  # type: ignore[arg-type]
     assert len(str(caught.value).splitlines()) == 1
     return caught.value
 
@@ -54,7 +54,7 @@ async def test_an_answer_comes_whole_with_its_times_and_lower_case_headers() -> 
     api = Api([(404, b"body", {"X-Request-ID": "r"})])
     async with api.server() as server, ClientSession() as session:
         w = world(session)
-        response = await w.transport.ask(get(server.make_url("/")), "perception", as_it_came)
+        response = await w.transport.send(get(server.make_url("/")), "perception", as_it_came)
     assert (response.status, response.body, response.headers["x-request-id"]) == (404, b"body", "r")
     assert response.sent_at == response.received_at == w.clock.now
     assert w.observer.requests == [("perception", "404")]
@@ -64,7 +64,7 @@ async def test_redirects_are_not_followed() -> None:
     api = Api([(302, b"", {"Location": "/elsewhere"})])
     async with api.server() as server, ClientSession() as session:
         with pytest.raises(ContractError, match="a redirect to /elsewhere, which is not followed"):
-            await world(session).transport.ask(get(server.make_url("/")), "p", decode_page)
+            await world(session).transport.send(get(server.make_url("/")), "p", decode_page)
     assert len(api.asked) == 1
 
 
@@ -115,7 +115,7 @@ async def test_an_answer_beyond_the_bound_is_not_read_on(encoding: str) -> None:
 async def test_an_error_with_a_huge_body_is_what_its_status_says() -> None:
     async with Api([(503, b"<html>" + b" " * 4_000_000)]).server() as server, ClientSession() as session:
         with pytest.raises(ApiUnavailable, match="the API is unavailable"):
-            await world(session).transport.ask(get(server.make_url("/")), "p", decode_page)
+            await world(session).transport.send(get(server.make_url("/")), "p", decode_page)
 
 
 async def raw_server(answer: bytes) -> asyncio.Server:
@@ -157,7 +157,7 @@ async def test_nobody_there_is_unavailable_and_counted_as_an_error() -> None:
     async with ClientSession() as session:
         w = world(session)
         with pytest.raises(ApiUnavailable, match=r"no connection to 127\.0\.0\.1"):
-            await w.transport.ask(get(f"http://127.0.0.1:{closed_port()}"), "p", as_it_came)
+            await w.transport.send(get(f"http://127.0.0.1:{closed_port()}"), "p", as_it_came)
     assert w.observer.requests == [("p", "error")]
 
 
@@ -213,7 +213,7 @@ async def test_a_failure_is_logged_once_with_its_request_id_and_without_headers(
     async with api.server() as server, ClientSession() as session:
         request = get(server.make_url("/"), **{"X-Auth-Token": "s3cret"})
         with capture_logs() as logs, pytest.raises(ContractError):
-            await world(session).transport.ask(request, "perception", decode_page)
+            await world(session).transport.send(request, "perception", decode_page)
     (entry,) = logs
     assert (entry["log_level"], entry["project"], entry["reason"]) == ("warning", "perception", "contract")
     assert (entry["request_id"], entry["code"], entry["status"]) == ("r1", "APIGW.0101", 404)
@@ -223,14 +223,14 @@ async def test_a_failure_is_logged_once_with_its_request_id_and_without_headers(
 async def test_what_is_retried_is_logged_quietly() -> None:
     async with Api([(503, b"")]).server() as server, ClientSession() as session:
         with capture_logs() as logs, pytest.raises(ApiUnavailable):
-            await world(session).transport.ask(get(server.make_url("/")), "p", decode_page)
+            await world(session).transport.send(get(server.make_url("/")), "p", decode_page)
     assert [entry["log_level"] for entry in logs] == ["debug"]
 
 
 async def test_the_session_names_itself_and_takes_headers_as_long_as_tokens() -> None:
     api = Api([(200, page(), {"X-Subject-Token": "t" * 30_000})])
     async with api.server() as server, open_session({}) as session:
-        response = await world(session).transport.ask(get(server.make_url("/")), "p", as_it_came)
+        response = await world(session).transport.send(get(server.make_url("/")), "p", as_it_came)
     assert len(response.headers["x-subject-token"]) == 30_000
     assert api.asked[0].headers["User-Agent"] == f"octopus-exporter/{__version__}"
 
@@ -240,7 +240,7 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
     async with proxy.server() as server:
         monkeypatch.setenv("HTTP_PROXY", str(server.make_url("/")))
         async with open_session() as session:
-            await world(session).transport.ask(get("http://octopus.invalid"), "p", decode_page)
+            await world(session).transport.send(get("http://octopus.invalid"), "p", decode_page)
     assert str(proxy.asked[0].url) == "http://octopus.invalid/jobs"
 
 
@@ -249,7 +249,7 @@ async def test_no_proxy_goes_straight(monkeypatch: pytest.MonkeyPatch, no_proxy:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("NO_PROXY", no_proxy)
     async with Api([(200, page())]).server() as server, open_session() as session:
-        await world(session).transport.ask(get(server.make_url("/")), "p", decode_page)
+        await world(session).transport.send(get(server.make_url("/")), "p", decode_page)
 
 
 async def test_a_proxy_is_told_its_user_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ async def test_a_proxy_is_told_its_user_and_password(monkeypatch: pytest.MonkeyP
     async with proxy.server() as server:
         monkeypatch.setenv("HTTP_PROXY", f"http://user:p%40%2Fss@{server.host}:{server.port}")
         async with open_session() as session:
-            await world(session).transport.ask(get("http://octopus.invalid"), "p", decode_page)
+            await world(session).transport.send(get("http://octopus.invalid"), "p", decode_page)
     assert proxy.asked[0].headers["Proxy-Authorization"] == encode_basic_auth("user", "p@/ss")
 
 
@@ -297,7 +297,7 @@ async def https(context: ssl.SSLContext, open_: Callable[[], ClientSession]) -> 
     server = Api([(200, page())]).server()
     await server.start_server(ssl=context)
     async with server, open_() as session:
-        return await world(session).transport.ask(get(server.make_url("/")), "p", as_it_came)
+        return await world(session).transport.send(get(server.make_url("/")), "p", as_it_came)
 
 
 async def test_a_private_authority_is_trusted_by_requests_ca_bundle(
@@ -367,7 +367,7 @@ async def test_an_answer_that_repeats_a_token_shows_nothing_of_it(echo: str) -> 
             errors = []
             for _ in range(3):
                 with pytest.raises(ApiError) as raised:
-                    await w.transport.ask(get(server.make_url("/")), "p", decode_page)
+                    await w.transport.send(get(server.make_url("/")), "p", decode_page)
                 errors.append(raised.value)
     told = "".join([*map(str, errors), *(f"{error.code}{error.request_id}" for error in errors), str(logs)])
     assert "<secret>" in told
@@ -381,9 +381,9 @@ async def test_a_request_s_own_secrets_are_masked_in_the_answers_of_others() -> 
     async with Api(list(answers)).server() as server, ClientSession() as session:
         w = world(session)
         signed = replace(get(server.make_url("/")), secrets=("hunter2-hunter2",), signature=signature)
-        await w.transport.ask(signed, "p", decode_page)
+        await w.transport.send(signed, "p", decode_page)
         with pytest.raises(ContractError) as raised:
-            await w.transport.ask(get(server.make_url("/")), "p", decode_page)
+            await w.transport.send(get(server.make_url("/")), "p", decode_page)
     assert raised.value.message.endswith(": <secret> and <secret>")
 
 
@@ -391,7 +391,7 @@ async def test_a_new_token_is_a_secret_from_its_answer_on() -> None:
     answer = (201, {"error_msg": f"here is {TOKEN[:50]}"}, {"X-Subject-Token": TOKEN})
     async with Api([answer]).server() as server, ClientSession() as session:
         with pytest.raises(ContractError) as raised:
-            await world(session).transport.ask(get(server.make_url("/")), "p", decode_token)
+            await world(session).transport.send(get(server.make_url("/")), "p", decode_token)
     assert raised.value.message.endswith("here is <secret>")
 
 
@@ -403,9 +403,9 @@ async def test_requests_that_fail_for_a_day_are_logged_at_both_ends_and_every_ho
         with capture_logs() as logs:
             for _ in range(289):
                 with pytest.raises(PermissionRefused):
-                    await w.transport.ask(request, "p", decode_page)
+                    await w.transport.send(request, "p", decode_page)
                 w.clock.now += 300
-            await w.transport.ask(request, "p", decode_page)
+            await w.transport.send(request, "p", decode_page)
     told = [line for line in logs if line["log_level"] != "debug"]
     assert [line.get("state", "begins") for line in told] == ["begins", *["lasts"] * 24, "ends"]
     assert {line["event"] for line in told} == {"request failed", "requests work again"}
@@ -421,6 +421,6 @@ async def test_workspaces_of_a_project_are_told_apart_when_one_of_them_fails() -
         with capture_logs() as logs:
             for _ in range(20):
                 with pytest.raises(PermissionRefused):
-                    await w.transport.ask(requests[0], "p", decode_page)
-                await w.transport.ask(requests[1], "p", decode_page)
+                    await w.transport.send(requests[0], "p", decode_page)
+                await w.transport.send(requests[1], "p", decode_page)
     assert len([line for line in logs if line["log_level"] != "debug"]) == 1

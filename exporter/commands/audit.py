@@ -16,7 +16,7 @@ from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.model import STATUSES, SetApart, Target
 from exporter.octopus.client import OctopusClient, RequestCounter
-from exporter.octopus.observer import NullObserver
+from exporter.octopus.messages import NullObserver
 from exporter.octopus.transport import open_session
 from exporter.runtime import poll_rules
 from exporter.state_log import FaultLog

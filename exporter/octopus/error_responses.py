@@ -1,4 +1,4 @@
-"""What an answer that is not the wanted one means: one place that turns it into an error of the tree."""
+"""Turn an unexpected response into an error: the one place that chooses its class and its message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from exporter.errors import (
     ApiError,
@@ -19,14 +19,14 @@ from exporter.errors import (
     RateLimited,
 )
 from exporter.octopus.messages import Request, Response
-from exporter.octopus.tolerant_json import read_json
+from exporter.octopus.tolerant import read_json
 
 MAX_MESSAGE_CHARS = 300
-# So much of a text is read: more than what is shown, as blanks and secrets are taken out of it.
+# How much of a text is read: more than is shown, because blanks and secrets are removed from it.
 _MAX_READ_CHARS = 8 * MAX_MESSAGE_CHARS
 _MAX_WORD_CHARS = 100
 
-# By the code without its prefix: `octopus.`, `APIGW.` and `APIG.` all occur, and none at all.
+# By the code without its prefix: it can be `octopus.`, `APIGW.`, `APIG.` or missing.
 _BY_CODE: dict[str, type[ApiError]] = {
     "0301": AuthError,
     "0307": AuthError,
@@ -66,8 +66,8 @@ _PERIOD_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What the body of an answer says of the error; "" where it says nothing."""
+class _ErrorBody:
+    """What the body of an error response reports; "" where it reports nothing."""
 
     code: str = ""
     message: str = ""
@@ -76,105 +76,89 @@ class _Said:
 
 def error_of(response: Response, request: Request) -> ApiError:
     """
-    Make an error of an answer, by its HTTP status and its code.
+    Choose the error for a response by its HTTP status and its code.
 
-    Shape: the message is one line of at most MAX_MESSAGE_CHARS and holds no secret of the request.
+    Shape: the message is one line of at most MAX_MESSAGE_CHARS and contains no secret.
     """
-    said = _said(response)
-    kind = _kind(response.status, said, request)
-    message = shown(_message(kind, response, said, request), request)
+    body = _read_body(response)
+    kind = _kind(response.status, body, request)
+    extra: dict[str, Any] = {}
     if issubclass(kind, RateLimited):
-        return kind(
-            message,
-            retry_after_seconds=_retry_after_seconds(response),
-            limit=_rate_limit(said.message),
-            status=response.status,
-            url=request.url,
-            code=shown(said.code, request),
-            request_id=_request_id(response, said, request),
-        )
-    return kind(
-        message,
-        status=response.status,
-        url=request.url,
-        code=shown(said.code, request),
-        request_id=_request_id(response, said, request),
-    )
+        extra = {"retry_after_seconds": _retry_after_seconds(response), "limit": _rate_limit(body.message)}
+    return _error(kind, _meaning(kind, response, request), response, request, body, **extra)
 
 
 def contract_error(message: str, response: Response, request: Request) -> ContractError:
-    """Say that an answer is not what the API documents, and what it is instead where that is plain."""
-    return _error(ContractError, message, response, request)
+    """Build the error for a response that is not as documented."""
+    return _error(ContractError, message, response, request, _read_body(response))
 
 
 def unavailable_error(message: str, response: Response, request: Request) -> ApiUnavailable:
-    """Say that an answer did not come whole, or not from the API, and what it is instead."""
-    return _error(ApiUnavailable, message, response, request)
+    """Build the error for a response that is incomplete or not from the API."""
+    return _error(ApiUnavailable, message, response, request, _read_body(response))
 
 
-def _error(kind: type[_E], message: str, response: Response, request: Request) -> _E:
-    said = _said(response)
-    return kind(
-        shown(f"{message}{_instead(response, said)}", request),
-        status=response.status,
-        url=request.url,
-        code=shown(said.code, request),
-        request_id=_request_id(response, said, request),
-    )
-
-
-def shown(text: str, request: Request) -> str:
-    """Make a text from outside fit to be shown: one line, bounded, without secrets."""
+def sanitize(text: str, request: Request) -> str:
+    """Make a text from outside safe to show: one line, of bounded length, without secrets."""
     text = request.masked(text[:_MAX_READ_CHARS])
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    # Again: what kept the pieces of a secret apart may have been something else than a blank.
+    # Again: invisible characters may have separated the pieces of a secret, and are gone now.
     line = request.masked(line)
-    # A word this long is nothing to read, and may be a token that was cut or wrapped.
+    # A word this long is not readable text. It may be a token that was cut or wrapped, which no mask finds.
     line = re.sub(rf"\S{{{_MAX_WORD_CHARS},}}", "…", line)
     return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
-def _kind(status: int, said: _Said, request: Request) -> type[ApiError]:
+def _error(
+    kind: type[_E], meaning: str, response: Response, request: Request, body: _ErrorBody, **extra: Any
+) -> _E:
+    """Build an error of this class: its meaning, then what the response reports or what it is instead."""
+    if body.message:
+        meaning += f": {body.message}"
+    elif not response.body.strip():
+        meaning += " (empty body)"
+    elif response.body.lstrip()[:1] == b"<":
+        meaning += " (HTML, perhaps of a proxy)"
+    headers = response.headers
+    request_id = headers.get("x-request-id") or headers.get("x-iam-trace-id") or body.request_id
+    return kind(
+        sanitize(meaning, request),
+        status=response.status,
+        url=request.url,
+        code=sanitize(body.code, request),
+        request_id=sanitize(request_id, request),
+        **extra,
+    )
+
+
+def _kind(status: int, body: _ErrorBody, request: Request) -> type[ApiError]:
     if status >= 500:
         return ApiUnavailable
     if status < 400:
         return ContractError
-    kind = _BY_CODE.get(said.code.rpartition(".")[2]) or _BY_STATUS.get(status, ContractError)
+    kind = _BY_CODE.get(body.code.rpartition(".")[2]) or _BY_STATUS.get(status, ContractError)
     refusable = request.auth in ("aksk", "password")
-    locked = request.auth == "password" and status == 403 and "lock" in said.message.lower()
-    # A login that IAM does not understand is wrong at every request, and is none of the list's filters.
+    locked = request.auth == "password" and status == 403 and "lock" in body.message.lower()
+    # A 400 to a login means wrong settings. As a ContractError the poll would take it for a refused filter.
     malformed = request.auth == "password" and status == 400
     return CredentialsRefused if locked or malformed or (refusable and kind is AuthError) else kind
 
 
-def _message(kind: type[ApiError], response: Response, said: _Said, request: Request) -> str:
+def _meaning(kind: type[ApiError], response: Response, request: Request) -> str:
     if issubclass(kind, AuthError):
-        meaning = _AUTH_MEANINGS[request.auth]
-    elif kind is PermissionRefused and request.auth != "password":
-        meaning = _NO_ACTION
-    elif 300 <= response.status < 400:
-        meaning = f"a redirect to {_location(response)}, which is not followed: wrong endpoint?"
-    elif kind in (ContractError, ApiUnavailable):
-        meaning = _MEANINGS.get(response.status, _MEANINGS_BY_CLASS[kind])
-    else:
-        meaning = _MEANINGS_BY_CLASS[kind]
-    return f"{meaning}{_instead(response, said)}"
+        return _AUTH_MEANINGS[request.auth]
+    if kind is PermissionRefused and request.auth != "password":
+        return _NO_ACTION
+    if 300 <= response.status < 400:
+        # Without its query, which may hold a token.
+        location = response.headers.get("location", "nowhere").partition("?")[0]
+        return f"a redirect to {location}, which is not followed: wrong endpoint?"
+    if kind in (ContractError, ApiUnavailable):
+        return _MEANINGS.get(response.status, _MEANINGS_BY_CLASS[kind])
+    return _MEANINGS_BY_CLASS[kind]
 
 
-def _location(response: Response) -> str:
-    return response.headers.get("location", "nowhere").partition("?")[0]
-
-
-def _instead(response: Response, said: _Said) -> str:
-    """Say what came, after a colon; nothing where the body is JSON without a message."""
-    if said.message:
-        return f": {said.message}"
-    if not response.body.strip():
-        return " (empty body)"
-    return " (HTML, perhaps of a proxy)" if response.body.lstrip()[:1] == b"<" else ""
-
-
-def _said(response: Response) -> _Said:
+def _read_body(response: Response) -> _ErrorBody:
     """
     Read an error body: the first of the known shapes that fits.
 
@@ -183,9 +167,9 @@ def _said(response: Response) -> _Said:
     try:
         found = read_json(response.body, response.headers.get("content-type", ""))
     except (ValueError, RecursionError):
-        return _Said()
+        return _ErrorBody()
     if not isinstance(found, dict):
-        return _Said()
+        return _ErrorBody()
     request_id = _text(found.get("request_id"))
     nested = found.get("error")
     shapes = (
@@ -196,22 +180,16 @@ def _said(response: Response) -> _Said:
     )
     for part, code, message in shapes:
         if code in part or message in part:
-            return _Said(_text(part.get(code)), _text(part.get(message)), request_id)
-    return _Said(request_id=request_id)
+            return _ErrorBody(_text(part.get(code)), _text(part.get(message)), request_id)
+    return _ErrorBody(request_id=request_id)
 
 
 def _text(value: object) -> str:
     return str(value) if isinstance(value, str | int) else ""
 
 
-def _request_id(response: Response, said: _Said, request: Request) -> str:
-    headers = response.headers
-    found = headers.get("x-request-id") or headers.get("x-iam-trace-id") or said.request_id
-    return shown(found, request)
-
-
 def _retry_after_seconds(response: Response) -> float | None:
-    """Read Retry-After, which is a number of seconds or an HTTP date; None where it is neither."""
+    """Read Retry-After, which is a number of seconds or an HTTP date; None if it is neither."""
     value = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,18}", value):
         return float(value)
@@ -224,7 +202,7 @@ def _retry_after_seconds(response: Response) -> float | None:
 
 
 def _rate_limit(message: str) -> RateLimit | None:
-    """Read `limit:5,time:1 second` out of a throttling message."""
+    """Read `limit:5,time:1 second` from a throttling message."""
     found = _LIMIT.search(message)
     if found is None:
         return None

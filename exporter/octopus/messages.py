@@ -1,7 +1,7 @@
 """
-One HTTP exchange as data: what is asked, what came back, and what makes the asking allowed.
+One HTTP exchange as data: the request, its authentication and the response; and the observer of exchanges.
 
-Nothing here sends anything; `transport` does.
+This module does no I/O; `transport` sends requests.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import quote, urlsplit
 
 from exporter.masking import Secrets
@@ -17,13 +17,34 @@ from exporter.masking import Secrets
 AuthKind = Literal["token", "aksk", "password"]
 
 
+class ApiObserver(Protocol):
+    """Receives what the self metrics measure of requests."""
+
+    def request(self, project: str, code: str, seconds: float) -> None:
+        """One HTTP exchange ended. `code` is the HTTP status, or "error" if no response came."""
+
+    def retry(self, project: str, reason: str) -> None:
+        """A request is about to be sent again. `reason` is one of errors.REASONS."""
+
+    def clock_skew(self, project: str, seconds: float) -> None:
+        """The server's clock minus the local clock."""
+
+
+class NullObserver:
+    """An ApiObserver for commands without metrics."""
+
+    def request(self, project: str, code: str, seconds: float) -> None: ...
+    def retry(self, project: str, reason: str) -> None: ...
+    def clock_skew(self, project: str, seconds: float) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class RequestAuth:
     """
-    What makes one request allowed.
+    The authentication of one request.
 
-    Shape: `fingerprint` tells one secret from another without being one; `secrets` and the `signature`, which
-    is good for one request, must never be shown.
+    Shape: `fingerprint` identifies the secret without revealing it. `secrets` and `signature` must never be
+    shown. A `signature` is valid for one request only.
     """
 
     kind: AuthKind
@@ -36,11 +57,11 @@ class RequestAuth:
 @dataclass(frozen=True, slots=True)
 class Request:
     """
-    One request to send.
+    One HTTP request.
 
-    Shape: `origin` is scheme://host[:port]; `path` and `query` are as meant, not yet percent-encoded; a
-    repeated key in `query` is an array. `secrets` and `signature` are kept out of every text that an answer
-    brings; `mask` knows them and those of other requests, and is set by who sends it.
+    Shape: `origin` is scheme://host[:port]. `path` and `query` are not percent-encoded yet; a repeated key in
+    `query` is an array. `secrets` and `signature` are masked in every text that the response brings. The
+    transport sets `mask`, which also knows the secrets of other requests.
     """
 
     method: str
@@ -59,39 +80,34 @@ class Request:
         return self.origin.partition("://")[2]
 
     @property
-    def encoded_path(self) -> str:
-        return quote(self.path, safe="/")
-
-    @property
     def url(self) -> str:
-        """The URL without its query, as errors show it."""
-        return self.origin + self.encoded_path
+        """The percent-encoded URL without its query, as errors show it."""
+        return self.origin + quote(self.path, safe="/")
 
     @property
     def encoded_query(self) -> str:
-        """The query, sorted and percent-encoded: it is sent as it is signed."""
+        """The query, sorted and percent-encoded. It is sent exactly as it is signed."""
         return "&".join(
             f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(self.query)
         )
 
     @property
     def full_url(self) -> str:
-        """The URL, percent-encoded, byte for byte as it is sent."""
+        """The percent-encoded URL, byte for byte as it is sent."""
         query = self.encoded_query
         return f"{self.url}?{query}" if query else self.url
 
-    def granted(self, grant: RequestAuth) -> Request:
-        """Add what makes it allowed."""
+    def with_auth(self, auth: RequestAuth) -> Request:
         return replace(
             self,
-            headers={**self.headers, **grant.headers},
-            auth=grant.kind,
-            secrets=(*self.secrets, *grant.secrets),
-            signature=grant.signature,
+            headers={**self.headers, **auth.headers},
+            auth=auth.kind,
+            secrets=(*self.secrets, *auth.secrets),
+            signature=auth.signature,
         )
 
     def masked(self, text: str) -> str:
-        """Mask the secrets in a text that the answer brought."""
+        """Mask the secrets in a text from the response."""
         mask = self.mask or Secrets.of(*self.secrets, self.signature).masked
         return mask(text)
 
@@ -99,9 +115,9 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Response:
     """
-    One complete answer.
+    One complete HTTP response.
 
-    Shape: header names in lower case. Units: `sent_at` and `received_at` in Unix seconds, by our clock.
+    Shape: header names in lower case. Units: `sent_at` and `received_at` in Unix seconds, by the local clock.
     """
 
     status: int
@@ -112,15 +128,12 @@ class Response:
 
 
 def split_endpoint(endpoint: str) -> tuple[str, str]:
-    """
-    Take an endpoint apart into its origin and the prefix its paths begin with.
-
-    A user name in it is dropped: it would show in logs, and nothing here logs in that way.
-    """
+    """Split an endpoint into its origin and the prefix of its paths."""
     parts = urlsplit(endpoint)
+    # A user name in the URL is dropped: it would show in logs, and no request logs in with it.
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.rstrip("/")
 
 
 def fingerprint(*secrets: str) -> str:
-    """Tell secrets apart without keeping them."""
+    """Hash secrets, so that two can be compared without storing either."""
     return sha256("\0".join(secrets).encode()).hexdigest()

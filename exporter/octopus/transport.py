@@ -1,4 +1,4 @@
-"""The edge to HTTP: one request out, one whole answer in, every failure an error of the tree."""
+"""Send an HTTP request, read the complete response, and turn every failure into an ApiError."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ from exporter.errors import (
     StartError,
 )
 from exporter.masking import Secrets
-from exporter.octopus.error_responses import shown
-from exporter.octopus.messages import Request, Response
-from exporter.octopus.observer import ApiObserver
+from exporter.octopus.error_responses import sanitize
+from exporter.octopus.messages import ApiObserver, Request, Response
 from exporter.octopus.proxies import Proxies
 from exporter.state_log import StateLog
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-# What of an error's body is read: its code and message stand at its beginning, or it is a web page.
+# Of an error response only the beginning is read: code and message stand there, unless it is a web page.
 _MAX_ERROR_BYTES = 1024 * 1024
-# IAM tokens come in a header and are several KB long; aiohttp's own bound is 8190 bytes.
+# IAM tokens come in a header and are several KB long; aiohttp's default limit is 8190 bytes.
 _MAX_HEADER_BYTES = 64 * 1024
 _CONNECTIONS_PER_HOST = 100
-# Longer than most poll intervals, so that a poll finds the last one's connection open.
+# Longer than most poll intervals, so that a poll reuses the connection of the previous one.
 _KEEP_ALIVE_SECONDS = 75
 
-# The first that fits; subclasses come before what they derive from.
+# The first match counts, so subclasses stand before their base classes.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (
         aiohttp.ClientConnectorCertificateError,
@@ -62,16 +61,17 @@ _T = TypeVar("_T")
 
 def open_session(env: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
     """
-    Open the HTTP session all endpoints share; to be called in the event loop, and closed there.
+    Open the HTTP session that all endpoints share. Call it in the event loop; close the session there.
 
-    Certificate authorities come from SSL_CERT_FILE and SSL_CERT_DIR (instead of the system's) and
-    REQUESTS_CA_BUNDLE (besides them); proxies from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
-    Raises: StartError (REQUESTS_CA_BUNDLE cannot be read, or a proxy is none).
+    Certificate authorities: SSL_CERT_FILE and SSL_CERT_DIR replace the system's, REQUESTS_CA_BUNDLE adds to
+    them. Proxies: HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+    Raises: StartError (REQUESTS_CA_BUNDLE cannot be read, or a proxy is not a URL).
     """
+    # Only to check them: a wrong variable must fail at the start, not at the first request.
     Proxies(env)
     connector = aiohttp.TCPConnector(
         ssl=_tls_context(env.get("REQUESTS_CA_BUNDLE", "")),
-        # The pollers' own concurrency is the bound: one host that hangs must not use up the others' share.
+        # No total limit: one endpoint that hangs must not use up the connections of the others.
         limit=0,
         limit_per_host=_CONNECTIONS_PER_HOST,
         keepalive_timeout=_KEEP_ALIVE_SECONDS,
@@ -97,7 +97,7 @@ def _tls_context(bundle: str) -> ssl.SSLContext:
 
 
 class Transport:
-    """Sends requests through one session, and tells the observer and the log how it went."""
+    """Sends requests through one session; reports each to the observer and logs failures."""
 
     def __init__(
         self,
@@ -118,25 +118,28 @@ class Transport:
         self._clock = clock
         self._failing: dict[tuple[str, ...], StateLog] = {}
 
-    async def ask(self, request: Request, project: str, decode: Callable[[Response, Request], _T]) -> _T:
+    async def send(self, request: Request, project: str, decode: Callable[[Response, Request], _T]) -> _T:
         """
-        Send a request and decode its answer; that requests fail is logged here.
+        Send a request and decode its response.
 
-        Shape: what `decode` is given masks the secrets of this request and of all others (`Request.masked`).
-        Raises: ApiError, whatever went wrong.
+        Shape: `decode` gets a request whose `masked` knows the secrets of all requests.
+        Raises: ApiError, for every kind of failure.
         """
+        # Before sending, so that they are masked in whatever the exchange brings, its errors included.
         self.secrets.use(*request.secrets)
         if request.signature:
             self.secrets.use_once(request.signature)
         request = replace(request, mask=self.secrets.masked)
         try:
-            answer = decode(await self._send(request, project), request)
+            result = decode(await self._exchange(request, project), request)
         except ApiError as error:
             self._log_failure(error, request, project)
             raise
         if self._failing:
-            self._log_success(request, project)
-        return answer
+            state = self._failing.get(_log_key(request, project))
+            if state is not None:
+                state.is_over(self._clock(), project=project, url=request.url)
+        return result
 
     def _log_failure(self, error: ApiError, request: Request, project: str) -> None:
         details = {
@@ -148,89 +151,76 @@ class Transport:
             "url": error.url,
             "request_id": error.request_id,
         }
-        # What is retried is news only when the retries are used up, and then the poll says so.
+        # These are retried; if the retries fail too, the poll logs it.
         if isinstance(error, RateLimited | ApiUnavailable):
             _log.debug("request failed", **details)
             return
         state = self._failing.setdefault(
-            _question(request, project), StateLog(_log, "request failed", "requests work again")
+            _log_key(request, project), StateLog(_log, "request failed", "requests work again")
         )
         state.holds((error.reason, error.status, error.code), self._clock(), **details)
 
-    def _log_success(self, request: Request, project: str) -> None:
-        state = self._failing.get(_question(request, project))
-        if state is not None:
-            state.is_over(self._clock(), project=project, url=request.url)
-
-    async def _send(self, request: Request, project: str) -> Response:
+    async def _exchange(self, request: Request, project: str) -> Response:
         started, sent_at, code = time.perf_counter(), self._clock(), "error"
         try:
-            response = await self._exchange(request, sent_at)
-            code = str(response.status)
-            return response
-        # A ValueError is aiohttp's and yarl's word for a URL or header that cannot be sent.
+            async with self._session.request(
+                request.method,
+                # Already encoded: yarl must not encode it in another way than it was signed.
+                URL(request.full_url, encoded=True),
+                headers=request.headers,
+                data=request.body or None,
+                # A redirect would send the token to another server.
+                allow_redirects=False,
+                proxy=self._proxies.of(request.origin),
+                timeout=aiohttp.ClientTimeout(total=self._timeout_seconds),
+            ) as answer:
+                body = await self._body(answer, request)
+                headers = {name.lower(): value for name, value in answer.headers.items()}
+                # A new token becomes a known secret at once: the body of the same response may repeat it.
+                self.secrets.use(*filter(None, (headers.get("x-subject-token"),)))
+                code = str(answer.status)
+                return Response(answer.status, headers, body, sent_at, self._clock())
+        except TimeoutError as exc:
+            message = f"no complete answer within {self._timeout_seconds:g} s"
+            raise ApiTimeout(message, url=request.url) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise self._translated(exc, request) from exc
+            # aiohttp and yarl raise ValueError for a URL or header that cannot be sent. An untrusted
+            # certificate is a ValueError too, but also an OSError.
+            if isinstance(exc, ValueError) and not isinstance(exc, OSError):
+                message = sanitize(f"the request cannot be sent: {exc}", request)
+                raise ContractError(message, url=request.url) from exc
+            kinds = (text for kind, text in _REASONS if isinstance(exc, kind))
+            reason = next(kinds, "no answer from {host}: {exc}").format(exc=exc, host=request.host)
+            raise ApiUnavailable(sanitize(reason, request), url=request.url) from exc
         finally:
             self._observer.request(project, code, time.perf_counter() - started)
 
-    async def _exchange(self, request: Request, sent_at: float) -> Response:
-        async with self._session.request(
-            request.method,
-            # Already encoded: it must go out byte for byte as it was signed.
-            URL(request.full_url, encoded=True),
-            headers=request.headers,
-            data=request.body or None,
-            allow_redirects=False,
-            proxy=self._proxies.of(request.origin),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_seconds),
-        ) as answer:
-            body = await self._body(answer, request)
-            headers = {name.lower(): value for name, value in answer.headers.items()}
-            # A new token: what comes with it may repeat it.
-            self.secrets.use(*filter(None, (headers.get("x-subject-token"),)))
-            return Response(answer.status, headers, body, sent_at, self._clock())
-
     async def _body(self, answer: aiohttp.ClientResponse, request: Request) -> bytes:
         """
-        Read the body, decompressed, up to the bound: a broken server must not cost the memory.
+        Read the decompressed body up to the limit, so that a broken server cannot use up the memory.
 
-        Of an error's body only the beginning is read, so that its status decides and not its length.
         Raises: AnswerTooLarge.
         """
         failed = answer.status >= 300
-        bound = min(_MAX_ERROR_BYTES, self._max_body_bytes) if failed else self._max_body_bytes
+        limit = min(_MAX_ERROR_BYTES, self._max_body_bytes) if failed else self._max_body_bytes
         chunks, size = [], 0
         async for chunk in answer.content.iter_any():
             size += len(chunk)
             chunks.append(chunk)
-            if size > bound:
+            if size > limit:
+                # An error is known by its status and its beginning, however long it is.
                 if failed:
                     break
                 raise AnswerTooLarge(
-                    f"the answer is longer than {bound} bytes",
+                    f"the answer is longer than {limit} bytes",
                     status=answer.status,
                     url=request.url,
-                    request_id=shown(answer.headers.get("X-Request-Id", ""), request),
+                    request_id=sanitize(answer.headers.get("X-Request-Id", ""), request),
                 )
         return b"".join(chunks)
 
-    def _translated(self, exc: Exception, request: Request) -> ApiError:
-        if isinstance(exc, TimeoutError):
-            return ApiTimeout(f"no complete answer within {self._timeout_seconds:g} s", url=request.url)
-        # An untrusted certificate is a ValueError too, besides the OSError that it is.
-        if isinstance(exc, ValueError) and not isinstance(exc, OSError):
-            return ContractError(shown(f"the request cannot be sent: {exc}", request), url=request.url)
-        return ApiUnavailable(shown(_reason(exc, request.host), request), url=request.url)
 
-
-def _reason(exc: Exception, host: str) -> str:
-    """Say in words why there is no answer."""
-    text = next((text for kind, text in _REASONS if isinstance(exc, kind)), "no answer from {host}: {exc}")
-    return text.format(exc=exc, host=host)
-
-
-def _question(request: Request, project: str) -> tuple[str, ...]:
-    """Tell what a request is about: there are no more of these than targets and places to log in."""
+def _log_key(request: Request, project: str) -> tuple[str, ...]:
+    """Identify a target or a login, which bounds the number of logged states. Pages of a target share one."""
     workspaces = [value for name, value in request.query if name == "workspace_id"]
     return (project, request.url, *workspaces)

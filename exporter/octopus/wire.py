@@ -1,5 +1,5 @@
 """
-The job list as the API speaks it: the request to send, the page that came back.
+The job list as the API writes it: the request to send, and the page that a response contains.
 
 Source: Huawei Cloud Octopus API reference, "querying the list of internal jobs", read 2025-06-18.
 """
@@ -7,48 +7,47 @@ Source: Huawei Cloud Octopus API reference, "querying the list of internal jobs"
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from exporter.errors import ContractError
+from exporter.masking import Secrets
 from exporter.model import JOB_TYPES, STATUSES, Job, Target
 from exporter.octopus.error_responses import contract_error, error_of, unavailable_error
 from exporter.octopus.messages import Request, Response, split_endpoint
-from exporter.octopus.rows import (
+from exporter.octopus.tolerant import (
     DOCUMENTED_WORDS,
     EARLIEST_MS,
     LATEST_MS,
     MAX_ID,
     SetApartRow,
-    label,
+    clean_label,
+    clean_message,
     latest_ms,
-    message,
+    read_json,
     read_row,
+    read_word,
     whole_number,
-    word,
 )
-from exporter.octopus.tolerant_json import read_json
-
-__all__ = ["ListQuery", "Page", "SetApartRow", "clock_skew", "decode_page", "list_request", "parse_time_ms"]
 
 MAX_ARRAY_VALUES = 20
 
-# What the API takes as a creation time.
+# The creation times that the API accepts.
 # Source: API reference, table 2, `start_time`, read 2026-04.
 _EARLIEST_START_MS = 1_000_000_000_000
 _LATEST_START_MS = 2_000_000_000_000
-# In years 1 to 9999, which is what calendars hold.
+# Years 1 to 9999, the range of Python's datetime.
 _FIRST_YEAR_MS = -62_135_596_800_000
 _LAST_YEAR_MS = 253_402_300_799_999
 _MAX_COUNT = 2**63 - 1
-# An answer may be millions of nulls long; no poll that has so many odd rows succeeds.
-_MOST_SET_APART = 1000
+# A body of 32 MB could hold millions of nulls. No poll with so many unreadable rows succeeds anyway.
+_MAX_SET_APART = 1000
 
-# Narrower than the API's own types: what does not fit is read by `rows`, which must agree on what does.
+# Stricter than the API's own types: `tolerant` reads what does not fit, and must agree on what does.
 _Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 _Time = Annotated[int, msgspec.Meta(ge=EARLIEST_MS, le=LATEST_MS)]
 _Duration = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
@@ -57,10 +56,11 @@ _Code = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """What to list. Empty or None asks for all; `start_time_ms` is the earliest creation time."""
+    """The filters and the page of a list request; empty or None means no filter."""
 
     job_types: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
+    # The earliest creation time.
     start_time_ms: int | None = None
     job_id: int | None = None
     offset: int = 0
@@ -72,8 +72,8 @@ class Page:
     """
     One page of the list.
 
-    Shape: the answer's rows are `jobs` and `set_apart` together; `total`, `offset` and `limit` as reported,
-    None where the API gave no usable number. Go by the rows that came, never by the limit that was asked for.
+    Shape: the rows of the response are `jobs` and `set_apart` together. `total`, `offset` and `limit` are as
+    reported, None without a usable number. The server may return fewer rows than the requested limit.
     """
 
     jobs: tuple[Job, ...]
@@ -88,7 +88,7 @@ class Page:
         return len(self.jobs) + len(self.set_apart)
 
 
-class _Row(msgspec.Struct, gc=False):
+class _JobRow(msgspec.Struct, gc=False):
     id: _Id
     job_type: str
     status: str
@@ -105,52 +105,57 @@ class _Row(msgspec.Struct, gc=False):
     resource_spec: str | None = None
 
 
-class _DocumentedRow(_Row, gc=False):
-    # The decoder gives its own copy of these words, which costs less than a new text for every row.
-    job_type: Literal[JOB_TYPES]  # type: ignore[valid-type] # mypy wants the words themselves here
+class _DocumentedRow(_JobRow, gc=False):
+    # For a Literal the decoder returns its own string, which costs less than a new one for every row.
+    job_type: Literal[JOB_TYPES]  # type: ignore[valid-type] # mypy wants the words themselves
     status: Literal[STATUSES]  # type: ignore[valid-type] # likewise
 
 
-_AnyRow = TypeVar("_AnyRow", bound=_Row)
+_AnyRow = TypeVar("_AnyRow", bound=_JobRow)
 
 
 class _Payload(msgspec.Struct, Generic[_AnyRow], gc=False):
     rows: list[_AnyRow] | None = msgspec.field(default=None, name="list")
-    # Whatever is wrong with these two only costs what they say.
+    # Any, as meta_info below: a defect in them must not make the rows unreadable.
     page_info: Any = None
 
 
-class _Answer(msgspec.Struct, Generic[_AnyRow], gc=False):
+class _ListAnswer(msgspec.Struct, Generic[_AnyRow], gc=False):
     payload: _Payload[_AnyRow]
     meta_info: Any = None
 
 
-# The first takes documented types and statuses only, the second every one.
-_decoders: tuple[msgspec.json.Decoder[_Answer[Any]], ...] = (
-    msgspec.json.Decoder(_Answer[_DocumentedRow]),
-    msgspec.json.Decoder(_Answer[_Row]),
+# The first accepts documented types and statuses only and is faster; the second accepts all.
+_decoders: tuple[msgspec.json.Decoder[_ListAnswer[Any]], ...] = (
+    msgspec.json.Decoder(_ListAnswer[_DocumentedRow]),
+    msgspec.json.Decoder(_ListAnswer[_JobRow]),
 )
 
 
 def list_request(target: Target, query: ListQuery) -> Request:
     """
-    Ask for one page of a target's jobs.
+    Build the request for one page of a target's jobs.
 
-    Shape: arrays as repeated keys; workspace_id only where one is configured; start_time within what the API
-    takes.
+    Shape: arrays as repeated keys; workspace_id only if one is configured.
     Raises: ValueError (more than MAX_ARRAY_VALUES values in an array).
     """
+    start_ms = query.start_time_ms
+    if start_ms is not None:
+        # The API refuses an earlier time, which a long lookback would give.
+        start_ms = min(max(start_ms, _EARLIEST_START_MS), _LATEST_START_MS)
+    arrays = {"job_types": query.job_types, "statuses": query.statuses}
+    for name, values in arrays.items():
+        if len(values) > MAX_ARRAY_VALUES:
+            raise ValueError(f"{name}: {len(values)} values, the API takes at most {MAX_ARRAY_VALUES}")
+    single = {"id": query.job_id, "start_time": start_ms, "workspace_id": target.workspace_id}
     origin, prefix = split_endpoint(target.endpoint)
     return Request(
         method="GET",
         origin=origin,
         path=f"{prefix}/v1.0/{target.project_id}/data/{target.path.strip('/')}",
         query=(
-            *_array("job_types", query.job_types),
-            *_array("statuses", query.statuses),
-            *_optional("id", query.job_id),
-            *_optional("start_time", _within_bounds(query.start_time_ms)),
-            *_optional("workspace_id", target.workspace_id),
+            *((name, value) for name, values in arrays.items() for value in values),
+            *((name, str(value)) for name, value in single.items() if value is not None),
             ("offset", str(query.offset)),
             ("limit", str(query.limit)),
         ),
@@ -158,19 +163,13 @@ def list_request(target: Target, query: ListQuery) -> Request:
     )
 
 
-def _array(name: str, values: tuple[str, ...]) -> Iterable[tuple[str, str]]:
-    if len(values) > MAX_ARRAY_VALUES:
-        raise ValueError(f"{name}: {len(values)} values, the API takes at most {MAX_ARRAY_VALUES}")
-    return ((name, value) for value in values)
+class _ParsedPage(msgspec.Struct, frozen=True, gc=False):
+    """A decoded response. `jobs` is None without a list; `page_info` and `meta_info` are any JSON value."""
 
-
-def _optional(name: str, value: int | str | None) -> Iterable[tuple[str, str]]:
-    return () if value is None else ((name, str(value)),)
-
-
-def _within_bounds(start_time_ms: int | None) -> int | None:
-    """Keep a creation time within what the API takes: it refuses others, of a long lookback for example."""
-    return None if start_time_ms is None else min(max(start_time_ms, _EARLIEST_START_MS), _LATEST_START_MS)
+    jobs: tuple[Job, ...] | None
+    set_apart: tuple[SetApartRow, ...]
+    page_info: object
+    meta_info: object
 
 
 def decode_page(
@@ -179,80 +178,74 @@ def decode_page(
     """
     Read one page of the job list.
 
-    A documented answer is decoded strictly, which is fast; only where that fails it is read again tolerantly,
-    row by row. A wrong answer is never read as "no jobs".
+    A documented response is decoded strictly, which is fast. Only if that fails it is read again tolerantly,
+    row by row. A wrong response is never read as "no jobs".
     Shape: body {"payload": {"list": [job, ...], "page_info": {...}}, "meta_info": {...}}; `terminal_statuses`
     are undocumented statuses that end a run.
-    Raises: what `error_of` makes of another status than 200; ApiUnavailable (not one whole JSON document);
-    ContractError (a document of another shape, or two rows or more of which none can be read).
+    Raises: the error of `error_of` for another status than 200; ApiUnavailable (not one complete JSON
+    document); ContractError (a document of another shape, or several rows of which none can be read).
     """
     if response.status != 200:
         raise error_of(response, request)
-    read = _read_strictly(response.body, terminal_statuses)
-    if read is None:
-        read = _read_tolerantly(response, request, terminal_statuses)
-    info = read.page_info if isinstance(read.page_info, dict) else {}
+    parsed = _parse_strictly(response.body, terminal_statuses)
+    if parsed is None:
+        parsed = _parse_tolerantly(response, request, terminal_statuses)
+    info = parsed.page_info if isinstance(parsed.page_info, dict) else {}
     total = _count(info.get("total"))
-    if read.jobs is None and total != 0:
-        raise _not_a_list("payload.list is missing, and page_info.total is not 0", response, request)
-    if len(read.set_apart) > 1 and not read.jobs:
-        none_of = f"none of its {len(read.set_apart)} rows can be read"
-        raise _unreadable(none_of, read.set_apart, response, request)
+    # Without rows the API may leave out the list, but then its total is 0.
+    if parsed.jobs is None and total != 0:
+        raise _shape_error("payload.list is missing, and page_info.total is not 0", response, request)
+    if len(parsed.set_apart) > 1 and not parsed.jobs:
+        problem = f"none of its {len(parsed.set_apart)} rows can be read"
+        raise _rows_error(problem, parsed.set_apart, response, request)
+    meta = parsed.meta_info
     return Page(
-        jobs=read.jobs or (),
+        jobs=parsed.jobs or (),
         total=total,
         offset=_count(info.get("offset")),
         limit=_count(info.get("limit")),
-        server_time_ms=_server_time_ms(read.meta_info),
-        set_apart=read.set_apart,
+        server_time_ms=parse_time_ms(meta.get("current_time")) if isinstance(meta, dict) else None,
+        set_apart=parsed.set_apart,
     )
 
 
-class _Read(msgspec.Struct, frozen=True, gc=False):
-    """What an answer holds; `jobs` is None where it has no list, the last two are any JSON value."""
-
-    jobs: tuple[Job, ...] | None
-    set_apart: tuple[SetApartRow, ...]
-    page_info: object
-    meta_info: object
-
-
-def _read_strictly(body: bytes, terminal_statuses: frozenset[str]) -> _Read | None:
-    """Read an answer as it is documented, new types and statuses included; None where it is another."""
+def _parse_strictly(body: bytes, terminal_statuses: frozenset[str]) -> _ParsedPage | None:
+    """Read a response as documented, new types and statuses included; None if it is not."""
     for decoder in _decoders:
         try:
             answer = decoder.decode(body)
             rows = answer.payload.rows
-            jobs = None if rows is None else _jobs(rows, terminal_statuses)
+            jobs = None if rows is None else _to_jobs(rows, terminal_statuses)
         except msgspec.ValidationError:
             continue
-        # A ValueError is a word that the decoder's types let pass; UnicodeDecodeError is one too.
+        # ValueError: an empty job type or status, or invalid UTF-8 (UnicodeDecodeError).
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
-        return _Read(jobs, (), answer.payload.page_info, answer.meta_info)
+        return _ParsedPage(jobs, (), answer.payload.page_info, answer.meta_info)
     return None
 
 
-def _jobs(rows: list[_Row], terminal_statuses: frozenset[str]) -> tuple[Job, ...]:
-    """Raises: ValueError (a job type or a status without anything to read)."""
-    # Positional, and without a call for a row as documented: 200 of these make up most of the cost of a page.
+def _to_jobs(rows: list[_JobRow], terminal_statuses: frozenset[str]) -> tuple[Job, ...]:
+    """Raises: ValueError (an empty job type or status)."""
+    clean = clean_label
+    # Positional arguments, and no call for a documented value: 200 of these are most of the cost of a page.
     jobs = [
         Job(
             row.id,
-            row.job_type if row.job_type in DOCUMENTED_WORDS else word(row.job_type),
-            row.status if row.status in DOCUMENTED_WORDS else word(row.status),
+            row.job_type if row.job_type in DOCUMENTED_WORDS else read_word(row.job_type),
+            row.status if row.status in DOCUMENTED_WORDS else read_word(row.status),
             row.create_at,
             latest_ms(row.create_at, row.start_at, row.end_at) if row.update_at is None else row.update_at,
             row.start_at,
             row.end_at,
             row.submitting_duration,
             row.running_duration,
-            "" if (code := row.msg_code) is None else label(code) if isinstance(code, str) else str(code),
-            "" if row.msg_error is None else message(row.msg_error),
+            "" if (code := row.msg_code) is None else clean(code) if isinstance(code, str) else str(code),
+            "" if row.msg_error is None else clean_message(row.msg_error),
             None if row.workspace_id is None else str(row.workspace_id) or None,
             False,
-            "" if (data := row.data_id) is None else label(data) if isinstance(data, str) else str(data),
-            "" if row.resource_spec is None else label(row.resource_spec),
+            "" if (data := row.data_id) is None else clean(data) if isinstance(data, str) else str(data),
+            "" if row.resource_spec is None else clean(row.resource_spec),
         )
         for row in rows
     ]
@@ -262,73 +255,102 @@ def _jobs(rows: list[_Row], terminal_statuses: frozenset[str]) -> tuple[Job, ...
     return tuple(jobs)
 
 
-def _read_tolerantly(response: Response, request: Request, terminal_statuses: frozenset[str]) -> _Read:
-    """Raises: ApiUnavailable (not one whole JSON document); ContractError (another shape)."""
+def _parse_tolerantly(response: Response, request: Request, terminal_statuses: frozenset[str]) -> _ParsedPage:
+    """Raises: ApiUnavailable (not one complete JSON document); ContractError (another shape)."""
     try:
         answer = read_json(response.body, response.headers.get("content-type", ""))
     except ValueError as exc:
         raise unavailable_error(f"the answer is not a whole JSON document: {exc}", response, request) from exc
     except RecursionError as exc:
-        raise _not_a_list("it is nested too deep", response, request) from exc
+        raise _shape_error("it is nested too deep", response, request) from exc
     if not isinstance(answer, dict) or not isinstance(payload := answer.get("payload"), dict):
-        raise _not_a_list("it has no object payload", response, request)
+        raise _shape_error("it has no object payload", response, request)
     rows = payload.get("list")
     if not isinstance(rows, list | None):
-        raise _not_a_list("payload.list is not an array", response, request)
+        raise _shape_error("payload.list is not an array", response, request)
     jobs: list[Job] = []
     set_apart: list[SetApartRow] = []
-    for index, row in enumerate(rows or ()):
-        worth = read_row(row, index, terminal_statuses)
-        if isinstance(worth, Job):
-            jobs.append(worth)
-        elif len(set_apart) < _MOST_SET_APART:
-            set_apart.append(worth)
+    for index, raw in enumerate(rows or ()):
+        row = read_row(raw, index, terminal_statuses)
+        if isinstance(row, Job):
+            jobs.append(row)
+        elif len(set_apart) < _MAX_SET_APART:
+            set_apart.append(row)
         else:
-            raise _unreadable(
-                f"more than {_MOST_SET_APART} rows cannot be read", set_apart, response, request
-            )
-    return _Read(
-        None if rows is None else tuple(jobs),
-        tuple(set_apart),
-        payload.get("page_info"),
-        answer.get("meta_info"),
-    )
+            problem = f"more than {_MAX_SET_APART} rows cannot be read"
+            raise _rows_error(problem, set_apart, response, request)
+    found = None if rows is None else tuple(jobs)
+    return _ParsedPage(found, tuple(set_apart), payload.get("page_info"), answer.get("meta_info"))
 
 
-def _unreadable(
-    what: str, set_apart: Sequence[SetApartRow], response: Response, request: Request
+def _shape_error(problem: str, response: Response, request: Request) -> ContractError:
+    return contract_error(f"the answer is not a job list: {problem}", response, request)
+
+
+def _rows_error(
+    problem: str, set_apart: Sequence[SetApartRow], response: Response, request: Request
 ) -> ContractError:
-    """Refuse an answer for its rows; the example is one of the field that most of them fail at."""
-    ((worst, _),) = Counter(_field(row) for row in set_apart).most_common(1)
-    example = next(row for row in set_apart if _field(row) == worst)
-    return _not_a_list(f"{what}: payload.list[{example.index}].{example.problem}", response, request)
-
-
-def _field(row: SetApartRow) -> str:
-    return row.problem.partition(":")[0]
-
-
-def _not_a_list(why: str, response: Response, request: Request) -> ContractError:
-    return contract_error(f"the answer is not a job list: {why}", response, request)
+    """Reject a response for its rows, with an example of the field at which most of them fail."""
+    fields = [row.problem.partition(":")[0] for row in set_apart]
+    ((worst, _),) = Counter(fields).most_common(1)
+    example = set_apart[fields.index(worst)]
+    return _shape_error(f"{problem}: payload.list[{example.index}].{example.problem}", response, request)
 
 
 def _count(value: object) -> int | None:
-    """Read a number of rows; None where it is none."""
+    """Read a number of rows; None if it is not one."""
     number = whole_number(value)
     return number if number is not None and 0 <= number <= _MAX_COUNT else None
 
 
-def _server_time_ms(meta_info: object) -> int | None:
-    if not isinstance(meta_info, dict):
-        return None
-    return parse_time_ms(meta_info.get("current_time"))
+def masked_page(page: Page, secrets: Secrets) -> Page:
+    """
+    Mask the secrets in a page's texts, before any of them is stored.
+
+    A page without secrets, failed jobs and undocumented words is returned unchanged, at little cost.
+    """
+    # One search over the details of all rows: every row has two, and a search for each of them would cost
+    # more than decoding the page.
+    details = {text for job in page.jobs for text in (job.data_id, job.resource_spec)}
+    with_details = secrets.may_be_in(details)
+    plain = all(
+        not job.msg_error
+        and not job.msg_code
+        and job.job_type in DOCUMENTED_WORDS
+        and job.status in DOCUMENTED_WORDS
+        for job in page.jobs
+    )
+    if plain and not with_details and not page.set_apart:
+        return page
+    return replace(
+        page,
+        jobs=tuple(_masked_job(job, secrets, with_details=with_details) for job in page.jobs),
+        set_apart=tuple(replace(row, status=secrets.masked_label(row.status)) for row in page.set_apart),
+    )
+
+
+def _masked_job(job: Job, secrets: Secrets, *, with_details: bool) -> Job:
+    masked: dict[str, str] = {}
+    for name in ("job_type", "status", "msg_code"):
+        label = getattr(job, name)
+        if label and label not in DOCUMENTED_WORDS:
+            masked[name] = secrets.masked_label(label)
+    if job.msg_error:
+        masked["msg_error"] = secrets.masked(job.msg_error)
+    for name in ("data_id", "resource_spec") if with_details else ():
+        text = getattr(job, name)
+        # The contract: ids and numbers are never masked.
+        if text and not (text.isascii() and text.isdigit()):
+            masked[name] = secrets.masked(text)
+    changed = {name: text for name, text in masked.items() if text != getattr(job, name)}
+    return msgspec.structs.replace(job, **changed) if changed else job
 
 
 def parse_time_ms(value: object) -> int | None:
     """
-    Read a time like 2022-01-01T08:08:29Z, UTC where it names no zone.
+    Read a time like 2022-01-01T08:08:29Z; without a zone it is UTC.
 
-    Never raises: None where it is no time, or one outside the years 1 to 9999 of UTC.
+    Never raises: None if it is not a time, or not in the years 1 to 9999 of UTC.
     """
     if not isinstance(value, str):
         return None
@@ -342,11 +364,12 @@ def parse_time_ms(value: object) -> int | None:
 
 def clock_skew(server_time_ms: int, sent_at: float, received_at: float) -> float:
     """
-    Tell how far the server's clock is ahead of ours.
+    Calculate how far the server's clock is ahead of the local clock.
 
-    The server names a whole second, at some moment of the exchange: while the two stretches overlap the
-    clocks may agree, and the skew is 0; beyond, it is the distance of their middles.
-    Units: seconds; `sent_at` and `received_at` Unix seconds by our clock.
+    The server reports a whole second, at an unknown moment between sending and receiving. If that second
+    overlaps with the exchange, the clocks may agree and the skew is 0. Otherwise it is the distance between
+    the middles of the two.
+    Units: seconds; `sent_at` and `received_at` in Unix seconds by the local clock.
     """
     server = server_time_ms / 1000
     if sent_at <= server + 1 and server <= received_at:

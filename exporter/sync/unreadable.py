@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from exporter.errors import ContractError
 from exporter.model import Job, SetApart
-from exporter.octopus.wire import SetApartRow
+from exporter.octopus.tolerant import SetApartRow
 from exporter.sync.ledger import Staged
 
 # More rows than these, and more than one in so many, fail the poll (contract, rule 7).

@@ -19,7 +19,7 @@ import msgspec
 from exporter.commands.check.findings import Findings, Refusal, SeenType
 from exporter.commands.check.judge_rows import FIELDS
 from exporter.errors import ApiError, PollError
-from exporter.octopus.rows import DOCUMENTED_WORDS
+from exporter.octopus.tolerant import DOCUMENTED_WORDS
 
 # Ids, tokens and hashes have more digits than a word has.
 _MOST_DIGITS = 4

@@ -11,8 +11,7 @@ import msgspec
 from exporter.errors import ApiError
 from exporter.model import Job
 from exporter.octopus.messages import Response
-from exporter.octopus.rows import read_row, whole_number
-from exporter.octopus.tolerant_json import Numeral, read_json
+from exporter.octopus.tolerant import Numeral, read_json, read_row, whole_number
 from exporter.octopus.wire import ListQuery, Page, parse_time_ms
 from exporter.sync.filters import ArrayStyle
 

@@ -18,8 +18,7 @@ from exporter.errors import ApiError, ApiTimeout, InternalFault, PollError
 from exporter.masking import Secrets
 from exporter.model import Target
 from exporter.octopus.client import OctopusClient, RequestCounter
-from exporter.octopus.messages import Response
-from exporter.octopus.observer import NullObserver
+from exporter.octopus.messages import NullObserver, Response
 from exporter.octopus.transport import open_session
 from exporter.octopus.wire import Page
 from exporter.state_log import FaultLog
@@ -63,7 +62,7 @@ async def contact(config: Config, secrets: Secrets) -> list[Contact]:
                 return asker.failed(InternalFault(exc))
 
     async with open_session() as session:
-        access = ClientFactory(config, session, NullObserver(), secrets, impatient=True)
+        access = ClientFactory(config, session, NullObserver(), secrets, interactive=True)
         return await asyncio.gather(*(one(access, target) for target in config.targets()))
 
 
@@ -112,7 +111,7 @@ class _Asker:
     async def _asked(self, question: Question) -> Answer:
         raw: list[RawAnswer | None] = [None]
 
-        def look(response: Response) -> None:
+        def on_response(response: Response) -> None:
             self._latencies.append(response.received_at - response.sent_at)
             raw[0] = read_raw(response)
 
@@ -126,7 +125,9 @@ class _Asker:
         asked_ms = _now_ms()
         try:
             async with asyncio.timeout(max(self._left, 0.0)):
-                page = await self._client.list_page(target, question.query, self._counter, look=look)
+                page = await self._client.list_page(
+                    target, question.query, self._counter, on_response=on_response
+                )
             self._failures = 0
         except TimeoutError:
             error = ApiTimeout(f"no answer within the {MOST_SECONDS:g} s that a target is given")

@@ -19,8 +19,7 @@ from exporter.commands.check.findings import (
 )
 from exporter.errors import ContractError
 from exporter.model import JOB_TYPES, STATUSES, Job
-from exporter.octopus.rows import EARLIEST_MS, SetApartRow, label, read_row, whole_number
-from exporter.octopus.tolerant_json import Numeral
+from exporter.octopus.tolerant import EARLIEST_MS, Numeral, SetApartRow, clean_label, read_row, whole_number
 from exporter.sync.unreadable import UnreadableRows
 
 # Source: API reference, "querying the list of internal jobs", table 6.
@@ -164,7 +163,7 @@ def _counted(words: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def _other_fields(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
-    return (label(name) for row in rows for name in row if name not in FIELDS)
+    return (clean_label(name) for row in rows for name in row if name not in FIELDS)
 
 
 def judge_body(answers: Sequence[Answer]) -> BodyFindings:

@@ -1,36 +1,40 @@
 """
-Being allowed to ask: what all credentials are, and those that are given as they are.
+What all credentials can do, and the two kinds that are configured as they are: a token and an access key.
 
-`access_key` signs requests, `password` gets tokens from IAM, `chain` takes what the official SDK finds.
+`password` gets tokens from IAM, `chain` takes the key that the official SDK finds.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from exporter.errors import AuthError, ConfigError
+from exporter.octopus.auth.lockout_guard import LockoutGuard
+from exporter.octopus.auth.signing import AccessKey, sign_request
 from exporter.octopus.messages import Request, RequestAuth, fingerprint
 
-# Called right before sending: a signature ages while its request queues.
+# Called right before sending: a signature made earlier would age while its request waits for the limiter.
 Authoriser = Callable[[Request], RequestAuth]
 
 
 class SecretSource(Protocol):
     @property
     def from_file(self) -> bool:
-        """Whether `get` reads a file, which may take a while."""
+        """Whether `get` reads a file, which may block."""
 
     def get(self) -> str:
-        """The secret as it is now: a file is read again."""
+        """Return the current secret; a file is read again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectScope:
-    """For which project a request is allowed; `project` is the label."""
+    """The project that a request is authorised for; `project` is the label."""
 
     project: str
     project_id: str
@@ -39,37 +43,33 @@ class ProjectScope:
 class Credentials(Protocol):
     def authorise(self, scope: ProjectScope) -> AbstractAsyncContextManager[Authoriser]:
         """
-        Allow one exchange, which takes place inside the block: its end tells whether the secret was accepted.
+        Authorise one HTTP exchange. Send it inside the block: an error that leaves the block is noted.
 
-        Raises: ApiError (no token to be had); CredentialsRefused, at once, while a refused secret cools down.
+        Raises: ApiError (no token available); CredentialsRefused, at once, while a refused secret cools down.
         """
 
     async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
         """
-        Get something else than what the API rejected; tell whether there is.
+        After a 401: get other authentication than the rejected one; return whether there is one.
 
-        Raises: ApiError (no token to be had).
+        Raises: ApiError (no token available).
         """
 
     async def refresh(self, denied: RequestAuth, scope: ProjectScope, *, may_renew: bool) -> bool:
         """
-        Get a newer token than the one that was answered with 403; tell whether there is one.
+        After a 403: get a newer token than the denied one; return whether there is one.
 
-        Permissions given later are in newer tokens only. `may_renew` False: only what there is already. What
-        cannot be renewed, and keys, which carry no permissions, are not tried again.
-        Raises: ApiError (no token to be had, and the old one does not serve any more).
+        A permission that was granted later is in newer tokens only. `may_renew` False: use a newer token only
+        if there is one already. Access keys carry no permissions, so they return False.
+        Raises: ApiError (no token available, and the old one is no longer valid).
         """
 
     def expires_at(self, scope: ProjectScope) -> float | None:
-        """
-        Tell when what is in use for this project ends (Unix seconds); None where that is not known.
-
-        Any thread may ask.
-        """
+        """Return when the current token or key expires (Unix seconds); None if unknown. Thread-safe."""
 
 
 class TokenCredentials:
-    """A token somebody else renews; its file is read again at every use."""
+    """A token that another program renews; its file is read again for every request."""
 
     def __init__(self, *, name: str, token: SecretSource) -> None:
         self._name = name
@@ -77,11 +77,11 @@ class TokenCredentials:
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
-        grant = await self._grant()
-        yield lambda request: grant
+        auth = await self._auth()
+        yield lambda request: auth
 
     async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
-        return (await self._grant()).fingerprint != rejected.fingerprint
+        return (await self._auth()).fingerprint != rejected.fingerprint
 
     async def refresh(self, denied: RequestAuth, scope: ProjectScope, *, may_renew: bool) -> bool:
         return await self.renew(denied, scope)
@@ -89,45 +89,92 @@ class TokenCredentials:
     def expires_at(self, scope: ProjectScope) -> float | None:
         return None
 
-    async def _grant(self) -> RequestAuth:
+    async def _auth(self) -> RequestAuth:
         (token,) = await read_secrets(self._name, token=self._token)
-        return token_grant(self._name, token)
+        return token_auth(self._name, token)
 
 
-def token_grant(name: str, token: str) -> RequestAuth:
-    """Raises: AuthError (no token, or one that no header can carry)."""
-    check_secret(name, "token", token)
+class AccessKeyCredentials:
+    """An access key that signs requests; its parts are read again for every request."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        access_key: SecretSource,
+        secret_key: SecretSource,
+        security_token: SecretSource | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._name = name
+        self._parts = {"access_key": access_key, "secret_key": secret_key}
+        if security_token is not None:
+            self._parts["security_token"] = security_token
+        self._clock = clock
+        self._guard = LockoutGuard(name, clock=clock)
+
+    @asynccontextmanager
+    async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
+        key = await self._key()
+        async with self._guard.attempt(key.fingerprint):
+            yield partial(sign_request, key=key, project_id=scope.project_id, clock=self._clock)
+
+    async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
+        return (await self._key()).fingerprint != rejected.fingerprint
+
+    async def refresh(self, denied: RequestAuth, scope: ProjectScope, *, may_renew: bool) -> bool:
+        return False
+
+    def expires_at(self, scope: ProjectScope) -> float | None:
+        return None
+
+    async def _key(self) -> AccessKey:
+        return checked_key(self._name, AccessKey(*await read_secrets(self._name, **self._parts)))
+
+
+def token_auth(name: str, token: str) -> RequestAuth:
+    """Raises: AuthError (the token is empty or not allowed in a header)."""
+    _check_secret(name, "token", token)
     return RequestAuth("token", {"X-Auth-Token": token}, fingerprint(token), (token,))
 
 
-def check_secret(name: str, key: str, secret: str) -> None:
-    """Raises: AuthError (nothing, or what no header can carry)."""
+def checked_key(name: str, key: AccessKey) -> AccessKey:
+    """Raises: AuthError (a part is missing or not allowed in a header)."""
+    _check_secret(name, "access_key", key.access_key)
+    _check_secret(name, "secret_key", key.secret_key)
+    if key.security_token:
+        _check_secret(name, "security_token", key.security_token)
+    return key
+
+
+def _check_secret(name: str, key: str, secret: str) -> None:
     if not secret:
         raise AuthError(f"credentials {name}: {key} is empty")
+    # A line break would let the secret add headers to the request.
     if not secret.isascii() or not secret.isprintable() or " " in secret:
         raise AuthError(f"credentials {name}: {key} holds a blank or a character that no header can carry")
 
 
-async def read_secrets(name: str, **secrets: SecretSource) -> list[str]:
+async def read_secrets(name: str, **sources: SecretSource) -> list[str]:
     """
-    Read secrets as they are now, in a thread where that may take a while.
+    Read the current secrets, in the order of the arguments.
 
-    Raises: AuthError (one cannot be read).
+    Raises: AuthError (a secret cannot be read).
     """
-    if any(secret.from_file for secret in secrets.values()):
-        return await asyncio.to_thread(_read_all, name, secrets)
-    return _read_all(name, secrets)
 
+    def read_all() -> list[str]:
+        secrets = []
+        for key, source in sources.items():
+            try:
+                secret = source.get()
+                # An environment variable with invalid UTF-8 holds surrogates, which cannot be hashed or sent.
+                secret.encode()
+            except (OSError, ValueError, ConfigError) as exc:
+                raise AuthError(f"credentials {name}: {key} cannot be read: {exc}") from exc
+            secrets.append(secret)
+        return secrets
 
-def _read_all(name: str, secrets: Mapping[str, SecretSource]) -> list[str]:
-    return [_read(name, key, secret) for key, secret in secrets.items()]
-
-
-def _read(name: str, key: str, secret: SecretSource) -> str:
-    try:
-        value = secret.get()
-        # Bytes of an environment variable that are no text: what would hash or send it would stumble.
-        value.encode()
-    except (OSError, ValueError, ConfigError) as exc:
-        raise AuthError(f"credentials {name}: {key} cannot be read: {exc}") from exc
-    return value
+    # A file on a network disk can block for seconds, which would stop the event loop.
+    if any(source.from_file for source in sources.values()):
+        return await asyncio.to_thread(read_all)
+    return read_all()

@@ -1,5 +1,5 @@
 """
-The token exchange with IAM, as data.
+The IAM token request and response, as data.
 
 Source: Huawei Cloud IAM API reference, "obtaining a user token through password authentication".
 """
@@ -15,18 +15,18 @@ from exporter.octopus.error_responses import contract_error, error_of
 from exporter.octopus.messages import Request, Response, split_endpoint
 from exporter.octopus.wire import parse_time_ms
 
-# IAM gives tokens and temporary keys for hours: a shorter life tells of a clock or a time zone that is off.
+# IAM issues tokens and temporary keys for hours. A shorter life means that a clock or time zone is wrong.
 SHORTEST_LIFE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """
-    A token as IAM gave it.
+    A token from IAM.
 
-    Units: `life_seconds` from now on, whatever our clock says; None where IAM tells none to be believed: then
-    the token serves until it is refused. `expires_at` and `password_expires_at` in Unix seconds by IAM's
-    clock, None where there is nothing to tell.
+    Units: `life_seconds` counts from now, so it does not depend on the local clock; None if IAM reports no
+    plausible life: then the token is used until it is rejected. `expires_at` and `password_expires_at` in
+    Unix seconds by IAM's clock; None if there is nothing to report.
     """
 
     value: str = field(repr=False)
@@ -36,21 +36,21 @@ class Token:
 
 
 class _TokenBody(msgspec.Struct):
-    # The token itself is in a header: whatever is wrong with these must not cost it.
+    # Any: the token itself is in a header, and a defect in these fields must not make it unusable.
     expires_at: Any = None
     issued_at: Any = None
     user: Any = None
 
 
-class _Answer(msgspec.Struct):
+class _TokenAnswer(msgspec.Struct):
     token: _TokenBody
 
 
-_decoder = msgspec.json.Decoder(_Answer)
+_decoder = msgspec.json.Decoder(_TokenAnswer)
 
 
 def token_request(iam_endpoint: str, *, domain: str, user: str, password: str, project_id: str) -> Request:
-    """Ask for a token scoped to a project, without the catalogue of endpoints nobody reads."""
+    """Build the request for a token scoped to a project."""
     origin, prefix = split_endpoint(iam_endpoint)
     identity = {"user": {"name": user, "password": password, "domain": {"name": domain}}}
     body = {
@@ -63,6 +63,7 @@ def token_request(iam_endpoint: str, *, domain: str, user: str, password: str, p
         method="POST",
         origin=origin,
         path=f"{prefix}/v3/auth/tokens",
+        # Without the catalogue of endpoints: it is long, and unused here.
         query=(("nocatalog", "true"),),
         headers={"Accept": "application/json", "Content-Type": "application/json;charset=utf8"},
         body=msgspec.json.encode(body),
@@ -73,10 +74,10 @@ def token_request(iam_endpoint: str, *, domain: str, user: str, password: str, p
 
 def decode_token(response: Response, request: Request) -> Token:
     """
-    Read IAM's answer to a token request.
+    Read IAM's response to a token request.
 
-    Shape: 201, the token in header X-Subject-Token, its end in body {"token": {"expires_at": ...}}.
-    Raises: what `error_of` makes of another status than 201; ContractError, naming what is missing.
+    Shape: 201, the token in header X-Subject-Token, its expiry in body {"token": {"expires_at": ...}}.
+    Raises: the error of `error_of` for another status than 201; ContractError, naming what is missing.
     """
     if response.status != 201:
         raise error_of(response, request)
@@ -87,24 +88,17 @@ def decode_token(response: Response, request: Request) -> Token:
         body = _decoder.decode(response.body).token
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise contract_error(f"IAM's answer is not a token: {exc}", response, request) from exc
-    return Token(value, *_life(body, response.received_at), _password_end(body))
-
-
-def _life(body: _TokenBody, received_at: float) -> tuple[float | None, float | None]:
-    """Give the token's life and its end; None for what cannot be believed."""
+    password_end = _seconds(body.user.get("password_expires_at")) if isinstance(body.user, dict) else None
     expires_at = _seconds(body.expires_at)
     if expires_at is None:
-        return None, None
-    # By IAM's own clock on both ends where it says when the token began, so that our clock may be wrong.
-    life_seconds = expires_at - (_seconds(body.issued_at) or received_at)
+        return Token(value, password_expires_at=password_end)
+    # Both ends by IAM's clock if it reports `issued_at`: the local clock may be wrong.
+    life_seconds = expires_at - (_seconds(body.issued_at) or response.received_at)
     if life_seconds < SHORTEST_LIFE_SECONDS:
-        return None, None
-    # An end that has passed by our clock, which is that of the alerts, would be told as one.
-    return life_seconds, expires_at if expires_at - received_at >= SHORTEST_LIFE_SECONDS else None
-
-
-def _password_end(body: _TokenBody) -> float | None:
-    return _seconds(body.user.get("password_expires_at")) if isinstance(body.user, dict) else None
+        return Token(value, password_expires_at=password_end)
+    # Alerts compare `expires_at` with the local clock: by a wrong one a valid token would look expired.
+    is_plausible = expires_at - response.received_at >= SHORTEST_LIFE_SECONDS
+    return Token(value, life_seconds, expires_at if is_plausible else None, password_end)
 
 
 def _seconds(value: object) -> float | None:

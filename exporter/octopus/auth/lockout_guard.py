@@ -1,12 +1,11 @@
-"""What is known about a secret: untried, good, or refused a while ago."""
+"""Protection against locking an account: limits the attempts with a secret that may be wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 
 import structlog
@@ -14,66 +13,53 @@ import structlog
 from exporter.errors import CredentialsRefused
 from exporter.state_log import StateLog
 
-# IAM and the gateway lock an account after about five failures in a row, for 5 minutes and more.
+# IAM and the API gateway lock an account for 5 minutes or more after about five failures in a row.
 COOL_DOWN_SECONDS = 300.0
 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    until: float
-    error: CredentialsRefused
-
-
-class SecretTrial:
+class LockoutGuard:
     """
-    Keeps a wrong password or key from being tried until the account is locked.
+    Keeps a wrong password or key from locking its account.
 
-    Until a secret was accepted once, it is tried by one request at a time: all that are sent together would
-    be refused together. Refused, it is not tried for COOL_DOWN_SECONDS; another secret is, at once.
+    Until a secret was accepted once, only one request at a time uses it: requests sent together would all
+    fail together. A refused secret is not used for COOL_DOWN_SECONDS. A changed secret is used at once.
     """
 
     def __init__(self, name: str, *, clock: Callable[[], float] = time.time) -> None:
         self._name = name
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
+        # Fingerprints, here and below.
         self._accepted = ""
-        self._refusals: dict[str, _Refusal] = {}
-        self._refused = StateLog(_log, "credentials refused", "credentials accepted again")
+        self._refused: dict[str, tuple[float, CredentialsRefused]] = {}
+        self._refusals = StateLog(_log, "credentials refused", "credentials accepted again")
 
     @asynccontextmanager
     async def attempt(self, fingerprint: str) -> AsyncIterator[None]:
         """
-        Try a secret: the block's end says whether it was accepted.
+        Use a secret inside the block: no error means it was accepted, CredentialsRefused starts a cool-down.
 
         Raises: CredentialsRefused, without running the block, while the secret cools down.
         """
-        if fingerprint == self._accepted:
-            async with self._judged(fingerprint):
+        async with nullcontext() if fingerprint == self._accepted else self._one_at_a_time:
+            # After the lock: the request that held it may have been refused meanwhile.
+            self._check_cool_down(fingerprint)
+            try:
                 yield
-            return
-        async with self._one_at_a_time, self._judged(fingerprint):
-            yield
+            except CredentialsRefused as error:
+                self._start_cool_down(fingerprint, error)
+                raise
+            self._accepted = fingerprint
+            self._refusals.is_over(self._clock(), credentials=self._name)
 
-    @asynccontextmanager
-    async def _judged(self, fingerprint: str) -> AsyncIterator[None]:
-        self._check(fingerprint)
-        try:
-            yield
-        except CredentialsRefused as error:
-            self._refuse(fingerprint, error)
-            raise
-        self._accepted = fingerprint
-        self._refused.is_over(self._clock(), credentials=self._name)
-
-    def _check(self, fingerprint: str) -> None:
-        refusal = self._refusals.get(fingerprint)
-        if refusal is None or refusal.until <= self._clock():
+    def _check_cool_down(self, fingerprint: str) -> None:
+        until, error = self._refused.get(fingerprint, (0.0, None))
+        if error is None or until <= self._clock():
             return
-        error = refusal.error
         raise CredentialsRefused(
-            f"credentials {self._name} were refused and are not tried again before {_time(refusal.until)} "
+            f"credentials {self._name} were refused and are not tried again before {_time(until)} "
             f"unless they change: {error.message}",
             status=error.status,
             url=error.url,
@@ -81,21 +67,23 @@ class SecretTrial:
             request_id=error.request_id,
         )
 
-    def _refuse(self, fingerprint: str, error: CredentialsRefused) -> None:
+    def _start_cool_down(self, fingerprint: str, error: CredentialsRefused) -> None:
         if fingerprint == self._accepted:
             self._accepted = ""
         now = self._clock()
-        self._refusals = {key: value for key, value in self._refusals.items() if value.until > now}
-        if fingerprint not in self._refusals:
-            self._refused.holds(
+        until = now + COOL_DOWN_SECONDS
+        self._refused = {key: value for key, value in self._refused.items() if value[0] > now}
+        # Requests that were sent together with an accepted secret are all refused: one log line is enough.
+        if fingerprint not in self._refused:
+            self._refusals.holds(
                 fingerprint,
                 now,
                 credentials=self._name,
-                retry_not_before=_time(now + COOL_DOWN_SECONDS),
+                retry_not_before=_time(until),
                 error=error.message,
                 request_id=error.request_id,
             )
-        self._refusals[fingerprint] = _Refusal(now + COOL_DOWN_SECONDS, error)
+        self._refused[fingerprint] = until, error
 
 
 def _time(timestamp: float) -> str:

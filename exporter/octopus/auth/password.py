@@ -18,16 +18,16 @@ from exporter.octopus.auth.credentials import (
     ProjectScope,
     SecretSource,
     read_secrets,
-    token_grant,
+    token_auth,
 )
-from exporter.octopus.auth.iam import Token, decode_token, token_request
-from exporter.octopus.auth.lockout_guard import SecretTrial
-from exporter.octopus.auth.renewal import Lease, LeaseKeeper, renewal_time
+from exporter.octopus.auth.iam import decode_token, token_request
+from exporter.octopus.auth.lockout_guard import LockoutGuard
+from exporter.octopus.auth.renewal import ExpiringSecret, SecretRenewer, renewal_time
 from exporter.octopus.messages import RequestAuth, fingerprint
-from exporter.octopus.retrier import Retrier
+from exporter.octopus.retry import Retrier
 from exporter.octopus.transport import Transport
 
-# A token that was answered with 403 is not renewed before: nothing will have changed since it was got.
+# After a 403, a token younger than this is not renewed: a new one would carry the same permissions.
 YOUNGEST_RENEWED_SECONDS = 300.0
 _PASSWORD_NOTICE_SECONDS = 7 * 86400
 
@@ -36,10 +36,10 @@ _log = structlog.get_logger(__name__)
 
 class PasswordCredentials:
     """
-    One token per project, got from IAM, renewed well before its end and when the API rejects it.
+    One token per project, shared by its workspaces; renewed well before it expires and when it is rejected.
 
-    Workspaces of a project share its token. The password is read again for every token. Tokens of one project
-    are got at least a minute apart: one that is refused before is used on until then.
+    The password is read again for every token. Tokens of one project are fetched at least a minute apart: a
+    token that is rejected sooner stays in use until then.
     """
 
     def __init__(
@@ -62,52 +62,40 @@ class PasswordCredentials:
         self._transport = transport
         self._retrier = retrier
         self._clock = clock
-        self._trial = SecretTrial(name, clock=clock)
-        self._keepers: dict[str, LeaseKeeper[RequestAuth]] = {}
-        self._told_password_end: float | None = None
+        self._guard = LockoutGuard(name, clock=clock)
+        self._renewers: dict[str, SecretRenewer[RequestAuth]] = {}
+        self._warned_password_end: float | None = None
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
-        lease = await self._keeper(scope).get()
-        yield lambda request: lease.value
+        token = await self._renewer(scope).get()
+        yield lambda request: token.value
 
     async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
-        lease = await self._keeper(scope).replace(rejected.fingerprint)
-        return lease.fingerprint != rejected.fingerprint
+        token = await self._renewer(scope).replace(rejected.fingerprint)
+        return token.fingerprint != rejected.fingerprint
 
     async def refresh(self, denied: RequestAuth, scope: ProjectScope, *, may_renew: bool) -> bool:
         min_age_seconds = YOUNGEST_RENEWED_SECONDS if may_renew else math.inf
-        lease = await self._keeper(scope).refresh(denied.fingerprint, min_age_seconds)
-        return lease.fingerprint != denied.fingerprint
+        token = await self._renewer(scope).refresh(denied.fingerprint, min_age_seconds)
+        return token.fingerprint != denied.fingerprint
 
     def expires_at(self, scope: ProjectScope) -> float | None:
-        # Not by _keeper, which may make one: any thread may ask.
-        keeper = self._keepers.get(scope.project_id)
-        return None if keeper is None else keeper.expires_at
+        # Not through _renewer(), which changes the dict: a scrape calls this in another thread.
+        renewer = self._renewers.get(scope.project_id)
+        return None if renewer is None else renewer.expires_at
 
-    def _keeper(self, scope: ProjectScope) -> LeaseKeeper[RequestAuth]:
-        keeper = self._keepers.get(scope.project_id)
-        if keeper is None:
-            keeper = LeaseKeeper(self._name, partial(self._fetch, scope), clock=self._clock)
-            self._keepers[scope.project_id] = keeper
-        return keeper
+    def _renewer(self, scope: ProjectScope) -> SecretRenewer[RequestAuth]:
+        renewer = self._renewers.get(scope.project_id)
+        if renewer is None:
+            renewer = SecretRenewer(self._name, partial(self._fetch, scope), clock=self._clock)
+            self._renewers[scope.project_id] = renewer
+        return renewer
 
-    async def _fetch(self, scope: ProjectScope, patient: bool) -> Lease[RequestAuth]:
+    async def _fetch(self, scope: ProjectScope, with_retries: bool) -> ExpiringSecret[RequestAuth]:
         (password,) = await read_secrets(self._name, password=self._password)
         if not password:
             raise AuthError(f"credentials {self._name}: password is empty")
-        ask = partial(self._ask, scope, password)
-        async with self._trial.attempt(fingerprint(self._domain, self._user, password)):
-            token = await (self._retrier.run(ask, scope.project) if patient else ask())
-        self._warn_of_password_end(token.password_expires_at)
-        now, life, grant = self._clock(), token.life_seconds, token_grant(self._name, token.value)
-        # As long as its token is in use the password is kept in mind too, to be masked.
-        grant = replace(grant, secrets=(*grant.secrets, password))
-        if life is None:
-            return Lease(grant, grant.fingerprint, now)
-        return Lease(grant, grant.fingerprint, now, renewal_time(now, life), now + life, token.expires_at)
-
-    async def _ask(self, scope: ProjectScope, password: str) -> Token:
         request = token_request(
             self._iam_endpoint,
             domain=self._domain,
@@ -115,13 +103,24 @@ class PasswordCredentials:
             password=password,
             project_id=scope.project_id,
         )
-        return await self._transport.ask(request, scope.project, decode_token)
+        log_in = partial(self._transport.send, request, scope.project, decode_token)
+        async with self._guard.attempt(fingerprint(self._domain, self._user, password)):
+            token = await (self._retrier.run(log_in, scope.project) if with_retries else log_in())
+        self._warn_of_password_end(token.password_expires_at)
+        now, life, auth = self._clock(), token.life_seconds, token_auth(self._name, token.value)
+        # With the password, so that it is masked for as long as its token is used.
+        auth = replace(auth, secrets=(*auth.secrets, password))
+        if life is None:
+            return ExpiringSecret(auth, auth.fingerprint, now)
+        return ExpiringSecret(
+            auth, auth.fingerprint, now, renewal_time(now, life), now + life, token.expires_at
+        )
 
     def _warn_of_password_end(self, end: float | None) -> None:
-        """Warn of a password about to end, once. An end that has passed is wrong: it was accepted."""
-        if end is None or end == self._told_password_end:
+        """Warn once of a password that expires soon. An end in the past is wrong: IAM has accepted it."""
+        if end is None or end == self._warned_password_end:
             return
         if 0 < end - self._clock() < _PASSWORD_NOTICE_SECONDS:
-            self._told_password_end = end
+            self._warned_password_end = end
             when = datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds")
             _log.warning("the password expires soon", credentials=self._name, expires_at=when)

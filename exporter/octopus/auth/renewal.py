@@ -1,7 +1,8 @@
-"""A token or key that ends: kept, renewed in time, by one call however many need it."""
+"""Renewal of a token or temporary key: cache it, renew it before it expires, with one fetch at a time."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Coroutine
@@ -11,10 +12,9 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from exporter.errors import ApiError
-from exporter.octopus.auth.single_flight import SingleFlight
 from exporter.state_log import StateLog
 
-# Between two fetches that succeeded, and after one that failed while the old lease still serves.
+# The least time between two successful fetches, and after a failed one while the old secret is still valid.
 RENEWAL_PAUSE_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
@@ -22,13 +22,13 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Lease(Generic[_T]):
+class ExpiringSecret(Generic[_T]):
     """
-    Something to be used until it ends.
+    A token or key with the times of its renewal and expiry.
 
-    Units: Unix seconds, `obtained_at`, `renew_at` and `ends_at` by our clock. `ends_at` is infinite where no
-    end is known: then it serves until it is refused. `expires_at` is the end as the server told it, None
-    where there is none to tell.
+    Units: Unix seconds, `obtained_at`, `renew_at` and `ends_at` by the local clock. `ends_at` is infinite if
+    no expiry is known: then the secret is used until it is rejected. `expires_at` is the expiry to report in
+    metrics, by the server's clock; None if there is none to report.
     """
 
     value: _T = field(repr=False)
@@ -40,22 +40,22 @@ class Lease(Generic[_T]):
 
 
 def renewal_time(now: float, life_seconds: float) -> float:
-    """Say when to renew: at 80 % of the life or 30 minutes before its end, and never before half of it."""
+    """Return when to renew: at 80 % of the life or 30 minutes before its end, but never in its first half."""
     return now + min(0.8 * life_seconds, max(life_seconds - 1800, 0.5 * life_seconds))
 
 
-class LeaseKeeper(Generic[_T]):
+class SecretRenewer(Generic[_T]):
     """
-    Holds one lease.
+    Caches one expiring secret and renews it.
 
-    `fetch` gets a new one; its argument says whether it may be patient: while the old one still serves, a
-    single attempt will do. Fetches that succeed are at least `pause_seconds` apart, whoever asks for them.
+    `fetch` gets a new one; its argument says whether to retry: while the old secret is valid, one attempt is
+    enough. Successful fetches are at least `pause_seconds` apart, however many callers request one.
     """
 
     def __init__(
         self,
         name: str,
-        fetch: Callable[[bool], Coroutine[Any, Any, Lease[_T]]],
+        fetch: Callable[[bool], Coroutine[Any, Any, ExpiringSecret[_T]]],
         *,
         pause_seconds: float = RENEWAL_PAUSE_SECONDS,
         clock: Callable[[], float] = time.time,
@@ -64,69 +64,102 @@ class LeaseKeeper(Generic[_T]):
         self._fetch = fetch
         self._pause_seconds = pause_seconds
         self._clock = clock
-        self._lease: Lease[_T] | None = None
+        self._current: ExpiringSecret[_T] | None = None
         self._retry_at = -math.inf
         self._failing = StateLog(_log, "renewal failed, the old one is used on", "renewal works again")
-        self._renewal = SingleFlight(self._renew)
+        self._renewals: SingleFlight[ExpiringSecret[_T]] = SingleFlight(self._renew)
 
     @property
     def expires_at(self) -> float | None:
-        """When the lease in use ends, as the server told it (Unix seconds). Any thread may ask."""
-        lease = self._lease
-        return None if lease is None else lease.expires_at
+        """The expiry of the current secret, as the server reported it (Unix seconds). Thread-safe."""
+        current = self._current
+        return None if current is None else current.expires_at
 
-    async def get(self) -> Lease[_T]:
-        """Raises: what `fetch` raises, unless the old lease still serves."""
-        if self._lease is not None and self._clock() < self._lease.renew_at:
-            return self._lease
-        return await self._renewal.run()
+    async def get(self) -> ExpiringSecret[_T]:
+        """Raises: what `fetch` raises, unless the old secret is still valid."""
+        if self._current is not None and self._clock() < self._current.renew_at:
+            return self._current
+        return await self._renewals.run()
 
-    async def replace(self, rejected: str) -> Lease[_T]:
+    async def replace(self, rejected: str) -> ExpiringSecret[_T]:
         """
-        Get another lease than the one of this fingerprint, which was rejected.
+        Return another secret than the rejected one with this fingerprint.
 
-        It is given again where it is younger than the pause.
+        A secret younger than the pause is returned again.
         """
-        lease = self._lease
-        if lease is not None and lease.fingerprint == rejected:
-            if self._age(lease) < self._pause_seconds:
-                return lease
-            self._lease = None
+        current = self._current
+        if current is not None and current.fingerprint == rejected:
+            if self._age(current) < self._pause_seconds:
+                return current
+            self._current = None
         return await self.get()
 
-    async def refresh(self, denied: str, min_age_seconds: float) -> Lease[_T]:
+    async def refresh(self, denied: str, min_age_seconds: float) -> ExpiringSecret[_T]:
         """
-        Get a newer lease than the one of this fingerprint, which serves on until the new one is there.
+        Return a newer secret than the one with this fingerprint, which stays in use until the new one came.
 
-        It is given again where it is younger than `min_age_seconds`, or where there is no new one to be had.
+        A secret younger than `min_age_seconds` is returned again, and so is one that cannot be renewed now.
         """
-        lease = self._lease
-        if lease is None:
+        current = self._current
+        if current is None:
             return await self.get()
-        is_old = lease.fingerprint == denied and self._age(lease) >= min_age_seconds
-        return await self._renewal.run() if is_old and self._clock() >= self._retry_at else lease
+        is_old = current.fingerprint == denied and self._age(current) >= min_age_seconds
+        return await self._renewals.run() if is_old and self._clock() >= self._retry_at else current
 
-    def _age(self, lease: Lease[_T]) -> float:
-        # A clock that was set back must not hold a renewal off for longer than the pause.
-        return abs(self._clock() - lease.obtained_at)
+    def _age(self, secret: ExpiringSecret[_T]) -> float:
+        # Absolute: after the clock was set back, the age would be negative, and no renewal due for hours.
+        return abs(self._clock() - secret.obtained_at)
 
-    async def _renew(self) -> Lease[_T]:
+    async def _renew(self) -> ExpiringSecret[_T]:
         try:
-            lease = await self._fetch(self._serving() is None)
+            renewed = await self._fetch(self._valid() is None)
         except ApiError as error:
-            # Asked again: it may have been rejected, or have ended, while the new one was on its way.
-            serving = self._serving()
-            if serving is None:
+            # Looked up again: the old secret may have been rejected or expired during the fetch.
+            valid = self._valid()
+            if valid is None:
                 raise
             now = self._clock()
             self._failing.holds(error.reason, now, credentials=self._name, error=str(error))
             self._retry_at = now + RENEWAL_PAUSE_SECONDS
-            lease = replace(serving, renew_at=self._retry_at)
+            renewed = replace(valid, renew_at=self._retry_at)
         else:
             self._failing.is_over(self._clock(), credentials=self._name)
-        self._lease = lease
-        return lease
+        self._current = renewed
+        return renewed
 
-    def _serving(self) -> Lease[_T] | None:
-        lease = self._lease
-        return lease if lease is not None and self._clock() < lease.ends_at else None
+    def _valid(self) -> ExpiringSecret[_T] | None:
+        current = self._current
+        return current if current is not None and self._clock() < current.ends_at else None
+
+
+class SingleFlight(Generic[_T]):
+    """
+    Runs a call once for all callers that need its result at the same time.
+
+    The call has its own task: a cancelled caller leaves it running for the others. When the last caller is
+    cancelled, the call is cancelled too, so that no task outlives its callers.
+    """
+
+    def __init__(self, call: Callable[[], Coroutine[Any, Any, _T]]) -> None:
+        self._call = call
+        self._task: asyncio.Task[_T] | None = None
+        self._callers = 0
+
+    async def run(self) -> _T:
+        """Raises: what the call raises, to every caller."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._call())
+        task = self._task
+        self._callers += 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self._callers -= 1
+            if not self._callers:
+                self._task = None
+                if not task.done():
+                    task.cancel()
+                    await asyncio.wait([task])
+                if not task.cancelled():
+                    # Read the exception, or asyncio logs "never retrieved" if every caller was cancelled.
+                    task.exception()

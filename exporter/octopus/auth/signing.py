@@ -1,7 +1,7 @@
 """
-Signing with an access key: SDK-HMAC-SHA256.
+Signing a request with an access key: SDK-HMAC-SHA256.
 
-Source: Huawei Cloud API signing guide. The tests hold it to the published signatures and to the official SDK.
+Source: Huawei Cloud API signing guide. Tests compare with its published signatures and with the official SDK.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ALGORITHM = "SDK-HMAC-SHA256"
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """An access key; `security_token` is "" where it is a permanent one."""
+    """An access key; `security_token` is "" for a permanent one."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -33,44 +33,41 @@ class AccessKey:
 
 def sign(request: Request, headers: Mapping[str, str], key: AccessKey) -> str:
     """
-    Sign a request together with these headers; give the value of its Authorization header.
+    Sign a request with these headers; return the value of its Authorization header.
 
     Shape: all headers are signed, and X-Sdk-Date (`20060102T150405Z`, UTC) must be among them.
     """
     values = {name.lower(): value.strip() for name, value in headers.items()}
     names = ";".join(sorted(values))
-    digest = sha256(_canonical_request(request, values, names).encode()).hexdigest()
-    text = f"{ALGORITHM}\n{values['x-sdk-date']}\n{digest}"
-    signature = hmac.new(key.secret_key.encode(), text.encode(), sha256).hexdigest()
-    return f"{ALGORITHM} Access={key.access_key}, SignedHeaders={names}, Signature={signature}"
-
-
-def _canonical_request(request: Request, headers: Mapping[str, str], names: str) -> str:
-    """Write a request the one way in which both sides hash it: method, path, query, headers, body's hash."""
     path = quote(request.path, safe="/~")
-    return "\n".join(
+    canonical_request = "\n".join(
         (
             request.method,
+            # The signing guide ends every canonical path with a slash, whatever is sent.
             path if path.endswith("/") else f"{path}/",
             request.encoded_query,
-            *(f"{name}:{headers[name]}" for name in sorted(headers)),
+            *(f"{name}:{values[name]}" for name in sorted(values)),
             "",
             names,
             sha256(request.body).hexdigest(),
         )
     )
+    digest = sha256(canonical_request.encode()).hexdigest()
+    text = f"{ALGORITHM}\n{values['x-sdk-date']}\n{digest}"
+    signature = hmac.new(key.secret_key.encode(), text.encode(), sha256).hexdigest()
+    return f"{ALGORITHM} Access={key.access_key}, SignedHeaders={names}, Signature={signature}"
 
 
-def signed_grant(
+def sign_request(
     request: Request, key: AccessKey, project_id: str, clock: Callable[[], float]
 ) -> RequestAuth:
     """
     Sign a request for a project.
 
-    Shape: Host is sent as signed, whatever the HTTP library would have made of the URL.
-    Units: `clock` gives Unix seconds; a signature more than 15 minutes off is refused.
+    Units: `clock` returns Unix seconds; the server refuses a signature more than 15 minutes off.
     """
     headers = {
+        # Sent explicitly: the HTTP library could write it another way than it was signed.
         "Host": request.host,
         "X-Project-Id": project_id,
         "X-Sdk-Date": datetime.fromtimestamp(clock(), UTC).strftime("%Y%m%dT%H%M%SZ"),
