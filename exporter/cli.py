@@ -340,7 +340,7 @@ def jobs_command(
         since=since,
     )
     most = jobs.TABLE_ROWS if limit is None and format_ is OutputFormat.TABLE else limit
-    with jobs.found_runs(read, which, failed_only=failed, most=most) as found:
+    with jobs.select_runs(read, which, failed_only=failed, most=most) as found:
         if format_ is OutputFormat.TABLE:
             rows = list(found.runs)
             if rows:

@@ -1,8 +1,8 @@
 """
-What can be asked of the single runs that a ledger keeps, and the answers.
+Queries for the single runs that a ledger keeps, and their results.
 
-A ledger keeps failed runs for 24 hours: at least the latest 500 of a target, at most 10,000. All runs that
-ended are counted by the hour, for 7 days.
+A ledger keeps failed runs for 24 hours, at least the latest 500 and at most 10,000 of a target. It counts all
+runs that ended by the hour, for 7 days.
 Units: times of runs are `Run.at_ms`, by our own clock.
 """
 
@@ -19,11 +19,11 @@ from exporter.model import Run, TargetKey
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     """
-    Which runs are meant: those that fit everything that is given.
+    Selects the runs that match all fields.
 
-    Shape: None asks for all; `project` and `workspace` are the labels; `msg_code` "" asks for runs without a
-    code.
-    Units: `since_ms` keeps the runs that ended at that time or later.
+    Shape: None matches everything; `project` and `workspace` are the labels; `msg_code` "" matches runs
+    without a code.
+    Units: `since_ms` matches runs that ended at that time or later.
     """
 
     project: str | None = None
@@ -41,9 +41,9 @@ class RunFilter:
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
     """
-    Where a failed run stands in the order of all of a ledger, which ends with the newest.
+    The position of a failed run among all of a ledger, the newest last.
 
-    Shape: `target` is a target's number in the ledger.
+    Shape: `target` is the id of a target in the ledger.
     """
 
     at_ms: int
@@ -56,19 +56,18 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Read what `str` wrote. Raises: ValueError."""
+        """Parse the text that `str` writes. Raises: ValueError."""
         parts = text.split(".")
-        if len(parts) != 4 or not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
-            raise ValueError("expected the `next` of an answer")
-        position = cls(*map(int, parts))
-        if max(position.at_ms, position.target, position.job_id, position.number) >= 2**63:
-            raise ValueError("expected the `next` of an answer")
-        return position
+        if len(parts) == 4 and all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
+            numbers = [int(part) for part in parts]
+            if max(numbers) < 2**63:
+                return cls(*numbers)
+        raise ValueError("expected the `next` of an answer")
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRun:
-    """A failed run, and whose it is."""
+    """A failed run and its target."""
 
     target: TargetKey
     run: Run
@@ -77,10 +76,10 @@ class FailedRun:
 @dataclass(frozen=True, slots=True)
 class KnownRun:
     """
-    What a ledger knows of a run that has ended or is under way.
+    What a ledger knows of a run that has ended or is in flight.
 
-    Shape: as model.Run. None is what the ledger does not know: code and message are kept of failed runs only,
-    and for a while. `at_ms` is None for a run that is under way.
+    Shape: as model.Run. What the ledger does not know is None: it keeps code and message of failed runs only,
+    and for a limited time. `at_ms` is None for a run in flight.
     """
 
     job_id: int
@@ -102,10 +101,9 @@ class KnownRun:
 @dataclass(frozen=True, slots=True)
 class Selection:
     """
-    The failed runs that one answer is made of, the newest first; each is read when it is needed.
+    The failed runs of one answer, the newest first. The runs themselves are read later, in pieces.
 
-    Shape: `keys` are the ledger's own, for RunReader.failed; `last` is the position of the last of them where
-    more follow, else None.
+    Shape: `keys` are for RunReader.failed; `last` is the position of the last run if more follow, else None.
     """
 
     keys: Sequence[int]
@@ -115,10 +113,10 @@ class Selection:
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
     """
-    Failed runs of one target that are alike: same job type, status, code and message.
+    Failed runs of one target with the same job type, status, code and message.
 
-    Shape: `job_ids` are the jobs of the newest of them, each once, the newest first, at most as many as asked
-    for; `runs` counts all. Units: `first_ms` and `last_ms` are the `at_ms` of the earliest and the latest.
+    Shape: `job_ids` are the jobs of the newest runs, each once, the newest first, up to the limit of the
+    query; `runs` counts all. Units: `first_ms` and `last_ms` are the `at_ms` of the earliest and the latest.
     """
 
     target: TargetKey
@@ -131,21 +129,13 @@ class FailureGroup:
     last_ms: int
     job_ids: tuple[int, ...]
 
-    @property
-    def project(self) -> str:
-        return self.target.project
-
-    @property
-    def workspace(self) -> str:
-        return self.target.workspace
-
 
 @dataclass(frozen=True, slots=True)
 class FailureGroups:
     """
     Failed runs by group, the largest group first.
 
-    Shape: `runs` are all that fit the filter, `left_out` how many groups are not in `groups`.
+    Shape: `runs` counts all that match the filter; `left_out` counts the groups that are not in `groups`.
     """
 
     groups: tuple[FailureGroup, ...] = ()
@@ -154,76 +144,60 @@ class FailureGroups:
 
 
 @dataclass(frozen=True, slots=True)
-class FailuresOfAnHour:
+class HourlyFailures:
     """
-    One target's failed runs of the last hour.
+    The failed runs of one target in the last hour.
 
-    Shape: `kinds` counts them by job type and code, the most frequent kinds at least; `usual` is the mean per
-    hour, as RunReader.usual_failures_per_hour gives it; `ended` are all runs that ended in this hour of the
-    clock and in the one before.
+    Shape: `kinds` counts them by job type and code, at least the most frequent kinds. `mean_per_hour` is the
+    mean of the last 7 days without the last hour; the ledger counts by the hour of the clock, so the hour
+    before the current one is left out too. It is None until there is one day of counts. `ended` counts all
+    runs that ended in the current hour of the clock and in the one before.
     """
 
     target: TargetKey
     runs: int
-    usual: float | None
+    mean_per_hour: float | None
     kinds: Mapping[tuple[str, str], int]
     ended: int = 0
 
 
 class RunReader(Protocol):
     """
-    Answers questions about the runs of some targets; those that the ledger does not have are passed over.
+    Reads the runs of some targets. Targets that the ledger does not have are ignored.
 
-    Raises: LedgerError from every method where the ledger cannot be read.
+    Every method raises LedgerError if the ledger cannot be read.
     """
 
     async def select_failed(
         self, targets: Sequence[TargetKey], which: RunFilter, most: int, after: Position | None = None
     ) -> Selection:
-        """Select failed runs, the newest first; with `after` only those that are older than that one."""
+        """Select failed runs, the newest first; with `after` only those older than that position."""
 
     async def failed(self, targets: Sequence[TargetKey], keys: Sequence[int]) -> tuple[FailedRun, ...]:
-        """Read some of a selection, in its order; those forgotten since are left out."""
+        """Read some runs of a selection, in its order, without those that were deleted since."""
 
     async def failure_groups(
         self, targets: Sequence[TargetKey], which: RunFilter, most: int, most_ids: int = 500
     ) -> FailureGroups:
-        """Group failed runs; give the largest groups, `most` of them at most."""
-
-    async def usual_failures_per_hour(
-        self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
-    ) -> float | None:
-        """
-        Give how many runs usually fail in an hour: the mean of the last 7 days, without the last hour.
-
-        The ledger counts by the hour of the clock, so the hour before the current one is left out as well.
-
-
-        None before there is one day to tell it from, and for a filter by code or id, which is not counted.
-        A target that was not polled for a day yet does not count. `since_ms` is of no effect.
-        """
+        """Group failed runs. Returns at most `most` groups, the largest."""
 
     async def last_hour(
         self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
-    ) -> tuple[FailuresOfAnHour, ...]:
+    ) -> tuple[HourlyFailures, ...]:
         """
-        Count the failed runs of the last hour, of every target that the ledger has.
+        Count the failed runs of the last hour, by target.
 
-        Of the filter the job type and the status count: of these it is known how many are usual.
+        Of the filter only job type and status are applied: the hourly counts are kept by these two only.
         """
 
     async def recent_failures(
         self, targets: Sequence[TargetKey], most: int
     ) -> Mapping[TargetKey, tuple[Run, ...]]:
-        """Give the latest failed runs of each target, the newest first, `most` of each."""
+        """Return the latest failed runs of each target, the newest first, at most `most` of each."""
 
 
 class RunSource(Protocol):
-    """Where readers come from: the ledger."""
+    """Opens readers of the ledger."""
 
     def reading(self) -> AbstractAsyncContextManager[RunReader]:
-        """
-        Give a reader that looks on while the ledger is written to.
-
-        Raises: LedgerError where the ledger cannot be read.
-        """
+        """Open a reader. It does not block the ledger's writer. Raises: LedgerError."""

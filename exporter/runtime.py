@@ -125,7 +125,7 @@ class Runtime:
         pollers = {key: running.poller.progress for key, running in self._running.items()}
         return {key: progress for key, progress in pollers.items() if progress is not None}
 
-    async def about(self) -> ProcessInfo:
+    async def process_info(self) -> ProcessInfo:
         pending, dropped = self._instruments.events_waiting_and_lost()
         return ProcessInfo(
             started_ms=self._started_ms,

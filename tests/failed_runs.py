@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from exporter.runs import FailureGroup, FailureGroups, FailuresOfAnHour
-from exporter.web.status.run_queries import FailuresRead
+from exporter.runs import FailureGroup, FailureGroups, HourlyFailures
+from exporter.web.status.failures import PageFailures, find_spike
 from tests.status_states import HOSTILE, MINUTE_MS, NOW_MS, OK
 
 SPIKE_IDS = tuple(range(4070, 4000, -1))
@@ -29,14 +29,18 @@ def failure_group(**changes: Any) -> FailureGroup:
     return replace(changed, runs=len(changed.job_ids)) if "job_ids" in changes else changed
 
 
-def hour_of(runs: int, usual: float | None = 2.0, **kinds: int) -> FailuresOfAnHour:
+def hour_of(runs: int, mean: float | None = 2.0, **kinds: int) -> HourlyFailures:
     """Give an hour of the target of `OK`, by code."""
     by_kind = {("FRAME_EXTRACT", code.removeprefix("_")): count for code, count in kinds.items()}
-    return FailuresOfAnHour(OK.target.key, runs, usual, by_kind)
+    return HourlyFailures(OK.target.key, runs, mean, by_kind)
 
 
-CALM = FailuresRead((hour_of(1, _3001=1),), FailureGroups((failure_group(job_ids=(4000,)),), 1))
-SPIKE = FailuresRead(
+def page_failures(hours: tuple[HourlyFailures, ...], groups: FailureGroups) -> PageFailures:
+    return PageFailures(hours, find_spike(hours), groups)
+
+
+CALM = page_failures((hour_of(1, _3001=1),), FailureGroups((failure_group(job_ids=(4000,)),), 1))
+SPIKE = page_failures(
     (hour_of(82, _3001=70, _3101=12),),
     FailureGroups(
         (

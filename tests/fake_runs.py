@@ -11,7 +11,7 @@ from exporter.model import Run, TargetKey
 from exporter.runs import (
     FailedRun,
     FailureGroups,
-    FailuresOfAnHour,
+    HourlyFailures,
     Position,
     RunFilter,
     RunReader,
@@ -50,7 +50,7 @@ class FakeRuns:
     """
 
     runs: Mapping[TargetKey, Sequence[Run]] = field(default_factory=dict)
-    hours: tuple[FailuresOfAnHour, ...] = ()
+    hours: tuple[HourlyFailures, ...] = ()
     groups: FailureGroups = field(default_factory=FailureGroups)
     asked: RunFilter | None = None
     error: LedgerError | None = None
@@ -82,10 +82,5 @@ class FakeRuns:
 
     async def last_hour(
         self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
-    ) -> tuple[FailuresOfAnHour, ...]:
-        return self.hours
-
-    async def usual_failures_per_hour(
-        self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
-    ) -> float | None:
-        return None
+    ) -> tuple[HourlyFailures, ...]:
+        return tuple(hour for hour in self.hours if hour.target in targets)

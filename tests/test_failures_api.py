@@ -25,8 +25,8 @@ from exporter.ledger.ended import HOUR_MS, MOST_KEPT
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.model import Job
-from exporter.web.csv_text import csv_text
-from exporter.web.failures import Failures
+from exporter.web.failures import FailuresApi
+from exporter.web.run_record import csv_text
 from exporter.web.server import serve
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import Scene
@@ -48,7 +48,7 @@ class Stage:
     masked: Callable[[str], str] = Secrets.of(SECRET).masked
 
     def app(self) -> web.Application:
-        failures = Failures(
+        failures = FailuresApi(
             self.scene.ledger,
             lambda: [target.key for target in self.targets],
             self.masked,

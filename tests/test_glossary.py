@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.web.status.texts import GLOSSES_ZH, TEXTS
+from exporter.web.status.texts import TEXTS, TRANSLATIONS_ZH
 
 ROOT = Path(__file__).parent.parent
 GLOSSARY = ROOT / "docs" / "glossary.zh-CN.md"
@@ -138,7 +138,7 @@ def test_no_space_stands_between_two_chinese_characters(file: Path) -> None:
         # Folded texts too, which YAML joins with a space.
         found = [place for text in texts(yaml.safe_load(text_of(file))) for place in spaced(text)]
     elif file.name == "texts.py":
-        said = [*(text.zh for text in TEXTS.values()), *GLOSSES_ZH.values()]
+        said = [*(text.zh for text in TEXTS.values()), *TRANSLATIONS_ZH.values()]
         found = [place for text in said for place in spaced(text)]
     else:
         found = spaced(prose(file))

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from exporter.cli import app
 from exporter.clients import keep_configured_secrets
-from exporter.commands.jobs import as_csv, as_json, as_table, found_runs, run_filter
+from exporter.commands.jobs import as_csv, as_json, as_table, run_filter, select_runs
 from exporter.config import load
 from exporter.errors import ConfigError, LedgerError, StartError
 from exporter.ledger.ended import HOUR_MS
@@ -81,7 +81,7 @@ def configured(tmp_path: Path, url: str | None = None) -> Path:
 def listed(tmp_path: Path, *, failed_only: bool = False, most: int | None = None, **given: str) -> list[Any]:
     config = load(configured(tmp_path), {})
     which = run_filter(config, NOW_MS, **given)
-    with found_runs(config, which, failed_only=failed_only, most=most) as found:
+    with select_runs(config, which, failed_only=failed_only, most=most) as found:
         runs: list[Any] = json.loads("".join(as_json(found.runs, str)))
     return runs
 
@@ -136,7 +136,7 @@ async def test_filters(scene: Scene, tmp_path: Path, given: dict[str, Any], expe
 async def test_it_reads_beside_an_exporter_that_goes_on_writing(scene: Scene, tmp_path: Path) -> None:
     """Whoever reads slowly holds up no checkpoint: nothing of the ledger is read after the first row."""
     config = load(configured(tmp_path), {})
-    with found_runs(config, run_filter(config, NOW_MS)) as found:
+    with select_runs(config, run_filter(config, NOW_MS)) as found:
         first = next(found.runs)
         scene.run_job(9)
         await scene.poll()
@@ -190,7 +190,7 @@ async def test_ledgers_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 
     def refusal(url: str | None = None) -> str:
         config = load(configured(tmp_path, url), {})
-        with pytest.raises(StartError) as told, found_runs(config, run_filter(config, NOW_MS)):
+        with pytest.raises(StartError) as told, select_runs(config, run_filter(config, NOW_MS)):
             pass
         return str(told.value)
 

@@ -46,7 +46,7 @@ class Idle(FakeRuns):
 
     async def reload(self) -> None: ...
 
-    async def about(self) -> ProcessInfo:
+    async def process_info(self) -> ProcessInfo:
         raise AssertionError("not asked for here")
 
     def snapshots(self) -> Iterable[TargetSnapshot]:

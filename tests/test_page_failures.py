@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.runs import FailureGroup, FailureGroups, FailuresOfAnHour
-from exporter.web.status.failures import SHOWN_IDS, show, spike, usual_number, warning_above
-from exporter.web.status.headline import Headline, headlines
-from exporter.web.status.language import Language
-from exporter.web.status.overview import Verdict
-from exporter.web.status.wording import Wording
+from exporter.runs import FailureGroup, FailureGroups, HourlyFailures
+from exporter.web.status.failures import SHOWN_IDS, find_spike, mean_number, shown_failures, warning_above
+from exporter.web.status.overview import Headline, Verdict, headlines
+from exporter.web.status.wording import Language, Wording
 from tests.failed_runs import failure_group
 from tests.status_states import OK
 
@@ -21,18 +19,16 @@ LATE = Verdict("late", "warn", 2, 3)
 
 def hour(
     runs: int, usual: float | None, *, of_3001: int | None = None, name: str = "perception"
-) -> FailuresOfAnHour:
+) -> HourlyFailures:
     most = runs if of_3001 is None else of_3001
     kinds = {("FRAME_EXTRACT", "3001"): most, ("SCENARIO_TO_SIM", ""): runs - most}
-    return FailuresOfAnHour(
+    return HourlyFailures(
         replace(OK.target.key, project=name), runs, usual, {kind: n for kind, n in kinds.items() if n}
     )
 
 
-def said(
-    *hours: FailuresOfAnHour, verdict: Verdict = GOOD, language: Language = "en"
-) -> list[tuple[str, str]]:
-    lines = headlines(verdict, spike(hours), Wording(language), jobs_known=True)
+def said(*hours: HourlyFailures, verdict: Verdict = GOOD, language: Language = "en") -> list[tuple[str, str]]:
+    lines = headlines(verdict, find_spike(hours), Wording(language), jobs_known=True)
     return [(line.severity, (line.title + line.more).striptags()) for line in lines]
 
 
@@ -78,7 +74,7 @@ def test_runs_without_a_code_say_so() -> None:
 def test_before_there_is_a_day_of_history_a_tenth_of_the_runs_may_fail(
     failed: int, ended: int, severity: str | None
 ) -> None:
-    found = spike([replace(hour(failed, None), ended=ended)])
+    found = find_spike([replace(hour(failed, None), ended=ended)])
     assert (found and found.severity) == severity
 
 
@@ -147,8 +143,8 @@ def test_where_runs_cannot_be_read_nothing_is_said_to_be_well() -> None:
 
 
 def test_a_type_that_is_markup_or_turns_the_text_is_only_itself() -> None:
-    odd = FailuresOfAnHour(OK.target.key, 9, None, {("<b>\u202eX", "C" * 90): 9})
-    (line,) = headlines(GOOD, spike([odd]), Wording("en"), jobs_known=True)
+    odd = HourlyFailures(OK.target.key, 9, None, {("<b>\u202eX", "C" * 90): 9})
+    (line,) = headlines(GOOD, find_spike([odd]), Wording("en"), jobs_known=True)
     assert "<bdi>&lt;b&gt;\u202eX</bdi>" in line.more
     assert "C" * 60 + "…" in line.more
     assert "C" * 61 not in line.more
@@ -159,12 +155,12 @@ def test_a_type_that_is_markup_or_turns_the_text_is_only_itself() -> None:
     [(0.0, "0"), (0.01, "0.1"), (0.44, "0.4"), (1.0, "1"), (2.04, "2"), (9.96, "10"), (1234.4, "1,234")],
 )
 def test_the_usual_number_is_short_and_never_0_for_what_happens(usual: float, written: str) -> None:
-    assert usual_number(usual) == written
+    assert mean_number(usual) == written
 
 
 def test_of_ten_thousand_kinds_the_page_has_twenty_and_counts_the_rest() -> None:
     groups = tuple(failure_group(msg_code=f"{n}", job_ids=(n,)) for n in range(100))
-    shown = show(FailureGroups(groups, runs=10_000, left_out=9_900))
+    shown = shown_failures(FailureGroups(groups, runs=10_000, left_out=9_900))
     assert (len(shown.groups), shown.groups_left, shown.runs_left) == (20, 9_980, 9_980)
     assert len({one.key for one in shown.groups}) == 20
 
@@ -172,39 +168,39 @@ def test_of_ten_thousand_kinds_the_page_has_twenty_and_counts_the_rest() -> None
 def test_messages_that_differ_for_every_run_go_together() -> None:
     """As where each names the package it worked on; all ids are there."""
     groups = tuple(failure_group(message=f"package {n} is damaged", job_ids=(n,)) for n in range(82))
-    (one,) = show(FailureGroups(groups, runs=82)).groups
+    (one,) = shown_failures(FailureGroups(groups, runs=82)).groups
     assert (one.group.runs, one.messages, sorted(one.job_ids)) == (82, 82, list(range(82)))
-    later = show(FailureGroups((failure_group(message="new", job_ids=(99,)), *groups), runs=83))
+    later = shown_failures(FailureGroups((failure_group(message="new", job_ids=(99,)), *groups), runs=83))
     assert (later.groups[0].key, later.groups_left, later.runs_left) == (one.key, 0, 0)
 
 
 def test_of_many_messages_the_frequent_ones_stand_alone() -> None:
     often = tuple(failure_group(message=f"often {n}", job_ids=(1, 2)) for n in range(7))
     once = tuple(failure_group(message=f"once {n}", job_ids=(n,)) for n in range(3))
-    shown = show(FailureGroups((*often, *once), runs=17))
+    shown = shown_failures(FailureGroups((*often, *once), runs=17))
     assert sorted((one.group.runs, one.messages) for one in shown.groups) == [*[(2, 1)] * 5, (7, 5)]
-    first, second = show(FailureGroups((often[0], *once, *once, *once), runs=11)).groups
+    first, second = shown_failures(FailureGroups((often[0], *once, *once, *once), runs=11)).groups
     assert [(first.group.runs, first.messages), (second.group.runs, second.messages)] == [(9, 9), (2, 1)]
 
 
 def test_a_few_messages_each_stand_alone() -> None:
     groups = tuple(failure_group(message=f"no {n}", job_ids=(n,)) for n in range(5))
-    assert [one.messages for one in show(FailureGroups(groups, runs=5)).groups] == [1] * 5
+    assert [one.messages for one in shown_failures(FailureGroups(groups, runs=5)).groups] == [1] * 5
 
 
 def test_so_many_ids_are_shown_that_the_page_stays_light() -> None:
     groups = tuple(failure_group(message=f"no {n}", job_ids=tuple(range(301))) for n in range(5))
-    shown = show(FailureGroups(groups, runs=1505)).groups
+    shown = shown_failures(FailureGroups(groups, runs=1505)).groups
     assert [len(one.job_ids) for one in shown] == [300, 300, 300, 100, 0]
     assert sum(len(one.job_ids) for one in shown) == SHOWN_IDS
     assert all(one.has_more_ids for one in shown)
-    (whole,) = show(FailureGroups((failure_group(job_ids=tuple(range(82))),), runs=82)).groups
+    (whole,) = shown_failures(FailureGroups((failure_group(job_ids=tuple(range(82))),), runs=82)).groups
     assert (len(whole.job_ids), whole.has_more_ids) == (82, False)
 
 
 def test_a_groups_key_is_its_own_and_stays() -> None:
     def key(group: FailureGroup) -> str:
-        return show(FailureGroups((group,), runs=1)).groups[0].key
+        return shown_failures(FailureGroups((group,), runs=1)).groups[0].key
 
     assert key(failure_group()) == key(failure_group(job_ids=(1, 2, 3)))
     others = [{"msg_code": "3002"}, {"message": "x\udcff"}, {"status": "UPLOAD_FAILED"}, {"job_type": "X"}]

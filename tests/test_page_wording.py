@@ -10,17 +10,16 @@ import pytest
 
 from exporter.errors import REASONS
 from exporter.model import FULL_SYNC_REASONS
-from exporter.web.status import headline, wording
-from exporter.web.status.language import Language, choose_language
+from exporter.web.status import overview, wording
 from exporter.web.status.model import STATES
 from exporter.web.status.overview import SEVERITY_ORDER
-from exporter.web.status.page_request import FILTERS
-from exporter.web.status.texts import GLOSSES_ZH, TEXTS
-from exporter.web.status.wording import NOT_SHOWN, Wording, excerpt, iso, size, utc
+from exporter.web.status.page_request import FILTERS, choose_language
+from exporter.web.status.texts import TEXTS, TRANSLATIONS_ZH
+from exporter.web.status.wording import NOT_SHOWN, Language, Wording, excerpt, iso, size, utc
 
 NOW_MS = 1_700_000_061_000
 TEMPLATES = Path(wording.__file__).parent / "templates"
-SOURCES = [*TEMPLATES.iterdir(), Path(wording.__file__), Path(headline.__file__)]
+SOURCES = [*TEMPLATES.iterdir(), Path(wording.__file__), Path(overview.__file__)]
 EN, ZH = Wording("en"), Wording("zh")
 
 
@@ -46,14 +45,15 @@ def test_the_page_uses_every_text_and_no_other() -> None:
     used |= {f"full_sync.{reason}" for reason in FULL_SYNC_REASONS}
     used |= {f"jobs.{group}" for group in ("failed", "in_flight", "ended")}
     used |= {"verdict.polled", "verdict.polled.only"}
+    used |= {f"spike.{form}{code}" for form in ("all", "most", "second") for code in ("", ".no_code")}
     used |= {f"means.{state}" for state in STATES if state != "ok"}
     used |= {f"verdict.{state}{only}" for state in STATES if state != "stale" for only in ("", ".only")}
     assert {key for key in used if not key.endswith(".")} == TEXTS.keys() - {"verdict.none"}
 
 
 def test_only_chinese_explains_the_words_of_the_api() -> None:
-    assert ZH.gloss("RUN_FAILED") == GLOSSES_ZH["RUN_FAILED"] == "运行失败"
-    assert (ZH.gloss("PONDERING"), EN.gloss("RUN_FAILED")) == ("", "")
+    assert ZH.translation("RUN_FAILED") == TRANSLATIONS_ZH["RUN_FAILED"] == "运行失败"
+    assert (ZH.translation("PONDERING"), EN.translation("RUN_FAILED")) == ("", "")
 
 
 @pytest.mark.parametrize(

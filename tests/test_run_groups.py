@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.ledger.ended import HOUR_MS
-from exporter.runs import FailuresOfAnHour, RunFilter
+from exporter.runs import HourlyFailures, RunFilter
 from tests.fake_api import a_target
 from tests.ledger_scene import Scene
 
@@ -25,7 +25,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     await scene.ledger.close()
 
 
-async def last_hour(scene: Scene, **which: str) -> tuple[FailuresOfAnHour, ...]:
+async def last_hour(scene: Scene, **which: str) -> tuple[HourlyFailures, ...]:
     async with scene.ledger.reading() as reader:
         targets = [a_target().key, OTHER.key, replace(OTHER, project="unknown").key]
         return await reader.last_hour(targets, RunFilter(**which), scene.api.now_ms)
@@ -44,7 +44,7 @@ async def test_runs_of_the_last_hour_are_counted_by_target_type_and_code(scene: 
     await scene.poll()
     mine, other = await last_hour(scene)
     kinds = {("FRAME_EXTRACT", "3001"): 2, ("FRAME_EXTRACT", ""): 1, ("FRAME_EXTRACT", "4002"): 1}
-    assert (mine.target, mine.runs, mine.kinds, mine.usual) == (a_target().key, 4, kinds, None)
+    assert (mine.target, mine.runs, mine.kinds, mine.mean_per_hour) == (a_target().key, 4, kinds, None)
     assert mine.ended == 6
     assert (other.target, other.runs, other.kinds) == (OTHER.key, 0, {})
     mine, _ = await last_hour(scene, job_type="FRAME_EXTRACT", status="RUN_FAILED", msg_code="4002")
@@ -63,8 +63,8 @@ async def test_what_is_usual_is_each_targets_own(scene: Scene) -> None:
     await scene.poll()
     await scene.poll(OTHER)
     mine, other = await last_hour(scene)
-    assert (mine.runs, mine.usual) == (0, pytest.approx(2 / 28, rel=0.1))
-    assert other.usual is None
+    assert (mine.runs, mine.mean_per_hour) == (0, pytest.approx(2 / 28, rel=0.1))
+    assert other.mean_per_hour is None
 
 
 async def test_of_ten_thousand_codes_a_thousand_kinds_are_told_apart(scene: Scene) -> None:

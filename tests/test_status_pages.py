@@ -20,7 +20,7 @@ from exporter.ledger.facts import ledger_facts
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.model import LedgerFacts, Progress, TargetKey, TargetSnapshot
-from exporter.runs import FailureGroups, FailuresOfAnHour, RunFilter
+from exporter.runs import FailureGroups, HourlyFailures, RunFilter
 from exporter.web.status import handlers
 from exporter.web.status.handlers import StatusPages
 from exporter.web.status.model import STATES, ProcessInfo
@@ -49,7 +49,7 @@ class Source(FakeRuns):
     def ready(self) -> list[str]:
         return self.missing
 
-    async def about(self) -> ProcessInfo:
+    async def process_info(self) -> ProcessInfo:
         return ABOUT
 
 
@@ -99,8 +99,9 @@ async def test_the_cookie_is_for_us_alone(client: Client) -> None:
 
 async def test_a_target_has_a_page_and_a_stranger_has_none(client: Client) -> None:
     assert "目标轮询失败" in await text(client, "/?project=mapping&workspace=7&lang=zh")
-    answer = await client.get("/?project=nobody&workspace=0")
-    assert (answer.status, await answer.text()) == (404, "no such target; all are listed at /\n")
+    for stranger in ("project=nobody&workspace=0", "workspace=9"):
+        answer = await client.get(f"/?{stranger}")
+        assert (answer.status, await answer.text()) == (404, "no such target; all are listed at /\n")
 
 
 @pytest.mark.parametrize("path", ["/", "/api/v1/status"])
@@ -173,7 +174,7 @@ class Busy(Source):
 
     async def last_hour(
         self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
-    ) -> tuple[FailuresOfAnHour, ...]:
+    ) -> tuple[HourlyFailures, ...]:
         await self.over.wait()
         return SPIKE.hours
 
@@ -188,7 +189,7 @@ async def test_the_page_reads_what_its_link_asks_for(
     aiohttp_client: Callable[..., Awaitable[Client]],
 ) -> None:
     source = Source()
-    source.hours, source.groups = SPIKE.hours, SPIKE.chosen
+    source.hours, source.groups = SPIKE.hours, SPIKE.groups
     page = await text(await serve(aiohttp_client, source), "/?msg_code=3001&id=4070&since=24h")
     assert source.asked == RunFilter(msg_code="3001", job_id=4070, since_ms=NOW_MS - 86_400_000)
     assert "82 runs failed in the last hour" in page

@@ -56,7 +56,7 @@ class FakeExporter(FakeRuns):
     def progress(self) -> dict[TargetKey, Progress]:
         return self.listing
 
-    async def about(self) -> ProcessInfo:
+    async def process_info(self) -> ProcessInfo:
         return ABOUT
 
     async def reload(self) -> None:

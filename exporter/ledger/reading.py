@@ -22,7 +22,7 @@ from exporter.errors import LedgerError
 from exporter.ledger import runs
 from exporter.ledger.connection import FAILURES, connect_to_look, reason
 from exporter.model import Run, TargetKey
-from exporter.runs import FailedRun, FailureGroups, FailuresOfAnHour, Position, RunFilter, Selection
+from exporter.runs import FailedRun, FailureGroups, HourlyFailures, Position, RunFilter, Selection
 
 R = TypeVar("R")
 
@@ -53,18 +53,10 @@ class SqliteRunReader:
         )
         return groups
 
-    async def usual_failures_per_hour(
-        self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
-    ) -> float | None:
-        usual: float | None = await self._ask(
-            lambda db: runs.usual_failures_per_hour(db, targets, which, now_ms)
-        )
-        return usual
-
     async def last_hour(
         self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
-    ) -> tuple[FailuresOfAnHour, ...]:
-        hours: tuple[FailuresOfAnHour, ...] = await self._ask(
+    ) -> tuple[HourlyFailures, ...]:
+        hours: tuple[HourlyFailures, ...] = await self._ask(
             lambda db: runs.last_hour(db, targets, which, now_ms)
         )
         return hours

@@ -21,7 +21,7 @@ from exporter.runs import (
     FailedRun,
     FailureGroup,
     FailureGroups,
-    FailuresOfAnHour,
+    HourlyFailures,
     Position,
     RunFilter,
     Selection,
@@ -157,23 +157,16 @@ def _job_ids(
     return {group: tuple(jobs) for group, jobs in found.items()}
 
 
-def usual_failures_per_hour(
-    db: sqlite3.Connection, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
-) -> float | None:
-    """See runs.RunReader."""
-    if which.msg_code is not None or which.job_id is not None:
+def _mean_per_hour(db: sqlite3.Connection, target: int, which: RunFilter, now_ms: int) -> float | None:
+    """Return how many runs of a target fail in an hour; see runs.HourlyFailures."""
+    # The last hour is compared with the mean, so no hour that it reaches into counts.
+    end = (now_ms - HOUR_MS) // HOUR_MS
+    (from_ms,) = db.execute("SELECT hourly_from_ms FROM targets WHERE id = ?", (target,)).fetchone()
+    # Whole hours only: counting began in the middle of one.
+    first: int = max(-(-from_ms // HOUR_MS), end - HOURS_COUNTED)
+    if not from_ms or end - first < _HOURS_OF_A_DAY:
         return None
-    # The last hour is what is compared with the mean, so no hour that it reaches into counts.
-    end, usual = (now_ms - HOUR_MS) // HOUR_MS, None
-    for target, key in target_rows(db, targets).items():
-        if which.fits_target(key):
-            (from_ms,) = db.execute("SELECT hourly_from_ms FROM targets WHERE id = ?", (target,)).fetchone()
-            # Whole hours only: counting began in the middle of one.
-            first = max(-(-from_ms // HOUR_MS), end - HOURS_COUNTED)
-            if from_ms and end - first >= _HOURS_OF_A_DAY:
-                runs = _failed_between(db, target, which, first, end)
-                usual = (usual or 0.0) + runs / (end - first)
-    return usual
+    return _failed_between(db, target, which, first, end) / (end - first)
 
 
 def _failed_between(
@@ -198,7 +191,7 @@ def _failed_between(
 
 def last_hour(
     db: sqlite3.Connection, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
-) -> tuple[FailuresOfAnHour, ...]:
+) -> tuple[HourlyFailures, ...]:
     """See runs.RunReader."""
     known = target_rows(db, targets)
     counted = RunFilter(job_type=which.job_type, status=which.status)
@@ -225,10 +218,10 @@ def last_hour(
         )
     )
     return tuple(
-        FailuresOfAnHour(
+        HourlyFailures(
             key,
             runs.get(target, 0),
-            usual_failures_per_hour(db, [key], counted, now_ms),
+            _mean_per_hour(db, target, counted, now_ms),
             kinds.get(target, {}),
             ended.get(target, 0),
         )

@@ -1,7 +1,7 @@
 """
-The HTTP surface: metrics, status, health and reload.
+The HTTP application: metrics, status, failed runs, health and reload.
 
-No handler waits for a poll: each answers from what was published last, or from what the ledger has recorded.
+No handler waits for a poll: each answers from the last publication or from the ledger.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from aiohttp import web
 
 from exporter.errors import ConfigError
 from exporter.exposition.publication import Publisher
-from exporter.web.failures import Failures
+from exporter.model import TargetKey
+from exporter.web.failures import FailuresApi
 from exporter.web.metrics import OnServed, ScrapeCache
+from exporter.web.run_record import Masked
 from exporter.web.status.handlers import StatusPages, StatusSource
 from exporter.web.status.page import STATIC
 
@@ -35,7 +37,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Exporter(StatusSource, Protocol):
-    """What the pages ask of the program that serves them; nothing of it may block."""
+    """The program that the application serves. No method may block."""
 
     @property
     def lifecycle_enabled(self) -> bool:
@@ -45,70 +47,55 @@ class Exporter(StatusSource, Protocol):
         """Read the configuration again. Raises: ConfigError, and keeps the old one."""
 
 
-class _Surface:
-    def __init__(
-        self,
-        exporter: Exporter,
-        scrapes: ScrapeCache,
-        masked: Callable[[str], str],
-        clock: Callable[[], float],
-    ) -> None:
-        self._exporter = exporter
-        self._scrapes = scrapes
-        self._pages = StatusPages(exporter, masked, clock)
-        self._failures = Failures(
-            exporter, lambda: [shown.target.key for shown in exporter.snapshots()], masked, clock
-        )
-
-    def routes(self) -> list[web.AbstractRouteDef]:
-        return [
-            web.get("/metrics", self.metrics),
-            *self._pages.routes(),
-            *self._failures.routes(),
-            web.get("/-/healthy", self.healthy),
-            web.get("/-/ready", self.ready),
-            web.post("/-/reload", self.reload),
-            *(web.get(f"/static/{file.name}", _always(file)) for file in STATIC.iterdir() if file.is_file()),
-        ]
-
-    async def metrics(self, request: web.Request) -> web.StreamResponse:
-        return await self._scrapes.answer(request)
-
-    async def healthy(self, request: web.Request) -> web.Response:
-        return web.Response(text="octopus-exporter is healthy.\n")
-
-    async def ready(self, request: web.Request) -> web.Response:
-        missing = self._exporter.ready()
-        if missing:
-            return web.Response(text="\n".join(["octopus-exporter is not ready:", *missing, ""]), status=503)
-        return web.Response(text="octopus-exporter is ready.\n")
-
-    async def reload(self, request: web.Request) -> web.Response:
-        if not self._exporter.lifecycle_enabled:
-            return web.Response(text="reloading is off: web.enable_lifecycle is false\n", status=403)
-        try:
-            await self._exporter.reload()
-        except ConfigError as error:
-            return web.Response(text=f"{error}\n", status=422)
-        return web.Response(text="the configuration was read again.\n")
-
-
 def create_app(
     exporter: Exporter,
     publisher: Publisher,
     *,
-    masked: Callable[[str], str] = str,
+    masked: Masked = str,
     clock: Callable[[], float] = time.time,
     on_served: OnServed | None = None,
 ) -> web.Application:
     """
-    Build the application; nothing runs yet.
+    Create the application; nothing is started yet.
 
-    Shape: `masked` takes the secrets out of the texts that servers sent; `on_served` is told of scrapes, see
-    exporter.web.metrics. Units: `clock` gives Unix seconds.
+    Shape: `on_served` is called for every complete scrape, see exporter.web.metrics.
+    Units: `clock` gives Unix seconds.
     """
+
+    async def healthy(request: web.Request) -> web.Response:
+        return web.Response(text="octopus-exporter is healthy.\n")
+
+    async def ready(request: web.Request) -> web.Response:
+        missing = exporter.ready()
+        if missing:
+            return web.Response(text="\n".join(["octopus-exporter is not ready:", *missing, ""]), status=503)
+        return web.Response(text="octopus-exporter is ready.\n")
+
+    async def reload(request: web.Request) -> web.Response:
+        if not exporter.lifecycle_enabled:
+            return web.Response(text="reloading is off: web.enable_lifecycle is false\n", status=403)
+        try:
+            await exporter.reload()
+        except ConfigError as error:
+            return web.Response(text=f"{error}\n", status=422)
+        return web.Response(text="the configuration was read again.\n")
+
+    def targets() -> list[TargetKey]:
+        return [shown.target.key for shown in exporter.snapshots()]
+
     app = web.Application(middlewares=[_short_errors])
-    app.add_routes(_Surface(exporter, ScrapeCache(publisher, on_served), masked, clock).routes())
+    app.add_routes(
+        [
+            web.get("/metrics", ScrapeCache(publisher, on_served).answer),
+            *StatusPages(exporter, masked, clock).routes(),
+            *FailuresApi(exporter, targets, masked, clock).routes(),
+            web.get("/-/healthy", healthy),
+            web.get("/-/ready", ready),
+            web.post("/-/reload", reload),
+            # A route for each file: a client's path is never used as the name of a file.
+            *(web.get(f"/static/{file.name}", _serve(file)) for file in STATIC.iterdir() if file.is_file()),
+        ]
+    )
     app.on_response_prepare.append(_harden)
     return app
 
@@ -124,9 +111,7 @@ async def _short_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return web.Response(text="nothing here; the pages are listed at /\n", status=404)
 
 
-def _always(file: Path) -> Handler:
-    """Answer with this file. A route each: what is asked for never becomes the name of a file."""
-
+def _serve(file: Path) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.FileResponse(file)
 

@@ -1,17 +1,17 @@
 """
 Serves `/api/v1/failures`: single failed runs from the ledger, as JSON or CSV.
 
-An answer is read and sent piece by piece, so that it takes little memory however long it is. Two are read at
-a time. A client that has kept its answer waiting for a minute in all loses the connection, so that no client
-keeps one of the two places for ever.
+An answer is read and sent in pieces, so a long one takes little memory. Two answers are read at a time. A
+client that delays its answer by a minute in total is disconnected; otherwise slow clients could hold both
+slots for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import Literal, get_args
 from urllib.parse import urlencode
 
 import msgspec
@@ -19,37 +19,83 @@ from aiohttp import web
 
 from exporter.errors import LedgerError
 from exporter.model import TargetKey
-from exporter.runs import FailedRun, RunReader, RunSource, Selection
-from exporter.web.csv_text import csv_text
-from exporter.web.negotiation import accepts_gzip
-from exporter.web.run_question import BadQuestion, Format, RunQuestion, run_question
-from exporter.web.run_record import FIELDS, run_record
+from exporter.runs import FailedRun, Position, RunFilter, RunReader, RunSource, Selection
+from exporter.web.negotiation import accepts_gzip, header
+from exporter.web.run_filter import FILTERS, ParameterReader, not_empty, quoted
+from exporter.web.run_record import FIELDS, Masked, csv_text, run_record
 
+ExportFormat = Literal["json", "csv"]
+DEFAULT_LIMIT = 1_000
+MAX_LIMIT = 10_000
 READERS = 2
+
+_PARAMETERS = (*FILTERS, "limit", "next", "format")
 _PATIENCE_SECONDS = 60.0
 _BUSY_SECONDS = 1.0
 _RETRY_SECONDS = 5
-# So many runs are read and sent at a time: a megabyte at most, a few kilobytes as a rule.
-_PIECE = 100
-_CONTENT_TYPES: dict[Format, str] = {
-    "json": "application/json",
-    "csv": "text/csv; charset=utf-8; header=present",
-}
-
-Masked = Callable[[str], str]
+# This many runs are read and sent at a time: usually a few kilobytes, at most a megabyte.
+_RUNS_PER_PIECE = 100
 
 
-class _Busy(Exception):
-    """All readers are in use."""
+@dataclass(frozen=True, slots=True)
+class FailuresRequest:
+    """The failed runs to list: at most `limit`, and with `after` only runs older than that position."""
+
+    run_filter: RunFilter
+    limit: int = DEFAULT_LIMIT
+    after: Position | None = None
+    format: ExportFormat = "json"
 
 
-class Failures:
+def read_failures_request(query: Mapping[str, Sequence[str]], now_ms: int) -> FailuresRequest:
+    """
+    Read the parameters of a query.
+
+    Shape: `query` has all values of each parameter. Raises: ValueError, with a line for every problem.
+    """
+    reader = ParameterReader(query)
+    reader.problems += [
+        f"{quoted(name)}: not a parameter of this page, expected one of {', '.join(_PARAMETERS)}"
+        for name in query
+        if name not in _PARAMETERS
+    ]
+    asked = FailuresRequest(
+        reader.run_filter(now_ms, text=not_empty, code=str),
+        reader.read("limit", _limit) or DEFAULT_LIMIT,
+        reader.read("next", _position),
+        reader.read("format", _format) or "json",
+    )
+    if reader.problems:
+        raise ValueError("\n".join(reader.problems))
+    return asked
+
+
+def _limit(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LIMIT)) and 1 <= int(text) <= MAX_LIMIT:
+        return int(text)
+    raise ValueError(f"found {quoted(text)}, expected a number from 1 to {MAX_LIMIT}")
+
+
+def _position(text: str) -> Position:
+    try:
+        return Position.parse(text)
+    except ValueError as exc:
+        raise ValueError(f"found {quoted(text)}, {exc}") from None
+
+
+def _format(text: str) -> ExportFormat:
+    for form in get_args(ExportFormat):
+        if text == form:
+            return form  # type: ignore[no-any-return]  # get_args returns the literals themselves
+    raise ValueError(f"found {quoted(text)}, expected {' or '.join(get_args(ExportFormat))}")
+
+
+class FailuresApi:
     """
     `/api/v1/failures`.
 
-    Shape: `targets` gives the configured targets, and no other is shown; `masked` takes the secrets out of a
-    text.
-    Units: `clock` gives Unix seconds; an answer waits `patience_seconds` in all for its client.
+    Shape: `targets` returns the configured targets; runs of other targets are not listed.
+    Units: `clock` gives Unix seconds; an answer waits `patience_seconds` in total for its client.
     """
 
     def __init__(
@@ -66,7 +112,7 @@ class Failures:
         self._masked = masked
         self._clock = clock
         self._patience_seconds = patience_seconds
-        self._places = asyncio.Semaphore(READERS)
+        self._slots = asyncio.Semaphore(READERS)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [web.get("/api/v1/failures", self.answer)]
@@ -75,92 +121,88 @@ class Failures:
         """Answer GET or HEAD."""
         query = {name: request.query.getall(name) for name in request.query}
         try:
-            question = run_question(query, int(self._clock() * 1000))
-        except BadQuestion as bad:
-            return _line("\n".join(bad.problems), 400)
-        response = _Streamed(request, question, self._patience_seconds)
+            asked = read_failures_request(query, int(self._clock() * 1000))
+        except ValueError as exc:
+            return _plain_text(str(exc), 400)
         try:
-            async with self._place(), self._source.reading() as reader:
-                return await self._stream(response, reader)
-        except _Busy:
-            why = f"failed runs are being read by {READERS} others: try again in a few seconds"
+            # Wait a moment: a client that pages may ask again before the slot of its last answer is free.
+            async with asyncio.timeout(_BUSY_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            return _try_later(f"failed runs are being read by {READERS} others: try again in a few seconds")
+        response = _FailuresResponse(request, asked, self._patience_seconds)
+        try:
+            async with self._source.reading() as reader:
+                await self._stream(response, asked, reader)
+            return response
         except LedgerError as exc:
             why = self._masked(str(exc))
         except TimeoutError:
             why = "the client takes too long"
-        if response.prepared:
-            # An answer that ends early must not look like one that is complete.
-            response.break_off()
-            return response
-        return _line(why, 503, {"Retry-After": str(_RETRY_SECONDS)})
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """
-        Take a reader's place. Raises: _Busy.
-
-        It is waited for a little: a client that has its answer may ask for the next page before the place of
-        the one before is free.
-        """
-        try:
-            async with asyncio.timeout(_BUSY_SECONDS):
-                await self._places.acquire()
-        except TimeoutError:
-            raise _Busy from None
-        try:
-            yield
         finally:
-            self._places.release()
+            self._slots.release()
+        if response.prepared:
+            # The client must not take a partial answer for a complete one.
+            response.disconnect()
+            return response
+        return _try_later(why)
 
-    async def _stream(self, response: _Streamed, reader: RunReader) -> web.StreamResponse:
-        targets, question = self._targets(), response.question
-        selection = await reader.select_failed(targets, question.which, question.limit, question.after)
+    async def _stream(self, response: _FailuresResponse, asked: FailuresRequest, reader: RunReader) -> None:
+        targets, is_json = self._targets(), asked.format == "json"
+        selection = await reader.select_failed(targets, asked.run_filter, asked.limit, asked.after)
         await response.begin(selection)
         if response.is_head:
-            return response
-        body = _BODIES[question.format](selection, self._masked)
-        await response.write(body.head)
-        for at in range(0, len(selection.keys), _PIECE):
-            runs = await reader.failed(targets, selection.keys[at : at + _PIECE])
-            # In a thread: masking and encoding take longer than a scrape should wait.
-            await response.write(await asyncio.to_thread(body.piece, runs))
-        await response.write(body.tail)
+            return
+        await response.write(b'{"failures":[' if is_json else csv_text([FIELDS]).encode())
+        separator = b"\n"
+        for at in range(0, len(selection.keys), _RUNS_PER_PIECE):
+            runs = await reader.failed(targets, selection.keys[at : at + _RUNS_PER_PIECE])
+            # In a thread: masking and encoding would block the event loop longer than a scrape may wait.
+            piece = await asyncio.to_thread(_encode, runs, asked.format, self._masked)
+            if piece:
+                await response.write(separator + piece if is_json else piece)
+                separator = b",\n"
+        if is_json:
+            following = None if selection.last is None else str(selection.last)
+            await response.write(b'],\n"next":' + msgspec.json.encode(following) + b"}\n")
         await response.write_eof()
-        return response
 
 
-class _Streamed(web.StreamResponse):
-    """
-    The answer to one request; its headers tell whether more follows.
+def _encode(runs: Sequence[FailedRun], form: ExportFormat, masked: Masked) -> bytes:
+    records = [run_record(one.target, one.run, masked) for one in runs]
+    if form == "json":
+        return b",\n".join(map(msgspec.json.encode, records))
+    return csv_text(map(astuple, records)).encode("utf-8", "replace")
 
-    Raises from `write`: TimeoutError where the client has kept it waiting for too long in all.
-    """
 
-    def __init__(self, request: web.Request, question: RunQuestion, patience_seconds: float) -> None:
-        headers = {
-            "Content-Type": _CONTENT_TYPES[question.format],
-            "Cache-Control": "no-store",
-            "Vary": "Accept-Encoding",
-        }
-        super().__init__(headers=headers)
-        self.question = question
+class _FailuresResponse(web.StreamResponse):
+    """The answer to one request. `write` raises TimeoutError once the client has delayed it for too long."""
+
+    def __init__(self, request: web.Request, asked: FailuresRequest, patience_seconds: float) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "Vary": "Accept-Encoding"})
         self.is_head = request.method == "HEAD"
         self._request = request
+        self._asked = asked
         self._patience_seconds = patience_seconds
-        if question.format == "csv":
+        if asked.format == "json":
+            self.headers["Content-Type"] = "application/json"
+        else:
+            self.headers["Content-Type"] = "text/csv; charset=utf-8; header=present"
             self.headers["Content-Disposition"] = 'attachment; filename="octopus-failures.csv"'
-        if accepts_gzip(",".join(request.headers.getall("Accept-Encoding", []))):
+        if accepts_gzip(header(request, "Accept-Encoding")):
             if self.is_head:
                 self.headers["Content-Encoding"] = "gzip"
             else:
                 self.enable_compression(web.ContentCoding.gzip)
 
     async def begin(self, selection: Selection) -> None:
+        """Send the headers; they link to the next page, if there is one."""
         if selection.last is not None:
             query = dict(self._request.query) | {"next": str(selection.last)}
-            if self.question.which.since_ms is not None:
-                # A duration means another time at the next request.
-                query["since"] = f"{self.question.which.since_ms / 1000:.3f}"
+            since_ms = self._asked.run_filter.since_ms
+            if since_ms is not None:
+                # A duration would mean a later time in the next request.
+                query["since"] = f"{since_ms / 1000:.3f}"
             self.headers["Link"] = f'<?{urlencode(query, errors="replace")}>; rel="next"'
         await self.prepare(self._request)
 
@@ -171,48 +213,16 @@ class _Streamed(web.StreamResponse):
             await super().write(data)
         self._patience_seconds -= loop.time() - began
 
-    def break_off(self) -> None:
+    def disconnect(self) -> None:
         if self._request.transport is not None:
             self._request.transport.abort()
 
 
-@dataclass(slots=True)
-class _Json:
-    """{"failures": […], "next": …}, in pieces."""
-
-    selection: Selection
-    masked: Masked
-    head: bytes = b'{"failures":['
-    _begun: bool = False
-
-    def piece(self, runs: Sequence[FailedRun]) -> bytes:
-        records = [msgspec.json.encode(run_record(one.target, one.run, self.masked)) for one in runs]
-        separator, self._begun = b",\n" if self._begun else b"\n", self._begun or bool(records)
-        return separator + b",\n".join(records) if records else b""
-
-    @property
-    def tail(self) -> bytes:
-        last = self.selection.last
-        return b'],\n"next":' + msgspec.json.encode(None if last is None else str(last)) + b"}\n"
+def _plain_text(text: str, status: int) -> web.Response:
+    return web.Response(text=f"{text}\n", status=status, headers={"Cache-Control": "no-store"})
 
 
-@dataclass(slots=True)
-class _Csv:
-    selection: Selection
-    masked: Masked
-    head: bytes = csv_text([FIELDS]).encode()
-    tail: bytes = b""
-
-    def piece(self, runs: Sequence[FailedRun]) -> bytes:
-        return csv_text(astuple(run_record(one.target, one.run, self.masked)) for one in runs).encode(
-            "utf-8", "replace"
-        )
-
-
-_BODIES: dict[Format, type[_Json | _Csv]] = {"json": _Json, "csv": _Csv}
-
-
-def _line(text: str, status: int, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        text=f"{text}\n", status=status, headers={"Cache-Control": "no-store", **(headers or {})}
-    )
+def _try_later(why: str) -> web.Response:
+    response = _plain_text(why, 503)
+    response.headers["Retry-After"] = str(_RETRY_SECONDS)
+    return response

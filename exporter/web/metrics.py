@@ -22,7 +22,7 @@ from exporter.exposition.instruments import ProcessMetrics
 from exporter.exposition.publication import Publisher
 from exporter.exposition.render import Exposition, Format
 from exporter.exposition.selection import select
-from exporter.web.negotiation import accepts_gzip, choose_format
+from exporter.web.negotiation import accepts_gzip, choose_format, header
 
 _TAIL_SECONDS = 0.25
 # More than this is sent in chunks, so that no call on the event loop takes long.
@@ -109,7 +109,7 @@ class ScrapeCache:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer GET or HEAD /metrics."""
         names = request.query.getall("name[]", [])
-        wanted = ScrapeRequest.of(_header(request, "Accept"), _header(request, "Accept-Encoding"), names)
+        wanted = ScrapeRequest.of(header(request, "Accept"), header(request, "Accept-Encoding"), names)
         content = await self._selected(wanted) if wanted.names else self.content(wanted)
         return web.Response(body=_Sending(content, request, self._on_served), headers=wanted.headers)
 
@@ -174,8 +174,3 @@ class _Sending(Payload):
         published = self._content.published
         if self._on_served is not None and published is not None and self._request.transport is not None:
             self._on_served(published)
-
-
-def _header(request: web.Request, name: str) -> str:
-    """Join the header's lines; "" where there is none."""
-    return ",".join(request.headers.getall(name, []))

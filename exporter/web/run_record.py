@@ -1,28 +1,39 @@
-"""One failed run as the pages and the commands show it: ids as texts, times for people and for programs."""
+"""One run as the API, the status and the command `jobs` show it, and such records as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from exporter.errors import without_controls
 from exporter.model import Run, TargetKey
 from exporter.runs import KnownRun
 
+Masked = Callable[[str], str]
+"""Replaces the secrets in a text."""
+
 _TEXTS = ("job_type", "status", "msg_code", "msg_error", "data_id", "resource_spec")
+_TIMES = ("created", "started", "ended", "at")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A spreadsheet takes a cell that starts with one of these for a formula. The last four are the full-width
+# forms of the first four. Source: OWASP, "CSV Injection", read 2026-11.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """
-    A failed run.
+    A run. The fields are those of docs/status-api.md, in this order.
 
-    Shape: a time stands twice, as RFC 3339 in UTC and in milliseconds; both are None where there is none, and
-    the text also for a year that a calendar does not have.
-    Units: `at` is when the run ended by the exporter's clock, the other times are by the server's; durations
-    in milliseconds.
+    Shape: each time is given as RFC 3339 in UTC and in milliseconds. Both are None if there is no such time;
+    the text is also None for a year outside 1 to 9999. Of a run that did not fail, or that is in flight, some
+    fields are unknown and None, as in runs.KnownRun.
+    Units: `at` is when the run ended by the exporter's clock; the other times are by the server's clock.
+    Durations are in milliseconds.
     """
 
     project: str
@@ -31,10 +42,10 @@ class RunRecord:
     number: int
     job_type: str
     status: str
-    msg_code: str
-    msg_error: str
-    data_id: str
-    resource_spec: str
+    msg_code: str | None
+    msg_error: str | None
+    data_id: str | None
+    resource_spec: str | None
     created: str | None
     created_ms: int
     started: str | None
@@ -42,7 +53,7 @@ class RunRecord:
     ended: str | None
     ended_ms: int | None
     at: str | None
-    at_ms: int
+    at_ms: int | None
     submitting_ms: int | None
     running_ms: int | None
 
@@ -50,42 +61,36 @@ class RunRecord:
 FIELDS = tuple(field.name for field in fields(RunRecord))
 
 
-def run_record(target: TargetKey, run: Run, masked: Callable[[str], str] = str) -> RunRecord:
+def run_record(target: TargetKey, run: Run | KnownRun, masked: Masked = str) -> RunRecord:
     """
-    Lay a failed run out.
+    Make the record of a run.
 
-    Shape: `masked` takes the secrets out of a text: what came in masked may have been recorded by a process
-    that knew other secrets.
+    Texts are masked again here: the process that stored them may have known other secrets.
     """
-    return RunRecord(**run_fields(target, run, masked))
-
-
-def run_fields(target: TargetKey, run: Run | KnownRun, masked: Callable[[str], str] = str) -> dict[str, Any]:
-    """Lay a run out under the names of FIELDS, in their order; what is not known is None."""
-    times = {name: getattr(run, f"{name}_ms") for name in ("created", "started", "ended", "at")}
-    return {
-        "project": target.project,
-        "workspace": target.workspace,
-        "job_id": str(run.job_id),
-        "number": run.number,
-        **{name: _masked(getattr(run, name), masked) for name in _TEXTS},
-        **{
-            key: value
-            for name, at_ms in times.items()
-            for key, value in ((name, rfc3339(at_ms)), (f"{name}_ms", at_ms))
-        },
-        "submitting_ms": run.submitting_ms,
-        "running_ms": run.running_ms,
-    }
+    texts: dict[str, Any] = {name: _masked(getattr(run, name), masked) for name in _TEXTS}
+    times: dict[str, Any] = {}
+    for name in _TIMES:
+        times[f"{name}_ms"] = getattr(run, f"{name}_ms")
+        times[name] = rfc3339(times[f"{name}_ms"])
+    return RunRecord(
+        project=target.project,
+        workspace=target.workspace,
+        job_id=str(run.job_id),
+        number=run.number,
+        submitting_ms=run.submitting_ms,
+        running_ms=run.running_ms,
+        **texts,
+        **times,
+    )
 
 
 def _masked(text: str | None, masked: Callable[[str], str]) -> str | None:
-    """Mask a text; a number is never masked."""
+    """Mask a text. Numbers are never masked."""
     return text if text is None or (text.isascii() and text.isdigit()) else masked(text)
 
 
 def rfc3339(at_ms: int | None) -> str | None:
-    """Write a time as 2026-07-01T03:00:00.000Z; None for none, and beyond the years 1 to 9999."""
+    """Write a time as 2026-07-01T03:00:00.000Z; None for no time, or a year outside 1 to 9999."""
     if at_ms is None:
         return None
     try:
@@ -93,3 +98,22 @@ def rfc3339(at_ms: int | None) -> str | None:
     except OverflowError:
         return None
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def csv_text(rows: Iterable[Sequence[str | int | None]]) -> str:
+    """
+    Write rows as CSV (RFC 4180) that is safe to open in a spreadsheet.
+
+    A text that a spreadsheet would run as a formula gets a leading apostrophe. Control characters other than
+    tabs and line ends are replaced.
+    """
+    text = io.StringIO()
+    csv.writer(text).writerows([_harmless(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _harmless(cell: str | int | None) -> str | int | None:
+    if not isinstance(cell, str):
+        return cell
+    plain = without_controls(cell)
+    return f"'{plain}" if plain.startswith(_FORMULA) else plain

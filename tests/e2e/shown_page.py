@@ -68,7 +68,7 @@ class Shown(FakeRuns):
 
     async def reload(self) -> None: ...
 
-    async def about(self) -> ProcessInfo:
+    async def process_info(self) -> ProcessInfo:
         return replace(ABOUT, job_url=self.job_url)
 
     def snapshots(self) -> Sequence[TargetSnapshot]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.model import CounterValue
-from exporter.runs import FailureGroups, FailuresOfAnHour
+from exporter.runs import FailureGroups, HourlyFailures
 from tests.e2e.browser import Browser, browser, needs_chromium
 from tests.e2e.shown_page import OPEN_ALL, TOO_WIDE, Shown, served
 from tests.failed_runs import failure_group
@@ -41,7 +41,7 @@ HOSTILE = named(
 
 PROGRAM = Shown(
     shown=(HOSTILE, OK),
-    hours=(FailuresOfAnHour(HOSTILE.target.key, 10**9, None, {(LONG_TYPE, "C" * 90): 10**9}),),
+    hours=(HourlyFailures(HOSTILE.target.key, 10**9, None, {(LONG_TYPE, "C" * 90): 10**9}),),
     groups=FailureGroups(
         (
             failure_group(

@@ -19,9 +19,9 @@ from tests.status_states import DRIFTING, EVERY, FOUND_OUT, OK, UNREADABLE
 pytestmark = pytest.mark.e2e
 
 STATES = {
-    "calm": Shown(shown=(OK,), hours=CALM.hours, groups=CALM.chosen),
-    "spike": Shown(shown=(OK,), hours=SPIKE.hours, groups=SPIKE.chosen),
-    "both": Shown(shown=(*EVERY, UNREADABLE, FOUND_OUT), hours=SPIKE.hours, groups=SPIKE.chosen),
+    "calm": Shown(shown=(OK,), hours=CALM.hours, groups=CALM.groups),
+    "spike": Shown(shown=(OK,), hours=SPIKE.hours, groups=SPIKE.groups),
+    "both": Shown(shown=(*EVERY, UNREADABLE, FOUND_OUT), hours=SPIKE.hours, groups=SPIKE.groups),
     "flood": Shown(shown=(OK, DRIFTING), hours=SPIKE.hours, groups=flood()),
     "unread": Shown(shown=(OK,), error=LedgerError("ledger /data/ledger.db: disk I/O error")),
 }

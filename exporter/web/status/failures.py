@@ -1,48 +1,50 @@
-"""What the status page makes of failed runs: a headline where they are many, and the groups that it shows."""
+"""The failed runs on the status page: whether there is a spike, and the groups that are shown."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import sqrt
 from typing import Literal
 
-from exporter.runs import FailureGroup, FailureGroups, FailuresOfAnHour
+from exporter.model import TargetKey
+from exporter.runs import FailureGroup, FailureGroups, HourlyFailures
+from exporter.web.run_record import Masked
 
-# The page stays light whatever has failed: 10,000 runs with 10,000 messages are 20 groups and a line.
+# Limits that keep the page small: 10,000 runs with 10,000 messages become 20 groups and a line.
 SHOWN_GROUPS, SHOWN_IDS_OF_A_GROUP, SHOWN_IDS = 20, 300, 1_000
-# So much is read. One id more than is shown tells that there are more of them.
+# What is read of the ledger. One id more than is shown tells that there are more.
 READ_GROUPS, READ_IDS_OF_A_GROUP = 100, SHOWN_IDS_OF_A_GROUP + 1
-# Messages may name what the job worked on: then every run has another one, though all failed alike. So many
-# messages of one target, type, status and code stand alone. Where there are more, those of a single run, and
-# what is beyond so many, go together.
+# A message may name the data that a job worked on. Then every run has its own message, although all failed in
+# the same way. So at most this many messages of one target, type, status and code are shown one by one. If
+# there are more, those of a single run, and all beyond the limit, are shown as one group.
 _MESSAGES_OF_A_KIND = 5
 
-# Failures that come one by one scatter around the usual number of an hour by about its square root. Three
-# times that is rare by chance. The floor keeps a quiet target quiet: where nothing ever fails, up to five
-# failures are no headline, and where two are usual it takes twelve. Jobs fail in batches, so what is above is
-# a warning first, and critical from three times as many on.
+# The number of failures in an hour scatters around its mean by about the square root of the mean. Three times
+# that is rare by chance. The floor avoids false alarms where few jobs run: where nothing ever fails, up to
+# five failures are no spike, and at a mean of two it takes twelve. Jobs fail in batches, so a spike is a
+# warning first, and critical at three times the limit.
 _SPREADS, _FLOOR, _CRITICAL_FACTOR = 3, 5, 3
-# Before there is a day to tell it from, one run in ten is taken to fail usually.
-_USUAL_SHARE = 0.1
+# Until a target has one day of counts, assume that one run in ten fails.
+_ASSUMED_FAILED_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Spike:
     """
-    More failed runs in the last hour than is usual.
+    More failed runs in the last hour than expected.
 
-    Shape: `targets` are those it is about, empty for all that the page shows; `usual` is None where it is not
-    known of each of them; the most frequent type and code of the runs, and how many they are; `second` is
-    another kind of at least half as many.
+    Shape: `targets` are those with a spike of their own, empty if the spike is in the sum of all;
+    `mean_per_hour` is None unless it is known of each target; `job_type` and `msg_code` are the most frequent
+    kind, with `of_that_kind` runs; `second` is another kind with at least half as many.
     """
 
     severity: Literal["bad", "warn"]
     runs: int
-    usual: float | None
-    targets: tuple[FailuresOfAnHour, ...]
+    mean_per_hour: float | None
+    targets: tuple[TargetKey, ...]
     job_type: str
     msg_code: str
     of_that_kind: int
@@ -50,12 +52,115 @@ class Spike:
 
 
 @dataclass(frozen=True, slots=True)
+class PageFailures:
+    """
+    The failed runs that were read for one page.
+
+    Shape: `hours` of the targets of the page; `groups` are those that the page asks for; `problem` says that
+    they could not be read, and `error` why, "" if there is nothing more to say.
+    """
+
+    hours: tuple[HourlyFailures, ...] = ()
+    spike: Spike | None = None
+    groups: FailureGroups = field(default_factory=FailureGroups)
+    problem: Literal["busy", "unread"] | None = None
+    error: str = ""
+
+    def masked(self, masked: Masked) -> PageFailures:
+        """Mask the texts: the process that stored the runs may have known other secrets."""
+
+        def label(text: str) -> str:
+            # Numbers are never masked.
+            return text if text.isascii() and text.isdigit() else masked(text)
+
+        groups = tuple(
+            replace(
+                group,
+                job_type=label(group.job_type),
+                status=label(group.status),
+                msg_code=label(group.msg_code),
+                message=masked(group.message),
+            )
+            for group in self.groups.groups
+        )
+        spike = self.spike
+        if spike is not None:
+            second = spike.second and (label(spike.second[0]), label(spike.second[1]), spike.second[2])
+            spike = replace(
+                spike, job_type=label(spike.job_type), msg_code=label(spike.msg_code), second=second
+            )
+        return replace(
+            self, spike=spike, groups=replace(self.groups, groups=groups), error=masked(self.error)
+        )
+
+
+def warning_above(expected: float) -> float:
+    """Return the highest number of failed runs in an hour that is no spike; see the comment above."""
+    return expected + _SPREADS * sqrt(expected) + _FLOOR
+
+
+def find_spike(hours: Sequence[HourlyFailures]) -> Spike | None:
+    """
+    Judge the last hour: the sum of all targets first, then each target.
+
+    Both are needed. The spike of one target does not show in the sum of two hundred, and a few more failures
+    at each of many targets show in the sum only.
+    """
+    if _is_spike(hours):
+        return _spike(hours, ())
+    spiking = [hour for hour in hours if _is_spike([hour])]
+    return _spike(spiking, tuple(hour.target for hour in spiking)) if spiking else None
+
+
+def _is_spike(hours: Iterable[HourlyFailures]) -> bool:
+    return sum(hour.runs for hour in hours) > warning_above(_expected(hours))
+
+
+def _spike(hours: Sequence[HourlyFailures], targets: tuple[TargetKey, ...]) -> Spike:
+    runs = sum(hour.runs for hour in hours)
+    means = [hour.mean_per_hour for hour in hours if hour.mean_per_hour is not None]
+    kinds: Counter[tuple[str, str]] = Counter()
+    for hour in hours:
+        kinds.update(hour.kinds)
+    ordered = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
+    (job_type, msg_code), most = ordered[0] if ordered else (("", ""), 0)
+    second = None
+    if len(ordered) > 1 and 2 * ordered[1][1] >= most:
+        second = (*ordered[1][0], ordered[1][1])
+    return Spike(
+        severity="bad" if runs > _CRITICAL_FACTOR * warning_above(_expected(hours)) else "warn",
+        runs=runs,
+        mean_per_hour=sum(means) if len(means) == len(hours) else None,
+        targets=targets,
+        job_type=job_type,
+        msg_code=msg_code,
+        of_that_kind=most,
+        second=second,
+    )
+
+
+def _expected(hours: Iterable[HourlyFailures]) -> float:
+    """Add up how many failed runs to expect in an hour."""
+    return sum(
+        _ASSUMED_FAILED_SHARE * hour.ended if hour.mean_per_hour is None else hour.mean_per_hour
+        for hour in hours
+    )
+
+
+def mean_number(mean: float) -> str:
+    """Write a mean, below ten with one decimal. Only an exact 0 is written as 0."""
+    if mean >= 9.95:
+        return f"{mean:,.0f}"
+    return f"{max(mean, 0.1) if mean else 0:.1f}".removesuffix(".0")
+
+
+@dataclass(frozen=True, slots=True)
 class ShownGroup:
     """
     A group as the page shows it.
 
-    Shape: `messages` is how many messages its runs have, of which `group.message` is one; `key` stays the
-    same from one page to the next.
+    Shape: `messages` is how many different messages its runs have, of which `group.message` is one; `key`
+    stays the same when the page is refreshed.
     """
 
     group: FailureGroup
@@ -69,8 +174,8 @@ class ShownGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class FailuresShown:
-    """The failed runs of the period that the page is asked for, and what of the rest is folded."""
+class ShownFailures:
+    """The failed runs of the page's period: the groups that are shown, and how much is left out."""
 
     groups: list[ShownGroup]
     runs: int
@@ -78,88 +183,39 @@ class FailuresShown:
     runs_left: int
 
 
-def warning_above(expected: float) -> float:
-    """Give the number of failed runs in an hour that is still ordinary; see the comment above."""
-    return expected + _SPREADS * sqrt(expected) + _FLOOR
-
-
-def spike(hours: Sequence[FailuresOfAnHour]) -> Spike | None:
-    """
-    Judge the last hour: of all targets together first, else of those that are out of the ordinary themselves.
-
-    In the sum of two hundred targets the spike of one would not show; and many that fail a little more each
-    show in the sum only.
-    """
-    if _is_spike(sum(hour.runs for hour in hours), _expected(hours)):
-        return _spike_of(hours, ())
-    loud = tuple(hour for hour in hours if _is_spike(hour.runs, _expected([hour])))
-    return _spike_of(loud, loud) if loud else None
-
-
-def _is_spike(runs: int, expected: float) -> bool:
-    return runs > warning_above(expected)
-
-
-def _spike_of(hours: Sequence[FailuresOfAnHour], named: tuple[FailuresOfAnHour, ...]) -> Spike:
-    runs, known = sum(hour.runs for hour in hours), [hour.usual for hour in hours if hour.usual is not None]
-    kinds: Counter[tuple[str, str]] = Counter()
-    for hour in hours:
-        kinds.update(hour.kinds)
-    none = {("", ""): 0}
-    ordered = sorted((kinds or none).items(), key=lambda item: (-item[1], item[0]))
-    ((job_type, msg_code), most), *others = ordered
-    second = (*others[0][0], others[0][1]) if others and 2 * others[0][1] >= most else None
-    return Spike(
-        severity="bad" if runs > _CRITICAL_FACTOR * warning_above(_expected(hours)) else "warn",
-        runs=runs,
-        usual=sum(known) if len(known) == len(hours) else None,
-        targets=named,
-        job_type=job_type,
-        msg_code=msg_code,
-        of_that_kind=most,
-        second=second,
-    )
-
-
-def _expected(hours: Iterable[FailuresOfAnHour]) -> float:
-    """Add up how many failed runs an hour lets expect."""
-    return sum(_USUAL_SHARE * hour.ended if hour.usual is None else hour.usual for hour in hours)
-
-
-def show(chosen: FailureGroups) -> FailuresShown:
-    """Choose what is shown: the groups with most runs, and of their ids so many that the page stays light."""
-    together, ids_left = _together(chosen.groups), SHOWN_IDS
-    shown = []
-    for group, messages in together[:SHOWN_GROUPS]:
+def shown_failures(read: FailureGroups) -> ShownFailures:
+    """Select the groups with the most runs, and as many of their job ids as the limits allow."""
+    kinds: dict[tuple[str, ...], list[FailureGroup]] = {}
+    for group in read.groups:
+        kinds.setdefault(_kind(group), []).append(group)
+    # Each group with its number of messages.
+    merged: list[tuple[FailureGroup, int]] = []
+    for kind in kinds.values():
+        alone = len(kind)
+        if alone > _MESSAGES_OF_A_KIND:
+            # The largest groups come first.
+            alone = sum(group.runs > 1 for group in kind[:_MESSAGES_OF_A_KIND])
+        merged += [(group, 1) for group in kind[:alone]]
+        if kind[alone:]:
+            merged.append((_merge(kind[alone:]), len(kind) - alone))
+    merged.sort(key=lambda one: (-one[0].runs, -one[0].last_ms))
+    shown, ids_left = [], SHOWN_IDS
+    for group, messages in merged[:SHOWN_GROUPS]:
         ids = group.job_ids[: min(SHOWN_IDS_OF_A_GROUP, ids_left)]
         ids_left -= len(ids)
-        shown.append(ShownGroup(group, messages, _key(group, messages), ids))
-    return FailuresShown(
+        # The message of a merged group changes from one refresh to the next, so it is not in the key.
+        parts = (*_kind(group), group.message) if messages == 1 else _kind(group)
+        key = sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:12]
+        shown.append(ShownGroup(group, messages, key, ids))
+    return ShownFailures(
         groups=shown,
-        runs=chosen.runs,
-        groups_left=chosen.left_out + len(chosen.groups) - sum(one.messages for one in shown),
-        runs_left=chosen.runs - sum(one.group.runs for one in shown),
+        runs=read.runs,
+        groups_left=read.left_out + len(read.groups) - sum(one.messages for one in shown),
+        runs_left=read.runs - sum(one.group.runs for one in shown),
     )
 
 
-def _together(groups: Iterable[FailureGroup]) -> list[tuple[FailureGroup, int]]:
-    """Put groups of one kind together that are more than so many; give each with its number of messages."""
-    kinds: dict[tuple[str, ...], list[FailureGroup]] = {}
-    for group in groups:
-        kinds.setdefault(_kind(group), []).append(group)
-    result = []
-    for alike in kinds.values():
-        alone = len(alike)
-        if alone > _MESSAGES_OF_A_KIND:
-            # The largest come first.
-            alone = sum(group.runs > 1 for group in alike[:_MESSAGES_OF_A_KIND])
-        result += [(group, 1) for group in alike[:alone]]
-        if alike[alone:]:
-            result.append((_merged(alike[alone:]), len(alike) - alone))
-    return sorted(result, key=lambda one: (-one[0].runs, -one[0].last_ms))
-
-
-def _merged(groups: Sequence[FailureGroup]) -> FailureGroup:
+def _merge(groups: Sequence[FailureGroup]) -> FailureGroup:
     ids = dict.fromkeys(job_id for group in groups for job_id in group.job_ids)
     return replace(
         groups[0],
@@ -171,17 +227,4 @@ def _merged(groups: Sequence[FailureGroup]) -> FailureGroup:
 
 
 def _kind(group: FailureGroup) -> tuple[str, ...]:
-    return group.project, group.workspace, group.job_type, group.status, group.msg_code
-
-
-def _key(group: FailureGroup, messages: int) -> str:
-    """Name a group; one of several messages by what they have in common, since the first changes."""
-    parts = (*_kind(group), group.message) if messages == 1 else _kind(group)
-    return sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:12]
-
-
-def usual_number(usual: float) -> str:
-    """Write a mean: with one decimal below ten, and never 0 for what does happen."""
-    if usual >= 9.95:
-        return f"{usual:,.0f}"
-    return f"{max(usual, 0.1) if usual else 0:.1f}".removesuffix(".0")
+    return group.target.project, group.target.workspace, group.job_type, group.status, group.msg_code

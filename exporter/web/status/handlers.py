@@ -1,4 +1,4 @@
-"""Serves the status page and the status as JSON, each from what was published last."""
+"""Serves the status page and the status as JSON, from what was published last."""
 
 from __future__ import annotations
 
@@ -15,48 +15,46 @@ from exporter import __version__
 from exporter.errors import LedgerError
 from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.runs import RunFilter, RunReader, RunSource
-from exporter.web.negotiation import accepts_gzip
-from exporter.web.status.failures import READ_GROUPS, READ_IDS_OF_A_GROUP, spike
+from exporter.web.negotiation import accepts_gzip, header
+from exporter.web.run_record import Masked
+from exporter.web.status.failures import READ_GROUPS, READ_IDS_OF_A_GROUP, PageFailures, find_spike
 from exporter.web.status.model import ProcessInfo, RecentFailures, Status, status
 from exporter.web.status.page import StatusPage
-from exporter.web.status.page_request import PageRequest, read_question
-from exporter.web.status.run_queries import FailuresRead
+from exporter.web.status.page_request import PageRequest, read_page_request
 
 _COOKIE = "octopus_lang"
 _YEAR_SECONDS = 365 * 86_400
 _GZIP_LEVEL = 5
-_FRESH = {"Cache-Control": "no-store"}
-# Of each target. To read them takes milliseconds; a page does not wait longer than this for its turn.
+# Of each target. Reading them takes milliseconds.
 RECENT_FAILURES = 50
+# A page waits no longer than this for the ledger, its turn included.
 _READING_SECONDS = 10.0
 
 
 class StatusSource(RunSource, Protocol):
-    """What the status pages ask of the program that serves them; nothing of it may block."""
+    """The program whose status is shown. No method may block."""
 
     def snapshots(self) -> Iterable[TargetSnapshot]:
-        """Every configured target, published or not."""
+        """Return every configured target, published or not."""
 
     def progress(self) -> Mapping[TargetKey, Progress]:
-        """How far the targets are whose every job is being listed."""
+        """Return the progress of the full syncs that are running."""
 
     def ready(self) -> list[str]:
-        """What is still missing, a line each; nothing when ready."""
+        """Return why the exporter is not ready, a line each; nothing when it is ready."""
 
-    async def about(self) -> ProcessInfo:
-        """What there is to tell of the program itself."""
+    async def process_info(self) -> ProcessInfo:
+        """Return the state of the process."""
 
 
 class StatusPages:
     """
     `/` and `/api/v1/status`.
 
-    Shape: `masked` takes the secrets out of a text. Units: `clock` gives Unix seconds.
+    Units: `clock` gives Unix seconds.
     """
 
-    def __init__(
-        self, source: StatusSource, masked: Callable[[str], str], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, source: StatusSource, masked: Masked, clock: Callable[[], float]) -> None:
         self._source = source
         self._masked = masked
         self._clock = clock
@@ -68,49 +66,57 @@ class StatusPages:
         return [web.get("/", self.page), web.get("/api/v1/status", self.api_status)]
 
     async def page(self, request: web.Request) -> web.Response:
-        now_ms = self._now_ms()
+        now_ms, cookie = self._now_ms(), request.cookies.get(_COOKIE, "")
         try:
-            question = read_question(request.query, _remembered(request), _accepted(request), now_ms)
+            asked = read_page_request(request.query, cookie, header(request, "Accept-Language"), now_ms)
         except ValueError as error:
             return web.Response(text=f"{error}\n", status=400)
-        about, snapshots = await self._source.about(), tuple(self._source.snapshots())
-        failures = await self._failures(question, snapshots, now_ms)
-        layout = self._layout(about, snapshots, RecentFailures(), now_ms)
-        # In threads, here and below: with hundreds of targets it takes longer than a scrape should wait.
-        # One page at a time, however many look: the scrapes are to get through.
+        process, snapshots = await self._source.process_info(), tuple(self._source.snapshots())
+        targets = [shown.target.key for shown in snapshots if asked.run_filter.fits_target(shown.target.key)]
+        if not targets and asked.selects_targets:
+            return web.Response(text="no such target; all are listed at /\n", status=404)
+        failures = await self._failures(asked, targets, now_ms)
+        make_status = self._status_maker(process, snapshots, RecentFailures(), now_ms)
+        # In a thread, as everything below that grows with the number of targets: it would block the event
+        # loop longer than a scrape may wait. One page at a time, so that many viewers do not slow scrapes.
         async with self._rendering:
             html = await asyncio.to_thread(
-                lambda: self._page.render(layout(), question, failures.masked(self._masked), about.job_url)
+                lambda: self._page.render(
+                    make_status(), asked, failures.masked(self._masked), process.job_url
+                )
             )
-        if html is None:
-            return web.Response(text="no such target; all are listed at /\n", status=404)
         response = await _compressed(request, html.encode("utf-8", "replace"), "text/html; charset=utf-8")
-        response.headers["Content-Language"] = question.language
-        if question.says_language:
-            response.set_cookie(
-                _COOKIE, question.language, max_age=_YEAR_SECONDS, httponly=True, samesite="Lax"
-            )
+        response.headers["Content-Language"] = asked.language
+        if asked.sets_language:
+            response.set_cookie(_COOKIE, asked.language, max_age=_YEAR_SECONDS, httponly=True, samesite="Lax")
         return response
 
     async def api_status(self, request: web.Request) -> web.Response:
         now_ms = self._now_ms()
-        about, snapshots = await self._source.about(), tuple(self._source.snapshots())
-        recent = await self._recent_failures(snapshots)
-        layout = self._layout(about, snapshots, recent, now_ms)
-        json = await asyncio.to_thread(lambda: msgspec.json.encode(layout()))
+        process, snapshots = await self._source.process_info(), tuple(self._source.snapshots())
+        try:
+            async with self._reader() as reader:
+                targets = [shown.target.key for shown in snapshots]
+                recent = RecentFailures(await reader.recent_failures(targets, RECENT_FAILURES))
+        except LedgerError as exc:
+            recent = RecentFailures(error=self._masked(str(exc)))
+        except TimeoutError:
+            recent = RecentFailures(error=f"the ledger could not be read within {_READING_SECONDS:g} s")
+        make_status = self._status_maker(process, snapshots, recent, now_ms)
+        json = await asyncio.to_thread(lambda: msgspec.json.encode(make_status()))
         return await _compressed(request, json, "application/json")
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _layout(
-        self, about: ProcessInfo, snapshots: Sequence[TargetSnapshot], recent: RecentFailures, now_ms: int
+    def _status_maker(
+        self, process: ProcessInfo, snapshots: Sequence[TargetSnapshot], recent: RecentFailures, now_ms: int
     ) -> Callable[[], Status]:
-        """Take what there is to show, now; the laying out is left to another thread."""
+        """Take the values of this moment; the returned function may run in another thread."""
         missing, progress = self._source.ready(), self._source.progress()
         return lambda: status(
             snapshots,
-            about,
+            process,
             recent,
             version=__version__,
             now_ms=now_ms,
@@ -119,60 +125,43 @@ class StatusPages:
             masked=self._masked,
         )
 
-    async def _recent_failures(self, snapshots: Sequence[TargetSnapshot]) -> RecentFailures:
-        """Read them for this answer; the rest of it is shown whatever comes of that."""
-        targets = [shown.target.key for shown in snapshots]
+    async def _failures(self, asked: PageRequest, targets: Sequence[TargetKey], now_ms: int) -> PageFailures:
+        """Read the failed runs of the page. The rest of the page is shown even if this fails."""
         try:
             async with self._reader() as reader:
-                return RecentFailures(await reader.recent_failures(targets, RECENT_FAILURES))
-        except LedgerError as exc:
-            return RecentFailures(error=self._masked(str(exc)))
-        except TimeoutError:
-            return RecentFailures(error=f"the ledger could not be read within {_READING_SECONDS:g} s")
-
-    async def _failures(
-        self, question: PageRequest, snapshots: Sequence[TargetSnapshot], now_ms: int
-    ) -> FailuresRead:
-        """Read what the page shows of failed runs; the rest of it is shown whatever comes of that."""
-        targets = [shown.target.key for shown in snapshots]
-        try:
-            async with self._reader() as reader:
-                hours = await reader.last_hour(targets, question.which, now_ms)
-                looked_at = [hour for hour in hours if question.which.fits_target(hour.target)]
-                if question.chooses_runs and spike(looked_at) is None:
-                    # A filter must not hide that something else is wrong.
+                hours = await reader.last_hour(targets, asked.run_filter, now_ms)
+                spike = find_spike(hours)
+                if spike is None and asked.selects_runs:
+                    # A filter must not hide a spike of other runs.
                     hours = await reader.last_hour(targets, RunFilter(), now_ms)
-                return FailuresRead(
-                    hours,
-                    await reader.failure_groups(targets, question.which, READ_GROUPS, READ_IDS_OF_A_GROUP),
+                    spike = find_spike(hours)
+                groups = await reader.failure_groups(
+                    targets, asked.run_filter, READ_GROUPS, READ_IDS_OF_A_GROUP
                 )
+                return PageFailures(hours, spike, groups)
         except LedgerError as exc:
-            return FailuresRead(problem="unread", error=str(exc))
+            return PageFailures(problem="unread", error=str(exc))
         except TimeoutError:
-            return FailuresRead(problem="busy")
+            return PageFailures(problem="busy")
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[RunReader]:
         """
-        Read the ledger: one page at a time, so that many who look are no burden for the polls.
+        Read the ledger, one page at a time, so that many viewers do not slow the polls.
 
-        Raises: LedgerError; TimeoutError where the turn does not come, or reading does not end.
+        Raises: LedgerError; TimeoutError if waiting and reading take too long.
         """
         async with asyncio.timeout(_READING_SECONDS), self._reading, self._source.reading() as reader:
             yield reader
 
 
-def _remembered(request: web.Request) -> str:
-    return request.cookies.get(_COOKIE, "")
-
-
-def _accepted(request: web.Request) -> str:
-    return ",".join(request.headers.getall("Accept-Language", []))
-
-
 async def _compressed(request: web.Request, body: bytes, content_type: str) -> web.Response:
-    headers = {**_FRESH, "Content-Type": content_type, "Vary": "Accept-Encoding, Accept-Language, Cookie"}
-    if accepts_gzip(",".join(request.headers.getall("Accept-Encoding", []))):
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Type": content_type,
+        "Vary": "Accept-Encoding, Accept-Language, Cookie",
+    }
+    if accepts_gzip(header(request, "Accept-Encoding")):
         body = await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL)
         headers["Content-Encoding"] = "gzip"
     return web.Response(body=body, headers=headers)

@@ -1,16 +1,16 @@
 """
-What the status page and /api/v1/status show: the snapshots, laid out by target, and the program around them.
+The status: all targets and the process. It is the JSON of /api/v1/status, and the status page is made of it.
 
-Units: `*_ms` are Unix milliseconds UTC, as in the model. Names and shapes here are those of the JSON, which
-docs/status-api.md describes: they only grow.
+Units: `*_ms` are Unix milliseconds UTC, as in the model. Names, shapes and order are those of the JSON, which
+docs/status-api.md describes: fields may be added, but never changed or removed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from exporter.config import JobUrl
 from exporter.model import (
@@ -24,14 +24,14 @@ from exporter.model import (
     Totals,
     is_terminal,
 )
-from exporter.web.run_record import RunRecord, run_record
+from exporter.web.run_record import Masked, RunRecord, run_record
 
 State = Literal["stale", "failing", "late", "waiting", "syncing", "drifting", "ok"]
-# From what needs attention most to what needs none.
+# The worst state first.
 STATES: tuple[State, ...] = get_args(State)
-# So many intervals without a poll that succeeded, and the target is late: one may be slow, or skipped.
+# A target is late after this many intervals without a successful poll: a single poll may be slow or skipped.
 _LATE_INTERVALS = 3
-# What a server sends may be long: so many rows are named, and so much is told of each.
+# Limits for what comes from a server, so that no server can make the page huge.
 _SHOWN_ROWS, _PROBLEM_LENGTH, _STATUS_LENGTH = 20, 400, 200
 
 ByType = Mapping[str, Mapping[str, int]]
@@ -39,7 +39,7 @@ ByType = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class CredentialsStatus:
-    """One configured credentials; `expires_ms` is None where no end is known."""
+    """One credentials entry of the configuration; `expires_ms` is None if it is unknown or there is none."""
 
     name: str
     type: str
@@ -48,7 +48,7 @@ class CredentialsStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReloadStatus:
-    """How the configuration was last read: at the start, or by a reload since. `problems`: a line each."""
+    """The last time the configuration was read, at the start or by a reload. `problems`: a line each."""
 
     ok: bool
     at_ms: int
@@ -58,13 +58,12 @@ class ReloadStatus:
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
     """
-    What there is to tell of the program besides what it publishes.
+    The state of the process, beside the snapshots of the targets.
 
-    Shape: `polling_since_ms` of the polls under way; `held_series` counts the new series that /metrics shows
-    at 0 until they are released; `clock_skews` by project, the server's clock less ours; `rests_until_ms` by
-    endpoint, of those that asked for a rest; `log_lines_dropped` and `events_dropped`
-    since the process started; `config` has no
-    secrets; `job_url` makes ids of jobs links, None for none.
+    Shape: `polling_since_ms` of the polls that are running; `held_series` counts the new series that /metrics
+    shows at 0 until they are released; `clock_skews` by project, the server's clock minus ours;
+    `rests_until_ms` by endpoint, for endpoints that asked for a pause (Retry-After); `log_lines_dropped` and
+    `events_dropped` since the process started; `config` without secrets; `job_url` makes job ids links.
     """
 
     started_ms: int
@@ -85,7 +84,7 @@ class ProcessInfo:
 
 @dataclass(frozen=True, slots=True)
 class RecentFailures:
-    """The latest failed runs of each target, the newest first; or `error` says why they could not be read."""
+    """The latest failed runs of each target, the newest first; `error` says why they could not be read."""
 
     runs: Mapping[TargetKey, Sequence[Run]] = field(default_factory=dict)
     error: str | None = None
@@ -93,7 +92,7 @@ class RecentFailures:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """A row set apart; `job_id` and `created_ms` are None and `status` is "" where they cannot be read."""
+    """A row that cannot be read. What is unknown of it is None; an unknown `status` is ""."""
 
     job_id: str | None
     status: str
@@ -106,10 +105,9 @@ class TargetStatus:
     """
     One target.
 
-    Shape: `progress` while everything is being listed; `jobs` and the oldest by job type and status;
-    `job_failures` by error code; `drift` by status; `set_apart` names some of the `rows_unreadable`;
-    `unlisted_jobs` and `page_size` as in model.Totals; `held_series` as in About; what is not known yet is
-    None or empty.
+    Shape: `progress` is set during a full sync; `jobs` and the oldest by job type and status; `job_failures`
+    by error code; `drift` by status; `set_apart` has some of the `rows_unreadable`; `unlisted_jobs` and
+    `page_size` as in model.Totals. What is not known yet is None, or as by default.
     """
 
     project: str
@@ -133,31 +131,46 @@ class TargetStatus:
     full_syncs: Mapping[str, int]
     error: Fault | None
     progress: Progress | None
-    baseline_ms: int | None
-    last_audit_ms: int | None
-    drift: Mapping[str, int]
-    drift_lasts: bool
-    filters: Mapping[str, bool]
-    rows_unreadable: int
-    set_apart: tuple[UnreadableRow, ...]
-    unlisted_jobs: int
-    page_size: int | None
-    held_series: int
-    clock_skew_seconds: float | None
-    endpoint_rests_until_ms: int | None
-    listed: int | None
-    in_flight: int | None
-    jobs: ByType
-    oldest_created_ms: ByType
-    oldest_started_ms: ByType
-    job_failures: Mapping[str, int]
-    recent_failures: tuple[RunRecord, ...]
+    baseline_ms: int | None = None
+    last_audit_ms: int | None = None
+    drift: Mapping[str, int] = field(default_factory=dict)
+    drift_lasts: bool = False
+    filters: Mapping[str, bool] = field(default_factory=dict)
+    rows_unreadable: int = 0
+    set_apart: tuple[UnreadableRow, ...] = ()
+    unlisted_jobs: int = 0
+    page_size: int | None = None
+    held_series: int = 0
+    clock_skew_seconds: float | None = None
+    endpoint_rests_until_ms: int | None = None
+    listed: int | None = None
+    in_flight: int | None = None
+    jobs: ByType = field(default_factory=dict)
+    oldest_created_ms: ByType = field(default_factory=dict)
+    oldest_started_ms: ByType = field(default_factory=dict)
+    job_failures: Mapping[str, int] = field(default_factory=dict)
+    recent_failures: tuple[RunRecord, ...] = ()
+
+    @property
+    def key(self) -> TargetKey:
+        return TargetKey(self.project, self.project_id, self.workspace, self.path)
+
+
+# Fields that are copied as they are.
+_OF_TARGET = ("project", "project_id", "workspace", "region", "endpoint", "path", "credentials")
+_OF_POLL = ("up", "last_success_ms", "last_poll_ms", "duration_seconds", "requests", "polls", "skipped")
+_OF_TOTALS = ("baseline_ms", "last_audit_ms", "drift", "drift_lasts", "filters", "rows_unreadable")
+_OF_PROCESS = ("started_ms", "log_lines_dropped", "events_pending", "events_dropped", "credentials", "ledger")
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole of it, at `now_ms`; `missing` says what readiness waits for; `states` counts targets.
-    `recent_failures_error` says why no target has any, None where they could be read."""
+    """
+    All targets and the process, at `now_ms`.
+
+    Shape: `missing` says why the exporter is not ready; `states` counts targets; `recent_failures_error` says
+    why the targets have no recent failures, None if they could be read.
+    """
 
     version: str
     started_ms: int
@@ -178,40 +191,34 @@ class Status:
 
 def status(
     snapshots: Iterable[TargetSnapshot],
-    about: ProcessInfo,
+    process: ProcessInfo,
     recent: RecentFailures,
     *,
     version: str,
     now_ms: int,
     missing: list[str],
     progress: Mapping[TargetKey, Progress],
-    masked: Callable[[str], str] = str,
+    masked: Masked = str,
 ) -> Status:
     """
-    Lay all targets out, in the order they come.
+    Make the status of all targets, in the order of the snapshots.
 
-    Shape: `masked` takes the secrets out of a text: what came in masked may have been recorded by a process
-    that knew other secrets.
+    Texts are masked again here: the process that stored them may have known other secrets.
     """
     targets = [
-        target_status(shown, progress.get(shown.target.key), about, recent, now_ms, masked)
+        target_status(shown, progress.get(shown.target.key), process, recent, now_ms, masked)
         for shown in snapshots
     ]
     return Status(
+        **_copied(process, _OF_PROCESS),
         version=version,
-        started_ms=about.started_ms,
         now_ms=now_ms,
         ready=not missing,
         missing=missing,
         states=dict.fromkeys(STATES, 0) | Counter(target.state for target in targets),
         targets=targets,
-        log_lines_dropped=about.log_lines_dropped,
-        events_pending=about.events_pending,
-        events_dropped=about.events_dropped,
-        credentials=about.credentials,
-        ledger=about.ledger,
-        reload=replace(about.reload, problems=tuple(map(masked, about.reload.problems))),
-        config=about.config,
+        reload=replace(process.reload, problems=tuple(map(masked, process.reload.problems))),
+        config=process.config,
         recent_failures_error=recent.error,
     )
 
@@ -219,53 +226,34 @@ def status(
 def target_status(
     snapshot: TargetSnapshot,
     progress: Progress | None,
-    about: ProcessInfo,
+    process: ProcessInfo,
     recent: RecentFailures,
     now_ms: int,
-    masked: Callable[[str], str] = str,
+    masked: Masked = str,
 ) -> TargetStatus:
-    """Lay one target out."""
-    target, poll, totals = snapshot.target, snapshot.poll, snapshot.totals
+    """Make the status of one target."""
+    target, poll, totals, error = snapshot.target, snapshot.poll, snapshot.totals, snapshot.poll.error
+    if error is not None:
+        error = replace(
+            error,
+            message=masked(error.message),
+            code=masked(error.code),
+            request_id=masked(error.request_id),
+        )
     return TargetStatus(
-        project=target.project,
-        project_id=target.project_id,
-        workspace=target.workspace,
-        region=target.region,
-        endpoint=target.endpoint,
-        path=target.path,
-        credentials=target.credentials,
-        state=state_of(snapshot, progress, about.interval_seconds, now_ms),
-        up=poll.up,
+        **_copied(target, _OF_TARGET),
+        **_copied(poll, _OF_POLL),
+        **({} if totals is None else _known(totals, masked)),
+        state=state_of(snapshot, progress, process.interval_seconds, now_ms),
         stale=snapshot.stale,
-        last_success_ms=poll.last_success_ms,
-        last_poll_ms=poll.last_poll_ms,
-        polling_since_ms=about.polling_since_ms.get(target.key),
-        duration_seconds=poll.duration_seconds,
-        requests=poll.requests,
-        polls=poll.polls,
-        skipped=poll.skipped,
+        polling_since_ms=process.polling_since_ms.get(target.key),
         failures={str(reason): count for reason, count in poll.failures.items()},
         full_syncs=poll.full_syncs,
-        error=_masked_fault(poll.error, masked),
+        error=error,
         progress=progress,
-        baseline_ms=totals.baseline_ms if totals else None,
-        last_audit_ms=totals.last_audit_ms if totals else None,
-        drift=totals.drift if totals else {},
-        drift_lasts=totals.drift_lasts if totals else False,
-        filters=totals.filters if totals else {},
-        rows_unreadable=totals.rows_unreadable if totals else 0,
-        set_apart=_unreadable(totals, masked) if totals else (),
-        unlisted_jobs=totals.unlisted_jobs if totals else 0,
-        page_size=totals.page_size if totals else None,
-        held_series=about.held_series.get(target.key, 0),
-        clock_skew_seconds=about.clock_skews.get(target.project),
-        endpoint_rests_until_ms=about.rests_until_ms.get(target.endpoint),
-        listed=sum(totals.jobs.values()) if totals else None,
-        in_flight=_in_flight(totals) if totals else None,
-        jobs=_by_type(totals.jobs) if totals else {},
-        oldest_created_ms=_by_type(totals.oldest_created_ms) if totals else {},
-        oldest_started_ms=_by_type(totals.oldest_started_ms) if totals else {},
-        job_failures=_by_code(totals) if totals else {},
+        held_series=process.held_series.get(target.key, 0),
+        clock_skew_seconds=process.clock_skews.get(target.project),
+        endpoint_rests_until_ms=process.rests_until_ms.get(target.endpoint),
         recent_failures=tuple(run_record(target.key, run, masked) for run in recent.runs.get(target.key, ())),
     )
 
@@ -273,7 +261,7 @@ def target_status(
 def state_of(
     snapshot: TargetSnapshot, progress: Progress | None, interval_seconds: float, now_ms: int
 ) -> State:
-    """Say in one word how a target is; the worst that is true of it."""
+    """Return the state of a target: the worst that applies."""
     poll, totals = snapshot.poll, snapshot.totals
     if poll.up is False:
         return "stale" if snapshot.stale else "failing"
@@ -287,31 +275,17 @@ def state_of(
     return "drifting" if totals is not None and totals.drift_lasts else "ok"
 
 
-def _masked_fault(fault: Fault | None, masked: Callable[[str], str]) -> Fault | None:
-    if fault is None:
-        return None
-    return replace(
-        fault,
-        message=masked(fault.message),
-        code=masked(fault.code),
-        request_id=masked(fault.request_id),
-    )
+def _copied(source: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(source, name) for name in names}
 
 
-def _in_flight(totals: Totals) -> int:
+def _known(totals: Totals, masked: Masked) -> dict[str, Any]:
+    """Return the fields of TargetStatus that come from the ledger's totals."""
     not_ended = sum(jobs for (_, status), jobs in totals.jobs.items() if not is_terminal(status))
-    return not_ended - totals.undocumented_ended
-
-
-def _by_type(values: Mapping[tuple[str, str], int]) -> ByType:
-    nested: dict[str, dict[str, int]] = {}
-    for (job_type, status), value in sorted(values.items()):
-        nested.setdefault(job_type, {})[status] = value
-    return nested
-
-
-def _unreadable(totals: Totals, masked: Callable[[str], str]) -> tuple[UnreadableRow, ...]:
-    return tuple(
+    failures: Counter[str] = Counter()
+    for (_, _, msg_code), counted in totals.failures.items():
+        failures[msg_code] += counted.value
+    rows = tuple(
         UnreadableRow(
             None if row.job_id is None else str(row.job_id),
             row.status if row.status in STATUSES else masked(row.status)[:_STATUS_LENGTH],
@@ -320,11 +294,21 @@ def _unreadable(totals: Totals, masked: Callable[[str], str]) -> tuple[Unreadabl
         )
         for row in totals.set_apart[:_SHOWN_ROWS]
     )
+    return {
+        **_copied(totals, (*_OF_TOTALS, "unlisted_jobs", "page_size")),
+        "set_apart": rows,
+        "listed": sum(totals.jobs.values()),
+        "in_flight": not_ended - totals.undocumented_ended,
+        "jobs": _by_type(totals.jobs),
+        "oldest_created_ms": _by_type(totals.oldest_created_ms),
+        "oldest_started_ms": _by_type(totals.oldest_started_ms),
+        # The most frequent code first.
+        "job_failures": {code: count for code, count in failures.most_common() if count},
+    }
 
 
-def _by_code(totals: Totals) -> dict[str, int]:
-    """Add up the failures counted, by error code; the most frequent first."""
-    counts: Counter[str] = Counter()
-    for (_, _, msg_code), counted in totals.failures.items():
-        counts[msg_code] += counted.value
-    return {code: count for code, count in counts.most_common() if count}
+def _by_type(values: Mapping[tuple[str, str], int]) -> ByType:
+    nested: dict[str, dict[str, int]] = {}
+    for (job_type, status), value in sorted(values.items()):
+        nested.setdefault(job_type, {})[status] = value
+    return nested

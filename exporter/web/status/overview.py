@@ -1,15 +1,18 @@
-"""What the status page makes of a Status: what to say first, what goes together, what is added up."""
+"""What the status page derives from the status: headlines, problems, and sums over jobs. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from markupsafe import Markup
 
 from exporter.model import IN_FLIGHT_STATUSES, STATUSES, is_failed
-from exporter.web.status.model import STATES, ByType, CredentialsStatus, State, Status, TargetStatus
+from exporter.web.status.failures import Spike, mean_number
+from exporter.web.status.model import STATES, ByType, State, TargetStatus
+from exporter.web.status.wording import Wording, excerpt, number
 
 Severity = Literal["bad", "warn", "busy", "good"]
 SEVERITIES: dict[State, Severity] = {
@@ -22,15 +25,14 @@ SEVERITIES: dict[State, Severity] = {
     "ok": "good",
 }
 SEVERITY_ORDER: tuple[Severity, ...] = get_args(Severity)
-# The targets that come with all about them; the others are one click away, so that the page stays light.
-_OPENABLE = 20
-_VERDICTS: dict[State, State] = {"stale": "failing"}
-_TARGET_PROBLEMS: tuple[State, ...] = ("stale", "failing", "late", "drifting")
+_PROBLEM_STATES: tuple[State, ...] = ("stale", "failing", "late", "drifting")
+# A longer type or code is cut in a headline.
+_LONGEST_WORD = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How the polls go: `n` of the `total` targets are `state`, which is the worst there is."""
+    """How the polls go: `n` of the `total` targets are in `state`, the worst one of any target."""
 
     state: State | Literal["none"]
     severity: Severity
@@ -39,17 +41,107 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class ProblemGroup:
-    """Targets that have the same trouble, the one that has it longest first."""
+class Headline:
+    """One line at the top of the page. Shape: `title` is the short form, `more` follows it."""
 
-    state: State
     severity: Severity
-    targets: list[TargetStatus]
+    title: Markup
+    more: Markup = field(default_factory=Markup)
+
+
+def verdict(targets: Sequence[TargetStatus]) -> Verdict:
+    """Judge the polls by the worst target."""
+    if not targets:
+        return Verdict("none", "warn", 0, 0)
+    # A stale target is one that fails, and has failed for long.
+    states: list[State] = ["failing" if target.state == "stale" else target.state for target in targets]
+    worst = min(states, key=STATES.index)
+    return Verdict(worst, SEVERITIES[worst], states.count(worst), len(states))
+
+
+def headlines(verdict: Verdict, spike: Spike | None, t: Wording, *, jobs_known: bool) -> list[Headline]:
+    """
+    Say how the polls go and how the jobs do: one line if nothing is wrong, else a line for each problem.
+
+    Shape: `jobs_known` is False if the failed runs could not be read; then nothing is reported as good.
+    """
+    only = ".only" if verdict.total == 1 else ""
+    if verdict.state == "ok" and not jobs_known:
+        # Not green: there may be a spike that could not be read.
+        polls = Headline("warn", t(f"verdict.polled{only}"))
+    else:
+        title = t(f"verdict.{verdict.state}{only}", n=verdict.n, total=verdict.total)
+        polls = Headline(verdict.severity, title)
+    if spike is None:
+        return [polls]
+    jobs = _spike_headline(spike, t)
+    if verdict.state == "ok":
+        return [jobs]
+    return sorted([polls, jobs], key=lambda line: SEVERITY_ORDER.index(line.severity))
+
+
+def _spike_headline(spike: Spike, t: Wording) -> Headline:
+    if not spike.targets:
+        title = t("spike", n=number(spike.runs))
+    elif len(spike.targets) == 1:
+        (target,) = spike.targets
+        title = t("spike.of", n=number(spike.runs), target=f"{target.project} / {target.workspace}")
+    else:
+        title = t("spike.some", n=number(spike.runs), targets=len(spike.targets))
+    more = Markup()
+    if spike.of_that_kind:
+        form = "all" if spike.of_that_kind == spike.runs else "most"
+        more += _kind(form, spike.job_type, spike.msg_code, spike.of_that_kind, t)
+        if form == "most" and spike.second is not None:
+            more += _kind("second", *spike.second, t)
+    if spike.mean_per_hour is not None:
+        mean = mean_number(spike.mean_per_hour)
+        more += t("spike.usual.one") if mean == "1" else t("spike.usual", usual=mean)
+    return Headline(spike.severity, title, more)
+
+
+def _kind(form: str, job_type: str, msg_code: str, runs: int, t: Wording) -> Markup:
+    """Write how many runs are of a kind. Shape: `form` is "all", "most" or "second"."""
+    # <bdi> isolates a word that changes the direction of the text from the words around it.
+    isolated = Markup("<bdi>{}</bdi>").format
+    return t(
+        f"spike.{form}" if msg_code else f"spike.{form}.no_code",
+        n=number(runs),
+        type=isolated(excerpt(job_type, _LONGEST_WORD)),
+        code=isolated(excerpt(msg_code, _LONGEST_WORD)),
+    )
+
+
+def problem_groups(targets: Iterable[TargetStatus]) -> list[list[TargetStatus]]:
+    """
+    Group targets that fail in the same way, so that one card describes a problem of a hundred targets.
+
+    Shape: the worst state first, then the largest group; in a group, the target that fails longest first.
+    """
+    groups: dict[tuple[object, ...], list[TargetStatus]] = {}
+    for target in targets:
+        if target.state in _PROBLEM_STATES:
+            error = target.error
+            kind = (error.reason, error.status, error.code) if error else ()
+            groups.setdefault((target.state, *kind), []).append(target)
+    for group in groups.values():
+        group.sort(key=lambda one: one.error.since_ms if one.error else one.last_success_ms or 0)
+    return sorted(groups.values(), key=lambda group: (STATES.index(group[0].state), -len(group)))
+
+
+def known(targets: Iterable[TargetStatus], name: str) -> list[Any]:
+    """Return the values of a field, of those targets where it is known."""
+    return [value for target in targets if (value := getattr(target, name)) is not None]
+
+
+def total_drift(targets: Iterable[TargetStatus]) -> int:
+    """Add up by how many jobs the ledger is off, whether it has too many or too few."""
+    return sum(abs(jobs) for target in targets for jobs in target.drift.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Oldest:
-    """The oldest job of some, by its creation or its start."""
+    """The oldest job of a group, by its creation or its start."""
 
     ms: int
     job_type: str
@@ -58,7 +150,7 @@ class Oldest:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """The jobs in one status in flight."""
+    """The jobs in one in-flight status."""
 
     status: str
     jobs: int
@@ -66,235 +158,87 @@ class InFlight:
     started: Oldest | None
 
 
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    job_type: str
-    counts: list[int]
-    total: int
+def in_flight(targets: Sequence[TargetStatus], job_type: str | None = None) -> list[InFlight]:
+    """Add up the jobs in flight by status, and find the oldest of each. Shape: `job_type` None is all."""
 
-
-@dataclass(frozen=True, slots=True)
-class StatusGroup:
-    """Columns that stand together: "failed", "in_flight" or "ended", and the statuses in it."""
-
-    name: Literal["failed", "in_flight", "ended"]
-    statuses: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class JobTable:
-    """
-    Jobs by type and status, without the statuses and types that no job has.
-
-    Shape: the columns are the statuses of the groups one after the other, those of failed runs first.
-    """
-
-    groups: list[StatusGroup]
-    rows: list[JobRow]
-    totals: list[int]
-    total: int
-
-    @property
-    def statuses(self) -> list[tuple[str, str]]:
-        """The columns: the name of their group and the status."""
-        return [(group.name, status) for group in self.groups for status in group.statuses]
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """
-    All targets, or the one that was asked for.
-
-    Shape: `openable` targets come with all about them; `unreadable` are those that list rows which cannot be
-    read, most of them first.
-    """
-
-    verdict: Verdict
-    problems: list[ProblemGroup]
-    unreadable: list[TargetStatus]
-    expired: list[CredentialsStatus]
-    targets: list[TargetStatus]
-    openable: int
-    oldest_success: TargetStatus | None
-    next_expiry: CredentialsStatus | None
-
-    @property
-    def known(self) -> bool:
-        """Whether anything is known of any of the targets' jobs."""
-        return any(target.listed is not None for target in self.targets)
-
-    @property
-    def listed(self) -> int:
-        return sum(target.listed or 0 for target in self.targets)
-
-    @property
-    def in_flight(self) -> int:
-        return sum(target.in_flight or 0 for target in self.targets)
-
-    @property
-    def requests(self) -> int:
-        return sum(target.requests or 0 for target in self.targets)
-
-    @property
-    def slowest_seconds(self) -> float | None:
-        return max((t.duration_seconds for t in self.targets if t.duration_seconds is not None), default=None)
-
-    @property
-    def held_series(self) -> int:
-        return sum(target.held_series for target in self.targets)
-
-    @property
-    def drift(self) -> int:
-        """How many jobs the ledger is off by, too many and too few alike."""
-        return sum(abs(jobs) for target in self.targets for jobs in target.drift.values())
-
-    @property
-    def last_audit_ms(self) -> int | None:
-        """The audit that is longest ago."""
-        return min((t.last_audit_ms for t in self.targets if t.last_audit_ms is not None), default=None)
-
-
-def overview(status: Status, targets: Sequence[TargetStatus]) -> Overview:
-    """Look at some of the targets of a status."""
-    fresh = [target for target in targets if target.last_success_ms is not None]
-    ending = [one for one in status.credentials if one.expires_ms is not None]
-    return Overview(
-        verdict=_verdict(targets),
-        problems=_problems(targets),
-        unreadable=sorted(
-            (target for target in targets if target.rows_unreadable),
-            key=lambda target: target.rows_unreadable,
-            reverse=True,
-        ),
-        expired=[one for one in ending if (one.expires_ms or 0) <= status.now_ms],
-        targets=sorted(targets, key=lambda target: STATES.index(target.state)),
-        openable=_OPENABLE,
-        oldest_success=min(fresh, key=lambda target: target.last_success_ms or 0, default=None),
-        next_expiry=min(ending, key=lambda one: one.expires_ms or 0, default=None),
-    )
-
-
-def _verdict(targets: Sequence[TargetStatus]) -> Verdict:
-    if not targets:
-        return Verdict("none", "warn", 0, 0)
-    states = [_VERDICTS.get(target.state, target.state) for target in targets]
-    worst = min(states, key=STATES.index)
-    return Verdict(worst, SEVERITIES[worst], states.count(worst), len(states))
-
-
-def _problems(targets: Sequence[TargetStatus]) -> list[ProblemGroup]:
-    """Put targets together that fail alike: of a hundred, one card says what is wrong."""
-    groups: dict[tuple[object, ...], list[TargetStatus]] = {}
-    for target in targets:
-        if target.state in _TARGET_PROBLEMS:
-            error = target.error
-            kind = (error.reason, error.status, error.code) if error else ()
-            groups.setdefault((target.state, *kind), []).append(target)
-    problems = [
-        ProblemGroup(state, SEVERITIES[state], sorted(group, key=_since_ms))
-        for group in groups.values()
-        for state in [group[0].state]
-    ]
-    return sorted(problems, key=lambda problem: (STATES.index(problem.state), -len(problem.targets)))
-
-
-def _since_ms(target: TargetStatus) -> int:
-    return target.error.since_ms if target.error else target.last_success_ms or 0
-
-
-def of_type(targets: Iterable[TargetStatus], job_type: str | None) -> list[TargetStatus]:
-    """Keep of these targets the jobs of one type; None keeps all."""
-    if job_type is None:
-        return list(targets)
-
-    def kept(by_type: ByType) -> ByType:
-        return {name: by_status for name, by_status in by_type.items() if name == job_type}
-
-    return [
-        replace(
-            target,
-            jobs=kept(target.jobs),
-            oldest_created_ms=kept(target.oldest_created_ms),
-            oldest_started_ms=kept(target.oldest_started_ms),
+    def oldest(status: str, times_of: Callable[[TargetStatus], ByType]) -> Oldest | None:
+        candidates = (
+            Oldest(by_status[status], name, target)
+            for target in targets
+            for name, by_status in times_of(target).items()
+            if status in by_status and job_type in (None, name)
         )
-        for target in targets
-    ]
+        return min(candidates, key=lambda one: one.ms, default=None)
 
-
-def in_flight(targets: Sequence[TargetStatus]) -> list[InFlight]:
-    """Add the jobs in flight up by status, and find the oldest of each."""
+    counts = _counts(targets, job_type).values()
     return [
         InFlight(
             status,
-            sum(counts.get(status, 0) for target in targets for counts in target.jobs.values()),
-            _oldest(status, ((target, target.oldest_created_ms) for target in targets)),
-            _oldest(status, ((target, target.oldest_started_ms) for target in targets)),
+            sum(by_status[status] for by_status in counts),
+            oldest(status, lambda target: target.oldest_created_ms),
+            oldest(status, lambda target: target.oldest_started_ms),
         )
-        for status in _in_flight_statuses(targets)
+        for status in _in_flight_statuses(targets, job_type)
     ]
 
 
 def oldest_of(targets: Sequence[TargetStatus]) -> Oldest | None:
     """Find the job in flight that was created first."""
-    found = [one.created for one in in_flight(targets) if one.created is not None]
-    return min(found, key=lambda oldest: oldest.ms, default=None)
+    created = [one.created for one in in_flight(targets) if one.created is not None]
+    return min(created, key=lambda one: one.ms, default=None)
 
 
-def _oldest(status: str, times: Iterable[tuple[TargetStatus, ByType]]) -> Oldest | None:
-    found = (
-        Oldest(by_status[status], job_type, target)
-        for target, by_type in times
-        for job_type, by_status in by_type.items()
-        if status in by_status
-    )
-    return min(found, key=lambda oldest: oldest.ms, default=None)
+@dataclass(frozen=True, slots=True)
+class JobTable:
+    """
+    Jobs by type and status, without types and statuses that have no job.
+
+    Shape: `groups` has the statuses of "failed", "in_flight" and "ended", in the order of the columns.
+    """
+
+    groups: dict[str, list[str]]
+    rows: dict[str, Counter[str]]
+    totals: Counter[str]
 
 
-def _in_flight_statuses(targets: Iterable[TargetStatus]) -> list[str]:
-    """Give the statuses in flight: the documented ones, then undocumented ones with a job in flight."""
-    held = {status for target in targets for oldest in target.oldest_created_ms.values() for status in oldest}
-    return [*IN_FLIGHT_STATUSES, *sorted(held.difference(STATUSES))]
+def job_table(targets: Sequence[TargetStatus], job_type: str | None = None) -> JobTable:
+    """Add up the listed jobs by type and status. Shape: `job_type` None is all."""
+    rows = {name: jobs for name, jobs in sorted(_counts(targets, job_type).items()) if jobs.total()}
+    totals = sum(rows.values(), Counter[str]())
+    running = _in_flight_statuses(targets, job_type)
+    # The documented statuses first, in the order in which a job goes through them.
+    order = [*running, *STATUSES]
+    groups: dict[str, list[str]] = {"failed": [], "in_flight": [], "ended": []}
+    for status in sorted(totals, key=lambda one: (order.index(one) if one in order else len(order), one)):
+        group = "in_flight" if status in running else "failed" if is_failed(status) else "ended"
+        groups[group].append(status)
+    return JobTable({name: statuses for name, statuses in groups.items() if statuses}, rows, totals)
 
 
-def job_table(targets: Sequence[TargetStatus]) -> JobTable:
-    """Add the jobs listed up by type and status."""
+def _counts(targets: Iterable[TargetStatus], job_type: str | None) -> dict[str, Counter[str]]:
     counts: dict[str, Counter[str]] = {}
     for target in targets:
-        for job_type, by_status in target.jobs.items():
-            counts.setdefault(job_type, Counter()).update(by_status)
-    totals = Counter[str]()
-    for by_status in counts.values():
-        totals.update(by_status)
-    groups = _status_groups([status for status, jobs in totals.items() if jobs], _in_flight_statuses(targets))
-    statuses = [status for group in groups for status in group.statuses]
-    rows = [
-        JobRow(job_type, [by_status[status] for status in statuses], by_status.total())
-        for job_type, by_status in sorted(counts.items())
-        if by_status.total()
-    ]
-    return JobTable(groups, rows, [totals[status] for status in statuses], totals.total())
+        for name, by_status in target.jobs.items():
+            if job_type in (None, name):
+                counts.setdefault(name, Counter()).update(by_status)
+    return counts
 
 
-def _status_groups(found: Sequence[str], running: Sequence[str]) -> list[StatusGroup]:
-    """Put statuses in groups; within one the documented ones come first, in the order that jobs pass them."""
-    order = [*running, *STATUSES]
-    statuses = sorted(
-        found, key=lambda status: (order.index(status) if status in order else len(order), status)
-    )
-    groups = [
-        StatusGroup("failed", [status for status in statuses if is_failed(status) and status not in running]),
-        StatusGroup("in_flight", [status for status in statuses if status in running]),
-        StatusGroup(
-            "ended", [status for status in statuses if not is_failed(status) and status not in running]
-        ),
-    ]
-    return [group for group in groups if group.statuses]
+def _in_flight_statuses(targets: Iterable[TargetStatus], job_type: str | None) -> list[str]:
+    """Return the documented in-flight statuses, then undocumented ones that have a job in flight."""
+    found = {
+        status
+        for target in targets
+        for name, oldest in target.oldest_created_ms.items()
+        for status in oldest
+        if job_type in (None, name)
+    }
+    return [*IN_FLIGHT_STATUSES, *sorted(found.difference(STATUSES))]
 
 
 def codes(targets: Iterable[TargetStatus], most: int) -> list[tuple[str, int]]:
-    """Give the error codes that were counted most often."""
-    counts: dict[str, int] = {}
+    """Return the most frequent error codes."""
+    counts: Counter[str] = Counter()
     for target in targets:
-        for code, count in target.job_failures.items():
-            counts[code] = counts.get(code, 0) + count
-    return list(islice(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])), most))
+        counts.update(target.job_failures)
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most]

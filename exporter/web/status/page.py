@@ -11,22 +11,21 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter.config import JobUrl, parse_duration
-from exporter.web.status import overview as layout
-from exporter.web.status.failures import show, spike, usual_number
-from exporter.web.status.headline import headlines
-from exporter.web.status.language import Language
-from exporter.web.status.model import Status, TargetStatus
-from exporter.web.status.overview import Severity
+from exporter.web.status import overview
+from exporter.web.status.failures import PageFailures, mean_number, shown_failures
+from exporter.web.status.model import STATES, Status, TargetStatus
+from exporter.web.status.overview import SEVERITIES, Severity
 from exporter.web.status.page_request import PageRequest
-from exporter.web.status.run_queries import FailuresRead
-from exporter.web.status.wording import Wording, excerpt, iso, number, size, utc
+from exporter.web.status.wording import Language, Wording, excerpt, iso, number, size, utc
 
 STATIC = Path(__file__).parent / "static"
 REFRESH_SECONDS = 5
-# A page of hundreds of targets is more work, to write and to show.
+# A page of hundreds of targets takes longer to render and to show.
 _LARGE, _LARGE_REFRESH_SECONDS = 50, 15
+# Only this many targets are shown with details, to keep the page small. The others link to their own page.
+_WITH_DETAILS = 20
 
-# Outlines of 16 by 16: what a colour says is said by a form and a word as well.
+# SVG outlines of 16 by 16. A severity has a shape and a word too: not everybody can tell the colours apart.
 _ICONS: dict[Severity, str] = {
     "bad": "M5 1h6l4 4v6l-4 4H5l-4-4V5zM7.1 4v5h1.8V4zM7.1 10.2v1.8h1.8v-1.8z",
     "warn": "M8 1l7.5 14H.5zM7.1 6v4.5h1.8V6zM7.1 11.6v1.8h1.8v-1.8z",
@@ -53,48 +52,45 @@ class StatusPage:
             "number": number,
             "seconds": parse_duration,
             "size": size,
-            "usual": usual_number,
+            "mean": mean_number,
             "utc": utc,
             "yaml": _yaml,
         }
         environment.globals |= {
-            "codes": layout.codes,
-            "in_flight": layout.in_flight,
-            "job_table": layout.job_table,
-            "of_type": layout.of_type,
-            "oldest_of": layout.oldest_of,
-            "severities": layout.SEVERITIES,
+            "codes": overview.codes,
+            "in_flight": overview.in_flight,
+            "job_table": overview.job_table,
+            "known": overview.known,
+            "oldest_of": overview.oldest_of,
+            "total_drift": overview.total_drift,
+            "severities": SEVERITIES,
             "icons": _ICONS,
             "edition": _edition(),
+            "with_details": _WITH_DETAILS,
         }
         self._template = environment.get_template("status.html.jinja")
         self._wordings = {language: Wording(language) for language in get_args(Language)}
 
     def render(
-        self, status: Status, question: PageRequest, failures: FailuresRead, job_url: JobUrl | None = None
-    ) -> str | None:
-        """
-        Write the page out; None where the target asked for is not there.
-
-        Shape: `failures` are what was read of failed runs, or why nothing was.
-        """
-        targets = [target for target in status.targets if question.picks(target)]
-        if not targets and not question.chooses_all_targets:
-            return None
-        t = self._wordings[question.language]
-        overview = layout.overview(status, targets)
-        names = {(target.project, target.workspace) for target in targets}
-        hours = [hour for hour in failures.hours if (hour.target.project, hour.target.workspace) in names]
-        found = spike(hours)
+        self, status: Status, request: PageRequest, failures: PageFailures, job_url: JobUrl | None = None
+    ) -> str:
+        """Render the page of those targets that the request selects."""
+        targets = [target for target in status.targets if request.run_filter.fits_target(target.key)]
+        t, verdict = self._wordings[request.language], overview.verdict(targets)
+        unreadable = [target for target in targets if target.rows_unreadable]
+        ending = [one for one in status.credentials if one.expires_ms is not None]
         return self._template.render(
             status=status,
-            overview=overview,
-            headlines=headlines(overview.verdict, found, t, jobs_known=failures.problem is None),
-            spike=found,
+            targets=sorted(targets, key=lambda target: STATES.index(target.state)),
+            headlines=overview.headlines(verdict, failures.spike, t, jobs_known=failures.problem is None),
+            problems=overview.problem_groups(targets),
+            unreadable=sorted(unreadable, key=lambda target: -target.rows_unreadable),
+            expired=[one for one in ending if (one.expires_ms or 0) <= status.now_ms],
+            next_expiry=min(ending, key=lambda one: one.expires_ms or 0, default=None),
             failures=failures,
-            shown=show(failures.chosen),
-            hours={(hour.target.project, hour.target.workspace): hour for hour in hours},
-            question=question,
+            shown=shown_failures(failures.groups),
+            hours={hour.target: hour for hour in failures.hours},
+            request=request,
             job_url=job_url,
             refresh_seconds=REFRESH_SECONDS if len(targets) < _LARGE else _LARGE_REFRESH_SECONDS,
             t=t,
@@ -102,14 +98,14 @@ class StatusPage:
 
 
 def _anchor(target: TargetStatus) -> str:
-    """Give an id that stays with the target from one page to the next."""
+    """Return an element id that stays the same when the page is refreshed."""
     return "target-" + "/".join(
         quote(name, "", errors="replace") for name in (target.project, target.workspace)
     )
 
 
 def _edition() -> str:
-    """Tell the style and the script of this version from those a browser may have kept."""
+    """Hash the static files; in their URLs it keeps browsers from using those of another version."""
     files = sorted(path for path in STATIC.iterdir() if path.is_file())
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

@@ -1,112 +1,62 @@
-"""What a status page is asked for, and the addresses of the other pages that it links to."""
+"""What a link to the status page asks for, and the links from it to other pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from exporter.config import parse_duration
 from exporter.runs import RunFilter
-from exporter.web.run_question import MAX_LIMIT, job_id, since_ms
-from exporter.web.status.language import Language, choose_language, known
+from exporter.web.failures import MAX_LIMIT, ExportFormat
+from exporter.web.negotiation import offers
+from exporter.web.run_filter import ParameterReader
 from exporter.web.status.model import TargetStatus
+from exporter.web.status.wording import TAGS, Language
 
-FilterName = Literal["project", "workspace", "job_type", "status", "msg_code", "job_id"]
-FILTERS: tuple[FilterName, ...] = get_args(FilterName)
-# What a filter is called in an address: there, as at /api/v1/failures, it is the id.
-_KEYS: Mapping[str, str] = {"job_id": "id"}
+FILTERS = ("project", "workspace", "job_type", "status", "msg_code", "job_id")
+# In a link, as at /api/v1/failures, the filter by job id is called "id".
+_PARAMETERS: Mapping[str, str] = {"job_id": "id"}
+DEFAULT_LANGUAGE: Language = "en"
 HOUR = "1h"
-# A link to "all" says so: the API gives fewer unless it is told otherwise.
-_MOST_EXPORTED = str(MAX_LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """
-    What a page is asked for: its language, whether the link itself says that, and the filters.
+    What a page is asked for.
 
-    Shape: project and workspace choose the targets of the whole page; the other filters choose failed runs.
-    None is no filter, and `msg_code` "" asks for runs without a code. A job type also chooses rows of the
-    tables of jobs. `since` is the beginning of the period as the link spells it, a duration or a time;
-    `since_ms` is the same time. Without it the period is an hour, or all that is kept where a job is named.
+    Shape: `sets_language` if the link itself names the language. Of `run_filter` the project and workspace
+    select the targets of the whole page, a job type also selects rows of the tables of jobs, and the other
+    filters select failed runs. `since` is the start of the period as the link writes it. Without it the
+    period is the last hour, or everything if the link names a job.
     """
 
     language: Language
-    says_language: bool = False
-    project: str | None = None
-    workspace: str | None = None
-    job_type: str | None = None
-    status: str | None = None
-    msg_code: str | None = None
-    job_id: str | None = None
+    sets_language: bool = False
+    run_filter: RunFilter = field(default_factory=RunFilter)
     since: str | None = None
-    since_ms: int | None = None
-
-    def picks(self, target: TargetStatus) -> bool:
-        return self.project in (None, target.project) and self.workspace in (None, target.workspace)
 
     @property
-    def filters(self) -> dict[FilterName, str]:
+    def filters(self) -> dict[str, str]:
         """The filters that are set, in the order of the page."""
-        values = {name: getattr(self, name) for name in FILTERS}
-        return {name: value for name, value in values.items() if value is not None}
+        values = {name: getattr(self.run_filter, name) for name in FILTERS}
+        return {name: str(value) for name, value in values.items() if value is not None}
 
     @property
-    def chooses_all_targets(self) -> bool:
-        return self.project is None and self.workspace is None
+    def selects_targets(self) -> bool:
+        """Whether the page is for some of the targets only."""
+        return self.run_filter.project is not None or self.run_filter.workspace is not None
 
     @property
-    def chooses_runs(self) -> bool:
-        """Whether a filter other than the target is set."""
+    def selects_runs(self) -> bool:
+        """Whether a filter other than project and workspace is set."""
         return bool(self.filters.keys() - {"project", "workspace"})
-
-    def link(self, target: TargetStatus | None) -> str:
-        """Give the address of the page of a target, or of all; the period stays."""
-        kept = PageRequest(self.language, self.says_language, since=self.since)
-        if target is None:
-            return kept.address
-        return replace(kept, project=target.project, workspace=target.workspace).address
-
-    def only(self, **filters: str | None) -> str:
-        """Give the address of this page with these filters set, or removed (None)."""
-        return replace(self, **filters).address  # type: ignore[arg-type]  # the names are those of fields
-
-    def unfiltered(self) -> str:
-        """Give the address of this page without a filter."""
-        return self.link(None)
-
-    def in_language(self, language: Language) -> str:
-        """Give this page's address in a language."""
-        return replace(self, language=language, says_language=True).address
-
-    def export(self, form: Literal["json", "csv"], **filters: str) -> str:
-        """Give the address of the runs behind this page, or behind a part of it, at /api/v1/failures."""
-        chosen = {str(name): value for name, value in self.filters.items()} | filters
-        if self.since_ms is not None:
-            chosen["since"] = self.since or HOUR
-        chosen["limit"] = _MOST_EXPORTED
-        query = {_KEYS.get(name, name): value for name, value in chosen.items()}
-        return "api/v1/failures?" + _query(query | ({"format": "csv"} if form == "csv" else {}))
-
-    @property
-    def which(self) -> RunFilter:
-        """The failed runs that are asked for."""
-        return RunFilter(
-            project=self.project,
-            workspace=self.workspace,
-            job_type=self.job_type,
-            status=self.status,
-            msg_code=self.msg_code,
-            job_id=None if self.job_id is None else int(self.job_id),
-            since_ms=self.since_ms,
-        )
 
     @property
     def period_seconds(self) -> float | None:
-        """How long the period is; None where it has no beginning, or the link gives its time."""
-        if self.since_ms is None:
+        """The length of the period; None if it has no start, or the link gives a time."""
+        if self.run_filter.since_ms is None:
             return None
         try:
             return parse_duration(self.since or HOUR)
@@ -115,47 +65,86 @@ class PageRequest:
 
     @property
     def address(self) -> str:
-        query = {_KEYS.get(name, name): value for name, value in self.filters.items()}
+        query = {_PARAMETERS.get(name, name): value for name, value in self.filters.items()}
         if self.since is not None:
             query["since"] = self.since
-        if self.says_language:
+        if self.sets_language:
             query["lang"] = self.language
-        return "?" + _query(query) if query else "."
+        return "?" + urlencode(query, errors="replace") if query else "."
+
+    def link(self, target: TargetStatus | None) -> str:
+        """Return the address of the page of one target, or of all; the period is kept, filters are not."""
+        only = RunFilter() if target is None else RunFilter(target.project, target.workspace)
+        return replace(self, run_filter=only).address
+
+    def only(self, **filters: str | None) -> str:
+        """Return the address of this page with these filters set, or removed (None)."""
+        changed = replace(self.run_filter, **filters)  # type: ignore[arg-type]  # the keys are field names
+        return replace(self, run_filter=changed).address
+
+    def over(self, since: str | None) -> str:
+        """Return the address of this page with another period."""
+        return replace(self, since=since).address
+
+    def in_language(self, language: Language) -> str:
+        """Return the address of this page in a language."""
+        return replace(self, language=language, sets_language=True).address
+
+    def export(self, form: ExportFormat, **filters: str) -> str:
+        """Return the address at /api/v1/failures of the runs of this page, or of a part of it."""
+        query = {_PARAMETERS.get(name, name): value for name, value in (self.filters | filters).items()}
+        if self.run_filter.since_ms is not None:
+            query["since"] = self.since or HOUR
+        # Without a limit the API gives fewer.
+        query["limit"] = str(MAX_LIMIT)
+        if form == "csv":
+            query["format"] = "csv"
+        return "api/v1/failures?" + urlencode(query, errors="replace")
 
 
-def read_question(
-    query: Mapping[str, str], remembered: str, accept_language: str, now_ms: int
+def read_page_request(
+    query: Mapping[str, str], cookie: str, accept_language: str, now_ms: int
 ) -> PageRequest:
     """
-    Read what a link asks for, at this time.
+    Read what a link asks for.
 
-    Shape: `remembered` is the language chosen before, `accept_language` the browser's header. A filter
-    without a value is none, but for `msg_code`, which then asks for runs without a code. What is no filter of
-    ours is passed over. Raises: ValueError, with a line that says what is wrong and what is expected.
+    Shape: `cookie` is the language that was chosen before. An empty filter is no filter, but an empty
+    `msg_code` selects runs without a code. Unknown parameters are ignored, as links get some added on their
+    way. Raises: ValueError, with a line that says what is wrong and what is expected.
     """
-    wanted, since, number = query.get("lang", ""), query.get("since") or None, query.get("id") or None
+    given = {name: [query[name]] for name in query if query[name] or name == "msg_code"}
+    since = query.get("since") or None
+    if since is None and "id" not in given:
+        given["since"] = [HOUR]
+    reader = ParameterReader(given)
+    run_filter = reader.run_filter(now_ms, text=str, code=str)
+    if reader.problems:
+        raise ValueError(reader.problems[0])
+    wanted = query.get("lang", "")
     return PageRequest(
-        choose_language(wanted, remembered, accept_language),
-        says_language=known(wanted) is not None,
-        project=query.get("project") or None,
-        workspace=query.get("workspace") or None,
-        job_type=query.get("job_type") or None,
-        status=query.get("status") or None,
-        msg_code=query.get("msg_code"),
-        job_id=None if number is None else str(_read("id", job_id, number)),
-        since=since,
-        since_ms=None
-        if number and not since
-        else _read("since", lambda text: since_ms(text, now_ms), since or HOUR),
+        choose_language(wanted, cookie, accept_language),
+        language_of(wanted) is not None,
+        run_filter,
+        since,
     )
 
 
-def _read(name: str, reading: Callable[[str], int], text: str) -> int:
-    try:
-        return reading(text)
-    except ValueError as exc:
-        raise ValueError(f"{name}: {exc}") from None
+def choose_language(wanted: str, cookie: str, accept_language: str) -> Language:
+    """
+    Choose the language of the link, else the one that was chosen before, else the one the browser prefers.
+
+    Shape: each is "" if it is absent. Languages that the page does not have are ignored.
+    """
+    accepted = [offer for offer in offers(accept_language) if offer.weight > 0]
+    accepted.sort(key=lambda offer: -offer.weight)
+    for tag in (wanted, cookie, *(offer.name for offer in accepted)):
+        language = language_of(tag)
+        if language is not None:
+            return language
+    return DEFAULT_LANGUAGE
 
 
-def _query(given: Mapping[str, str]) -> str:
-    return urlencode(given, errors="replace")
+def language_of(tag: str) -> Language | None:
+    """Return the language of a tag such as zh-Hans-CN; None if the page does not have it."""
+    primary = tag.strip().lower().partition("-")[0]
+    return next((language for language in TAGS if language == primary), None)

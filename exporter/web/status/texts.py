@@ -1,9 +1,9 @@
-# ruff: noqa: RUF001 - Chinese has punctuation of its own
+# ruff: noqa: RUF001 - Chinese punctuation is intended
 """
-Every word the status page says, in both languages.
+All texts of the status page, in both languages.
 
-A text may have places, `{n}`, which are the same in both. What the API and the configuration name (statuses,
-job types, error codes, keys) stays as it is: that is what metrics and logs say too.
+A text may have places, such as `{n}`, which are the same in both languages. Names of the API and of the
+configuration (statuses, job types, error codes, keys) are not translated: metrics and logs use them too.
 """
 
 from __future__ import annotations
@@ -340,8 +340,8 @@ TEXTS: Mapping[str, Text] = {
     "configuration.masked": Text("secrets are masked", "敏感信息已隐藏"),
 }  # fmt: skip
 
-# What the API's own words mean, beside them, where the language is not theirs.
-GLOSSES_ZH: Mapping[str, str] = {
+# Shown beside the API's own words on the Chinese page.
+TRANSLATIONS_ZH: Mapping[str, str] = {
     "QUEUING": "排队中",
     "LAUNCHING": "启动中",
     "RUNNING": "运行中",
