@@ -23,8 +23,8 @@ from grafana.files import BOARDS, DASHBOARDS, files
 from grafana.frame import OTHER, frame, uid
 from grafana.panels import Board
 from grafana.places import CHOICES, Places
-from grafana.preview.chart import color_of
-from grafana.preview.filling import Window, asked, fill
+from grafana.preview.queries import Window, fill_query, fill_variables
+from grafana.preview.series import color_of
 from grafana.preview.stage import ALERT, RECORDED, RULES, recording
 from grafana.preview.view import DashboardView, PanelView, Target, seconds
 from grafana.promql import SCOPE, SCRAPED
@@ -64,7 +64,7 @@ panels = pytest.mark.parametrize(("view", "panel"), PANELS)
 
 def expression(panel: PanelView, target: Target) -> str:
     """Give a query with its steps filled in, and its variables left as they are."""
-    return asked(panel, target, WINDOW, CHOSEN).expression
+    return fill_query(panel, target, WINDOW, CHOSEN).expression
 
 
 def selector_of(variable: str) -> str:
@@ -202,7 +202,7 @@ def test_what_is_chosen_alone_is_known_to_links(view: DashboardView) -> None:
         query = one["query"].removeprefix("query_result(").removesuffix(")")
         assert (one["hide"], one["skipUrlSync"], one["refresh"]) == (2, True, 2)
         assert one["regex"] == f'/{label}="(.*)"/'
-        for selector in selectors(fill(query, CHOSEN, WINDOW, 60, 30)):
+        for selector in selectors(fill_variables(query, CHOSEN, WINDOW, 60, 30)):
             assert (label, "=~", f"${label}") in operators(selector.matchers)
             assert selector.wrong_labels == set()
 
@@ -211,7 +211,7 @@ def test_what_is_chosen_alone_is_known_to_links(view: DashboardView) -> None:
 def test_each_variable_offers_what_the_choices_before_it_leave(view: DashboardView) -> None:
     before: list[str] = []
     for name, query in view.variables.items():
-        (selector,) = selectors(fill(selector_of(query), CHOSEN, WINDOW, 60, 30))
+        (selector,) = selectors(fill_variables(selector_of(query), CHOSEN, WINDOW, 60, 30))
         assert [(label, value) for label, _, value in selector.matchers] == [
             (one, f"${one}") for one in before
         ]

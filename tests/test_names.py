@@ -16,7 +16,7 @@ import yaml
 
 from exporter.exposition.families import FAMILIES, LABELS
 from grafana.files import DASHBOARDS
-from grafana.preview.filling import Window, asked
+from grafana.preview.queries import Window, fill_query
 from grafana.preview.view import DashboardView
 from tests.promql import LABELS_OF, SCRAPED, Selector, grouping, made, selectors
 
@@ -131,7 +131,7 @@ def test_dashboards_ask_for_what_exists(view: DashboardView) -> None:
     chosen = dict.fromkeys(view.variables, "some")
     for panel in view.panels:
         for target in panel.targets:
-            query = asked(panel, target, window, chosen).expression
+            query = fill_query(panel, target, window, chosen).expression
             assert problems(query) == [], query
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from grafana.preview.page import THEMES
 from grafana.preview.pictures import draw_all
-from grafana.preview.prometheus import Prometheus
+from grafana.preview.queries import Prometheus
 
 
 def main() -> None:

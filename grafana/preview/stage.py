@@ -34,7 +34,6 @@ from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.octopus.transport import open_session
 from grafana.files import DASHBOARDS
-from grafana.preview.filling import Window
 from grafana.preview.history import (
     INSTANCE,
     PROJECTS,
@@ -48,7 +47,7 @@ from grafana.preview.history import (
 )
 from grafana.preview.page import THEMES, Theme
 from grafana.preview.pictures import draw, draw_all
-from grafana.preview.prometheus import Prometheus
+from grafana.preview.queries import Prometheus, Window
 from grafana.preview.view import DashboardView, seconds
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from grafana.files import DASHBOARDS
-from grafana.preview.prometheus import Prometheus
+from grafana.preview.queries import Prometheus
 from tests.e2e.http import try_to_ask
 from tests.e2e.processes import EXPORTER, Program, free_port, started
 from tests.e2e.prometheus import program

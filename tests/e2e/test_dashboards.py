@@ -15,11 +15,9 @@ import pytest
 import yaml
 
 from grafana.files import DASHBOARDS
-from grafana.preview.answers import Answer, all_chosen, answers
-from grafana.preview.filling import Window, fill
 from grafana.preview.history import make_blocks, stamped
 from grafana.preview.page import page
-from grafana.preview.prometheus import Prometheus, QueryError
+from grafana.preview.queries import Prometheus, QueryError, QueryResult, Window, fill_variables, run_queries
 from grafana.preview.view import DashboardView, PanelView, seconds
 from grafana.texts import LANGUAGES, leaves
 from tests.e2e.exporting import Exporter, project
@@ -165,10 +163,10 @@ def window(panel: PanelView) -> Window:
     return Window(end - 1800, end, scrape=1)
 
 
-def asked(view: DashboardView, server: Prometheus, **chosen: str) -> Iterator[tuple[PanelView, Answer]]:
+def asked(view: DashboardView, server: Prometheus, **chosen: str) -> Iterator[tuple[PanelView, QueryResult]]:
     """Ask all queries of all panels."""
     for panel in view.panels:
-        for answer in answers(panel, server, window(panel), all_chosen(view) | chosen):
+        for answer in run_queries(panel, server, window(panel), view.everything | chosen):
             yield panel, answer
 
 
@@ -178,7 +176,7 @@ def test_every_query_finds_something(view: DashboardView, server: Prometheus) ->
     assert empty <= RIGHTLY_EMPTY
 
 
-def finite(answer: Answer) -> bool:
+def finite(answer: QueryResult) -> bool:
     """Tell whether there is a number to be shown; not a number is nothing."""
     return any(math.isfinite(value) for one in answer.series for _, value in one.points)
 
@@ -205,7 +203,7 @@ def test_every_variable_offers_choices(view: DashboardView, server: Prometheus) 
     now, offered = time.time(), dict[str, list[str]]()
     for name, query in view.variables.items():
         selector = query.removeprefix("label_values(").rpartition(",")[0]
-        filled = fill(selector, all_chosen(view), Window(now - 600, now), 30, 30)
+        filled = fill_variables(selector, view.everything, Window(now - 600, now), 30, 30)
         offered[name] = server.label_values(filled, name, now - 600, now)
     assert offered["job"] == ["octopus"]
     assert len(offered["instance"]) == len(HOSTS)
@@ -218,7 +216,7 @@ def test_every_variable_offers_choices(view: DashboardView, server: Prometheus) 
 def test_alerts_and_restarts_are_found(view: DashboardView, server: Prometheus) -> None:
     now = time.time()
     for expression in view.annotations.values():
-        filled = fill(expression, all_chosen(view), Window(now - 600, now), step=300, scrape=1)
+        filled = fill_variables(expression, view.everything, Window(now - 600, now), step=300, scrape=1)
         assert server.range(filled, now - 600, now, 1), filled
 
 
@@ -256,11 +254,11 @@ def test_one_choice_is_known_to_links_and_several_are_not(view: DashboardView, s
         label = name.removeprefix("page_")
         expression = query.removeprefix("query_result(").removesuffix(")")
         one = {"project": "perception", "job_type": "FRAME_EXTRACT"}
-        chosen = all_chosen(view) | one
-        (found,) = server.instant(fill(expression, chosen, window_now, 30, 30), now)
+        chosen = view.everything | one
+        (found,) = server.instant(fill_variables(expression, chosen, window_now, 30, 30), now)
         assert found.labels == {label: one.get(label, "0")}
         if label != "workspace":  # there is one alone
-            assert server.instant(fill(expression, all_chosen(view), window_now, 30, 30), now) == []
+            assert server.instant(fill_variables(expression, view.everything, window_now, 30, 30), now) == []
 
 
 def test_an_alert_of_two_severities_counts_once(server: Prometheus) -> None:
@@ -269,8 +267,10 @@ def test_an_alert_of_two_severities_counts_once(server: Prometheus) -> None:
 
     def counted_once() -> bool:
         now = time.time()
-        (answer,) = answers(panel, server, Window(now - 600, now, scrape=1), all_chosen(view))
-        marks = fill(view.annotations["Firing alerts"], all_chosen(view), Window(now - 600, now), 60, 1)
+        (answer,) = run_queries(panel, server, Window(now - 600, now, scrape=1), view.everything)
+        marks = fill_variables(
+            view.annotations["Firing alerts"], view.everything, Window(now - 600, now), 60, 1
+        )
         severities = [one.labels["severity"] for one in server.instant(marks, now)]
         # Two projects, each by two exporters; both severities of each fire.
         return [one.last for one in answer.series] == [4] and severities == ["critical"] * 4
@@ -291,7 +291,7 @@ def test_the_highest_ratios_are_five_lines(server: Prometheus) -> None:
 
     def are_the_highest() -> bool:
         shown = window(panel)
-        (answer,) = answers(panel, server, shown, all_chosen(view))
+        (answer,) = run_queries(panel, server, shown, view.everything)
         everything, _, _ = answer.expression.partition(" and on (project, job_type) topk(5, ")
         reached = {
             (one.labels["project"], one.labels["job_type"]): max(value for _, value in one.points)
@@ -309,7 +309,7 @@ def test_the_highest_ratios_are_five_lines(server: Prometheus) -> None:
 def test_the_growth_of_the_backlog_is_four_lines(server: Prometheus) -> None:
     view = VIEWS["octopus-project"]
     panel = titled(view, "Growth of the backlog per hour")
-    total, by_type = answers(panel, server, window(panel), all_chosen(view))
+    total, by_type = run_queries(panel, server, window(panel), view.everything)
     assert (len(total.series), len(by_type.series)) == (1, 3)
 
 
@@ -322,7 +322,7 @@ def test_the_oldest_job_is_that_of_the_status_page(name: str, tmp_path: Path) ->
         with exporter.ready(), scraping(tmp_path / "prometheus", exporter.port) as running:
             server = Prometheus(running.url)
             panel = titled(VIEWS[name], "Oldest in flight")
-            (none,) = answers(panel, server, window(panel), all_chosen(VIEWS[name]))
+            (none,) = run_queries(panel, server, window(panel), VIEWS[name].everything)
             assert none.series == []
             for job_type, status in (
                 ("FRAME_EXTRACT", "LAUNCHING"),
@@ -339,7 +339,7 @@ def test_the_oldest_job_is_that_of_the_status_page(name: str, tmp_path: Path) ->
 def shown_age(server: Prometheus, panel: PanelView, name: str) -> float:
     """Give the number that a panel shows now."""
     now = time.time()
-    (answer,) = answers(panel, server, Window(now - 600, now, scrape=1), all_chosen(VIEWS[name]))
+    (answer,) = run_queries(panel, server, Window(now - 600, now, scrape=1), VIEWS[name].everything)
     return answer.series[0].last if answer.series else math.nan
 
 
@@ -366,7 +366,7 @@ def test_two_exporters_of_a_target_count_once(server: Prometheus) -> None:
 
     def counted_once() -> bool:
         now = time.time()
-        (answer,) = answers(in_flight, server, Window(now - 600, now, scrape=1), all_chosen(view))
+        (answer,) = run_queries(in_flight, server, Window(now - 600, now, scrape=1), view.everything)
         twice = server.instant(f"sum(octopus_jobs{{{matched}}})", now)
         once = server.instant(f'sum(octopus_jobs{{{matched}, instance=~"{HOSTS[0]}.*"}})', now)
         shown = sum(one.last for one in answer.series)
@@ -391,7 +391,7 @@ def test_exemplars_lead_to_jobs(server: Prometheus) -> None:
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_a_preview_shows_every_panel(view: DashboardView, server: Prometheus) -> None:
     now = time.time()
-    drawn = page(view, server, Window(now - 6 * 3600, now, scrape=1), all_chosen(view))
+    drawn = page(view, server, Window(now - 6 * 3600, now, scrape=1), view.everything)
     for panel in view.panels:
         assert panel.title.replace("&", "&amp;") in drawn
     assert ("预览图" if view.uid.endswith("-zh") else "A preview") in drawn
