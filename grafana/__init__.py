@@ -1,9 +1,9 @@
 """
-The dashboards, as code: every query is built from the family table, every text comes from the catalogue.
+The dashboards as code. All queries are built from the family table, all texts come from the catalogue.
 
-    python -m grafana            writes grafana/dashboards/*.json; a test holds them to this code
-    python -m grafana.preview    draws pictures of them
+    python -m grafana            writes grafana/dashboards/*.json; a test compares them with this code
+    python -m grafana.preview    makes pictures of them
 
-`fleet`, `project` and `health` say what is on a dashboard, `panels` what a panel is; `drawing` and `frame`
-turn that into Grafana's own model.
+`fleet`, `project` and `health` have the content of the dashboards, in terms of `panels` and `promql`.
+`builder` and `boards` turn that into Grafana's model.
 """

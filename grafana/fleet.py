@@ -1,10 +1,27 @@
-"""The fleet overview: is anything wrong now, in any project?"""
+"""The dashboard "Fleet overview": the state of all projects."""
 
 from __future__ import annotations
 
 from exporter.exposition import families as f
-from grafana.levels import ANY, DATA_AGE, EXCESS, FAILURE_RATIO, FAILURES, IN_FLIGHT_AGE, WAITING
-from grafana.panels import HOURLY_INTERVAL, Bars, Board, Lines, Panel, Query, Row, Stat, Table, Timeline
+from grafana.panels import (
+    ANY,
+    DATA_AGE,
+    EXCESS,
+    FAILURE_RATIO,
+    FAILURES,
+    HOURLY_INTERVAL,
+    IN_FLIGHT_AGE,
+    WAITING,
+    BarGauge,
+    Board,
+    Panel,
+    Query,
+    Row,
+    Stat,
+    StateTimeline,
+    Table,
+    TimeSeries,
+)
 from grafana.promql import (
     FAILED,
     HOUR,
@@ -32,22 +49,22 @@ __all__ = ["FLEET"]
 
 TYPED = ("project", "job_type")
 TARGET_TYPE = ("project", "workspace", "job_type")
-# A ratio of fewer runs than this says nothing: one that failed of two is no 50 %.
+# A ratio of fewer runs is no information: one failure of two runs would show as 50 %.
 LEAST_RUNS = 5
 
 
 def _excess() -> str:
     """
-    Hold the failures of the last hour against those of the same hour a week ago.
+    Compare the failures of the last hour with those of the same hour a week ago.
 
-    Shape: (now - then) / sqrt(then), `then` at least 1; only for types that have failed in the shown time.
+    Result: (now - then) / sqrt(then), with `then` at least 1; only for types with failures in the time range.
     """
     now = total(increase(f.JOBS_COMPLETED, HOUR, FAILED), *TYPED)
     then = total(increase(f.JOBS_COMPLETED, HOUR, FAILED, offset="1w"), *TYPED)
     failed = selector(f.JOBS_COMPLETED, FAILED)
-    ever = total(once(f.JOBS_COMPLETED, f"increase({failed}[$__range] @ end())"), *TYPED)
-    usual = f"({then} or 0 * {now})"
-    return f"({now} - {usual}) / sqrt(clamp_min({usual}, 1)) and {ever} > 0.5"
+    in_range = total(once(f.JOBS_COMPLETED, f"increase({failed}[$__range] @ end())"), *TYPED)
+    baseline = f"({then} or 0 * {now})"
+    return f"({now} - {baseline}) / sqrt(clamp_min({baseline}, 1)) and {in_range} > 0.5"
 
 
 def _failure_ratio(*labels: str, least: int = 0) -> str:
@@ -125,7 +142,7 @@ def _failures() -> tuple[Panel, ...]:
     worst = greatest(5, _failure_ratio(*TYPED, least=LEAST_RUNS), *TYPED)
     failures = total(per_step(f.JOBS_COMPLETED, FAILED), "status")
     return (
-        Timeline(
+        StateTimeline(
             key="excess",
             interval=HOURLY_INTERVAL,
             queries=(Query(_excess(), by_type),),
@@ -135,7 +152,7 @@ def _failures() -> tuple[Panel, ...]:
             width=12,
             failures=TYPED,
         ),
-        Lines(
+        TimeSeries(
             key="failures",
             queries=(Query(f"{failures} > 0", "{{status}}"),),
             unit="short",
@@ -143,7 +160,7 @@ def _failures() -> tuple[Panel, ...]:
             width=12,
             failures=("status",),
         ),
-        Lines(
+        TimeSeries(
             key="worst_ratio",
             interval=HOURLY_INTERVAL,
             queries=(Query(worst, by_type),),
@@ -153,7 +170,7 @@ def _failures() -> tuple[Panel, ...]:
             width=12,
             failures=TYPED,
         ),
-        Bars(
+        BarGauge(
             key="codes",
             queries=(Query(_codes(), "{{job_type}} {{status}} {{code}}"),),
             unit="short",
@@ -174,20 +191,20 @@ def _work() -> tuple[Panel, ...]:
     ended = total(increase(f.JOBS_COMPLETED, HOUR))
     week_ago = total(increase(f.JOBS_COMPLETED, HOUR, offset="1w"))
     return (
-        Lines(
+        TimeSeries(
             key="by_status",
             queries=(Query(total(level(f.JOBS, IN_FLIGHT), "status"), "{{status}}"),),
             unit="short",
             style="areas",
         ),
-        Lines(
+        TimeSeries(
             key="longest_stage",
             logarithmic=True,
             queries=(Query(greatest(5, in_stage("project"), "project"), "{{project}}"),),
             unit="s",
             steps=WAITING,
         ),
-        Lines(
+        TimeSeries(
             key="throughput",
             interval=HOURLY_INTERVAL,
             queries=(Query(ended, word="now"), Query(week_ago, word="week_ago", dashed=True)),
@@ -197,14 +214,14 @@ def _work() -> tuple[Panel, ...]:
     )
 
 
-# The cell's own row gives the project and workspace; the columns are named as the language has them.
+# By number: the names of the columns depend on the language. Columns 0 and 1 are project and workspace.
 _JOB_TYPE_URL = (
     "/d/octopus-project{suffix}?var-project=${__data.fields[0]:percentencode}"
     "&var-workspace=${__data.fields[1]:percentencode}&var-job_type=${__value.raw:percentencode}"
 )
 
 
-def _everywhere() -> tuple[Panel, ...]:
+def _targets() -> tuple[Panel, ...]:
     failed = total(increase(f.JOBS_COMPLETED, HOUR, FAILED), *TARGET_TYPE)
     queued = total(level(f.JOBS, 'status="QUEUING"'), *TARGET_TYPE)
     return (
@@ -227,10 +244,7 @@ def _everywhere() -> tuple[Panel, ...]:
             ),
             links=(
                 ("project", "/d/octopus-project{suffix}?var-project=${__value.raw:percentencode}"),
-                (
-                    "job_type",
-                    _JOB_TYPE_URL,
-                ),
+                ("job_type", _JOB_TYPE_URL),
             ),
             unit="short",
             sort="failed",
@@ -246,6 +260,6 @@ FLEET = Board(
         Row("now", _now()),
         Row("failures", _failures()),
         Row("work", _work()),
-        Row("everywhere", _everywhere()),
+        Row("everywhere", _targets()),
     ),
 )

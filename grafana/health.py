@@ -1,11 +1,27 @@
-"""Exporter health: can the numbers be believed, and does the exporter itself do well? By instance."""
+"""The dashboard "Exporter health": whether the values can be trusted, and the state of each exporter."""
 
 from __future__ import annotations
 
 from exporter.exposition import families as f
 from exporter.exposition.families import Family
-from grafana.levels import ANY, AUDIT_AGE, CLOCK_SKEW, DATA_AGE, EXPIRY, FAILED_POLLS, LOOP_LAG
-from grafana.panels import Board, Heatmap, Lines, Panel, Query, Row, Stat, Table, Timeline
+from grafana.panels import (
+    ANY,
+    AUDIT_AGE,
+    CLOCK_SKEW,
+    DATA_AGE,
+    EXPIRY,
+    FAILED_POLLS,
+    LOOP_LAG,
+    Board,
+    Heatmap,
+    Panel,
+    Query,
+    Row,
+    Stat,
+    StateTimeline,
+    Table,
+    TimeSeries,
+)
 from grafana.promql import buckets_per_step, ratio, scraped, selector
 
 __all__ = ["EXPORTER"]
@@ -24,7 +40,7 @@ def _rate(family: Family, *matchers: str) -> str:
 
 
 def _per_step(family: Family, labels: tuple[str, ...], *matchers: str) -> str:
-    """Count the events of each step of a graph; none are not shown."""
+    """Count the events of each step of a graph. Steps without events have no value."""
     return f"{_by(labels, _rate(family, *matchers))} * $__interval_ms / 1000 > 0"
 
 
@@ -95,34 +111,34 @@ def _now() -> tuple[Panel, ...]:
 def _polls() -> tuple[Panel, ...]:
     age = f"time() - {_by(TARGET, selector(f.POLL_LAST_SUCCESS), 'max')}"
     return (
-        Lines(
+        TimeSeries(
             key="freshness", queries=(Query(age, BY_TARGET),), unit="s", steps=DATA_AGE, limits=True, width=8
         ),
-        Timeline(
+        StateTimeline(
             key="target_up",
             queries=(Query(_by(TARGET, f"1 - {selector(f.UP)}", "max"), BY_TARGET),),
             unit="short",
             steps=ANY,
             states=("well", "failing"),
         ),
-        Lines(
+        TimeSeries(
             key="poll_failures",
             queries=(Query(_per_step(f.POLL_FAILURES, ("reason",)), "{{reason}}"),),
             unit="short",
             style="bars",
             palette="failures",
         ),
-        Lines(
+        TimeSeries(
             key="poll_duration",
             queries=(Query(_by(TARGET, selector(f.POLL_DURATION), "max"), BY_TARGET),),
             unit="s",
         ),
-        Lines(
+        TimeSeries(
             key="poll_requests",
             queries=(Query(_by(TARGET, selector(f.POLL_REQUESTS), "max"), BY_TARGET),),
             unit="short",
         ),
-        Lines(
+        TimeSeries(
             key="skipped",
             queries=(Query(_per_step(f.POLLS_SKIPPED, TARGET), BY_TARGET),),
             unit="short",
@@ -134,14 +150,14 @@ def _polls() -> tuple[Panel, ...]:
 
 def _requests() -> tuple[Panel, ...]:
     return (
-        Lines(
+        TimeSeries(
             key="requests",
             queries=(Query(f"{_by(('code',), _rate(f.API_REQUESTS))} > 0", "{{code}}"),),
             unit="reqps",
             style="areas",
         ),
         Heatmap(key="request_duration", queries=(Query(buckets_per_step(f.API_REQUEST_DURATION)),), unit="s"),
-        Lines(
+        TimeSeries(
             key="request_quantiles",
             queries=tuple(
                 Query(
@@ -151,14 +167,14 @@ def _requests() -> tuple[Panel, ...]:
             ),
             unit="s",
         ),
-        Lines(
+        TimeSeries(
             key="retries",
             queries=(Query(_per_step(f.API_RETRIES, ("reason",)), "{{reason}}"),),
             unit="short",
             style="bars",
             palette="warnings",
         ),
-        Lines(
+        TimeSeries(
             key="clock_skew",
             steps=CLOCK_SKEW,
             limits=True,
@@ -170,7 +186,7 @@ def _requests() -> tuple[Panel, ...]:
             ),
             unit="s",
         ),
-        Timeline(
+        StateTimeline(
             key="filters",
             queries=(
                 Query(
@@ -188,33 +204,33 @@ def _requests() -> tuple[Panel, ...]:
 def _ledger() -> tuple[Panel, ...]:
     drift = _by((*TARGET, "status"), selector(f.LEDGER_DRIFT))
     return (
-        Lines(
+        TimeSeries(
             key="drift_by_status",
             queries=(Query(f"{drift} != 0", "{{project}} / {{workspace}} {{status}}"),),
             unit="short",
         ),
-        Lines(
+        TimeSeries(
             key="rows_unreadable",
             queries=(Query(_by(TARGET, selector(f.ROWS_UNREADABLE), "max"), BY_TARGET),),
             unit="short",
             steps=((1, "yellow"),),
             limits=True,
         ),
-        Lines(
+        TimeSeries(
             key="audit_age",
             queries=(Query(f"time() - {_by(TARGET, selector(f.AUDIT_LAST), 'max')}", BY_TARGET),),
             unit="s",
             steps=AUDIT_AGE,
             limits=True,
         ),
-        Lines(
+        TimeSeries(
             key="full_syncs",
             queries=(Query(_per_step(f.LEDGER_FULL_SYNCS, ("project", "reason")), "{{project}} {{reason}}"),),
             unit="short",
             style="bars",
             width=12,
         ),
-        Lines(
+        TimeSeries(
             key="credentials",
             queries=(
                 Query(
@@ -232,7 +248,7 @@ def _process() -> tuple[Panel, ...]:
     cpu = f"rate({scraped('process_cpu_seconds_total')}[$__rate_interval])"
     versions = f"max by (instance, version, python_version) ({selector(f.BUILD_INFO)})"
     return (
-        Lines(
+        TimeSeries(
             key="loop_lag",
             queries=tuple(
                 Query(_quantile(share, f.EVENT_LOOP_LAG, "instance"), f"{{{{instance}}}} p{share * 100:g}")
@@ -242,17 +258,17 @@ def _process() -> tuple[Panel, ...]:
             steps=LOOP_LAG,
             width=8,
         ),
-        Lines(
+        TimeSeries(
             key="memory",
             queries=(Query(scraped("process_resident_memory_bytes"), BY_INSTANCE),),
             unit="bytes",
             width=8,
         ),
-        Lines(key="cpu", queries=(Query(cpu, BY_INSTANCE),), unit="percentunit", width=8),
-        Lines(
+        TimeSeries(key="cpu", queries=(Query(cpu, BY_INSTANCE),), unit="percentunit", width=8),
+        TimeSeries(
             key="files", queries=(Query(scraped("process_open_fds"), BY_INSTANCE),), unit="short", width=12
         ),
-        Lines(
+        TimeSeries(
             key="log_lines",
             queries=(Query(_per_step(f.LOG_LINES_DROPPED, ("instance",)), BY_INSTANCE),),
             unit="short",
@@ -260,14 +276,14 @@ def _process() -> tuple[Panel, ...]:
             palette="warnings",
             width=12,
         ),
-        Lines(
+        TimeSeries(
             key="events_pending",
             queries=(Query(scraped(f.EVENTS_PENDING.name), BY_INSTANCE),),
             unit="short",
             decimals=0,
             width=12,
         ),
-        Lines(
+        TimeSeries(
             key="events_dropped",
             queries=(Query(_per_step(f.EVENTS_DROPPED, ("instance",)), BY_INSTANCE),),
             unit="short",

@@ -1,10 +1,24 @@
-"""One project and job type: the life of its jobs, from arrival to end."""
+"""The dashboard "Project and job type": jobs from their arrival to their end."""
 
 from __future__ import annotations
 
 from exporter.exposition import families as f
-from grafana.levels import FAILURE_RATIO, FAILURES, IN_FLIGHT_AGE, WAITING
-from grafana.panels import HOURLY_INTERVAL, Bars, Board, Heatmap, Lines, Panel, Query, Row, Stat, Steps
+from grafana.panels import (
+    FAILURE_RATIO,
+    FAILURES,
+    HOURLY_INTERVAL,
+    IN_FLIGHT_AGE,
+    WAITING,
+    BarGauge,
+    Board,
+    Heatmap,
+    Panel,
+    Query,
+    Row,
+    Stat,
+    Steps,
+    TimeSeries,
+)
 from grafana.promql import (
     HOUR,
     IN_FLIGHT,
@@ -29,15 +43,15 @@ from grafana.promql import (
 __all__ = ["PROJECT"]
 
 QUANTILES = (0.5, 0.95, 0.99)
-# Of the ages by which jobs are counted, as many as a graph can show.
+# A selection of the ages in the metric: a graph of all of them would be hard to read.
 AGES = 'age=~"1h|6h|1d|2d|7d"'
-# The error codes that are chosen: of all failures these alone are counted.
+# Only failures with one of the chosen error codes are counted.
 CODES = by_variable("msg_code")
 
 
 def _now() -> tuple[Panel, ...]:
     ended = total(increase(f.JOBS_COMPLETED, HOUR))
-    # A code that has not come yet has no series.
+    # A code that never occurred has no series: show 0 then.
     failed = f"({total(increase(f.JOB_FAILURES, HOUR, CODES))} or 0 * {ended})"
     whole = total(increase(f.JOBS_COMPLETED, HOUR, NOT_STOPPED))
     return (
@@ -71,17 +85,17 @@ def _age(key: str, expression: str, steps: Steps) -> Panel:
     return Stat(key=key, queries=(Query(expression),), unit="s", steps=steps, decimals=0, trend=False)
 
 
-def _life() -> tuple[Panel, ...]:
+def _flow() -> tuple[Panel, ...]:
     arrived, ended = total(increase(f.JOBS_CREATED, HOUR)), total(increase(f.JOBS_COMPLETED, HOUR))
     return (
-        Lines(
+        TimeSeries(
             key="by_status",
             queries=(Query(total(level(f.JOBS, IN_FLIGHT), "status"), "{{status}}"),),
             unit="short",
             style="areas",
             width=12,
         ),
-        Lines(
+        TimeSeries(
             key="flow",
             interval=HOURLY_INTERVAL,
             queries=(Query(arrived, word="arrived"), Query(ended, word="ended")),
@@ -89,14 +103,14 @@ def _life() -> tuple[Panel, ...]:
             decimals=0,
             width=12,
         ),
-        Lines(
+        TimeSeries(
             key="ends",
             queries=(Query(f"{total(per_step(f.JOBS_COMPLETED), 'status')} > 0", "{{status}}"),),
             unit="short",
             style="bars",
             width=12,
         ),
-        Lines(
+        TimeSeries(
             key="balance",
             interval=HOURLY_INTERVAL,
             queries=(Query(_growth(), word="all", strong=True), Query(_growth_by_type(), "{{job_type}}")),
@@ -111,13 +125,13 @@ def _life() -> tuple[Panel, ...]:
 
 
 def _growth(*labels: str) -> str:
-    """Give by how many jobs the backlog has grown in the hour before."""
+    """Return by how many jobs the backlog has grown in the past hour."""
     arrived, ended = (total(increase(family, HOUR), *labels) for family in (f.JOBS_CREATED, f.JOBS_COMPLETED))
     return f"{arrived} - {ended}"
 
 
 def _growth_by_type() -> str:
-    """Give the same of the three job types that it has moved most for."""
+    """Return the growth of the three job types whose backlog changed most."""
     grown = _growth("job_type")
     most = f"topk(3, max_over_time(abs({grown})[$__range:$__interval] @ end()))"
     return f"({grown}) and on (job_type) {most}"
@@ -126,7 +140,7 @@ def _growth_by_type() -> str:
 def _durations(kind: str, family: f.Family) -> tuple[Panel, ...]:
     return (
         Heatmap(key=f"{kind}_heatmap", queries=(Query(buckets_per_step(family)),), unit="s", width=12),
-        Lines(
+        TimeSeries(
             key=f"{kind}_quantiles",
             interval=HOURLY_INTERVAL,
             queries=tuple(
@@ -147,15 +161,17 @@ def _running() -> tuple[Panel, ...]:
     p95 = quantile(0.95, f.JOB_RUNNING_DURATION, "$__range", by=("job_type",))
     return (
         *_durations("running", f.JOB_RUNNING_DURATION),
-        Bars(key="slowest_types", queries=(Query(f"{p95} > 0", "{{job_type}}"),), unit="s", base="blue"),
-        Bars(key="time_in_status", queries=(Query(_time_in_status(), "{{status}}"),), unit="s", base="blue"),
-        Bars(
+        BarGauge(key="slowest_types", queries=(Query(f"{p95} > 0", "{{job_type}}"),), unit="s", base="blue"),
+        BarGauge(
+            key="time_in_status", queries=(Query(_time_in_status(), "{{status}}"),), unit="s", base="blue"
+        ),
+        BarGauge(
             key="longest_by_status",
             queries=(Query(in_stage("status"), "{{status}}"),),
             unit="s",
             steps=WAITING,
         ),
-        Lines(
+        TimeSeries(
             key="jobs_by_age",
             queries=(Query(total(level(f.JOBS_OLDER_THAN, AGES), "age"), "> {{age}}"),),
             unit="short",
@@ -167,9 +183,10 @@ def _running() -> tuple[Panel, ...]:
 
 def _time_in_status() -> str:
     """
-    Estimate how long a job stays in each status, by Little's law: jobs there on average by jobs that leave.
+    Estimate how long a job stays in each status, by Little's law: mean number of jobs / rate of departures.
 
-    What leaves is taken to be what ends: over hours the two are the same.
+    The rate of departures from a status is not known. The rate of ended jobs stands for it: over hours, the
+    two are the same.
     """
     there = f"avg_over_time({selector(f.JOBS, IN_FLIGHT)}[$__range])"
     jobs = f"sum by (status) (max by ({', '.join(f.JOBS.labels)}) ({there}))"
@@ -182,7 +199,7 @@ def _failures() -> tuple[Panel, ...]:
     failed = total(increase(f.JOB_FAILURES, HOUR, CODES), "status")
     whole = total(increase(f.JOBS_COMPLETED, HOUR, NOT_STOPPED))
     return (
-        Lines(
+        TimeSeries(
             key="by_code",
             queries=(Query(with_code(f"{by_code} > 0"), "{{status}} {{code}}", exemplars=True),),
             unit="short",
@@ -192,7 +209,7 @@ def _failures() -> tuple[Panel, ...]:
             figures=True,
             failures=("status", "msg_code"),
         ),
-        Lines(
+        TimeSeries(
             key="ratio_by_status",
             interval=HOURLY_INTERVAL,
             queries=(Query(f"{failed} / scalar({whole} > 0)", "{{status}}"),),
@@ -212,7 +229,7 @@ PROJECT = Board(
     (
         Row("now", _now()),
         Row("failures", _failures()),
-        Row("life", _life()),
+        Row("life", _flow()),
         Row("queueing", _queueing()),
         Row("running", _running()),
     ),

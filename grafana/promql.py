@@ -1,8 +1,8 @@
 """
-PromQL from the family table: a metric or label that is not in the table cannot be asked for.
+PromQL from the family table, so that no query names a metric or label that does not exist.
 
-Two exporters of one target, as a pair for availability, export the same numbers twice. `once` takes one of
-them: the greater one, series by series, before anything is added up.
+Two exporters of one target (a pair for availability) export every value twice. `once` takes the maximum of
+the two, series by series. It has to come before any sum.
 """
 
 from __future__ import annotations
@@ -22,95 +22,96 @@ SCOPE = ("project", "workspace", "job_type")
 IN_FLIGHT = f'status!~"{"|".join(TERMINAL_STATUSES)}"'
 WAITING = "QUEUING|LAUNCHING"
 FAILED = 'status=~".*_FAILED"'
-# What a failure ratio is of: a run that somebody stopped has neither failed nor gone well.
+# The denominator of failure ratios: a stopped run has neither failed nor succeeded.
 NOT_STOPPED = 'status!="STOPPED"'
 
-# Alerts that fire: of what is chosen, and those that are about no project or no job type. Severity none is
-# that of the dead man's switch, which always fires.
+# Firing alerts of the chosen projects and job types, and those without such a label. Only the dead man's
+# switch has severity "none"; it always fires.
 ALERTS = ", ".join(
     (
         *('alertname=~"Octopus.*"', 'alertstate="firing"', 'severity!="none"'),
         *('project=~"|$project"', 'job_type=~"|$job_type"'),
     )
 )
-# The critical and the warning form of an alert are one incident, and the critical one stands for it.
+# An alert that fires as critical and as warning is one incident. The critical form stands for both.
 INCIDENTS = f'ALERTS{{{ALERTS}, severity="critical"}} or ignoring (severity) ALERTS{{{ALERTS}}}'
 
-# What the last hour is asked for by; at 30 s that is 120 polls.
+# The range of rates "of the last hour". With a poll interval of 30 s it holds 120 polls.
 HOUR = "1h"
 
 
 def selector(family: Family, *matchers: str, suffix: str = "") -> str:
-    """Select what the variables choose of a family, and of that what the matchers say."""
+    """Select the series of a family that match the dashboard's variables and these matchers."""
     chosen = [label for label in (*SCRAPED, *SCOPE) if label in SCRAPED or label in family.labels]
     return f"{family.name}{suffix}{{{', '.join([*map(by_variable, chosen), *matchers])}}}"
 
 
 def scraped(metric: str) -> str:
-    """Select a metric of Prometheus or of the client library, which knows no project."""
+    """Select a metric of Prometheus or the client library, which has no project label."""
     return f"{metric}{{{', '.join(map(by_variable, SCRAPED))}}}"
 
 
 def once(family: Family, expression: str, *besides: str) -> str:
-    """Take each series of the family once, whichever exporters it comes from; `besides` as "le"."""
+    """Take each series once, however many exporters export it. `besides` are labels such as "le"."""
     return f"max by ({', '.join([*family.labels, *besides])}) ({expression})"
 
 
 def level(family: Family, *matchers: str) -> str:
-    """Give a gauge as it is now, each series once."""
+    """Return a gauge, each series once."""
     return once(family, selector(family, *matchers))
 
 
 def increase(family: Family, window: str, *matchers: str, offset: str = "") -> str:
-    """Give by how much a counter has risen over a window, each series once."""
+    """Return the increase of a counter over a window, each series once."""
     since = f" offset {offset}" if offset else ""
     return once(family, f"increase({selector(family, *matchers)}[{window}]{since})")
 
 
 def per_step(family: Family, *matchers: str) -> str:
     """
-    Give by how much a counter has risen over each step of a graph, each series once.
+    Return the increase of a counter over each step of a graph, each series once.
 
-    The window is one scrape longer than the step, so that nothing that is counted between two windows is
-    lost, and the rate is taken back to the step.
+    $__rate_interval is one scrape longer than the step, so that no increase between two windows is lost. The
+    rate is multiplied by the step to give a number per step.
     """
     rate = f"rate({selector(family, *matchers)}[$__rate_interval])"
     return f"{once(family, rate)} * $__interval_ms / 1000"
 
 
 def buckets(family: Family, window: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
-    """Give by how much a histogram's buckets have risen, added up over all series, or by these labels."""
+    """Return the increase of a histogram's buckets, summed over all series or by these labels."""
     risen = once(family, f"increase({selector(family, *matchers, suffix='_bucket')}[{window}])", "le")
     return f"sum by ({', '.join(['le', *by])}) ({risen})"
 
 
 def buckets_per_step(family: Family, *matchers: str) -> str:
-    """Give a heatmap's cells: observations in each bucket during each step."""
+    """Return the cells of a heatmap: the observations in each bucket during each step."""
     rate = f"rate({selector(family, *matchers, suffix='_bucket')}[$__rate_interval])"
     return f"sum by (le) ({once(family, rate, 'le')}) * $__interval_ms / 1000"
 
 
 def quantile(share: float, family: Family, window: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
-    """Estimate the value that this share of the observations stays under."""
+    """Return this quantile of a histogram over a window."""
     return f"histogram_quantile({share:g}, {buckets(family, window, *matchers, by=by)})"
 
 
 def total(expression: str, *labels: str) -> str:
-    """Add up, by these labels or all in all."""
+    """Return the sum by these labels, or the sum of all series."""
     return f"sum by ({', '.join(labels)}) ({expression})" if labels else f"sum({expression})"
 
 
 def age(family: Family, *labels: str, matchers: tuple[str, ...] = ()) -> str:
-    """Give how long ago the earliest of these times was, in seconds."""
+    """Return the age of the earliest of these times, in seconds."""
     by = f" by ({', '.join(labels)})" if labels else ""
     return f"time() - min{by} ({level(family, *matchers)})"
 
 
 def age_of_jobs(times: str, *labels: str) -> str:
     """
-    Give how long ago the earliest of these times of jobs was, in seconds, by the clock that stamped them.
+    Return the age of the earliest of these times of jobs, in seconds, by the API's clock, which set them.
 
-    That clock is `octopus_api_clock_skew_seconds` ahead of ours. Where that is not known, ours counts.
+    That clock is `octopus_api_clock_skew_seconds` ahead of Prometheus'. Without that metric, the age is by
+    Prometheus' clock.
     """
     by = f" by ({', '.join(labels)})" if labels else ""
     past = f"(time() - ({times}))"
@@ -118,25 +119,26 @@ def age_of_jobs(times: str, *labels: str) -> str:
 
 
 def oldest(*labels: str) -> str:
-    """Give how long ago the oldest job in flight was created, whatever its status."""
+    """Return the age of the oldest job in flight, of any status."""
     return age_of_jobs(level(JOBS_OLDEST_CREATED), *labels)
 
 
 def longest_wait(*labels: str) -> str:
-    """Give for how long the oldest job that has not started has waited since its creation."""
+    """Return the longest time since creation of the jobs that have not started."""
     return age_of_jobs(level(JOBS_OLDEST_CREATED, f'status=~"{WAITING}"'), *labels)
 
 
 def longest_run(*labels: str) -> str:
-    """Give for how long the oldest job that has started and not ended has run since its start."""
+    """Return the longest time since the start of the jobs that run."""
     return age_of_jobs(level(JOBS_OLDEST_STARTED, f'status!~"{WAITING}"'), *labels)
 
 
 def in_stage(*labels: str) -> str:
     """
-    Give for how long the oldest job in flight has waited or run, in seconds.
+    Return the longest time that a job in flight has waited or run, in seconds.
 
-    A job waits from its creation and runs from its start: one that was restarted after days is not days old.
+    Waiting counts from the creation, running from the start: a job that was restarted after days has not run
+    for days.
     """
     waiting = level(JOBS_OLDEST_CREATED, f'status=~"{WAITING}"')
     running = level(JOBS_OLDEST_STARTED, f'status!~"{WAITING}"')
@@ -144,33 +146,33 @@ def in_stage(*labels: str) -> str:
 
 
 def with_code(expression: str) -> str:
-    """Add a label `code` to show: the error code, and a dash where the API gave none."""
+    """Add a label `code` for the legend: the error code, or a dash if the API gave none."""
     copied = f'label_join({expression}, "code", "", "msg_code")'
     return f'label_replace({copied}, "code", "-", "code", "")'
 
 
 def greatest(count: int, expression: str, *labels: str) -> str:
     """
-    Keep the series that reach the greatest values in the shown time.
+    Keep the series with the greatest maximum in the time range.
 
-    A plain topk() chooses anew at each step, and a graph of it has more lines than that.
+    A plain topk() chooses again at each step, so that a graph has more than `count` lines.
     """
     reached = f"max_over_time(({expression})[$__range:$__interval] @ end())"
     return f"{expression} and on ({', '.join(labels)}) topk({count}, {reached})"
 
 
-def the_only(label: str, family: Family) -> str:
-    """Give one series with the label's value if the variables leave a single one, else none."""
+def single_value(label: str, family: Family) -> str:
+    """Return one series with the label's value if the variables leave a single value, else none."""
     values = f"group by ({label}) ({selector(family)})"
     return f"{values} and on () count({values}) == 1"
 
 
 def ratio(part: str, whole: str, least: float = 0) -> str:
-    """Divide; where there is nothing to divide by, or less than `least`, there is nothing to say."""
+    """Divide. There is no result where `whole` is 0, or less than `least`."""
     enough = f">= {least:g}" if least else "> 0"
     return f"{part} / ({whole} {enough})"
 
 
 def by_variable(label: str) -> str:
-    """Match a label by the dashboard's variable of the same name."""
+    """Match a label with the dashboard's variable of the same name."""
     return f'{label}=~"${label}"'

@@ -1,7 +1,7 @@
 """
-The texts of the dashboards, in every language, by key.
+The texts of the dashboards in all languages, by key.
 
-grafana/catalogue has one file for each dashboard and `shared.yaml` for all: keys nest, and a leaf
+grafana/catalogue has one file for each dashboard, and `shared.yaml` for all of them. Keys are nested; a leaf
 has one text for each language.
 """
 
@@ -23,28 +23,29 @@ CATALOGUE = Path(__file__).parent / "catalogue"
 @dataclass(frozen=True, slots=True)
 class Texts:
     """
-    What a dashboard says, in one language.
+    The texts of a dashboard in one language.
 
-    Shape: `leaves` has every key's texts by language; `asked` are the keys that were used.
+    Shape: `leaves` has the texts of every key by language. `used` are the keys that were looked up; a test
+    uses them to find texts that nothing shows.
     """
 
     language: Language
     leaves: Mapping[str, Mapping[str, str]]
-    asked: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
 
     def __call__(self, key: str) -> str:
-        """Give a text. Raises: KeyError, naming the key, where the catalogue does not have it."""
-        self.asked.add(key)
+        """Return a text. Raises: KeyError, with the key, if the catalogue lacks it."""
+        self.used.add(key)
         return self.leaves[key][self.language]
 
 
 def texts(dashboard: str, language: Language) -> Texts:
-    """Read what a dashboard says, and what all of them do."""
+    """Read the texts of a dashboard and those that all dashboards share."""
     return Texts(language, {**leaves("shared"), **leaves(dashboard)})
 
 
 def leaves(name: str) -> dict[str, dict[str, str]]:
-    """Read one file of the catalogue: texts by language, by key as `panel.title`."""
+    """Read one file of the catalogue: the texts by language of each key, as `panel.title`."""
     return dict(_leaves(yaml.safe_load((CATALOGUE / f"{name}.yaml").read_text(encoding="utf-8")), ""))
 
 

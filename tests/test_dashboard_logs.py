@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grafana.files import DASHBOARDS
+from grafana.boards import DASHBOARDS
 from grafana.preview.view import DashboardView
 from grafana.promql import SCOPE
 from tests.test_event_docs import ALLOY, LABELS

@@ -18,11 +18,16 @@ import yaml
 
 from exporter import __version__
 from exporter.model import FAILED_STATUSES, JOB_TYPES, STATUSES
-from grafana.colors import FAILED_COLORS, IN_FLIGHT_COLORS, JOB_TYPE_COLORS, STATUS_COLORS, TERMINAL_COLORS
-from grafana.files import BOARDS, DASHBOARDS, files
-from grafana.frame import OTHER, frame, uid
-from grafana.panels import Board
-from grafana.places import CHOICES, Places
+from grafana.boards import BOARDS, DASHBOARDS, OTHER, build_dashboard, dashboard_files, uid
+from grafana.links import CHOICES, LinkSettings
+from grafana.panels import (
+    FAILED_COLORS,
+    IN_FLIGHT_COLORS,
+    JOB_TYPE_COLORS,
+    STATUS_COLORS,
+    TERMINAL_COLORS,
+    Board,
+)
 from grafana.preview.queries import Window, fill_query, fill_variables
 from grafana.preview.series import color_of
 from grafana.preview.stage import ALERT, RECORDED, RULES, recording
@@ -80,12 +85,12 @@ def filters_of(view: DashboardView) -> list[str]:
 def test_what_is_committed_is_what_the_code_makes() -> None:
     """If not: python -m grafana"""
     committed = {file.name: file.read_text(encoding="utf-8") for file in DASHBOARDS.glob("*.json")}
-    assert committed == files()
+    assert committed == dashboard_files()
 
 
 def test_slower_polls_make_wider_steps() -> None:
     """Bars, which show what was counted in a step, hold two polls."""
-    slow = [DashboardView(json.loads(text)) for text in files("10m").values()]
+    slow = [DashboardView(json.loads(text)) for text in dashboard_files("10m").values()]
     for panel in (panel for view in slow for panel in view.panels if panel.type != "row"):
         for target in panel.targets:
             polls = 2 if "$__interval_ms" in target.expression else 1
@@ -126,9 +131,9 @@ def test_no_text_is_left_over() -> None:
     shared = set[str]()
     for board in BOARDS:
         said = texts(board.name, "en")
-        frame(board, said, "30s", Places(repository="https://git.example/octopus-exporter"))
-        assert leaves(board.name).keys() - said.asked == set()
-        shared |= said.asked
+        build_dashboard(board, said, "30s", LinkSettings(repository="https://git.example/octopus-exporter"))
+        assert leaves(board.name).keys() - said.used == set()
+        shared |= said.used
     assert leaves("shared").keys() - shared == {"preview"}
 
 
@@ -286,7 +291,9 @@ def parameters(url: str) -> tuple[str, dict[str, str]]:
 
 
 def test_a_repository_that_is_known_gives_a_link_to_the_runbooks() -> None:
-    for text in files(places=Places(repository="https://git.example/octopus-exporter")).values():
+    for text in dashboard_files(
+        settings=LinkSettings(repository="https://git.example/octopus-exporter")
+    ).values():
         runbooks = DashboardView(json.loads(text)).json["links"][1]["url"]
         assert runbooks == f"https://git.example/octopus-exporter/blob/v{__version__}/docs/runbooks/README.md"
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from exporter.exposition.families import FAMILIES, LABELS
-from grafana.files import DASHBOARDS
+from grafana.boards import DASHBOARDS
 from grafana.preview.queries import Window, fill_query
 from grafana.preview.view import DashboardView
 from tests.promql import LABELS_OF, SCRAPED, Selector, grouping, made, selectors

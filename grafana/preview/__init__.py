@@ -1,8 +1,9 @@
 """
-Pictures of the dashboards, drawn from what a Prometheus answers to their own queries, in their own grid.
+Pictures of the dashboards, in Grafana's grid, with the results of their own queries.
 
-They are previews: they show what is on a dashboard and how it lies, not what Grafana makes of it.
+A headless Chromium draws them with uPlot, the library behind Grafana's graphs. They show the content and the
+layout of a dashboard; Grafana's own look differs a little.
 
     python -m grafana.preview --prometheus http://127.0.0.1:9090 --output docs/images
-    python -m grafana.preview.history --output DIR      a week of simulated jobs, to have something to show
+    python -m grafana.preview.stage --output docs/images     the same over a simulated week with an alert
 """

@@ -35,10 +35,11 @@ function written(value, unit, decimals) {
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 const faint = (name, percent) => `color-mix(in srgb, ${name} ${percent}%, transparent)`;
 
-// Put each series on top of those before it. A missing value counts as 0, as in Grafana.
-function stacked([times, ...rows]) {
+// Put each series on top of those before it. A bar that is missing has the height 0; an area has a gap.
+function stacked([times, ...rows], bars) {
   const tops = times.map(() => 0);
-  return [times, ...rows.map((row) => row.map((value, at) => (tops[at] += value ?? 0)))];
+  const top = (value, at) => (value == null && !bars ? null : (tops[at] += value ?? 0));
+  return [times, ...rows.map((row) => row.map(top))];
 }
 
 function range(spec, low, high) {
@@ -63,6 +64,8 @@ function valueAxis(spec, look) {
       u.ctx.font = look.font;
       return Math.ceil(Math.max(24, ...(names ?? []).map((one) => u.ctx.measureText(one).width))) + 14;
     },
+    // uPlot would leave out some places of a logarithmic axis.
+    filter: (_, places) => places,
     ...(named && { splits: (_, axis, low, high) => [...named.keys()].filter((at) => at >= low && at <= high) }),
     ...(STEPS[spec.unit] && { incrs: STEPS[spec.unit] }),
   };
@@ -70,10 +73,10 @@ function valueAxis(spec, look) {
 
 // Fill the cells of a heatmap, or the states of a state timeline.
 function drawCells(u, spec) {
-  for (const [row, from, to, fill] of spec.cells ?? []) {
+  for (const [row, from, to, name, percent] of spec.cells ?? []) {
     const [left, right] = [from, to].map((at) => u.valToPos(Math.max(at, spec.start), "x", true));
     const [one, other] = [row + spec.gap, row + 1 - spec.gap].map((at) => u.valToPos(at, "y", true));
-    u.ctx.fillStyle = fill;
+    u.ctx.fillStyle = faint(name, percent);
     u.ctx.fillRect(left, Math.min(one, other), right - left - spec.apart, Math.abs(one - other));
   }
 }
@@ -113,19 +116,19 @@ function draw(place, spec) {
       x: { range: [spec.start, spec.end] },
       y: { range: (_, low, high) => range(spec, low, high), distr: spec.log ? 3 : 1, dir: spec.downwards ? -1 : 1 },
     },
-    axes: spec.bare ? [{ show: false }, { show: false }] : [{ ...look, size: 26, values: hours }, valueAxis(spec, look)],
+    axes: spec.bare ? [{ show: false }, { show: false }] : [{ ...look, size: 26, space: 60, values: hours }, valueAxis(spec, look)],
     series: [{}, ...series.map((one) => ({
       stroke: one.color,
       width: one.width,
       dash: one.dash,
       fill: one.fill ? faint(one.color, one.fill) : undefined,
       points: { show: false },
-      ...(spec.bars && { paths: uPlot.paths.bars({ size: [0.8] }) }),
+      ...(spec.bars && { paths: uPlot.paths.bars({ size: [0.6] }) }),
     }))],
     bands: spec.stacked ? series.slice(1).map((_, at) => ({ series: [at + 2, at + 1] })) : [],
     hooks: { draw: [(u) => drawCells(u, spec), (u) => drawMarks(u, spec)] },
   };
-  new uPlot(options, spec.stacked ? stacked(joined) : joined, place);
+  new uPlot(options, spec.stacked ? stacked(joined, spec.bars) : joined, place);
 }
 
 for (const one of document.querySelectorAll("data"))

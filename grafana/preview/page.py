@@ -112,7 +112,7 @@ def _panel_number(panel: PanelView, value: float) -> str:
 
 def _graph(panel: PanelView, results: list[QueryResult], window: Window) -> str:
     """A panel of type timeseries."""
-    shown, custom = fields(panel, results), panel.custom
+    shown, custom = fields(panel, results, window), panel.custom
     log = custom.get("scaleDistribution", {}).get("type") == "log"
     style = custom.get("thresholdsStyle", {}).get("mode", "off")
     steps = panel.defaults["thresholds"]["steps"][1:] if style != "off" else ()
@@ -183,7 +183,7 @@ def _swatch(color: str) -> str:
 
 def _stat(panel: PanelView, results: list[QueryResult], window: Window) -> str:
     """One number, with a small graph of its past behind it."""
-    shown = [field for field in fields(panel, results) if field.finite]
+    shown = [field for field in fields(panel, results, window) if field.finite]
     if not shown:
         return f'<div class="stat" style="color:{COLORS["green"]}">{escape(panel.defaults["noValue"])}</div>'
     value = shown[0].finite[-1]
@@ -255,10 +255,10 @@ def _heatmap(panel: PanelView, results: list[QueryResult], window: Window) -> st
         below = bucket
     gains = [(row, at, gain) for row, at, gain in gains if math.isfinite(gain) and gain > 1e-6]
     most = max((gain for _, _, gain in gains), default=1.0)
-    cells = []
-    for row, at, gain in gains:
-        percent = 100 * (0.15 + 0.85 * math.sqrt(gain / most))
-        cells.append((row, at - result.step, at, f"color-mix(in srgb, #FF9830 {percent:.0f}%, transparent)"))
+    cells = [
+        (row, at - result.step, at, COLORS["orange"], 15 + 85 * math.sqrt(gain / most))
+        for row, at, gain in gains
+    ]
     bounds = [float(one.labels["le"]) for one in series]
     ticks = [(row + 1, "+Inf" if math.isinf(bound) else bound) for row, bound in enumerate(bounds)]
     every = max(1, round(len(ticks) / 8))
@@ -267,17 +267,20 @@ def _heatmap(panel: PanelView, results: list[QueryResult], window: Window) -> st
 
 def _state_timeline(panel: PanelView, results: list[QueryResult], window: Window) -> str:
     """One line of states for each series; equal states that follow each other are one."""
-    shown = sorted((field for field in fields(panel, results) if field.finite), key=lambda field: field.name)
+    shown = sorted(
+        (field for field in fields(panel, results, window) if field.finite), key=lambda field: field.name
+    )
     if not shown:
         return _nothing(panel)
     steps, step = panel.defaults["thresholds"]["steps"], results[0].step
-    cells: list[tuple[int, float, float, str]] = []
+    opacity = panel.custom["fillOpacity"]
+    cells: list[tuple[int, float, float, str, float]] = []
     for row, field in enumerate(shown):
         colors = [None if value is None else level_color(steps, value) for value in field.values]
         for color, run in groupby(zip(field.times, colors, strict=True), key=lambda point: point[1]):
             times = [at for at, _ in run]
             if color is not None:
-                cells.append((row, times[0] - step, times[-1], color))
+                cells.append((row, times[0] - step, times[-1], color, opacity))
     ticks = [(row + 0.5, field.name) for row, field in enumerate(shown)]
     plot = _plot(panel, window, cells=cells, rows=len(shown), ticks=ticks, gap=0.08, apart=0, downwards=True)
     legend = "".join(f"<span>{_swatch(COLORS[color])}{text}</span>" for color, text in _states(panel))

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from grafana.files import DASHBOARDS
+from grafana.boards import DASHBOARDS
 from grafana.preview.page import WIDTH, Theme, page, page_height
 from grafana.preview.queries import Prometheus, Window
 from grafana.preview.view import DashboardView

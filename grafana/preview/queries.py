@@ -46,6 +46,10 @@ class Window:
     def length(self) -> int:
         return round(self.end - self.start)
 
+    def steps(self, step: int) -> range:
+        """Return the times of a range query. Grafana aligns them to multiples of the step."""
+        return range(int(self.start // step * step), int(self.end // step * step) + 1, step)
+
 
 @dataclass(frozen=True, slots=True)
 class FilledQuery:
@@ -106,8 +110,8 @@ class Prometheus:
         return [Series(one["metric"], _points([one["value"]])) for one in data["result"]]
 
     def range(self, expression: str, start: float, end: float, step: int) -> list[Series]:
-        # Grafana aligns the range to multiples of the step.
-        bounds = {"start": start // step * step, "end": end // step * step, "step": step}
+        times = Window(start, end).steps(step)
+        bounds = {"start": times[0], "end": times[-1], "step": step}
         data = self._get("query_range", {"query": expression, **bounds})
         return [Series(one["metric"], _points(one["values"])) for one in data["result"]]
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from grafana.preview.queries import QueryResult, Series
+from grafana.preview.queries import QueryResult, Series, Window
 from grafana.preview.view import PanelView, Target
 
 PALETTE = (
@@ -42,16 +42,16 @@ class Field:
         return [value for value in self.values if value is not None]
 
 
-def fields(panel: PanelView, results: list[QueryResult]) -> list[Field]:
+def fields(panel: PanelView, results: list[QueryResult], window: Window) -> list[Field]:
     """Name and colour all series of a panel, in the order in which Grafana counts them."""
-    found = [(result, series) for result in results for series in result.series]
-    made = []
-    for number, (result, series) in enumerate(found):
-        name, values = name_of(result.target, series), dict(series.points)
-        (first, _), (last, _) = series.points[0], series.points[-1]
-        times = [first + step * result.step for step in range(round((last - first) / result.step) + 1)]
-        finite = [value if math.isfinite(value := values.get(at, math.nan)) else None for at in times]
-        made.append(Field(name, color_of(panel, name, number), times, finite))
+    made: list[Field] = []
+    for result in results:
+        times = [float(at) for at in window.steps(result.step)]
+        for series in result.series:
+            name, points = name_of(result.target, series), dict(series.points)
+            shown = list(points) if result.target.instant else times
+            values = [value if math.isfinite(value := points.get(at, math.nan)) else None for at in shown]
+            made.append(Field(name, color_of(panel, name, len(made)), shown, values))
     return made
 
 

@@ -33,7 +33,7 @@ import yaml
 from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.octopus.transport import open_session
-from grafana.files import DASHBOARDS
+from grafana.boards import DASHBOARDS
 from grafana.preview.history import (
     INSTANCE,
     PROJECTS,

@@ -1,4 +1,4 @@
-"""A committed dashboard, as Grafana reads it: the parts of its JSON that are asked for and drawn."""
+"""The JSON of a committed dashboard: the parts that the previews and the tests use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A query of a panel. Units: `interval` is its least step in Grafana's form, or "" for the panel's."""
+    """A query of a panel. Units: `interval`, its smallest step, in Grafana's form; "" for the panel's."""
 
     expression: str
     legend: str
@@ -48,7 +48,7 @@ class PanelView:
 
     @property
     def most_points(self) -> int | None:
-        """How many steps the panel asks for, whatever its width."""
+        """The number of steps the panel asks for, if that does not depend on its width."""
         most: int | None = self.json.get("maxDataPoints")
         return most
 
@@ -77,7 +77,7 @@ class PanelView:
         return custom
 
     def override(self, name: str, property_id: str) -> Any:
-        """Give what overrides this property of the field of this name; None for nothing."""
+        """Return the value of the last override of this property for a field; None if there is none."""
         found = None
         for override in self.json["fieldConfig"]["overrides"]:
             if _matches(override["matcher"], name):
@@ -104,7 +104,7 @@ class DashboardView:
         return cls(json.loads(file.read_text(encoding="utf-8")))
 
     def cut(self, rows: int) -> DashboardView:
-        """Give the dashboard with its first rows alone."""
+        """Return the dashboard with only its first rows."""
         heads = [number for number, panel in enumerate(self.panels) if panel.type == "row"]
         last = heads[rows] if rows < len(heads) else len(self.panels)
         return DashboardView({**self.json, "panels": self.json["panels"][:last]})
@@ -123,26 +123,26 @@ class DashboardView:
 
     @property
     def range_seconds(self) -> int:
-        """How far the dashboard looks back when it is opened."""
+        """The length of the default time range."""
         return seconds(self.json["time"]["from"].removeprefix("now-"))
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables that a reader chooses by, with their queries, in their order."""
-        return {one["name"]: one["query"] for one in self._asked if "hide" not in one}
+        """The queries of the visible variables, by name, in their order."""
+        return {one["name"]: one["query"] for one in self._queried if "hide" not in one}
 
     @property
     def derived(self) -> dict[str, str]:
-        """The hidden variables that follow from those, with their queries."""
-        return {one["name"]: one["query"] for one in self._asked if "hide" in one}
+        """The queries of the hidden variables, which are computed from the visible ones."""
+        return {one["name"]: one["query"] for one in self._queried if "hide" in one}
 
     @property
     def everything(self) -> dict[str, str]:
-        """What stands for All, by variable."""
-        return {one["name"]: one["allValue"] for one in self._asked if "hide" not in one}
+        """The value of All of each visible variable."""
+        return {one["name"]: one["allValue"] for one in self._queried if "hide" not in one}
 
     @property
-    def _asked(self) -> list[dict[str, Any]]:
+    def _queried(self) -> list[dict[str, Any]]:
         return [one for one in self.json["templating"]["list"] if one["type"] == "query"]
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from grafana.files import DASHBOARDS
+from grafana.boards import DASHBOARDS
 from grafana.preview.queries import Prometheus
 from tests.e2e.http import try_to_ask
 from tests.e2e.processes import EXPORTER, Program, free_port, started

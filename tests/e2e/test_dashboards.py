@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from grafana.files import DASHBOARDS
+from grafana.boards import DASHBOARDS
 from grafana.preview.history import make_blocks, stamped
 from grafana.preview.page import page
 from grafana.preview.queries import Prometheus, QueryError, QueryResult, Window, fill_variables, run_queries

@@ -1,4 +1,4 @@
-"""Panels in Grafana's own model: what `grafana.panels` says, with the texts of one language."""
+"""Panels in Grafana's model, built from the data of `grafana.panels` and the texts of one language."""
 
 from __future__ import annotations
 
@@ -23,38 +23,41 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
 
 from exporter.config.durations import parse_duration
-from grafana.colors import HTTP_COLORS, JOB_TYPE_COLORS, SHADES, STATUS_COLORS
+from grafana.links import KEPT, failures_url, page_url
 from grafana.panels import (
     BAR_INTERVAL,
-    Bars,
+    HTTP_COLORS,
+    JOB_TYPE_COLORS,
+    SHADES,
+    STATUS_COLORS,
+    BarGauge,
     Color,
     Heatmap,
-    Lines,
     Panel,
     Query,
     Stat,
+    StateTimeline,
     Steps,
     Table,
-    Timeline,
+    TimeSeries,
 )
-from grafana.places import KEPT, failures_url, page_url
 from grafana.promql import HOUR
 from grafana.texts import Texts
 
 DATASOURCE = m.DataSourceRef(type_val="prometheus", uid="$datasource")
 
-# A number is of the last step: it is to be as fresh as a narrow panel would not make it.
+# A stat shows the value of its last step. A narrow panel would get long steps, and so an old value.
 STAT_POINTS = 720
 
 Built = stat.Panel | timeseries.Panel | heatmap.Panel | bargauge.Panel | statetimeline.Panel | table.Panel
 Colored = TypeVar("Colored", timeseries.Panel, bargauge.Panel)
 
 
-class Drawing:
+class PanelBuilder:
     """
-    Draws panels in one language.
+    Builds panels in one language.
 
-    Units: `interval` is how often the exporter polls, in Grafana's form; `suffix` ends the language's uids.
+    Units: `interval` is the poll interval in Grafana's form. `suffix` is the end of the language's uids.
     """
 
     def __init__(self, texts: Texts, interval: str, suffix: str) -> None:
@@ -62,8 +65,8 @@ class Drawing:
         self._interval = interval
         self._suffix = suffix
 
-    def draw(self, panel: Panel, left: int, top: int) -> Built:
-        """Draw a panel at its place in the grid of 24 columns."""
+    def build(self, panel: Panel, left: int, top: int) -> Built:
+        """Build a panel at this place in the grid of 24 columns."""
         drawn = self._kind(panel)
         drawn = drawn.title(self._texts(f"{panel.key}.title")).description(
             self._texts(f"{panel.key}.description")
@@ -97,7 +100,7 @@ class Drawing:
         )
 
     @_kind.register
-    def _lines(self, panel: Lines) -> Built:
+    def _lines(self, panel: TimeSeries) -> Built:
         bars, areas = panel.style == "bars", panel.style == "areas"
         drawn = (
             timeseries.Panel()
@@ -145,7 +148,7 @@ class Drawing:
         )
 
     @_kind.register
-    def _bars(self, panel: Bars) -> Built:
+    def _bars(self, panel: BarGauge) -> Built:
         mode = d.FieldColorModeId.THRESHOLDS
         drawn = (
             bargauge.Panel()
@@ -159,7 +162,7 @@ class Drawing:
         return _with_colors(drawn, panel)
 
     @_kind.register
-    def _timeline(self, panel: Timeline) -> Built:
+    def _timeline(self, panel: StateTimeline) -> Built:
         drawn = (
             statetimeline.Panel()
             .interval(self._step(panel))
@@ -205,7 +208,7 @@ class Drawing:
         return dashboard.DashboardLink(self._texts("failures_link")).url(url).target_blank(True)
 
     def _failures_of_row(self, panel: Table, query: Query) -> Iterator[d.DynamicConfigValue]:
-        """Let a cell lead to the failures that it counts: the row's first cells are the labels."""
+        """Link a cell to the failures that it counts. The row's first cells are the labels."""
         if query.failures:
             cells = {name: f"${{__data.fields[{n}]:percentencode}}" for n, name in enumerate(panel.by)}
             title, url = self._texts("failures_link"), page_url(**cells, since=HOUR)
@@ -213,7 +216,7 @@ class Drawing:
             yield d.DynamicConfigValue(id_val="links", value=[link])
 
     def _columns(self, panel: Table) -> dict[str, object]:
-        """Name and order the columns that Grafana calls after labels and refIds."""
+        """Name and order the columns. Grafana's own names for them are labels and refIds."""
         shown = {label: self._texts(f"labels.{label}") for label in panel.by}
         for number, query in enumerate(panel.queries):
             value = f"Value #{chr(ord('A') + number)}" if len(panel.queries) > 1 else "Value"
@@ -221,7 +224,7 @@ class Drawing:
         order = {name: position for position, name in enumerate(shown)}
         return {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": shown}
 
-    def _states(self, panel: Timeline) -> list[d.ValueMapping]:
+    def _states(self, panel: StateTimeline) -> list[d.ValueMapping]:
         named = {
             str(value): d.ValueMappingResult(text=self._texts(f"{panel.key}.{word}"), index=value)
             for value, word in enumerate(panel.states)
@@ -245,14 +248,18 @@ class Drawing:
             target = target.instant().format(PromQueryFormat.TABLE if isinstance(panel, Table) else _SERIES)
         else:
             target = target.range().format(PromQueryFormat.HEATMAP if isinstance(panel, Heatmap) else _SERIES)
-        if not _adds_up(panel):
+        if not _counts_per_step(panel):
             target = target.interval(self._step(panel))
         return target.exemplar(True) if query.exemplars else target
 
     def _step(self, panel: Panel) -> str:
-        """Give the least step: the panel's own, and a poll at least, or two where a step is counted over."""
-        wanted = panel.interval or (BAR_INTERVAL if _adds_up(panel) else self._interval)
-        least = parse_duration(self._interval) * (2 if _adds_up(panel) else 1)
+        """
+        Return the smallest step: the panel's, but at least one poll interval.
+
+        Where each step counts events, it is at least two, so that no step lies between two polls.
+        """
+        wanted = panel.interval or (BAR_INTERVAL if _counts_per_step(panel) else self._interval)
+        least = parse_duration(self._interval) * (2 if _counts_per_step(panel) else 1)
         return wanted if parse_duration(wanted) >= least else f"{least:g}s"
 
     def _legend(self, panel: Panel, query: Query) -> str:
@@ -268,7 +275,7 @@ _DASHED = [
     d.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 8]}),
     d.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": "#8E8E8E"}),
 ]
-# What is made up of all the others.
+# For a sum of the other series.
 _STRONG = [
     d.DynamicConfigValue(id_val="custom.lineWidth", value=2),
     d.DynamicConfigValue(id_val="custom.fillOpacity", value=20),
@@ -277,7 +284,7 @@ _STRONG = [
 
 
 def thresholds(base: Color, steps: Steps) -> dashboard.ThresholdsConfig:
-    """Give the colours by value, `base` below the first step."""
+    """Return the colours by value, `base` below the first step."""
     all_steps = [
         d.Threshold(value=None, color=base),
         *(d.Threshold(value=at, color=color) for at, color in steps),
@@ -285,26 +292,26 @@ def thresholds(base: Color, steps: Steps) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(d.ThresholdsMode.ABSOLUTE).steps(all_steps)
 
 
-def _adds_up(panel: Panel) -> bool:
+def _counts_per_step(panel: Panel) -> bool:
     """
-    Tell whether each step shows what was counted during it.
+    Tell whether each step of a panel counts the events during that step.
 
-    Such a panel's queries have no least step of their own: then $__rate_interval is the step and one scrape,
-    not four times the step.
+    The queries of such a panel set no smallest step. Then $__rate_interval is the step plus one scrape
+    interval; with a smallest step it would be four times that step.
     """
-    return isinstance(panel, Heatmap) or (isinstance(panel, Lines) and panel.style == "bars")
+    return isinstance(panel, Heatmap) or (isinstance(panel, TimeSeries) and panel.style == "bars")
 
 
 def _is_instant(panel: Panel) -> bool:
-    """Tell whether a panel is about the end of the shown time alone."""
-    return isinstance(panel, Table | Bars) or (isinstance(panel, Stat) and not panel.trend)
+    """Tell whether a panel shows only the end of the time range."""
+    return isinstance(panel, Table | BarGauge) or (isinstance(panel, Stat) and not panel.trend)
 
 
-def _palette(panel: Lines) -> dashboard.FieldColor:
+def _palette(panel: TimeSeries) -> dashboard.FieldColor:
     shade = SHADES.get(panel.palette)
     if shade is not None:
         return dashboard.FieldColor().mode(d.FieldColorModeId.SHADES).fixed_color(shade)
-    # A job type or status that nobody documents keeps its colour too, when others come and go.
+    # By name, an undocumented job type or status keeps its colour when other series come and go.
     by_name = any(query.legend.endswith(("{{job_type}}", "{{status}}")) for query in panel.queries)
     palette = d.FieldColorModeId.PALETTE_CLASSIC_BY_NAME if by_name else d.FieldColorModeId.PALETTE_CLASSIC
     return dashboard.FieldColor().mode(palette)
@@ -312,12 +319,12 @@ def _palette(panel: Lines) -> dashboard.FieldColor:
 
 def _with_colors(drawn: Colored, panel: Panel) -> Colored:
     """
-    Give statuses and job types their colours, by the end of a legend that is one or begins with a target.
+    Add the colours of statuses and job types as overrides that match the end of a series' legend.
 
-    Error codes have shades of their status' colour.
+    Error codes get shades of their status' colour.
     """
     legends = {query.legend for query in panel.queries}
-    if isinstance(panel, Bars) and panel.steps:
+    if isinstance(panel, BarGauge) and panel.steps:
         return drawn
     if "{{code}}" in legends:
         for pattern, color in HTTP_COLORS.items():
@@ -342,7 +349,7 @@ def _shades(color: str) -> list[d.DynamicConfigValue]:
 
 
 def _column(query: Query) -> list[d.DynamicConfigValue]:
-    """Give a table's column its unit, and its levels as the colour of the figures."""
+    """Return the unit of a table's column, and its thresholds as the colours of the figures."""
     unit = d.DynamicConfigValue(id_val="unit", value=query.unit)
     decimals = d.DynamicConfigValue(id_val="decimals", value=1 if query.unit == "percentunit" else 0)
     if not query.steps:
@@ -356,10 +363,10 @@ def _column(query: Query) -> list[d.DynamicConfigValue]:
     ]
 
 
-def _legend(panel: Lines) -> common.VizLegendOptions:
+def _legend(panel: TimeSeries) -> common.VizLegendOptions:
     legend = common.VizLegendOptions().show_legend(True)
     if panel.figures:
-        # By their English names, which Grafana sorts by; the greatest total first.
+        # Grafana sorts by the English names of the calculations, in every language.
         table_of = legend.display_mode(m.LegendDisplayMode.TABLE).placement(m.LegendPlacement.RIGHT)
         calcs = ["sum", "max", "lastNotNull"] if panel.style == "bars" else ["lastNotNull", "max", "mean"]
         return table_of.calcs(calcs).sort_by("Total" if panel.style == "bars" else "Max").sort_desc(True)
