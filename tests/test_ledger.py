@@ -12,9 +12,9 @@ import pytest
 from exporter.config import LedgerUrl
 from exporter.errors import LedgerError, StartError
 from exporter.ledger.opening import open_ledger
-from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING
+from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.ledger.staging import _COUNT_TERMINAL, _LISTED_IN_FLIGHT, _LISTED_TERMINAL
+from exporter.ledger.staging import _COUNT_TERMINAL, _LISTED_IN_FLIGHT, _LISTED_TERMINAL, STAGING
 from exporter.model import JOB_TYPES, STATUSES, TERMINAL_STATUSES, CounterValue, Target, Totals
 from exporter.sync.change_reader import PollRules
 from exporter.sync.ledger import FoundBy, PageOrigin

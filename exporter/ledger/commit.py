@@ -14,13 +14,13 @@ from dataclasses import replace
 
 import msgspec
 
-from exporter.counting.baselines import ALL_TYPES, Baselines, rescope
+from exporter.counting.baselines import Baselines, rescope
 from exporter.counting.increments import Increments
 from exporter.counting.released import Released
 from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import KnownJob, Transition, transition
 from exporter.events.outbox import OutboxNews
-from exporter.ledger import history, set_apart
+from exporter.ledger import set_apart
 from exporter.ledger.ended import EndedRuns, is_another_hour, prune_runs
 from exporter.ledger.outbox import NewEvents
 from exporter.ledger.series import (
@@ -50,51 +50,43 @@ _CHUNK = 2000
 # A row stamped this much later than the clock of the rows was stamped by another, which is wrong.
 _CLOCK_TOLERANCE_MS = 60_000
 
-# A terminal job that is new to us and outside the lookback is none of our business; one that we know is,
+# The columns of `jobs`, in the order of what a commit writes: the key, transitions.KnownJob, the details.
+_JOBS = ("target", "id", *KnownJob.__struct_fields__, "data_id", "resource_spec")
+# How a Job and a KnownJob are read, where that is not the column of the same name. A row's run has ended as
+# the configuration said when it was staged.
+_AS_JOB = {"workspace_id": "NULL", "named_terminal": "staged.run_end_ms IS NOT NULL"}
+_AS_KNOWN = {"listed": "known.listed = 1", "in_flight": "known.in_flight = 1 OR known.listed = -1"}
+_JOB = [_AS_JOB.get(name, f"staged.{name}") for name in Job.__struct_fields__]
+_KNOWN = [_AS_KNOWN.get(name, f"known.{name}") for name in KnownJob.__struct_fields__]
+# A finished job that is new and was created before the lookback does not count; one that is known does,
 # because its run may have ended since.
-_CHANGED = """
-    SELECT staged.id, staged.job_type, staged.status, staged.created_ms, staged.updated_ms,
-        staged.started_ms, staged.ended_ms, staged.submitting_ms, staged.running_ms,
-        staged.msg_code, staged.msg_error, NULL, staged.in_flight = 0, staged.data_id, staged.resource_spec,
-        staged.failed, known.id, known.job_type, known.status, known.created_ms, known.updated_ms,
-        known.started_ms, known.ended_ms, known.counted_start_ms, known.listed = 1,
-        known.in_flight = 1 OR known.listed = -1, known.runs
+_CHANGED = f"""
+    SELECT {", ".join(_JOB)}, staged.failed, known.id IS NOT NULL, {", ".join(_KNOWN)}
     FROM staged LEFT JOIN jobs AS known ON known.target = staged.target AND known.id = staged.id
     WHERE staged.target = :target AND staged.wanted = 1
+        AND (staged.run_end_ms IS NULL OR staged.run_end_ms >= :history_before)
         AND iif(known.id IS NULL,
-            staged.created_ms >= :horizon OR staged.in_flight = 1,
+            staged.created_ms >= :horizon OR staged.run_end_ms IS NULL,
             known.listed <> 1 OR known.status <> staged.status OR known.job_type <> staged.job_type
-                OR known.in_flight <> staged.in_flight
-                OR (staged.in_flight = 1 AND (known.data_id IS NOT staged.data_id
+                OR known.in_flight <> (staged.run_end_ms IS NULL)
+                OR (staged.run_end_ms IS NULL AND (known.data_id IS NOT staged.data_id
                     OR known.resource_spec IS NOT staged.resource_spec))
                 OR known.updated_ms <> staged.updated_ms OR known.started_ms IS NOT staged.started_ms
-                OR iif(staged.in_flight = 1 AND staged.ended_ms IS NULL, 0,
+                OR iif(staged.run_end_ms IS NULL AND staged.ended_ms IS NULL, 0,
                     known.ended_ms IS NOT staged.ended_ms))
     ORDER BY staged.id
-"""
-# What transitions.is_history says of a job that is new, absurd times aside, which are few; `baseline` and
-# `forgotten` are 0 where all counts.
-_HISTORY = f"""
-    staged.target = :target AND staged.wanted = 1
-    AND (staged.job_type = :scope
-        OR (:scope = '{ALL_TYPES}' AND staged.job_type NOT IN (SELECT value FROM json_each(:named))))
-    AND staged.in_flight = 0 AND staged.created_ms >= :horizon
-    AND (iif(staged.ended_ms > 0, staged.ended_ms, staged.updated_ms) < :baseline
-        OR staged.created_ms < :forgotten)
-    AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.target = staged.target AND jobs.id = staged.id)
 """  # noqa: S608 - constants only
+_HISTORY = """
+    staged.target = :target AND staged.wanted = 1 AND staged.created_ms >= :horizon
+    AND staged.run_end_ms < :history_before
+"""
 _COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
+_AS_HISTORY = {"counted_start_ms": "started_ms", "listed": "1", "in_flight": "0", "runs": "1"}
 _KEEP_HISTORY = f"""
-    INSERT INTO jobs (target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms,
-        counted_start_ms, listed, in_flight)
-    SELECT target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms, started_ms, 1, 0
-    FROM staged WHERE {_HISTORY}
+    INSERT INTO jobs ({", ".join(_JOBS[:-2])})
+    SELECT {", ".join(_AS_HISTORY.get(name, name) for name in _JOBS[:-2])} FROM staged WHERE {_HISTORY}
 """  # noqa: S608 - constants only
-_KEEP = """
-    INSERT OR REPLACE INTO jobs (target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms,
-        counted_start_ms, listed, in_flight, runs, data_id, resource_spec)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_KEEP = f"INSERT OR REPLACE INTO jobs ({', '.join(_JOBS)}) VALUES ({', '.join('?' * len(_JOBS))})"  # noqa: S608
 _MOVE = """
     INSERT INTO listing VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (target, job_type, status, in_flight) DO UPDATE SET jobs = jobs + excluded.jobs
@@ -113,11 +105,9 @@ def record(
     target = target_id(db, observation.target)
     db.execute("BEGIN IMMEDIATE")
     row = read_target(db, target)
-    kept = history.read(db, target) if row.commits == 0 else Counter[tuple[str, str]]()
     baselines = _baselines(row, observation, rules)
     _leave_scope(db, target, observation.target)
     empty_changed_histograms(db, target, rules, observation.now_ms)
-    _move_listing(db, target, _all_ended(kept))
     events = NewEvents(db, target, observation.now_ms, rules.events, events_taken)
     tally = _fold(db, target, observation, rules, baselines, events)
     set_apart.keep(db, target, observation)
@@ -185,11 +175,15 @@ def _fold(
     baselines: Baselines,
     events: NewEvents,
 ) -> Increments:
-    _keep_history(db, target, observation.horizon_ms, baselines)
+    history_before_ms = 0
+    if baselines.begins:
+        # All types begin at the same time here, or all of their history counts.
+        history_before_ms = min(at_ms or 0 for at_ms in baselines.at_ms.values())
+        _keep_history(db, target, observation.horizon_ms, history_before_ms)
     tally = Increments(rules, known_codes(db, target))
     moves = _Moves(db, target)
     ended = EndedRuns(db, target, observation, events)
-    for job, failed, known in _changed(db, target, observation.horizon_ms):
+    for job, failed, known in _changed(db, target, observation.horizon_ms, history_before_ms):
         change = transition(known, job, baselines.of(job.job_type))
         if change is not None:
             tally.add(job, change, failed=failed)
@@ -202,34 +196,30 @@ def _fold(
 
 
 def _changed(
-    db: sqlite3.Connection, target: int, horizon_ms: int | None
+    db: sqlite3.Connection, target: int, horizon_ms: int | None, history_before_ms: int
 ) -> Iterator[tuple[Job, bool, KnownJob | None]]:
-    cursor = db.execute(_CHANGED, {"target": target, "horizon": horizon_ms or 0})
+    given = {"target": target, "horizon": horizon_ms or 0, "history_before": history_before_ms}
+    cursor, width = db.execute(_CHANGED, given), len(_JOB)
     while rows := cursor.fetchmany(_CHUNK):
         for row in rows:
-            # As of a row whose status the configuration names, or does not: it may be labelled "other" here.
-            yield Job(*row[:15]), bool(row[15]), None if row[16] is None else KnownJob(*row[17:])
+            failed, is_known, *known = row[width:]
+            yield Job(*row[:width]), bool(failed), KnownJob(*known) if is_known else None
 
 
-def _keep_history(db: sqlite3.Connection, target: int, horizon_ms: int | None, baselines: Baselines) -> None:
+def _keep_history(
+    db: sqlite3.Connection, target: int, horizon_ms: int | None, history_before_ms: int
+) -> None:
     """
-    Keep the rows that are new and count nothing, without a look at each: a first sync is made of them.
+    Keep the finished jobs that a first sync has listed and that count nothing: nearly all of its rows.
 
-    The condition is that of transitions.is_history.
+    No job of the target is known, so each is what transition() makes of a job whose run ended before the
+    baseline: its own row, and nothing to count. One statement spares a million calls.
     """
-    for scope, at_ms in baselines.at_ms.items():
-        given = {
-            "target": target,
-            "horizon": horizon_ms or 0,
-            "scope": scope,
-            "named": _encoded([name for name in baselines.at_ms if name != ALL_TYPES]),
-            "baseline": at_ms or 0,
-            "forgotten": baselines.forgotten_before_ms or 0,
-        }
-        arriving = db.execute(_COUNT_HISTORY, given)
-        moves = Counter({(kind, status): jobs for kind, status, jobs in arriving})
-        db.execute(_KEEP_HISTORY, given)
-        _move_listing(db, target, _all_ended(moves))
+    given = {"target": target, "horizon": horizon_ms or 0, "history_before": history_before_ms}
+    arriving = db.execute(_COUNT_HISTORY, given)
+    moves = Counter({(kind, status, False): jobs for kind, status, jobs in arriving})
+    db.execute(_KEEP_HISTORY, given)
+    _move_listing(db, target, moves)
 
 
 class _Moves:
@@ -246,11 +236,9 @@ class _Moves:
             self._listing[known.job_type, known.status, bool(known.in_flight)] -= 1
         now = change.known
         self._listing[now.job_type, now.status, now.in_flight] += 1
-        times = (now.created_ms, now.updated_ms, now.started_ms, now.ended_ms, now.counted_start_ms)
         # What a job works on is kept while it is in flight: finished jobs are many.
         details = (job.data_id, job.resource_spec) if now.in_flight else (None, None)
-        place = (now.job_type, now.status)
-        self._rows.append((self._target, job.id, *place, *times, True, now.in_flight, now.runs, *details))
+        self._rows.append((self._target, job.id, *msgspec.structs.astuple(now), *details))
         if len(self._rows) >= _CHUNK:
             self.flush()
 
@@ -263,10 +251,6 @@ class _Moves:
 
 def _move_listing(db: sqlite3.Connection, target: int, moves: Counter[_Place]) -> None:
     db.executemany(_MOVE, [(target, *place, jobs) for place, jobs in moves.items()])
-
-
-def _all_ended(jobs: Counter[tuple[str, str]]) -> Counter[_Place]:
-    return Counter({(kind, status, False): number for (kind, status), number in jobs.items()})
 
 
 def _unlist_deleted(db: sqlite3.Connection, target: int, job_ids: tuple[int, ...]) -> None:

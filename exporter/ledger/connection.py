@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from exporter.errors import StartError, one_line
-from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, STAGING, VERSION
+from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION
+from exporter.ledger.staging import STAGING
 from exporter.ledger.values import first_unreadable
 
 

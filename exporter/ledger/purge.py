@@ -51,6 +51,12 @@ def forget_some_jobs(db: sqlite3.Connection, target: int) -> bool:
     return deleted < _ROWS_AT_ONCE
 
 
+def forget_some_unrecorded(db: sqlite3.Connection, target: int) -> bool:
+    """Delete some of the jobs of a target that was never recorded; tell whether those were the last."""
+    (commits,) = db.execute("SELECT commits FROM targets WHERE id = ?", (target,)).fetchone()
+    return commits > 0 or forget_some_jobs(db, target)
+
+
 def forget_some_events(db: sqlite3.Connection, target: int) -> bool:
     """Delete some of the events that wait; tell whether those were the last."""
     deleted = db.execute(

@@ -315,29 +315,3 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 VERSION = len(MIGRATIONS)
-
-STAGING = """
-    CREATE TEMP TABLE staged (
-        target INTEGER NOT NULL,
-        id INTEGER NOT NULL,
-        job_type TEXT NOT NULL,
-        status TEXT NOT NULL,
-        created_ms INTEGER NOT NULL,
-        updated_ms INTEGER NOT NULL,
-        started_ms INTEGER,
-        ended_ms INTEGER,
-        submitting_ms INTEGER,
-        running_ms INTEGER,
-        msg_code TEXT NOT NULL,
-        msg_error TEXT NOT NULL,
-        in_flight INTEGER NOT NULL,
-        failed INTEGER NOT NULL,
-        wanted INTEGER NOT NULL,
-        found_by INTEGER NOT NULL,
-        last_pass INTEGER NOT NULL,
-        repeated INTEGER NOT NULL,
-        data_id TEXT NOT NULL,
-        resource_spec TEXT NOT NULL,
-        PRIMARY KEY (target, id)
-    ) WITHOUT ROWID
-"""

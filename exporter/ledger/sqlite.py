@@ -23,7 +23,7 @@ import msgspec
 from exporter.counting.rules import CountingRules
 from exporter.errors import LedgerError, StartError, one_line
 from exporter.events.outbox import OutboxNews, Waiting
-from exporter.ledger import history, labels, outbox, purge, set_apart, staging
+from exporter.ledger import labels, outbox, purge, set_apart, staging
 from exporter.ledger.commit import keep_learnt, record, record_audit
 from exporter.ledger.connection import FAILURES, connect, connect_to_read, problem_of, reason
 from exporter.ledger.file import FileLost, LedgerFile
@@ -64,7 +64,7 @@ _PASSING = tuple(
 )
 # Each time the thread is handed work it has to win the interpreter from the event loop, and it writes a page
 # of the file once for all that is new there.
-_ROWS_WAITING = 2000
+_ROWS_WAITING = 20_000
 
 
 class SqliteLedger:
@@ -131,8 +131,9 @@ class SqliteLedger:
     async def begin(self, target: Target) -> None:
         self._pages.pop(target.key, None)
         await self._on(target, staging.clear)
-        # Piece by piece: others have work for this thread too.
-        while not await self._on(target, history.clear_some):
+        # A first sync finds no jobs, unless the target was forgotten and that was cut short. Piece by piece:
+        # others have work for this thread too.
+        while not await self._on(target, purge.forget_some_unrecorded):
             pass
 
     async def stage(
@@ -149,16 +150,9 @@ class SqliteLedger:
             await self._on(target, _nothing)
 
     async def staged(
-        self,
-        target: Target,
-        first_pass: int,
-        pass_no: int,
-        *,
-        before_ms: int | None = None,
-        with_history: bool = False,
+        self, target: Target, first_pass: int, pass_no: int, *, before_ms: int | None = None
     ) -> Staged:
-        count = history.count_with_history if with_history else staging.count
-        return await self._on(target, lambda db, row: count(db, row, first_pass, pass_no, before_ms))
+        return await self._on(target, lambda db, row: staging.count(db, row, first_pass, pass_no, before_ms))
 
     async def gone(self, target: Target, statuses: Sequence[str], start_ms: int) -> int:
         return await self._on(target, lambda db, row: staging.gone(db, row, statuses, start_ms))
@@ -406,12 +400,7 @@ def _stage(db: sqlite3.Connection, target: int, job_types: Sequence[str], pages:
     before = labels.read(db, target)
     known = labels.LabelSet(before, job_types, pages.rules)
     for origin, jobs, wanted in pages.by_origin():
-        plain = known.learn(jobs, wanted)
-        if origin.history_before_ms is None:
-            staging.stage(db, target, known, jobs, wanted, origin)
-        else:
-            rest = history.keep(db, target, None if plain else known, jobs, wanted, origin)
-            staging.stage(db, target, known, *rest, origin)
+        staging.stage(db, target, known, jobs, wanted, origin)
     if known.kept != before:
         labels.write(db, target, known.kept)
     db.execute("COMMIT")

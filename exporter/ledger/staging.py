@@ -1,8 +1,4 @@
-"""
-The rows a poll has read so far, in a temporary table: on disk if they are many, gone with the process.
-
-History is not staged: ledger.history.
-"""
+"""The rows a poll has read so far, in a temporary table: on disk if they are many, gone with the process."""
 
 from __future__ import annotations
 
@@ -10,44 +6,45 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
 
+from exporter.counting.transitions import run_end_ms
 from exporter.ledger.labels import LabelSet
 from exporter.model import IN_FLIGHT_STATUSES, Job, is_failed
 from exporter.sync.ledger import FoundBy, JobRef, Missing, PageOrigin, RowKind, Staged
 
 T = TypeVar("T")
 
+# The fields of a job that are staged, under the same names: all that a commit or an event needs.
+JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name not in ("workspace_id", "named_terminal"))
+# `run_end_ms` is NULL while the job is in flight (transitions.run_end_ms). `failed` is decided by the status
+# that came, since `status` may be the label "other" here.
+_ROW_COLUMNS = (*JOB_COLUMNS, "run_end_ms", "failed", "wanted")
+_PAGE_COLUMNS = ("target", "found_by", "last_pass")
+STAGING = f"""
+    CREATE TEMP TABLE staged ({", ".join((*_PAGE_COLUMNS, *_ROW_COLUMNS))}, repeated DEFAULT 0,
+        PRIMARY KEY (target, id)) WITHOUT ROWID
+"""
 # Of two copies of a row the one updated later stays; of two equally old ones the one read later.
-_STAGE = """
-    INSERT INTO staged (target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms,
-        submitting_ms, running_ms, msg_code, msg_error, in_flight, failed, data_id, resource_spec, wanted,
-        found_by, last_pass, repeated)
-    VALUES {rows}
-    ON CONFLICT (target, id) DO UPDATE SET
-        job_type = iif(excluded.updated_ms >= updated_ms, excluded.job_type, job_type),
-        status = iif(excluded.updated_ms >= updated_ms, excluded.status, status),
-        created_ms = iif(excluded.updated_ms >= updated_ms, excluded.created_ms, created_ms),
-        started_ms = iif(excluded.updated_ms >= updated_ms, excluded.started_ms, started_ms),
-        ended_ms = iif(excluded.updated_ms >= updated_ms, excluded.ended_ms, ended_ms),
-        submitting_ms = iif(excluded.updated_ms >= updated_ms, excluded.submitting_ms, submitting_ms),
-        running_ms = iif(excluded.updated_ms >= updated_ms, excluded.running_ms, running_ms),
-        msg_code = iif(excluded.updated_ms >= updated_ms, excluded.msg_code, msg_code),
-        msg_error = iif(excluded.updated_ms >= updated_ms, excluded.msg_error, msg_error),
-        in_flight = iif(excluded.updated_ms >= updated_ms, excluded.in_flight, in_flight),
-        failed = iif(excluded.updated_ms >= updated_ms, excluded.failed, failed),
-        data_id = iif(excluded.updated_ms >= updated_ms, excluded.data_id, data_id),
-        resource_spec = iif(excluded.updated_ms >= updated_ms, excluded.resource_spec, resource_spec),
-        wanted = iif(excluded.updated_ms >= updated_ms, excluded.wanted, wanted),
-        updated_ms = max(excluded.updated_ms, updated_ms),
+_TAKE_NEWER = ", ".join(
+    f"{name} = iif(excluded.updated_ms >= updated_ms, excluded.{name}, {name})"
+    for name in _ROW_COLUMNS
+    if name != "id"
+)
+_STAGE = f"""
+    INSERT INTO staged ({", ".join((*_PAGE_COLUMNS, *_ROW_COLUMNS))}) VALUES {{rows}}
+    ON CONFLICT (target, id) DO UPDATE SET {_TAKE_NEWER},
         found_by = found_by | excluded.found_by,
         repeated = iif(last_pass = excluded.last_pass, repeated, last_pass = excluded.last_pass - 1),
         last_pass = excluded.last_pass
-"""
-
-_ROW = f"({', '.join('?' * 19)}, 0)"
+"""  # noqa: S608 - constants only
+# What is the same for a whole page is bound once.
+_ROW = f"(?1, ?2, ?3{', ?' * len(_ROW_COLUMNS)})"
+_job_columns = attrgetter(*JOB_COLUMNS)
+_TYPE = JOB_COLUMNS.index("job_type")
 
 _MISSING = """
     known.target = :target AND known.listed = 1 AND {which}
@@ -75,7 +72,16 @@ _NEVER = 2**63 - 1
 
 
 def clear(db: sqlite3.Connection, target: int) -> None:
-    db.execute("DELETE FROM staged WHERE target = ?", (target,))
+    # SQLite empties a table in one step, but takes the rows of one target out one by one.
+    others = """
+        SELECT EXISTS (SELECT 1 FROM staged WHERE target < ?1)
+            OR EXISTS (SELECT 1 FROM staged WHERE target > ?1)
+    """
+    (are_others,) = db.execute(others, (target,)).fetchone()
+    if are_others:
+        db.execute("DELETE FROM staged WHERE target = ?", (target,))
+    else:
+        db.execute("DELETE FROM staged")
 
 
 def stage(
@@ -86,11 +92,20 @@ def stage(
     wanted: Sequence[RowKind],
     origin: PageOrigin,
 ) -> None:
-    # One statement for the page: each step of SQLite lets go of the interpreter, and a step for every row
+    # A plain loop over C functions: this is where most of a first sync's time in this thread goes.
+    rows = [
+        (*_job_columns(job), run_end_ms(job), is_failed(job.status), want)
+        for job, want in zip(jobs, wanted, strict=True)
+    ]
+    if not labels.learn(jobs, wanted):
+        rows = [
+            (*row[:_TYPE], *labels.of(job), *row[_TYPE + 2 :]) for row, job in zip(rows, jobs, strict=True)
+        ]
+    page = [target, origin.question, origin.pass_no]
+    # One statement for many rows: each step of SQLite lets go of the interpreter, and a step for every row
     # would have to win it back from the event loop as often.
-    rows = [_row(target, labels, job, want, origin) for job, want in zip(jobs, wanted, strict=True)]
     for some in batches(rows):
-        db.execute(_STAGE.format(rows=placeholders(_ROW, len(some))), list(chain.from_iterable(some)))
+        db.execute(_STAGE.format(rows=placeholders(_ROW, len(some))), [*page, *chain.from_iterable(some)])
 
 
 def batches(rows: list[T]) -> Iterator[list[T]]:
@@ -114,29 +129,6 @@ def batches(rows: list[T]) -> Iterator[list[T]]:
 @cache
 def placeholders(row: str, rows: int) -> str:
     return ", ".join([row] * rows)
-
-
-def _row(target: int, labels: LabelSet, job: Job, wanted: RowKind, origin: PageOrigin) -> tuple[object, ...]:
-    return (
-        target,
-        job.id,
-        *labels.of(job),
-        job.created_ms,
-        job.updated_ms,
-        job.started_ms,
-        job.ended_ms,
-        job.submitting_ms,
-        job.running_ms,
-        job.msg_code,
-        job.msg_error,
-        not job.has_ended,
-        is_failed(job.status),
-        job.data_id,
-        job.resource_spec,
-        wanted,
-        origin.question,
-        origin.pass_no,
-    )
 
 
 def count(

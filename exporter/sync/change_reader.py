@@ -87,14 +87,12 @@ class ChangeReader:
     everything: bool = False
     unreadable: UnreadableRows = field(default_factory=UnreadableRows)
     _question: FoundBy = FoundBy.WINDOW
-    _history_pass: int | None = None
     _narrow_from_ms: int | None = None
     _reader: Paginator | None = None
 
     async def read(self, reason: str | None) -> None:
         """Stage what may have changed since `summary`; everything, where there is a reason for it."""
         await self.ledger.begin(self.target)
-        self._history_pass = None
         self.unreadable = UnreadableRows()
         self._reader = reader = Paginator(self, self.rules.concurrency, checks_lengths=self.checks_lengths)
         # The lookback goes by the clock of the rows, which the first answers tell.
@@ -353,8 +351,8 @@ class ChangeReader:
         if page.set_apart:
             unread = self.unreadable.add(page.set_apart, offset, pass_no)
             jobs, wanted = [*jobs, *unread], [*wanted, *[RowKind.UNREADABLE] * len(unread)]
-        origin, rules = self._origin(pass_no), self.rules.counting
-        await self.ledger.stage(self.target, jobs, wanted, origin, rules)
+        origin = PageOrigin(self._question, pass_no)
+        await self.ledger.stage(self.target, jobs, wanted, origin, self.rules.counting)
         if self.full_sync is not None and self._question is FoundBy.WINDOW:
             # Pages overlap, and a pass may be repeated: count how far down the list the pages have come.
             rows = self.progress.rows = max(self.progress.rows, offset + page.rows)
@@ -362,10 +360,7 @@ class ChangeReader:
             self.on_progress(self.progress)
 
     async def staged(self, first_pass: int, pass_no: int, before_ms: int | None = None) -> Staged:
-        kept = first_pass == self._history_pass
-        staged = await self.ledger.staged(
-            self.target, first_pass, pass_no, before_ms=before_ms, with_history=kept
-        )
+        staged = await self.ledger.staged(self.target, first_pass, pass_no, before_ms=before_ms)
         return self.unreadable.counted_with(staged, first_pass, pass_no)
 
     async def gone(self, listing: ListFilter) -> int:
@@ -401,8 +396,7 @@ class ChangeReader:
         """Make sure that few rows cannot be read. Raises: ContractError."""
         if self.unreadable:
             self.unreadable.were_read(await self.ledger.readable(self.target, self.unreadable.job_ids))
-            kept = self._history_pass is not None
-            self.unreadable.check((await self.ledger.staged(self.target, 0, 0, with_history=kept)).in_all)
+            self.unreadable.check((await self.ledger.staged(self.target, 0, 0)).in_all)
 
     @property
     def _invented(self) -> tuple[str, ...]:
@@ -411,25 +405,6 @@ class ChangeReader:
     @property
     def _is_first(self) -> bool:
         return not self.summary.scope
-
-    def _origin(self, pass_no: int) -> PageOrigin:
-        """
-        Say where rows come from, and what of them is history that can be kept at once.
-
-        That is what a first sync's one listing of everything shows at its first pass, and no more: which pass
-        has shown a row is not known of what is kept.
-        """
-        if self._history_pass is None and self._keeps_history:
-            self._history_pass = pass_no
-        if self._question is not FoundBy.WINDOW or pass_no != self._history_pass:
-            return PageOrigin(self._question, pass_no)
-        return PageOrigin(self._question, pass_no, self.clocks.history_before_ms, self.horizon_ms or 0)
-
-    @property
-    def _keeps_history(self) -> bool:
-        one_listing = len(window_filters(self.target, self.filters, None)) == 1
-        counts = self.rules.counting.count_history
-        return self._is_first and self._question is FoundBy.WINDOW and one_listing and not counts
 
 
 async def _read_all(reader: Paginator, listings: Iterable[ListFilter]) -> None:

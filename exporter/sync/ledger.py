@@ -3,8 +3,7 @@ What the poller needs of a ledger, whatever keeps it.
 
 A poll first *stages* the rows it reads, page by page, then *records* them: one transaction that compares them
 with the rows known, counts what has happened since, and moves the listing on. What is staged is nobody's
-truth and is gone with the process. Neither is the history that a first sync brings: it is written where it
-will stay, once and page by page, but a target that was never recorded has no rows in anyone's eyes.
+truth and is gone with the process.
 """
 
 from __future__ import annotations
@@ -175,17 +174,10 @@ class FoundBy(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class PageOrigin:
-    """
-    Where a page came from, and what of it is history, which a first sync is made of.
-
-    Units: by the clock of the rows. Shape: jobs that had ended before `history_before_ms` and were created
-    from `horizon_ms` on are history (transitions.is_history); None where rows are to be compared first.
-    """
+    """Which question a page answers, and in which pass over the listing."""
 
     question: FoundBy
     pass_no: int = 0
-    history_before_ms: int | None = None
-    horizon_ms: int = 0
 
 
 class Ledger(Outbox, Protocol):
@@ -198,7 +190,7 @@ class Ledger(Outbox, Protocol):
         """Give what the next poll can build on."""
 
     async def begin(self, target: Target) -> None:
-        """Forget what is staged of a target, and the history of a first sync that did not come to its end."""
+        """Forget what is staged of a target."""
 
     async def stage(
         self,
@@ -217,10 +209,9 @@ class Ledger(Outbox, Protocol):
         pass_no: int,
         *,
         before_ms: int | None = None,
-        with_history: bool = False,
     ) -> Staged:
         """
-        Count what the passes from `first_pass`, whose history may have been kept, to `pass_no` brought.
+        Count what the passes from `first_pass` to `pass_no` brought.
 
         Shape: with `before_ms` only the jobs created before it.
         """

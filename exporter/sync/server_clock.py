@@ -129,17 +129,6 @@ class Clocks:
         """Give what the rows are ahead of the clock that is believed."""
         return self._lead(min(self._believed(), key=_began))
 
-    @property
-    def history_before_ms(self) -> int:
-        """
-        Give a time that the baseline of this poll, `began_ms` + `lead_ms`, is never earlier than.
-
-        What has ended before it is history already while rows are still being read. `began_ms` is one of the
-        two clocks' beginnings, which stand since the first answer, and no lead is less than 0: so whatever
-        clock is believed in the end, the earlier beginning is no later than the baseline.
-        """
-        return min(self._ours.began_ms, self._servers.began_ms)
-
     def _believed(self) -> Iterable[_Clock]:
         """Give the clocks that no row contradicts; ours, if rows are ahead of both or theirs is absurd."""
         is_absurd = self._servers.skew_ms - self._lead(self._ours) > _YEAR_MS

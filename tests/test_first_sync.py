@@ -1,4 +1,4 @@
-"""The history of a first sync: written at once, and nobody's before the first commit."""
+"""A first sync: what it finds is listed and counts nothing, and nothing of it is kept before its commit."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from exporter.counting.transitions import Baseline, are_history, is_history
+from exporter.counting.transitions import Baseline, KnownJob, transition
 from exporter.errors import ApiUnavailable
-from exporter.ledger import history, sqlite
+from exporter.ledger import purge, sqlite
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import STATUSES, Job, Totals
+from exporter.model import Job, Totals
 from exporter.octopus.wire import ListQuery
-from exporter.sync.ledger import FoundBy, PageOrigin, RowKind, Staged
+from exporter.sync.filters import Filters
+from exporter.sync.ledger import FoundBy, PageOrigin, PollResult, RowKind, Staged
 from exporter.sync.poll import Poll
 from tests.fake_api import COUNTING, FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
@@ -59,11 +60,17 @@ class Scene:
 
         self.api.before_page = happen
 
-    def rows(self) -> int:
+    def rows(self, table: str = "jobs") -> int:
         db = sqlite3.connect(self.file)
-        (rows,) = db.execute("SELECT count(*) FROM jobs").fetchone()
+        (rows,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
         db.close()
         return int(rows)
+
+    def known_jobs(self) -> list[KnownJob]:
+        db = sqlite3.connect(self.file)
+        rows = db.execute(f"SELECT {', '.join(KnownJob.__struct_fields__)} FROM jobs").fetchall()
+        db.close()
+        return [KnownJob(*row) for row in rows]
 
     def listed(self) -> Counter[tuple[str, str]]:
         return Counter((job.job_type, job.status) for job in self.api.jobs.values())
@@ -99,21 +106,32 @@ async def test_a_first_sync_that_fails_has_recorded_nothing(
     scene.at_page(15, error=True)
     with pytest.raises(ApiUnavailable):
         await scene.poll()
-    assert scene.rows() > 0
+    assert scene.rows() == 0
     assert await scene.ledger.restore(TARGET, poll_rules().counting) is None
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_the_next_first_sync_begins_anew(
-    scene: Scene, restarted: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(history, "_CLEARED_AT_ONCE", 2)
+async def test_the_next_first_sync_begins_anew(scene: Scene, restarted: bool) -> None:
     scene.at_page(15, error=True)
     with pytest.raises(ApiUnavailable):
         await scene.poll()
     if restarted:
         await scene.ledger.close()
         await scene.open()
+    for gone in (23, 22, 21):
+        del scene.api.jobs[gone]
+    assert shown(await scene.poll()) == scene.listed()
+    assert scene.rows() == 22
+
+
+async def test_what_a_broken_off_forgetting_left_of_a_target_is_cleared_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge, "_ROWS_AT_ONCE", 2)
+    await scene.poll()
+    looks = iter([True, True])  # one piece and a bit: its counts are gone, its jobs are not
+    assert not await scene.ledger.forget(TARGET.key, lambda: next(looks, False))
+    assert scene.rows() == 23
     for gone in (23, 22, 21):
         del scene.api.jobs[gone]
     assert shown(await scene.poll()) == scene.listed()
@@ -134,7 +152,7 @@ async def test_beginning_a_poll_does_not_walk_what_is_committed(scene: Scene) ->
     db = sqlite3.connect(scene.file)
     steps = iter(range(1_000))
     db.set_progress_handler(lambda: next(steps, None) is None, 1)  # gives up at the thousandth
-    assert history.clear_some(db, 1)
+    assert purge.forget_some_unrecorded(db, 1)
     db.close()
     await scene.open()
 
@@ -152,49 +170,63 @@ async def test_a_job_that_runs_again_while_history_is_read_counts_its_new_run(sc
     assert (second.completed[TYPE, "RUN_FAILED"].value, counted(second)) == (1, 1)
 
 
+async def staged(scene: Scene, jobs: list[Job], origin: PageOrigin, *kinds: RowKind) -> Staged:
+    wanted = kinds or [RowKind.OWN] * len(jobs)
+    await scene.ledger.stage(TARGET, jobs, wanted, origin, COUNTING)
+    return await scene.ledger.staged(TARGET, 1, origin.pass_no)
+
+
+async def record(scene: Scene, horizon_ms: int | None = None) -> Totals:
+    poll = PollResult(TARGET, BEGAN_MS, BEGAN_MS, 0, BEGAN_MS, horizon_ms, full=True, filters=Filters())
+    return await scene.ledger.record(poll, COUNTING)
+
+
 async def test_of_two_copies_the_one_updated_later_is_kept(scene: Scene) -> None:
     old = a_job(1, "FINISHED", started_ms=2_000, ended_ms=3_000, updated_ms=3_000)
     new = msgspec.structs.replace(old, status="STOPPED", ended_ms=4_000, updated_ms=4_000)
     await scene.ledger.begin(TARGET)
     for jobs in ([new], [old], [old, new, old]):
-        origin = PageOrigin(FoundBy.WINDOW, 1, BEGAN_MS)
-        await scene.ledger.stage(TARGET, jobs, [RowKind.OWN] * len(jobs), origin, COUNTING)
-    await scene.ledger.staged(TARGET, 1, 1, with_history=True)
+        await staged(scene, jobs, PageOrigin(FoundBy.WINDOW, 1))
+    await record(scene)
     db = sqlite3.connect(scene.file)
     assert db.execute("SELECT id, status, ended_ms FROM jobs").fetchall() == [(1, "STOPPED", 4_000)]
     db.close()
 
 
-async def test_rows_are_counted_once_wherever_they_stand(scene: Scene) -> None:
+async def test_rows_are_counted_once_in_whatever_pass_they_come(scene: Scene) -> None:
     ended = [a_job(job_id, "FINISHED", ended_ms=3_000) for job_id in range(1, 11)]
     running = [a_job(job_id, "RUNNING") for job_id in (10, 11, 12)]  # 10 runs again
-    first, second, third = (
-        PageOrigin(FoundBy.WINDOW, 1, BEGAN_MS),
-        *(PageOrigin(FoundBy.WINDOW, n) for n in (2, 3)),
-    )
     await scene.ledger.begin(TARGET)
-    counts = []
-    for jobs, origin in (([*ended, *running], first), ([*ended, *running], second), (ended[:4], third)):
-        await scene.ledger.stage(TARGET, jobs, [RowKind.OWN] * len(jobs), origin, COUNTING)
-        counts.append(await scene.ledger.staged(TARGET, 1, origin.pass_no, with_history=True))
+    first, second, third = (PageOrigin(FoundBy.WINDOW, number) for number in (1, 2, 3))
+    counts = [
+        await staged(scene, [*ended, *running], first),
+        await staged(scene, [*ended, *running], second),
+        await staged(scene, ended[:4], third),
+    ]
     assert counts == [Staged(12, 12, 0), Staged(12, 12, 12), Staged(4, 12, 4)]
 
 
-async def test_what_is_older_than_the_lookback_or_not_wanted_is_not_history_to_keep(scene: Scene) -> None:
+async def test_what_is_older_than_the_lookback_or_not_wanted_is_not_kept(scene: Scene) -> None:
     jobs = [a_job(job_id, "FINISHED", ended_ms=3_000) for job_id in (1, 2, 3)]
     await scene.ledger.begin(TARGET)
-    wanted = [RowKind.OWN, RowKind.FOREIGN, RowKind.OWN]
-    origin = PageOrigin(FoundBy.WINDOW, 1, BEGAN_MS, 1_002)
-    await scene.ledger.stage(TARGET, jobs, wanted, origin, COUNTING)
-    assert await scene.ledger.staged(TARGET, 1, 1, with_history=True) == Staged(3, 3, 0)
-    assert scene.rows() == 1
+    kinds = RowKind.OWN, RowKind.FOREIGN, RowKind.OWN
+    assert await staged(scene, jobs, PageOrigin(FoundBy.WINDOW, 1), *kinds) == Staged(3, 3, 0)
+    totals = await record(scene, horizon_ms=1_002)
+    assert (shown(totals), scene.rows()) == ({(TYPE, "FINISHED"): 1}, 1)
 
 
-@pytest.mark.parametrize("status", [*STATUSES, "ARCHIVED"])
-@pytest.mark.parametrize("ended_ms", [None, BEGAN_MS - 1, BEGAN_MS])
+@pytest.mark.parametrize("ended_ms", [None, BEGAN_MS - 1, BEGAN_MS, BEGAN_MS + 61_000])
 @pytest.mark.parametrize("updated_ms", [BEGAN_MS - 1, BEGAN_MS])
-def test_many_at_once_are_judged_as_each_by_itself(
-    status: str, ended_ms: int | None, updated_ms: int
+@pytest.mark.parametrize("status", ["RUNNING", "FINISHED", "ARCHIVED"])
+async def test_what_counts_is_what_the_transition_says_of_each_row(
+    scene: Scene, status: str, ended_ms: int | None, updated_ms: int
 ) -> None:
-    job = a_job(1, status, ended_ms=ended_ms, updated_ms=updated_ms)
-    assert are_history([job], BEGAN_MS) == [is_history(job, Baseline(BEGAN_MS))]
+    job = a_job(1, status, created_ms=1_000, ended_ms=ended_ms, updated_ms=updated_ms)
+    await scene.ledger.begin(TARGET)
+    await staged(scene, [job], PageOrigin(FoundBy.WINDOW, 1))
+    await record(scene)
+    latest_ms = BEGAN_MS + 60_000  # what is later was stamped by a wrong clock
+    change = transition(None, job, Baseline(BEGAN_MS, latest_ms=latest_ms, begins=True))
+    assert change is not None
+    assert scene.known_jobs() == [change.known]
+    assert scene.rows("counters") == change.ended + change.created
