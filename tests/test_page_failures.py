@@ -8,13 +8,15 @@ import pytest
 
 from exporter.runs import FailureGroup, FailureGroups, HourlyFailures
 from exporter.web.status.failures import SHOWN_IDS, find_spike, mean_number, shown_failures, warning_above
-from exporter.web.status.overview import Headline, Verdict, headlines
+from exporter.web.status.model import State
+from exporter.web.status.overview import Headline, headlines
 from exporter.web.status.wording import Language, Wording
 from tests.failed_runs import failure_group
 from tests.status_states import OK
 
-GOOD, FAILING = Verdict("ok", "good", 3, 3), Verdict("failing", "bad", 1, 3)
-LATE = Verdict("late", "warn", 2, 3)
+GOOD: tuple[State, ...] = ("ok", "ok", "ok")
+FAILING: tuple[State, ...] = ("ok", "stale", "ok")
+LATE: tuple[State, ...] = ("late", "ok", "late")
 
 
 def hour(
@@ -27,8 +29,10 @@ def hour(
     )
 
 
-def said(*hours: HourlyFailures, verdict: Verdict = GOOD, language: Language = "en") -> list[tuple[str, str]]:
-    lines = headlines(verdict, find_spike(hours), Wording(language), jobs_known=True)
+def said(
+    *hours: HourlyFailures, states: tuple[State, ...] = GOOD, language: Language = "en"
+) -> list[tuple[str, str]]:
+    lines = headlines(states, find_spike(hours), Wording(language), jobs_known=True)
     return [(line.severity, (line.title + line.more).striptags()) for line in lines]
 
 
@@ -103,12 +107,12 @@ def test_where_nothing_is_wrong_one_line_says_so() -> None:
 
 def test_polls_and_jobs_are_both_said_the_worse_first() -> None:
     jobs = "12 runs failed in the last hour, all of them FRAME_EXTRACT with 3001 (usually 2 failures an hour)"
-    assert said(hour(12, 2.0), verdict=FAILING) == [
+    assert said(hour(12, 2.0), states=FAILING) == [
         ("bad", "1 of 3 targets cannot be polled"),
         ("warn", jobs),
     ]
     many = jobs.replace("12 runs", "99 runs")
-    assert said(hour(99, 2.0), verdict=LATE) == [("bad", many), ("warn", "2 of 3 targets are late")]
+    assert said(hour(99, 2.0), states=LATE) == [("bad", many), ("warn", "2 of 3 targets are late")]
 
 
 def test_one_target_among_many_is_named() -> None:

@@ -1,16 +1,16 @@
 """
-/metrics: what is published, with the process's own metrics behind it, in the format and coding asked for.
+/metrics: the last publication followed by the process's own metrics, in the format and coding of the client.
 
-A scrape copies bytes; only `name[]` makes it look at them. The process's metrics are read a few times a
-second at most, however often one scrapes. They make every answer another, so there is no ETag: a condition or
-a range in the request is not looked at, and nobody is to store the answer.
+A scrape copies bytes and renders nothing; only `name[]` makes it read lines. The process's metrics are read
+at most four times a second, however many clients scrape. They change all the time, so there is no ETag:
+conditional and range requests get the whole answer, and caches are told not to store it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -24,47 +24,34 @@ from exporter.exposition.render import Exposition, Format
 from exporter.exposition.selection import select
 from exporter.web.negotiation import accepts_gzip, choose_format, header
 
-_TAIL_SECONDS = 0.25
-# More than this is sent in chunks, so that no call on the event loop takes long.
+_PROCESS_METRICS_SECONDS = 0.25
+# A larger body is sent in chunks, so that no single write blocks the event loop for long.
 _CHUNK_BYTES = 256 * 1024
 
 OnServed = Callable[[Exposition], None]
 """
-Told of each scrape that was answered completely, with the publication it was given.
+Called with the publication of each scrape that was answered completely.
 
-Completely: the last byte of a GET's body was handed to the operating system (over TLS: to the TLS layer), on
-a connection that still stood. HEAD, and a scrape of single families by `name[]`, do not count.
+Completely: the last byte of a GET's body was handed to the operating system (over TLS: to the TLS layer), and
+the connection was still open. HEAD, and a scrape of single families by `name[]`, do not count.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ScrapeRequest:
-    """What a scrape asks for; `names` are those of `name[]`, empty for everything."""
+    """What a scrape asks for. Shape: `names` are those of `name[]`, empty for all metrics."""
 
     format: Format
     gzip: bool
     names: frozenset[bytes] = frozenset()
 
-    @classmethod
-    def of(cls, accept: str, accept_encoding: str, names: Iterable[str] = ()) -> ScrapeRequest:
-        """Understand the headers, "" where there was none, and the query."""
-        asked = frozenset(name.encode("utf-8", "replace") for name in names)
-        return cls(choose_format(accept), accepts_gzip(accept_encoding), asked)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Give the headers of the answer, but for its length."""
-        coding = {"Content-Encoding": "gzip"} if self.gzip else {}
-        vary = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-store"}
-        return {"Content-Type": self.format.value, **coding, **vary}
-
 
 @dataclass(frozen=True, slots=True)
 class Content:
     """
-    The body of an answer, in the pieces it is kept in.
+    The body of an answer.
 
-    Shape: `published` is the publication that all of it shows, None where it shows a part.
+    Shape: `published` is the publication if the body has all of it, else None.
     """
 
     pieces: list[bytes]
@@ -72,7 +59,7 @@ class Content:
     published: Exposition | None = None
 
     def chunks(self) -> Iterator[bytes]:
-        """Give it in chunks of a size that can be sent at once."""
+        """Return the body in chunks of a size that can be sent at once."""
         chunk, size = list[bytes](), 0
         for piece in self.pieces:
             chunk.append(piece)
@@ -83,14 +70,8 @@ class Content:
         yield b"".join(chunk)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tail:
-    read_at: float
-    lines: bytes
-
-
 class ScrapeCache:
-    """Answers scrapes with what is published. Units: `timer` gives seconds that never step back."""
+    """Answers scrapes. Units: `timer` gives seconds of a clock that is never set back."""
 
     def __init__(
         self,
@@ -103,18 +84,32 @@ class ScrapeCache:
         self._on_served = on_served
         self._timer = timer
         self._process = ProcessMetrics()
-        self._tails: dict[Format, _Tail] = {}
+        # The process metrics in each format, after the time when they were read.
+        self._tails: dict[Format, tuple[float, bytes]] = {}
+        # Answers, each after the process metrics that it ends with.
         self._known: dict[ScrapeRequest, tuple[bytes, Content]] = {}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer GET or HEAD /metrics."""
-        names = request.query.getall("name[]", [])
-        wanted = ScrapeRequest.of(header(request, "Accept"), header(request, "Accept-Encoding"), names)
-        content = await self._selected(wanted) if wanted.names else self.content(wanted)
-        return web.Response(body=_Sending(content, request, self._on_served), headers=wanted.headers)
+        wanted = ScrapeRequest(
+            choose_format(header(request, "Accept")),
+            accepts_gzip(header(request, "Accept-Encoding")),
+            frozenset(name.encode("utf-8", "replace") for name in request.query.getall("name[]", [])),
+        )
+        if wanted.names:
+            body, tail = self._publisher.bodies.of(wanted.format), self._tail(wanted.format)
+            # In a thread: it reads every line.
+            content = await asyncio.to_thread(_select, body, tail, wanted)
+        else:
+            content = self.content(wanted)
+        headers = {"Content-Type": wanted.format.value}
+        if wanted.gzip:
+            headers["Content-Encoding"] = "gzip"
+        headers |= {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-store"}
+        return web.Response(body=_ContentPayload(content, request, self._on_served), headers=headers)
 
     def content(self, wanted: ScrapeRequest) -> Content:
-        """Give everything that is published. Its tail is compressed once, not by every scrape."""
+        """Return all metrics. The process metrics are compressed once per reading, not by every scrape."""
         bodies, tail = self._publisher.bodies, self._tail(wanted.format)
         known_tail, known = self._known.get(wanted, (b"", None))
         if known is not None and known.published is bodies and known_tail is tail:
@@ -122,36 +117,33 @@ class ScrapeCache:
         body = bodies.of(wanted.format)
         pieces = body.gzip_with_tail(tail) if wanted.gzip else body.with_tail(tail)
         content = Content(pieces, sum(map(len, pieces)), bodies)
-        # What shows an older publication would keep it in memory.
+        # An entry of an older publication would keep that publication in memory.
         self._known = {key: value for key, value in self._known.items() if value[1].published is bodies}
         self._known[wanted] = tail, content
         return content
 
-    async def _selected(self, wanted: ScrapeRequest) -> Content:
-        """Give what is asked for by name."""
-        body, tail = self._publisher.bodies.of(wanted.format), self._tail(wanted.format)
-        # In a thread: every line is looked at.
-        return await asyncio.to_thread(_select, body, tail, wanted)
-
     def _tail(self, format_: Format) -> bytes:
-        now, known = self._timer(), self._tails.get(format_)
-        if known is None or now - known.read_at >= _TAIL_SECONDS:
-            known = self._tails[format_] = _Tail(now, self._process.tail(format_))
-        return known.lines
+        now = self._timer()
+        read_at, lines = self._tails.get(format_, (None, b""))
+        if read_at is None or now - read_at >= _PROCESS_METRICS_SECONDS:
+            lines = self._process.tail(format_)
+            self._tails[format_] = now, lines
+        return lines
 
 
 def _select(body: Body, tail: bytes, wanted: ScrapeRequest) -> Content:
     lines = b"".join(select(body.with_tail(tail), wanted.names))
-    made = Body.of([Segment.of((Chunk.of(lines),))])
-    pieces = made.gzip_with_tail(b"") if wanted.gzip else [lines]
+    pieces = [lines]
+    if wanted.gzip:
+        pieces = Body.of([Segment.of((Chunk.of(lines),))]).gzip_with_tail(b"")
     return Content(pieces, sum(map(len, pieces)))
 
 
-class _Sending(Payload):
+class _ContentPayload(Payload):
     """
-    Sends a content as an answer's body.
+    Sends a content as the body of an answer.
 
-    aiohttp does it once the handler has returned, and takes a client that leaves meanwhile for no error.
+    aiohttp calls `write` after the handler has returned. A client that disconnects meanwhile is no error.
     """
 
     def __init__(self, content: Content, request: web.Request, on_served: OnServed | None) -> None:

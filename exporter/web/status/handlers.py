@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -112,16 +113,16 @@ class StatusPages:
     def _status_maker(
         self, process: ProcessInfo, snapshots: Sequence[TargetSnapshot], recent: RecentFailures, now_ms: int
     ) -> Callable[[], Status]:
-        """Take the values of this moment; the returned function may run in another thread."""
-        missing, progress = self._source.ready(), self._source.progress()
-        return lambda: status(
+        """Read the program's state now; the returned function makes a Status of it, in any thread."""
+        return partial(
+            status,
             snapshots,
             process,
             recent,
             version=__version__,
             now_ms=now_ms,
-            missing=missing,
-            progress=progress,
+            missing=self._source.ready(),
+            progress=self._source.progress(),
             masked=self._masked,
         )
 

@@ -31,16 +31,6 @@ _LONGEST_WORD = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """How the polls go: `n` of the `total` targets are in `state`, the worst one of any target."""
-
-    state: State | Literal["none"]
-    severity: Severity
-    n: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
 class Headline:
     """One line at the top of the page. Shape: `title` is the short form, `more` follows it."""
 
@@ -49,33 +39,31 @@ class Headline:
     more: Markup = field(default_factory=Markup)
 
 
-def verdict(targets: Sequence[TargetStatus]) -> Verdict:
-    """Judge the polls by the worst target."""
-    if not targets:
-        return Verdict("none", "warn", 0, 0)
-    # A stale target is one that fails, and has failed for long.
-    states: list[State] = ["failing" if target.state == "stale" else target.state for target in targets]
-    worst = min(states, key=STATES.index)
-    return Verdict(worst, SEVERITIES[worst], states.count(worst), len(states))
-
-
-def headlines(verdict: Verdict, spike: Spike | None, t: Wording, *, jobs_known: bool) -> list[Headline]:
+def headlines(
+    states: Sequence[State], spike: Spike | None, t: Wording, *, jobs_known: bool
+) -> list[Headline]:
     """
     Say how the polls go and how the jobs do: one line if nothing is wrong, else a line for each problem.
 
-    Shape: `jobs_known` is False if the failed runs could not be read; then nothing is reported as good.
+    Shape: `states` are those of the targets; `jobs_known` is False if the failed runs could not be read: then
+    nothing is reported as good.
     """
-    only = ".only" if verdict.total == 1 else ""
-    if verdict.state == "ok" and not jobs_known:
+    # A stale target is one that has been failing for long.
+    merged: list[State] = ["failing" if state == "stale" else state for state in states]
+    worst = min(merged, key=STATES.index, default=None)
+    only = ".only" if len(merged) == 1 else ""
+    if worst is None:
+        polls = Headline("warn", t("verdict.none"))
+    elif worst == "ok" and not jobs_known:
         # Not green: there may be a spike that could not be read.
         polls = Headline("warn", t(f"verdict.polled{only}"))
     else:
-        title = t(f"verdict.{verdict.state}{only}", n=verdict.n, total=verdict.total)
-        polls = Headline(verdict.severity, title)
+        title = t(f"verdict.{worst}{only}", n=merged.count(worst), total=len(merged))
+        polls = Headline(SEVERITIES[worst], title)
     if spike is None:
         return [polls]
     jobs = _spike_headline(spike, t)
-    if verdict.state == "ok":
+    if worst == "ok":
         return [jobs]
     return sorted([polls, jobs], key=lambda line: SEVERITY_ORDER.index(line.severity))
 

@@ -76,13 +76,13 @@ class StatusPage:
     ) -> str:
         """Render the page of those targets that the request selects."""
         targets = [target for target in status.targets if request.run_filter.fits_target(target.key)]
-        t, verdict = self._wordings[request.language], overview.verdict(targets)
+        t, states = self._wordings[request.language], [target.state for target in targets]
         unreadable = [target for target in targets if target.rows_unreadable]
         ending = [one for one in status.credentials if one.expires_ms is not None]
         return self._template.render(
             status=status,
             targets=sorted(targets, key=lambda target: STATES.index(target.state)),
-            headlines=overview.headlines(verdict, failures.spike, t, jobs_known=failures.problem is None),
+            headlines=overview.headlines(states, failures.spike, t, jobs_known=failures.problem is None),
             problems=overview.problem_groups(targets),
             unreadable=sorted(unreadable, key=lambda target: -target.rows_unreadable),
             expired=[one for one in ending if (one.expires_ms or 0) <= status.now_ms],
