@@ -35,12 +35,11 @@ from exporter.config import (
     load,
     parse_duration,
 )
+from exporter.config.addresses import IAM_REGIONS, LISTEN_ADDRESS, parse_endpoint
 from exporter.config.credentials import CREDENTIALS
-from exporter.config.endpoints import IAM_REGIONS, parse_endpoint
-from exporter.config.environment import substitute
-from exporter.config.listening import LISTEN_ADDRESS
+from exporter.config.fields import Section
+from exporter.config.loading import substitute
 from exporter.config.secret import scrub
-from exporter.config.section import Section
 from exporter.config.settings import SECTIONS, ProjectSettings
 from exporter.errors import ConfigError
 from exporter.model import Target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.config import Config, JobUrl, load
-from exporter.config.job_url import JOB_URL
+from exporter.config.addresses import JOB_URL
 from exporter.errors import ConfigError
 from tests.test_config import SAMPLES, SECRET
 

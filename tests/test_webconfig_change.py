@@ -158,10 +158,10 @@ async def test_protection_is_not_dropped_while_running(
 ) -> None:
     with capture_logs() as logs:
         async with site(web_yml, before) as served:
-            was = served.configuration.using
+            was = served.configuration.active
             web_yml.write_text(after)
             await until(lambda: told(logs, "error"))
-            assert served.configuration.using is was
+            assert served.configuration.active is was
     (line,) = [entry for entry in logs if entry["log_level"] == "error"]
     assert line["error"] == f"{web_yml}: {key} without a restart"
 
@@ -178,14 +178,14 @@ async def test_who_may_connect_changes(tmp_path: Path, web_yml: Path, authority:
 
 async def test_what_is_still_being_written_is_not_taken_up(web_yml: Path) -> None:
     async with site(web_yml, users(alice="one"), look_seconds=0.5) as served:
-        was = served.configuration.using
+        was = served.configuration.active
         # Written in small pieces for longer than two looks take, and valid YAML all the while.
         with web_yml.open("a") as stream:
             for number in range(15):
                 stream.write(f"  user{number}: {hashed('word')}\n")
                 stream.flush()
                 await asyncio.sleep(0.1)
-                assert served.configuration.using is was
+                assert served.configuration.active is was
         await until(lambda: lets_in(served, "user14", "word"))
 
 

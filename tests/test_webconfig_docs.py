@@ -9,7 +9,7 @@ import pytest
 
 from exporter.web.toolkit import WebConfiguration
 from exporter.web.toolkit.names import CLIENT_AUTH_TYPES, CURVES, UNVERIFIED_TYPES, VERSIONS
-from exporter.web.toolkit.settings import SECTIONS, Headers, WebSettings
+from exporter.web.toolkit.settings import SECTIONS, HeaderSettings, ToolkitSettings
 from tests.certificates import Authority
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -24,7 +24,7 @@ def examples(document: str) -> list[str]:
     return [
         example
         for example in re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
-        if any(example.startswith(start) for start in (*WebSettings.keys(), "# web.yml"))
+        if any(example.startswith(start) for start in (*ToolkitSettings.keys(), "# web.yml"))
     ]
 
 
@@ -32,8 +32,8 @@ documents = pytest.mark.parametrize("document", [ENGLISH, CHINESE], ids=["en", "
 
 
 @documents
-@pytest.mark.parametrize("section", [WebSettings, *SECTIONS.values(), Headers])
-def test_every_key_is_in_it(document: str, section: type[WebSettings]) -> None:
+@pytest.mark.parametrize("section", [ToolkitSettings, *SECTIONS.values(), HeaderSettings])
+def test_every_key_is_in_it(document: str, section: type[ToolkitSettings]) -> None:
     assert [key for key in section.keys() if key not in document] == []  # noqa: SIM118 - not a mapping
 
 

@@ -8,10 +8,10 @@ from textwrap import dedent
 
 import pytest
 
+from exporter.config.durations import parse_go_duration
 from exporter.errors import ConfigError
 from exporter.web.toolkit import WebConfiguration
 from exporter.web.toolkit.configuration import notes
-from exporter.web.toolkit.durations import parse_go_duration
 from exporter.web.toolkit.names import CIPHERS, CURVES, UNVERIFIED_TYPES
 from tests.certificates import Authority
 
@@ -43,9 +43,9 @@ def problems(folder: Path, text: str) -> list[str]:
 def test_an_empty_file_is_plain_http_for_everybody(folder: Path, text: str) -> None:
     loaded = load(folder, text)
     assert loaded.ssl_context is None
-    assert loaded.using.auth is None
-    assert loaded.using.limiter is None
-    assert loaded.using.headers == {}
+    assert loaded.active.auth is None
+    assert loaded.active.limiter is None
+    assert loaded.active.headers == {}
 
 
 def test_every_key_is_taken(folder: Path) -> None:
@@ -78,9 +78,9 @@ def test_every_key_is_taken(folder: Path) -> None:
         """,
     )
     assert loaded.ssl_context is not None
-    assert loaded.using.headers == {"X-Frame-Options": "sameorigin", "X-XSS-Protection": "1"}
-    assert set(loaded.using.settings.basic_auth_users) == {"alice", "1234"}
-    assert loaded.using.settings.rate_limit.interval_seconds == 90
+    assert loaded.active.headers == {"X-Frame-Options": "sameorigin", "X-XSS-Protection": "1"}
+    assert set(loaded.active.settings.basic_auth_users) == {"alice", "1234"}
+    assert loaded.active.settings.rate_limit.interval_seconds == 90
 
 
 def test_pem_may_be_in_the_file_itself(folder: Path) -> None:
@@ -252,9 +252,9 @@ def test_no_problem_shows_what_may_be_secret(folder: Path, text: str) -> None:
 
 def test_settings_do_not_show_secrets(folder: Path) -> None:
     loaded = load(folder, f"tls_server_config: {{{PAIR}}}\nbasic_auth_users: {{alice: {HASH}}}\n")
-    settings = loaded.using.settings
+    settings = loaded.active.settings
     assert "PRIVATE" in settings.tls_server_config.private_key.content.decode()  # type: ignore[union-attr]
-    for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(loaded.using)):
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(loaded.active)):
         assert "PRIVATE" not in shown
         assert "xxxx" not in shown
 
@@ -265,7 +265,7 @@ def test_what_has_another_effect_than_it_seems_is_told(folder: Path) -> None:
     http_server_config: {{http2: true}}
     rate_limit: {{interval: 1s}}
     """
-    assert notes(load(folder, text).using.settings) == [
+    assert notes(load(folder, text).active.settings) == [
         "http_server_config.http2 has no effect: HTTP/1.1 is spoken",
         "tls_server_config.min_version TLS10 is taken as TLS12",
         "tls_server_config has no client_ca_file: the system's authorities are trusted",

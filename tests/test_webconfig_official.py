@@ -82,6 +82,6 @@ def test_they_are_all_there() -> None:
 
 
 def test_the_documented_example_is_taken(folder: Path) -> None:
-    using = load(SAMPLES / "web-config.yml", folder).using
+    using = load(SAMPLES / "web-config.yml", folder).active
     assert list(using.settings.basic_auth_users) == ["alice", "bob"]
     assert using.settings.rate_limit.model_dump() == {"interval_seconds": 1.0, "burst": 20}

@@ -11,8 +11,7 @@ import bcrypt
 import pytest
 from structlog.testing import capture_logs
 
-from exporter.web.toolkit.basic_auth import BasicAuth
-from exporter.web.toolkit.rate_limit import RateLimiter
+from exporter.web.toolkit.auth_middleware import BasicAuth, RateLimiter
 from tests.webconfig import PASSWORDS, basic, hashed, site
 
 USERS = "basic_auth_users:\n" + "".join(f"  {name}: {hashed(word)}\n" for name, word in PASSWORDS.items())
@@ -130,7 +129,7 @@ async def test_a_flood_of_guesses_does_not_push_out_who_may_come_in() -> None:
     for number in range(600):
         assert not await auth.admits(basic("alice", f"wrong {number}")["Authorization"])
     assert len(auth._refused) <= 256
-    assert "alice" in auth._admitted
+    assert b"alice" in auth._admitted
 
 
 async def test_who_is_known_does_not_wait_behind_guesses(monkeypatch: pytest.MonkeyPatch) -> None:

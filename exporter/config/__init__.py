@@ -1,13 +1,6 @@
-"""
-The configuration: read from YAML and the environment, checked as a whole, frozen.
+"""The configuration: read from YAML and the environment, checked as a whole, frozen."""
 
-    document      YAML -> plain values and where they stand
-    environment   ${VAR}
-    settings      the models and their defaults (credentials: those of the credentials)
-    explanation   what is wrong -> one line each
-    loading       all of it: `load`
-"""
-
+from exporter.config.addresses import JobUrl, LedgerUrl, ListenAddress, iam_endpoint, octopus_endpoint
 from exporter.config.credentials import (
     AccessKeySettings,
     AnyCredentials,
@@ -16,12 +9,7 @@ from exporter.config.credentials import (
     TokenSettings,
 )
 from exporter.config.durations import format_duration, parse_duration
-from exporter.config.endpoints import iam_endpoint, octopus_endpoint
-from exporter.config.job_url import JobUrl
-from exporter.config.ledger_url import LedgerUrl
-from exporter.config.listening import ListenAddress
 from exporter.config.loading import load
-from exporter.config.schema import json_schema
 from exporter.config.secret import Secret
 from exporter.config.settings import (
     Config,
@@ -32,6 +20,7 @@ from exporter.config.settings import (
     PollSettings,
     ProjectSettings,
     WebSettings,
+    json_schema,
 )
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Credentials: a token, a user's password, an access key, or the SDK's provider chain."""
+"""The models of the credentials: a token, a user's password, an access key, or the SDK's provider chain."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationInfo
 
-from exporter.config.endpoints import ENDPOINT, iam_endpoint, parse_endpoint
+from exporter.config.addresses import ENDPOINT, iam_endpoint, parse_endpoint
+from exporter.config.fields import IN_QUOTES, FileName, Parsed, Scalar, Section, TextScalar
 from exporter.config.problems import expected, refused
-from exporter.config.scalars import IN_QUOTES, FileName, Parsed, Scalar, TextScalar
 from exporter.config.secret import MASK, Secret, is_secret_text
-from exporter.config.section import Section
 
 
 @dataclass(frozen=True)
 class SecretScalar(Scalar):
     """
-    A secret, by value in the key itself or by file in the key `…_file`, whose field stands before it.
+    A secret, given either in the key itself or as a file in the key `…_file`.
 
-    Exactly one of both; an `optional` one may have none, and is None then.
+    The model has to declare the field of the file first: pydantic validates fields in their order, and
+    this one looks at the other. An `optional` secret that is not given is None.
     """
 
     optional: bool = False
@@ -42,7 +42,8 @@ class SecretScalar(Scalar):
             return value if isinstance(value, Secret) else self.read(value)
         if file is not None:
             return Secret(file=file)
-        if self.optional or f"{key}_file" not in info.data:  # absent: a wrong file, which is told already
+        # A field with an error is missing in info.data: its error is reported already.
+        if self.optional or f"{key}_file" not in info.data:
             return None
         raise refused(f"missing, expected {key} or {key}_file")
 
@@ -61,12 +62,12 @@ SecretFile = Annotated[Path | None, FileName()]
 
 
 def _secret() -> Any:
-    """Declare a secret's field: validated even when not given, since its file may be."""
+    """Declare the field of a secret. It is validated even if it is not given: its file may be given."""
     return Field(default_factory=lambda: NOT_GIVEN, validate_default=True)
 
 
 def _one_of_each(*keys: str) -> ConfigDict:
-    """Tell the JSON Schema that each of these secrets is given once, by value or by file."""
+    """Say in the JSON Schema that each of these secrets is given once, by value or by file."""
     choices: list[JsonValue] = [
         {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]} for key in keys
     ]
@@ -74,7 +75,7 @@ def _one_of_each(*keys: str) -> ConfigDict:
 
 
 class TokenSettings(Section):
-    """A token made elsewhere; only as good as whoever renews it, so best given by file."""
+    """A token that something else gets and renews. As a file, it is read again at every use."""
 
     model_config = _one_of_each("token")
 
@@ -105,7 +106,7 @@ class PasswordSettings(Section):
     """where tokens are asked for; by default the IAM of the project's region"""
 
     def iam_endpoint_for(self, region: str) -> str:
-        """Give the IAM endpoint to ask for a token for this region ("" where a project names none)."""
+        """Give the IAM endpoint that gives tokens for this region ("" if the project has none)."""
         return self.iam_endpoint or iam_endpoint(region)
 
 

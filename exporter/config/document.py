@@ -1,14 +1,14 @@
 """
-Read a YAML file into plain values, remembering where each one stands.
+Read a YAML file into plain values, with the position of each value.
 
-Numbers and dates stay the text they were written as: what a key expects decides what its text means, so a
-project id like 0755 or a workspace like 1e3 is never turned into another one.
+Numbers and dates stay text. The type of the key decides what the text means. Otherwise YAML would change a
+project id such as 0755 or a workspace such as 1e3 into another number.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from exporter.config.problems import Location, Problem, spell
 from exporter.errors import ConfigError
 
 _LARGEST_BYTES = 1_048_576
-# Aliases can make a small file describe a huge or an endless tree; a real configuration is far below both.
+# With aliases, a small file can describe a huge or endless tree. Real files are far below both limits.
 _MOST_VALUES = 100_000
 _DEEPEST = 16
 
@@ -28,7 +28,7 @@ _BOOL_TAG = "tag:yaml.org,2002:bool"
 _PLAIN_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _BOOLEANS = yaml.SafeLoader.bool_values
 
-# What PyYAML says when … -> what the reader most likely has to do.
+# A pattern of PyYAML's message -> what most likely has to be changed in the file.
 _HINTS = {
     r"found character '\\t'": "found a tab, expected spaces for indentation",
     r"mapping values are not allowed here": "found a second ': ', expected quotes around a value with one",
@@ -47,7 +47,7 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mark:
-    """A place in the file; both numbers begin at 1."""
+    """A position in the file; both numbers begin at 1."""
 
     line: int
     column: int
@@ -58,7 +58,7 @@ class Document:
     """
     A file as plain values.
 
-    Shape: `tree` is made of dict, list, str, bool and None; `marks` has the place of every value in it.
+    Shape: `tree` consists of dict, list, str, bool and None; `marks` has the position of every value in it.
     """
 
     file: Path
@@ -66,27 +66,37 @@ class Document:
     marks: Mapping[Location, Mark]
     problems: tuple[Problem, ...]
 
-    def mark(self, location: Location) -> Mark:
-        """Give the place of a value; of what is missing, the place of what it is missing from."""
+    def lines(self, problems: Iterable[Problem]) -> list[str]:
+        """Write problems as `file:line:column: path: message`, in the order of the file."""
+        ordered = sorted(problems, key=lambda problem: self._mark(problem.location))
+        return [self._line(problem) for problem in ordered]
+
+    def _line(self, problem: Problem) -> str:
+        mark = self._mark(problem.location)
+        parts = (f"{self.file}:{mark.line}:{mark.column}", spell(problem.location), problem.message)
+        return ": ".join(part for part in parts if part)
+
+    def _mark(self, location: Location) -> Mark:
+        """Give the position of a value, or of the section in which it is missing."""
         while location and location not in self.marks:
             location = location[:-1]
         return self.marks.get(location, Mark(1, 1))
 
-    def line(self, problem: Problem) -> str:
-        """Write a problem as `file:line:column: path: message`."""
-        mark = self.mark(problem.location)
-        where = [f"{self.file}:{mark.line}:{mark.column}", spell(problem.location), problem.message]
-        return ": ".join(part for part in where if part)
 
-
-def read_document(file: Path, wanted: str = "a mapping with projects and credentials") -> Document:
+def read_document(file: Path, wanted: str) -> Document:
     """
     Read a YAML file.
 
     Shape: `wanted` says what is expected at the top.
-    Raises: ConfigError (no readable file of UTF-8, bad YAML, no mapping at the top).
+    Raises: ConfigError (the file cannot be read, is not UTF-8 or YAML, or has no mapping at the top).
     """
-    document = parse_document(file, _read(file), wanted)
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LARGEST_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or "no file name"
+        raise ConfigError([f"{file}: cannot be read ({reason}), expected a YAML file"]) from exc
+    document = parse_document(file, content, wanted)
     if document.tree is None:
         raise ConfigError([f"{file}: is empty, expected {wanted}"])
     return document
@@ -94,10 +104,10 @@ def read_document(file: Path, wanted: str = "a mapping with projects and credent
 
 def parse_document(file: Path, content: bytes, wanted: str) -> Document:
     """
-    Make a document of what a YAML file holds.
+    Parse the content of a YAML file.
 
-    Shape: `wanted` says what is expected at the top; the tree is a mapping, or None where there is nothing.
-    Raises: ConfigError (too large, no UTF-8, bad YAML, no mapping at the top).
+    Shape: `wanted` says what is expected at the top; the tree is a mapping, or None if the file is empty.
+    Raises: ConfigError (the content is too large, not UTF-8 or YAML, or has no mapping at the top).
     """
     builder = _Builder(file)
     node = _compose(file, _decode(file, content))
@@ -106,15 +116,6 @@ def parse_document(file: Path, content: bytes, wanted: str) -> Document:
         fault = "is a list" if isinstance(tree, list) else "is a single value"
         raise ConfigError([f"{file}: {fault}, expected {wanted}"])
     return Document(file, tree, builder.marks, tuple(builder.problems))
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(_LARGEST_BYTES + 1)
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "no file name"
-        raise ConfigError([f"{file}: cannot be read ({reason}), expected a YAML file"]) from exc
 
 
 def _decode(file: Path, content: bytes) -> str:
@@ -131,37 +132,29 @@ def _compose(file: Path, text: str) -> yaml.Node | None:
     try:
         node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as exc:
-        raise ConfigError([_syntax_problem(file, exc)]) from exc
+        # PyYAML's own message quotes words of the file. One of them may be a password without quotes.
+        mark = exc.problem_mark or exc.context_mark
+        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else f"{file}"
+        said = exc.problem or exc.context or ""
+        hints = (hint for pattern, hint in _HINTS.items() if re.search(pattern, said))
+        hint = next(hints, "found something that is not YAML, expected key: value")
+        raise ConfigError([f"{where}: {hint}"]) from exc
     except yaml.reader.ReaderError as exc:
         line = text.count("\n", 0, exc.position) + 1
         raise ConfigError([f"{file}:{line}: found a control character, expected printable text"]) from exc
     except RecursionError as exc:
-        raise ConfigError([_too_deep(file)]) from exc
-    except (ValueError, OverflowError) as exc:  # PyYAML lets chr() speak for itself on "\UFFFFFFFF"
+        raise _too_deep(file) from exc
+    except (ValueError, OverflowError) as exc:  # from chr(): PyYAML passes it the number of "\UFFFFFFFF"
         raise ConfigError([f"{file}: found an escape that is no character, expected plain YAML"]) from exc
     return node
 
 
-def _syntax_problem(file: Path, error: yaml.MarkedYAMLError) -> str:
-    """
-    Say what is wrong with the YAML.
-
-    PyYAML's own words quote names from the file, which a password without its quotes could have become.
-    """
-    mark = error.problem_mark or error.context_mark
-    where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else f"{file}"
-    problem = error.problem or error.context or ""
-    hints = (hint for pattern, hint in _HINTS.items() if re.search(pattern, problem))
-    fallback = "found something that is not YAML, expected key: value"
-    return f"{where}: {next(hints, fallback)}"
-
-
-def _too_deep(file: Path) -> str:
-    return f"{file}: is nested more than {_DEEPEST} levels deep, expected a configuration"
+def _too_deep(file: Path) -> ConfigError:
+    return ConfigError([f"{file}: is nested more than {_DEEPEST} levels deep, expected a configuration"])
 
 
 class _Builder:
-    """Turns nodes into values, noting marks, and problems that leave the rest readable."""
+    """Turns YAML nodes into values, and collects their marks and the problems that do not stop it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -169,7 +162,11 @@ class _Builder:
         self.problems: list[Problem] = []
 
     def build(self, node: yaml.Node, location: Location) -> object:
-        self._note(node, location)
+        self.marks[location] = Mark(node.start_mark.line + 1, node.start_mark.column + 1)
+        if len(location) > _DEEPEST:
+            raise _too_deep(self._file)
+        if len(self.marks) > _MOST_VALUES:
+            raise ConfigError([f"{self._file}: has more than {_MOST_VALUES} values, expected fewer"])
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, location)
         if node.tag not in _PLAIN_TAGS:
@@ -177,13 +174,6 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*location, index)) for index, item in enumerate(node.value)]
         return self._mapping(node, location)
-
-    def _note(self, node: yaml.Node, location: Location) -> None:
-        self.marks[location] = Mark(node.start_mark.line + 1, node.start_mark.column + 1)
-        if len(location) > _DEEPEST:
-            raise ConfigError([_too_deep(self._file)])
-        if len(self.marks) > _MOST_VALUES:
-            raise ConfigError([f"{self._file}: has more than {_MOST_VALUES} values, expected fewer"])
 
     def _mapping(self, node: yaml.Node, location: Location) -> dict[str, object]:
         values: dict[str, object] = {}

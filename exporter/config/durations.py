@@ -1,4 +1,4 @@
-"""Durations as Prometheus spells them: `30s`, `1h30m`, `500ms`."""
+"""Durations as text: as Prometheus writes them (`30s`, `1h30m`, `500ms`) and as Go does (`1.5s`)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ _UNITS_MS = {
     "s": 1000,
     "ms": 1,
 }
-# Prometheus keeps a duration in 64 bits of nanoseconds; what is longer would be no duration there.
+# Prometheus keeps a duration as nanoseconds in 64 bits, so it refuses longer ones.
 _LONGEST_MS = (2**63 - 1) // 1_000_000
 
 PATTERN = "0|" + "".join(rf"(?:(?P<{unit}>[0-9]+){unit})?" for unit in _UNITS_MS)
 _DURATION = re.compile(PATTERN)
 
+_GO_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_GO_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_GO_DURATION = re.compile(rf"(?:{_GO_PART.pattern})+")
+
 
 def parse_duration(text: str) -> float:
     """
-    Read a duration.
+    Parse a duration.
 
-    Shape: the units y w d h m s ms in this order, each at most once; only 0 goes without a unit.
+    Shape: the units y w d h m s ms in this order, each at most once; only 0 needs no unit.
     Units: seconds.
-    Raises: ValueError (anything else, or more than some 292 years).
+    Raises: ValueError (another text, or more than about 292 years).
     Source: Prometheus, "Configuration", the <duration> placeholder, read 2026-11.
     """
     match = _DURATION.fullmatch(text)
@@ -39,10 +43,24 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Spell a duration, to the millisecond, in days and what is left: what reads back as the same."""
+    """Write a duration with the units d h m s ms; `parse_duration` gives it back, to the millisecond."""
     left = round(seconds * 1000)
     spelled = ""
     for unit in ("d", "h", "m", "s", "ms"):
         count, left = divmod(left, _UNITS_MS[unit])
         spelled += f"{count}{unit}" if count else ""
     return spelled or "0s"
+
+
+def parse_go_duration(text: str) -> float:
+    """
+    Parse a duration in Go's format; only 0 needs no unit.
+
+    Units: seconds. Raises: ValueError (another text, or a negative duration).
+    Source: Go, time.ParseDuration, read 2026-11.
+    """
+    if text == "0":
+        return 0.0
+    if not _GO_DURATION.fullmatch(text):
+        raise ValueError("not a duration")
+    return sum(float(number) * _GO_SECONDS[unit] for number, unit in _GO_PART.findall(text))

@@ -1,4 +1,4 @@
-"""Secrets: values that never show, given as they are or by a file that is read at every use."""
+"""Secrets: values that are never shown, given by value, or by a file that is read at every use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Secret:
-    """A value that only `get` tells; repr, str, format, dumps and JSON say `<secret>`."""
+    """A value that only `get` returns; repr, str, format, dumps and JSON give `<secret>`."""
 
     __slots__ = ("_file", "_value")
 
@@ -30,7 +30,7 @@ class Secret:
 
     def get(self) -> str:
         """
-        Tell the secret. A file is read anew, so that a rotated secret is taken up.
+        Return the secret. A file is read every time, so a rotated secret is used at once.
 
         Raises: ConfigError (a file that is missing, unreadable, empty, not UTF-8 or of several lines; neither
         value nor file).
@@ -63,12 +63,12 @@ class Secret:
 
 
 def is_secret_text(text: str) -> bool:
-    """Tell whether a text can be a secret: one line, not empty, and sendable as UTF-8."""
+    """Check whether a text can be a secret: one line, not empty, and valid in UTF-8."""
     return bool(text) and not set(text) & set("\r\n\0") and not _LONE_SURROGATE.search(text)
 
 
 def scrub(text: str) -> str:
-    """Hide what may be secret in a URL: the userinfo and the query."""
+    """Mask the parts of a URL that may be secret: the userinfo and the query."""
     scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
     _, at, location = rest.rpartition("@")
     if separator:

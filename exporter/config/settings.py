@@ -1,23 +1,31 @@
-"""The configuration: every key, its default, and what it is for."""
+"""
+The configuration: every key, its default, and what it is for.
+
+The text under an attribute is its description in the JSON Schema, and in messages about a missing key.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
+from exporter.config.addresses import (
+    ENDPOINT,
+    JOB_URL,
+    LEDGER_URL,
+    LISTEN_ADDRESS,
+    JobUrl,
+    LedgerUrl,
+    ListenAddress,
+    octopus_endpoint,
+    parse_endpoint,
+)
 from exporter.config.credentials import AnyCredentials, Credentials
-from exporter.config.endpoints import ENDPOINT, octopus_endpoint, parse_endpoint
-from exporter.config.job_url import JOB_URL, JobUrl
-from exporter.config.ledger_url import LEDGER_URL, LedgerUrl
-from exporter.config.listening import LISTEN_ADDRESS, ListenAddress
-from exporter.config.overrides import Overrides
-from exporter.config.problems import refused
-from exporter.config.references import Reference, check_references
-from exporter.config.scalars import (
+from exporter.config.fields import (
     ChoiceScalar,
     Duration,
     FileName,
@@ -25,11 +33,12 @@ from exporter.config.scalars import (
     Output,
     Parsed,
     Positive,
+    Section,
     TextScalar,
     Whole,
 )
+from exporter.config.problems import refused, show
 from exporter.config.secret import Secret
-from exporter.config.section import Section
 from exporter.errors import ConfigError
 from exporter.model import IN_FLIGHT_STATUSES, Target
 
@@ -40,6 +49,16 @@ EventFormat = Literal["json", "logfmt"]
 EventInclude = Literal["ended", "failed"]
 
 DEFAULT_WORKSPACE = "0"
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_FLAGS = {
+    "listen": "--web.listen-address",
+    "config_file": "--web.config.file",
+    "level": "--log.level",
+    "format": "--log.format",
+}
+
+_SectionT = TypeVar("_SectionT", bound=Section)
 
 
 def _without_repetition(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -72,12 +91,12 @@ Status = Annotated[str, TextScalar("a status such as ARCHIVED", r"\S(.{0,198}\S)
 Bucket = Annotated[float, Positive()]
 Listen = Annotated[ListenAddress, Parsed(LISTEN_ADDRESS, ListenAddress.parse)]
 AtLeastOne = Field(min_length=1)
-# What the API takes in one filter.
+# The API accepts no more values in one filter.
 AtMost20 = Field(max_length=20)
 
 
 class ProjectSettings(Section):
-    """A project of the account, and what of it is read."""
+    """A project of the account, and which of its jobs are read."""
 
     id: ProjectId
     """the project's id"""
@@ -107,7 +126,7 @@ class ProjectSettings(Section):
         return value
 
     def targets(self) -> Iterable[Target]:
-        """Give the targets: one for each workspace, or the one that names none."""
+        """Give a target for each workspace, or one without a workspace_id if none is configured."""
         for workspace in self.workspaces or (None,):
             yield Target(
                 project=self.name,
@@ -255,17 +274,6 @@ class Config(Section):
         default = {"credentials": known[0] if len(known) == 1 else ""}
         return tuple(p if p.credentials else p.model_copy(update=default) for p in projects)
 
-    @model_validator(mode="after")
-    def _check_references(self) -> Self:
-        references = [
-            Reference(index, project.name, project.credentials or None)
-            for index, project in enumerate(self.projects)
-        ]
-        errors = [bad.as_error() for bad in check_references(references, self.credentials)]
-        if errors:
-            raise ValidationError.from_exception_data("Config", errors, hide_input=True)
-        return self
-
     def targets(self) -> tuple[Target, ...]:
         """Give every (project, workspace) to poll, in the order of the file."""
         return tuple(target for project in self.projects for target in project.targets())
@@ -275,7 +283,7 @@ class Config(Section):
         return self.credentials[target.credentials]
 
     def secret_problems(self) -> list[str]:
-        """Tell which secrets cannot be read now; `load` opens no files, since a secret may come later."""
+        """Report the secrets that cannot be read now. `load` reads none: a file may be mounted later."""
         problems: list[str] = []
         for name, credentials in self.credentials.items():
             for key, value in credentials:
@@ -298,15 +306,30 @@ class Config(Section):
         log_format: str | None = None,
     ) -> Self:
         """
-        Let flags win over the file. None leaves what the file says.
+        Replace values of the file by those of the command line's flags. None leaves the value of the file.
 
         Raises: ConfigError, naming the flags.
         """
-        overrides = Overrides()
-        web = overrides.apply(self.web, {"listen": listen or None, "config_file": web_config_file})
-        log = overrides.apply(self.log, {"level": log_level, "format": log_format})
-        if overrides.problems:
-            raise ConfigError(overrides.problems)
+        problems: list[str] = []
+
+        def apply(section: _SectionT, flags: Mapping[str, object]) -> _SectionT:
+            try:
+                changed = type(section).model_validate(flags)
+            except ValidationError as exc:
+                for details in exc.errors(include_url=False):
+                    # A bad address is left out of its list, and pydantic says that the list is too short.
+                    if details["type"] != "too_short":
+                        found = (
+                            "" if details["type"] == "refused" else f"found {show((), details['input'])}, "
+                        )
+                        problems.append(f"{_FLAGS[str(details['loc'][0])]}: {found}{details['msg']}")
+                return section
+            return section.model_copy(update={key: getattr(changed, key) for key in changed.model_fields_set})
+
+        web = apply(self.web, {"listen": listen or None, "config_file": web_config_file})
+        log = apply(self.log, {"level": log_level, "format": log_format})
+        if problems:
+            raise ConfigError(problems)
         return self.model_copy(update={"web": web, "log": log})
 
 
@@ -318,3 +341,13 @@ SECTIONS: dict[str, type[Section]] = {
     "events": EventSettings,
     "log": LogSettings,
 }
+
+
+def json_schema() -> dict[str, Any]:
+    """Give the JSON Schema for editors: the keys of the file, with defaults as the file writes them."""
+    schema = Config.model_json_schema(by_alias=True)
+    for section in SECTIONS.values():
+        properties = schema["$defs"][section.__name__]["properties"]
+        for key, default in section().model_dump(mode="json", by_alias=True).items():
+            properties[key]["default"] = default
+    return {"$schema": _DIALECT, **schema, "title": "octopus-exporter"}

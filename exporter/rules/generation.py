@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from exporter import __version__, shipped_path
 from exporter.config.durations import format_duration
 from exporter.model import AGE_BOUNDS_MS, FAILED_STATUSES
-from exporter.rules.settings import Links, Settings, Stuck
+from exporter.rules.settings import LinkSettings, Settings, StuckSettings
 
 RULES = "octopus.yml"
 ALERTMANAGER = "alertmanager.yml"
@@ -120,13 +120,13 @@ def _silences(settings: Settings) -> list[float]:
     return [length for length in lengths if length <= 2 * settings.baseline.day] or [least]
 
 
-def _least_limit(stuck: Stuck) -> float:
+def _least_limit(stuck: StuckSettings) -> float:
     """Give the age below which no job can be stuck, in seconds."""
     given = [limit for limits in (stuck.default, *stuck.job_types.values()) for limit in limits.values()]
     return min([stuck.least, *given])
 
 
-def _roots(links: Links) -> dict[str, tuple[str, str]]:
+def _roots(links: LinkSettings) -> dict[str, tuple[str, str]]:
     """
     Give, for each kind of link, the address that comes before it, or "", and what comes between the two.
 

@@ -1,52 +1,48 @@
-"""From a file of settings to checked settings; what the file leaves out is as shipped."""
+"""From a file of settings to checked settings. A key that the file does not have keeps the shipped value."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from exporter import shipped_path
 from exporter.config.document import Document, read_document
-from exporter.config.problems import Location, Problem, found
+from exporter.config.problems import Problem, explain, one_of
 from exporter.errors import ConfigError
 from exporter.rules.settings import Settings
 
 SETTINGS = shipped_path("prometheus/settings.yaml")
-_SHAPES = MappingProxyType(
-    {
-        "model_type": "expected a mapping",
-        "dict_type": "expected a mapping",
-        "tuple_type": "expected a list",
-    }
-)
 
 
 def load_settings(file: Path = SETTINGS) -> Settings:
     """
-    Read settings; a key that the file does not have keeps the value of the shipped file.
+    Read settings.
 
     Raises: ConfigError, with every problem: `file:line:column: path: what was found, what was expected`.
     """
     document = _read(file)
     tree = merged(_mapping(_read(SETTINGS)), _mapping(document))
-    problems = list(document.problems)
+    settings, problems = None, list(document.problems)
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as exc:
         problems += [_explain(details) for details in exc.errors(include_url=False)]
-    if problems:
-        problems.sort(key=lambda problem: document.mark(problem.location))
-        raise ConfigError([document.line(problem) for problem in problems])
+    if settings is None or problems:
+        raise ConfigError(document.lines(problems))
     return settings
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace keys at the top, and keys of its sections; what is deeper is replaced as a whole."""
+    """
+    Replace the keys at the top and the keys of each section. A deeper value is replaced as a whole.
+
+    Otherwise a list of statuses or job types could be extended, but no entry of the shipped one removed.
+    """
     tree: dict[str, Any] = {**base}
     for key, value in _given(changes).items():
         both_are_sections = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
@@ -55,7 +51,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _given(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out keys without a value: they are as shipped."""
+    """Leave out keys without a value, as in a section whose keys are all commented out."""
     return {key: value for key, value in mapping.items() if value is not None}
 
 
@@ -68,23 +64,16 @@ def _read(file: Path) -> Document:
 
 
 def _explain(details: ErrorDetails) -> Problem:
-    location: Location = tuple(part for part in details["loc"] if part != "[key]")
-    match details["type"]:
-        case "missing":
-            return Problem(location, "missing, expected a value")
-        case "extra_forbidden":
-            return Problem(location, f"unknown key, expected one of {', '.join(_keys(location[:-1]))}")
-        case kind:
-            return found(location, details["input"], _SHAPES.get(kind, details["msg"]))
+    location = tuple(part for part in details["loc"] if part != "[key]")
+    if details["type"] == "missing":
+        return Problem(location, "missing, expected a value")
+    if details["type"] == "extra_forbidden":
+        section: Any = Settings
+        for part in location[:-1]:
+            section = _fields(section)[str(part)].annotation
+        return Problem(location, f"unknown key, expected {one_of(_fields(section))}")
+    return explain(details, location, {})
 
 
-def _keys(location: Location) -> list[str]:
-    """Give the keys of the section at this place."""
-    model: Any = Settings
-    for part in location:
-        model = model.model_fields[_by_alias(model)[str(part)]].annotation
-    return list(_by_alias(model))
-
-
-def _by_alias(model: type[BaseModel]) -> dict[str, str]:
-    return {field.alias or name: name for name, field in model.model_fields.items()}
+def _fields(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in section.model_fields.items()}

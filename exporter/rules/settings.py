@@ -1,9 +1,9 @@
-"""What can be tuned in the rules: the models of prometheus/settings.yaml."""
+"""The settings of the rules: the models of prometheus/settings.yaml. All durations are in seconds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import (
@@ -19,14 +19,13 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from exporter.config.durations import format_duration
+from exporter.config.fields import ChoiceScalar, Duration, Flag, Positive, TextScalar, Whole
 from exporter.config.problems import expected
-from exporter.config.scalars import ChoiceScalar, Flag, Positive, TextScalar, Whole
-from exporter.config.scalars import Duration as DurationOf
 from exporter.model import IN_FLIGHT_STATUSES
 
-# increase() stretches what it counts to the whole window: of few scrapes, it makes five failures of four.
+# increase() extrapolates to the whole window: over few scrapes, it makes five failures of four.
 _SPIKE_SCRAPES = 10
-# Those of the metrics that the rules read, those of Prometheus, and those that the rules make.
+# The labels of the metrics that the rules read, those of Prometheus, and those that the rules add.
 RESERVED_LABELS = frozenset(
     {
         *("project", "workspace", "job_type", "status", "msg_code"),
@@ -49,21 +48,26 @@ def _must(holds: Callable[[float], bool], what: str) -> AfterValidator:
 
 
 def _refuse(errors: list[InitErrorDetails]) -> None:
-    """Raises: ValidationError, with all of them."""
+    """Raises: ValidationError, with all of the errors; pydantic adds them to those of the other fields."""
     if errors:
         raise ValidationError.from_exception_data("Settings", errors)
 
 
 def _labels_to_keep(labels: tuple[str, ...]) -> tuple[str, ...]:
     errors: list[InitErrorDetails] = []
-    kept: list[str] = []
     for index, label in enumerate(labels):
         try:
-            kept.append(_label_to_keep(label, kept))
+            name = _LABEL.read(label)
+            if name in RESERVED_LABELS or name.startswith("__"):
+                raise expected(
+                    "a label that the scrape adds, and none of the metrics, the rules or Prometheus"
+                )
+            if name in labels[:index]:
+                raise expected("each label once")
         except PydanticCustomError as error:
             errors.append(InitErrorDetails(type=error, loc=(index,), input=label))
     _refuse(errors)
-    return tuple(kept)
+    return labels
 
 
 def _each_once(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -72,21 +76,13 @@ def _each_once(labels: tuple[str, ...]) -> tuple[str, ...]:
     return labels
 
 
-def _label_to_keep(label: object, kept: list[str]) -> str:
-    name = _LABEL.read(label)
-    if name in RESERVED_LABELS or name.startswith("__"):
-        raise expected("a label that the scrape adds, and none of the metrics, the rules or Prometheus")
-    if name in kept:
-        raise expected("each label once")
-    return name
-
-
-# Prometheus takes some 292 years, and the rules multiply durations.
-Duration = Annotated[float, DurationOf("1ms", "1y")]
-# Alertmanager refuses an interval of 0, and one route takes half of the heartbeat interval.
-Wait = Annotated[float, DurationOf("1s", "1y")]
-# A sample that is older is none for Prometheus.
-Interval = Annotated[float, DurationOf("1ms", "5m")]
+# Prometheus accepts about 292 years, and the rules multiply durations.
+Seconds = Annotated[float, Duration("1ms", "1y")]
+# Alertmanager refuses an interval of 0, and one route uses half of the heartbeat interval.
+NotificationInterval = Annotated[float, Duration("1s", "1y")]
+# Prometheus uses no sample that is older than 5 minutes.
+SampleInterval = Annotated[float, Duration("1ms", "5m")]
+Number = Annotated[float, Positive()]
 Share = Annotated[float, Positive(), _must(lambda value: value < 1, "a number between 0 and 1")]
 Count = Annotated[int, Whole(1)]
 AtLeastOne = Annotated[float, Positive(), _must(lambda value: value >= 1, "a number of 1 or more")]
@@ -100,71 +96,71 @@ Root = Annotated[
 Offset = Annotated[str, TextScalar("an offset such as +08:00, in quotes", r"[+-](0\d|1[0-4]):[0-5]\d")]
 
 
-class _Section(BaseModel):
+class RulesSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Intervals(_Section):
-    """Units: seconds, as all durations here."""
+class IntervalSettings(RulesSection):
+    """How often the exporter polls, and how often Prometheus scrapes and evaluates."""
 
-    poll: Duration
-    audit: Duration
-    scrape: Interval
-    evaluation: Interval
+    poll: Seconds
+    audit: Seconds
+    scrape: SampleInterval
+    evaluation: SampleInterval
 
     @property
     def least_window(self) -> float:
-        """Give the shortest window that surely holds two polls, with a scrape before and after them."""
+        """Give the shortest window that always contains two polls, with a scrape before and after them."""
         return 2 * (self.poll + self.scrape)
 
     @property
     def least_spike_window(self) -> float:
-        """Give the shortest window over which increase() counts well enough."""
+        """Give the shortest window over which increase() is exact enough."""
         return _SPIKE_SCRAPES * self.scrape
 
 
-class Links(_Section):
-    """Roots of what alerts link to; "" where the external label of Prometheus says it, or nothing does."""
+class LinkSettings(RulesSection):
+    """Addresses that alerts link to; for "", Prometheus' external label is used, if it is set."""
 
     repository: Root
     grafana: Root
     status_page: Root
 
 
-class Level(_Section):
-    """How sure an alert of one severity must be."""
+class SeveritySettings(RulesSection):
+    """What the alerts of one severity require: a score, or a share of failed runs."""
 
-    score: Annotated[float, Positive()]
+    score: Number
     ratio: Share
 
 
-class Spread(_Section):
+class SpreadSettings(RulesSection):
     """Failures in several job types at once."""
 
-    score: Annotated[float, Positive()]
+    score: Number
     job_types: Annotated[int, Whole(2)]
 
 
-class Seldom(_Section):
-    """Job types that run seldom."""
+class SeldomSettings(RulesSection):
+    """Failures of job types with few runs."""
 
     runs: Count
     failed_hours: Annotated[int, Whole(1, 24)]
-    k: Annotated[float, Positive()]
+    k: Number
 
 
-class Spike(_Section):
-    short: Duration
-    long: Duration
-    least: Annotated[float, Positive(), _must(lambda value: value >= 1, "a number of 1 or more")]
-    page: Level
-    warn: Level
-    ratio_score: Annotated[float, Positive()]
-    busy: Annotated[float, Positive()]
-    spread: Spread
-    seldom: Seldom
-    pause: Duration
-    keep_firing_for: Duration
+class SpikeSettings(RulesSection):
+    short: Seconds
+    long: Seconds
+    least: AtLeastOne
+    page: SeveritySettings
+    warn: SeveritySettings
+    ratio_score: Number
+    busy: Number
+    spread: SpreadSettings
+    seldom: SeldomSettings
+    pause: Seconds
+    keep_firing_for: Seconds
 
     @field_validator("long")
     @classmethod
@@ -176,27 +172,27 @@ class Spike(_Section):
 
     @field_validator("warn")
     @classmethod
-    def _warns_first(cls, warn: Level, info: ValidationInfo) -> Level:
-        page: Level | None = info.data.get("page")
-        _refuse(
-            []
-            if page is None
-            else [*_above("score", warn.score, page.score), *_above("ratio", warn.ratio, page.ratio)]
-        )
+    def _warns_first(cls, warn: SeveritySettings, info: ValidationInfo) -> SeveritySettings:
+        # A warning at a higher score than the page would never come before it.
+        page: SeveritySettings | None = info.data.get("page")
+        if page is not None:
+            _refuse(
+                [
+                    InitErrorDetails(
+                        type=expected(f"spike.page.{key}, {limit:g}, or less"), loc=(key,), input=f"{value:g}"
+                    )
+                    for (key, value), (_, limit) in zip(warn, page, strict=True)
+                    if value > limit
+                ]
+            )
         return warn
 
 
-def _above(key: str, warn: float, page: float) -> Iterator[InitErrorDetails]:
-    if warn > page:
-        kind = expected(f"spike.page.{key}, {page:g}, or less")
-        yield InitErrorDetails(type=kind, loc=(key,), input=f"{warn:g}")
+class InventedRuns(RulesSection):
+    """Runs that are added to a short history, and how many of them failed."""
 
-
-class Invented(_Section):
-    """Runs put into a past that is short, and how many of them failed."""
-
-    runs: Annotated[float, Positive()]
-    failed: Annotated[float, Positive()]
+    runs: Number
+    failed: Number
 
     @field_validator("failed")
     @classmethod
@@ -207,12 +203,12 @@ class Invented(_Section):
         return failed
 
 
-class Baseline(_Section):
+class BaselineSettings(RulesSection):
     days: Annotated[int, Whole(1, 28)]
-    day: Duration
-    least: Duration
-    known: Invented
-    unknown: Invented
+    day: Seconds
+    least: Seconds
+    known: InventedRuns
+    unknown: InventedRuns
 
     @field_validator("least")
     @classmethod
@@ -224,25 +220,25 @@ class Baseline(_Section):
         return least
 
 
-class ErrorCode(_Section):
+class ErrorCodeSettings(RulesSection):
     failures: Count
     share: Share
-    k: Annotated[float, Positive()]
-    for_: Duration = Field(alias="for")
+    k: Number
+    for_: Seconds = Field(alias="for")
 
 
-class Stuck(_Section):
+class StuckSettings(RulesSection):
     """Shape: `default` by status; `job_types` by type, then status."""
 
-    for_: Duration = Field(alias="for")
-    # The longest age that is counted is 14 days: a limit and this must not be longer.
-    known: Annotated[float, DurationOf("1ms", "7d")]
+    for_: Seconds = Field(alias="for")
+    # The metrics count jobs by age up to 14 days. A limit and this are added, and must not be longer.
+    known: Annotated[float, Duration("1ms", "7d")]
     runs: Count
     share: Share
     factor: AtLeastOne
-    least: Duration
-    default: dict[InFlight, Duration]
-    job_types: dict[JobType, dict[InFlight, Duration]]
+    least: Seconds
+    default: dict[InFlight, Seconds]
+    job_types: dict[JobType, dict[InFlight, Seconds]]
 
     @field_validator("known")
     @classmethod
@@ -253,107 +249,109 @@ class Stuck(_Section):
         return known
 
 
-class Backlog(_Section):
-    window: Duration
-    step: Duration
+class BacklogSettings(RulesSection):
+    window: Seconds
+    step: Seconds
     jobs: Count
     growth: Annotated[float, Positive(), _must(lambda value: value > 1, "a number above 1")]
-    for_: Duration = Field(alias="for")
+    for_: Seconds = Field(alias="for")
 
 
-class Stalled(_Section):
+class StalledSettings(RulesSection):
     jobs: Count
-    least: Duration
+    least: Seconds
     expected: Annotated[float, Positive(), _must(lambda value: value <= 100, "a number of 100 or less")]
     factor: AtLeastOne
-    for_: Duration = Field(alias="for")
+    for_: Seconds = Field(alias="for")
 
     @property
     def chance(self) -> float:
-        """Give how many such silences there are for each one that is chance: e^expected."""
+        """Give in how many silences of this length one is chance: e^expected."""
         return math.exp(self.expected)
 
 
-class ShareOver(_Section):
-    """A part of the whole, over a window."""
+class ShareInWindow(RulesSection):
+    """More than a share of something in a window."""
 
-    window: Duration
+    window: Seconds
     share: Share
-    for_: Duration = Field(alias="for")
+    for_: Seconds = Field(alias="for")
 
 
-class ClockSkew(_Section):
-    limit: Duration
-    for_: Duration = Field(alias="for")
+class ClockSkewSettings(RulesSection):
+    limit: Seconds
+    for_: Seconds = Field(alias="for")
 
 
-class Ever(_Section):
-    """Anything at all, over a window."""
+class AnyInWindow(RulesSection):
+    """At least one of something in a window."""
 
-    window: Duration
-    for_: Duration = Field(alias="for")
-
-
-class Exporter(_Section):
-    down: Duration
-    target_down: Duration
-    stale: Duration
-    ledger: Ever
-    refused: Duration
-    credentials: Duration
-    throttled: ShareOver
-    polls_late: ShareOver
-    clock_skew: ClockSkew
-    log_lines_dropped: Ever
-    events_lost: Ever
-    events_delayed: Duration
-    rows_unreadable: Duration
-    filter_given_up: Duration
+    window: Seconds
+    for_: Seconds = Field(alias="for")
 
 
-class Alertmanager(_Section):
-    """How the example for Alertmanager groups, delays and repeats notifications."""
+class ExporterSettings(RulesSection):
+    down: Seconds
+    target_down: Seconds
+    stale: Seconds
+    ledger: AnyInWindow
+    refused: Seconds
+    credentials: Seconds
+    throttled: ShareInWindow
+    polls_late: ShareInWindow
+    clock_skew: ClockSkewSettings
+    log_lines_dropped: AnyInWindow
+    events_lost: AnyInWindow
+    events_delayed: Seconds
+    rows_unreadable: Seconds
+    filter_given_up: Seconds
+
+
+class AlertmanagerSettings(RulesSection):
+    """How the example for alertmanager.yml groups, delays and repeats notifications."""
 
     group_by: Annotated[tuple[JobLabel, ...], AfterValidator(_each_once)]
-    group_wait: Annotated[float, DurationOf("0s", "1y")]
-    group_interval: Wait
-    repeat_interval: Wait
-    page_repeat_interval: Wait
-    heartbeat_interval: Wait
+    group_wait: Annotated[float, Duration("0s", "1y")]
+    group_interval: NotificationInterval
+    repeat_interval: NotificationInterval
+    page_repeat_interval: NotificationInterval
+    heartbeat_interval: NotificationInterval
 
     @field_validator("repeat_interval", "page_repeat_interval")
     @classmethod
     def _is_not_shorter(cls, repeats: float, info: ValidationInfo) -> float:
-        # Alertmanager repeats at its group interval only.
+        # Notifications are repeated only at the end of a group interval.
         interval = info.data.get("group_interval")
         if interval is not None and repeats < interval:
             raise expected(f"alertmanager.group_interval, {format_duration(interval)}, or more")
         return repeats
 
 
-class Settings(_Section):
-    """The whole of settings.yaml."""
+class Settings(RulesSection):
+    """The whole file settings.yaml."""
 
-    intervals: Intervals
+    intervals: IntervalSettings
     job: Annotated[str, TextScalar("a job_name without quotes and backslashes", r'[^"\\]+')]
     keep_labels: LabelsToKeep
     watchdog: Annotated[bool, Flag()]
     utc_offset: Offset
-    links: Links
-    spike: Spike
-    baseline: Baseline
-    error_code: ErrorCode
-    stuck: Stuck
-    backlog: Backlog
-    stalled: Stalled
-    exporter: Exporter
-    alertmanager: Alertmanager
+    links: LinkSettings
+    spike: SpikeSettings
+    baseline: BaselineSettings
+    error_code: ErrorCodeSettings
+    stuck: StuckSettings
+    backlog: BacklogSettings
+    stalled: StalledSettings
+    exporter: ExporterSettings
+    alertmanager: AlertmanagerSettings
 
     @field_validator("baseline")
     @classmethod
-    def _has_days_longer_than_windows(cls, baseline: Baseline, info: ValidationInfo) -> Baseline:
-        intervals: Intervals | None = info.data.get("intervals")
-        spike: Spike | None = info.data.get("spike")
+    def _has_days_longer_than_windows(
+        cls, baseline: BaselineSettings, info: ValidationInfo
+    ) -> BaselineSettings:
+        intervals: IntervalSettings | None = info.data.get("intervals")
+        spike: SpikeSettings | None = info.data.get("spike")
         if intervals is None or spike is None:
             return baseline
         long = max(spike.long, intervals.least_window, intervals.least_spike_window)

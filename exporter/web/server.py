@@ -21,7 +21,7 @@ from aiohttp import web
 from exporter.config import ListenAddress, WebSettings
 from exporter.errors import CannotListen, StartError
 from exporter.web.connection import Connection, ConnectionLimiter, InternalFaults, max_connections
-from exporter.web.toolkit import Gate, WebConfiguration
+from exporter.web.toolkit import WebConfiguration
 
 _SHUTDOWN_SECONDS = 2.0
 _BACKLOG = 128
@@ -157,8 +157,7 @@ async def serving(
         structlog.get_logger().warning("systemd has passed sockets; they are used with --web.systemd-socket")
     async with AsyncExitStack() as stack:
         if configuration is not None:
-            Gate(configuration).guard(app)
-            await stack.enter_async_context(configuration.followed())
+            await stack.enter_async_context(configuration.applied_to(app))
         server = Server(app, sockets, None if configuration is None else configuration.ssl_context)
         await server.start()
         stack.push_async_callback(server.close)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from exporter.commands.check.report import DOCUMENTED_REGIONS
 from exporter.config import Config, ProjectSettings
-from exporter.config.endpoints import IAM_REGIONS
+from exporter.config.addresses import IAM_REGIONS
 
 _PROJECT_ID = re.compile(r"[0-9a-fA-F]{32}")
 # What a poll costs where nothing happens: docs/operations.md, "Sizing".

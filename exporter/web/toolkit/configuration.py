@@ -1,129 +1,121 @@
-"""The web configuration in use, and how it follows the files it was read from."""
+"""The active web configuration, and how it is reloaded when its files change."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
+from aiohttp import web
 
 from exporter.errors import ConfigError
-from exporter.web.toolkit.basic_auth import BasicAuth
-from exporter.web.toolkit.connection import ServerContext
-from exporter.web.toolkit.loading import Loaded, load_web_config
+from exporter.web.toolkit.auth_middleware import ActiveConfig, install_auth_middleware
+from exporter.web.toolkit.loading import LoadedConfig, load_web_config
 from exporter.web.toolkit.names import TOO_OLD
-from exporter.web.toolkit.rate_limit import RateLimiter
-from exporter.web.toolkit.settings import WebSettings
-from exporter.web.toolkit.watched_files import Sources
+from exporter.web.toolkit.settings import ToolkitSettings
+from exporter.web.toolkit.tls import ServerContext
+from exporter.web.toolkit.watched_files import WatchedFiles
 
 LOOK_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class InUse:
-    """What every request and every new connection is held to."""
-
-    settings: WebSettings
-    headers: Mapping[str, str]
-    auth: BasicAuth | None
-    limiter: RateLimiter | None
-
-    @classmethod
-    def of(cls, settings: WebSettings, before: InUse | None = None) -> InUse:
-        """Put settings to use; what did not change keeps what it remembers."""
-        users, limit = settings.basic_auth_users, settings.rate_limit
-        auth = BasicAuth(users) if users else None
-        limiter = RateLimiter(limit.interval_seconds, limit.burst) if limit.interval_seconds else None
-        if before is not None and before.settings.basic_auth_users == users:
-            auth = before.auth
-        if before is not None and before.settings.rate_limit == limit:
-            limiter = before.limiter
-        return cls(settings, settings.http_server_config.headers.given(), auth, limiter)
-
-
 class WebConfiguration:
     """
-    A web configuration that is read again whenever one of its files holds something else.
+    A web configuration that is reloaded when the content of one of its files changes.
 
-    Units: `look_seconds` is how often the files are looked at; a change is taken up within two looks.
+    Units: `look_seconds` is how often the files are read; a change is active after two reads at most.
     """
 
     def __init__(
-        self, file: Path, loaded: Loaded, sources: Sources, look_seconds: float = LOOK_SECONDS
+        self, file: Path, loaded: LoadedConfig, files: WatchedFiles, look_seconds: float = LOOK_SECONDS
     ) -> None:
         self._file = file
-        self._sources = sources
+        self._watched = files
         self._look_seconds = look_seconds
         self._log = structlog.get_logger()
-        self._told: set[str] = set()
-        self.using = InUse.of(loaded.settings)
+        self._logged_notes: set[str] = set()
+        self.active = ActiveConfig.of(loaded.settings)
         self.ssl_context = None if loaded.context is None else LatestContext.first(loaded.context)
 
     @classmethod
     def load(cls, file: Path, look_seconds: float = LOOK_SECONDS) -> WebConfiguration:
-        """Read a file and all that it names. Raises: ConfigError, with every problem."""
-        sources = Sources()
-        return cls(file, load_web_config(file, sources), sources, look_seconds)
+        """Read a file and the files that it names. Raises: ConfigError, with every problem."""
+        files = WatchedFiles()
+        return cls(file, load_web_config(file, files), files, look_seconds)
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The web configuration's file and those that it names."""
-        return self._sources.files
+        return self._watched.files
 
     @asynccontextmanager
-    async def followed(self) -> AsyncIterator[None]:
-        """Say what is in use, and take up what the files come to hold, as long as the block runs."""
-        self._say("web configuration in use")
+    async def applied_to(self, app: web.Application) -> AsyncIterator[None]:
+        """Apply this configuration to an application, and reload it when it changes, while the block runs."""
+        install_auth_middleware(app, lambda: self.active)
+        self._log_active("web configuration in use")
         async with asyncio.TaskGroup() as group:
-            following = group.create_task(self._follow(), name="web configuration")
+            watching = group.create_task(self._watch(), name="web configuration")
             yield
-            following.cancel()
+            watching.cancel()
 
-    async def _follow(self) -> None:
-        waiting = None
+    async def _watch(self) -> None:
+        changed = None
         while True:
             await asyncio.sleep(self._look_seconds)
-            now = await asyncio.to_thread(self._sources.fingerprint_now)
-            if now == self._sources.fingerprint:
-                waiting = None
-            elif now != waiting:
-                # Somebody may still be writing: it is read once it has not changed between two looks.
-                waiting = now
+            now = await asyncio.to_thread(self._watched.fingerprint_now)
+            if now == self._watched.fingerprint:
+                changed = None
+            elif now != changed:
+                # Somebody may still be writing the file: reload it when two reads give the same content.
+                changed = now
             else:
-                waiting = None
-                await self._take_up()
+                changed = None
+                await self._reload()
 
-    async def _take_up(self) -> None:
-        sources = Sources()
+    async def _reload(self) -> None:
+        files = WatchedFiles()
         try:
-            loaded = await asyncio.to_thread(load_web_config, self._file, sources)
-            _check_protection(self._file, self.using.settings, loaded.settings)
+            loaded = await asyncio.to_thread(load_web_config, self._file, files)
+            _check_protection(self._file, self.active.settings, loaded.settings)
         except ConfigError as exc:
             problems = "; ".join(exc.problems)
             self._log.error("web configuration not taken up, the one before stays in use", error=problems)
         else:
-            self.using = InUse.of(loaded.settings, self.using)
+            self.active = ActiveConfig.of(loaded.settings, self.active)
             if self.ssl_context is not None and loaded.context is not None:
                 self.ssl_context.latest = loaded.context
-            self._say("web configuration taken up")
+            self._log_active("web configuration taken up")
         finally:
-            self._sources = sources
+            # Also after an error: the same bad content must not be reported again at every look.
+            self._watched = files
 
-    def _say(self, message: str) -> None:
-        self._log.info(message, **_summary(self._file, self.using.settings))
-        for note in notes(self.using.settings):
-            if note not in self._told:
-                self._told.add(note)
+    def _log_active(self, message: str) -> None:
+        settings = self.active.settings
+        tls, limit = settings.tls_server_config, settings.rate_limit
+        self._log.info(
+            message,
+            file=str(self._file),
+            tls=tls is not None,
+            client_auth=tls.client_auth_type if tls else "NoClientCert",
+            users=len(settings.basic_auth_users),
+            requests_per_second=1 / limit.interval_seconds if limit.interval_seconds else "unlimited",
+        )
+        for note in notes(settings):
+            if note not in self._logged_notes:
+                self._logged_notes.add(note)
                 self._log.warning("web configuration", note=note)
 
 
 class LatestContext(ssl.SSLContext):
-    """A context that opens every connection with the one that was put in place last."""
+    """
+    A context that opens every connection with the `latest` context.
+
+    aiohttp keeps the context that it was started with. So this one is given to it, and passes the work on.
+    """
 
     latest: ServerContext
 
@@ -137,9 +129,9 @@ class LatestContext(ssl.SSLContext):
         return self.latest.wrap_bio(*args, **kwargs)
 
 
-def _check_protection(file: Path, before: WebSettings, now: WebSettings) -> None:
+def _check_protection(file: Path, before: ToolkitSettings, now: ToolkitSettings) -> None:
     """
-    Refuse to drop, while running, what keeps others out: a file may lose its end on a full disk.
+    Refuse to remove protection while running: the file may have been cut off by a full disk.
 
     Raises: ConfigError.
     """
@@ -155,24 +147,13 @@ def _check_protection(file: Path, before: WebSettings, now: WebSettings) -> None
         raise ConfigError(problems)
 
 
-def _asks_clients(settings: WebSettings) -> bool:
+def _asks_clients(settings: ToolkitSettings) -> bool:
     tls = settings.tls_server_config
     return tls is not None and tls.asks_clients
 
 
-def _summary(file: Path, settings: WebSettings) -> dict[str, object]:
-    tls, limit = settings.tls_server_config, settings.rate_limit
-    return {
-        "file": str(file),
-        "tls": tls is not None,
-        "client_auth": tls.client_auth_type if tls else "NoClientCert",
-        "users": len(settings.basic_auth_users),
-        "requests_per_second": 1 / limit.interval_seconds if limit.interval_seconds else "unlimited",
-    }
-
-
-def notes(settings: WebSettings) -> list[str]:
-    """Tell what is not as its author may think."""
+def notes(settings: ToolkitSettings) -> list[str]:
+    """List the settings whose effect may not be what their author expects."""
     tls, limit, found = settings.tls_server_config, settings.rate_limit, []
     if settings.http_server_config.http2 is not None:
         found.append("http_server_config.http2 has no effect: HTTP/1.1 is spoken")

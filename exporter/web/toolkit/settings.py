@@ -1,42 +1,166 @@
-"""The web configuration file: every key, its default, and what it is for."""
+"""The web configuration file: the types of its values, then every key, its default, and what it is for."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
-from exporter.config.scalars import ChoiceScalar, Flag, TextScalar, Whole
-from exporter.config.section import Section
-from exporter.web.toolkit.names import CIPHERS, CURVES, HEADERS, NO_CLIENT_CERT, VERSIONS
-from exporter.web.toolkit.scalars import (
-    CERTIFICATE,
-    PRIVATE_KEY,
-    BcryptHash,
-    ClientAuthType,
-    GoDuration,
-    HeaderValue,
-    InlinePem,
-    Pem,
-    PemFile,
-    UserName,
+from exporter.config.durations import parse_go_duration
+from exporter.config.fields import ChoiceScalar, Flag, Scalar, Section, TextScalar, Whole
+from exporter.config.problems import expected, refused
+from exporter.config.secret import MASK
+from exporter.web.toolkit.names import (
+    CIPHERS,
+    CLIENT_AUTH_TYPES,
+    CURVES,
+    NO_CLIENT_CERT,
+    UNVERIFIED_TYPES,
+    VERSIONS,
 )
+from exporter.web.toolkit.watched_files import WatchedFiles
 
-# Never in use: a TlsServer without a certificate or key is none.
+# Version and cost, then 53 characters of salt and hash.
+_BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+
+CERTIFICATE = "CERTIFICATE"
+PRIVATE_KEY = "PRIVATE KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """A certificate, a chain of them or a key; `file` is None if it is in the web configuration itself."""
+
+    content: bytes = field(repr=False)
+    file: Path | None
+
+
+@dataclass(frozen=True)
+class PemScalar(Scalar):
+    """
+    PEM as a text of the file; an empty text is None.
+
+    Shape: `what` is the word that the first line of the PEM ends with, such as CERTIFICATE.
+    """
+
+    what: str
+
+    def read(self, value: object) -> Pem | None:
+        if value == "":
+            return None
+        if not isinstance(value, str) or not self._is_in(value.encode()):
+            raise expected(f"{self._named} in PEM")
+        return Pem(value.encode(), None)
+
+    def write(self, value: Pem | None) -> str | None:
+        return None if value is None else "<pem>"
+
+    @property
+    def _named(self) -> str:
+        return "a certificate" if self.what == CERTIFICATE else "a private key"
+
+    def _is_in(self, content: bytes) -> bool:
+        return re.search(rb"-----BEGIN [A-Z0-9 ]*%s-----" % self.what.encode(), content) is not None
+
+
+@dataclass(frozen=True)
+class PemFile(PemScalar):
+    """A file of PEM, read through the context's `files`; a relative name is in the context's `folder`."""
+
+    def read_at(self, value: object, info: ValidationInfo) -> Pem | None:
+        if value == "":
+            return None
+        name = TextScalar("a file name").read(value)
+        context: dict[str, Any] = info.context or {}
+        path: Path = context["folder"] / name
+        files: WatchedFiles = context["files"]
+        try:
+            content = files.read(path)
+        except OSError as error:
+            raise refused(f"{path}: cannot be read ({error.strerror}), expected {self._named}") from None
+        if not self._is_in(content):
+            raise refused(f"{path}: found no {self.what} in it, expected {self._named} in PEM")
+        return Pem(content, path)
+
+
+@dataclass(frozen=True)
+class ClientAuthType(Scalar):
+    """How clients are asked for certificates; an empty text is NoClientCert."""
+
+    def read(self, value: object) -> str:
+        name = str(value) or NO_CLIENT_CERT
+        if name in UNVERIFIED_TYPES:
+            fault = f"found {name}, which verifies no certificate: Python's ssl cannot do that"
+            raise refused(f"{fault}, expected {' or '.join(CLIENT_AUTH_TYPES[1:])}")
+        return ChoiceScalar(CLIENT_AUTH_TYPES).read(name)
+
+
+@dataclass(frozen=True)
+class BcryptHash(Scalar):
+    """The bcrypt hash of a password."""
+
+    def read(self, value: object) -> bytes:
+        if not isinstance(value, str) or not _BCRYPT.fullmatch(value):
+            raise expected("a bcrypt hash such as htpasswd -nBC 10 USER gives")
+        return value.encode("ascii")
+
+    def write(self, value: bytes) -> str:
+        return MASK
+
+
+@dataclass(frozen=True)
+class UserName(Scalar):
+    """The name of a user. In the header of a request, a colon ends it."""
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str) or not value or ":" in value:
+            raise expected("a user name without a colon")
+        return TextScalar("a user name").read(value)
+
+
+@dataclass(frozen=True)
+class HeaderValue(Scalar):
+    """The value of a header: one of `allowed` (if empty: any value), or an empty text."""
+
+    allowed: tuple[str, ...] = ()
+
+    def read(self, value: object) -> str:
+        if value == "":
+            return ""
+        if self.allowed and value not in self.allowed:
+            raise expected(" or ".join(self.allowed))
+        return TextScalar("a header's value: one line of ASCII", r"[\x20-\x7e]+").read(value)
+
+
+@dataclass(frozen=True)
+class GoDuration(Scalar):
+    """A duration as Go writes it. Units: seconds."""
+
+    def read(self, value: object) -> float:
+        try:
+            return parse_go_duration(str(value))
+        except ValueError:
+            raise expected("0 or a duration such as 1s, 500ms or 1m30s") from None
+
+
+# Never used: the check of the document refuses TLS without a certificate or a key.
 _NO_PEM = Pem(b"", None)
 
 Version = Annotated[str, ChoiceScalar(tuple(VERSIONS))]
-Certificate = Annotated[Pem | None, InlinePem(CERTIFICATE)]
+Certificate = Annotated[Pem | None, PemScalar(CERTIFICATE)]
 CertificateFile = Annotated[Pem | None, PemFile(CERTIFICATE)]
 
 
-class TlsServer(Section):
+class TlsSettings(Section):
     """How connections are encrypted, and who may open one."""
 
     cert: Certificate = None
     """the certificate, with those that sign it, in PEM"""
-    key: Annotated[Pem | None, InlinePem(PRIVATE_KEY)] = None
+    key: Annotated[Pem | None, PemScalar(PRIVATE_KEY)] = None
     """the certificate's key, in PEM"""
     client_ca: Certificate = None
     """the certificates that sign those of clients, in PEM"""
@@ -51,7 +175,7 @@ class TlsServer(Section):
     client_allowed_sans: tuple[Annotated[str, TextScalar("a DNS name, IP, e-mail address or URI")], ...] = ()
     """the subject alternative names of which a client's certificate has to have one"""
     min_version: Version = "TLS12"
-    """the least version that is spoken"""
+    """the lowest version that is spoken"""
     max_version: Version = "TLS13"
     """the highest version that is spoken"""
     cipher_suites: tuple[Annotated[str, ChoiceScalar(CIPHERS)], ...] = ()
@@ -82,42 +206,36 @@ class TlsServer(Section):
         return self.client_auth_type == "RequireAndVerifyClientCert"
 
 
-class Headers(Section):
+def _header_name(attribute: str) -> str:
+    return attribute.replace("_", "-").title().replace("Xss", "XSS")
+
+
+class HeaderSettings(Section):
     """Headers of every answer; an empty one is not set."""
 
-    content_security_policy: Annotated[str, HeaderValue()] = Field(
-        default="", alias="Content-Security-Policy"
-    )
-    strict_transport_security: Annotated[str, HeaderValue()] = Field(
-        default="", alias="Strict-Transport-Security"
-    )
-    x_content_type_options: Annotated[str, HeaderValue(HEADERS["X-Content-Type-Options"])] = Field(
-        default="", alias="X-Content-Type-Options"
-    )
-    x_frame_options: Annotated[str, HeaderValue(HEADERS["X-Frame-Options"])] = Field(
-        default="", alias="X-Frame-Options"
-    )
-    x_xss_protection: Annotated[str, HeaderValue()] = Field(default="", alias="X-XSS-Protection")
+    model_config = ConfigDict(alias_generator=_header_name)
 
-    @classmethod
-    def keys(cls) -> dict[str, str]:
-        return dict.fromkeys(HEADERS, "a header's value")
+    content_security_policy: Annotated[str, HeaderValue()] = ""
+    strict_transport_security: Annotated[str, HeaderValue()] = ""
+    x_content_type_options: Annotated[str, HeaderValue(("nosniff",))] = ""
+    x_frame_options: Annotated[str, HeaderValue(("deny", "sameorigin"))] = ""
+    x_xss_protection: Annotated[str, HeaderValue()] = ""
 
     def given(self) -> dict[str, str]:
-        """Give the headers there are, by name."""
+        """Give the headers to set, by name."""
         return {name: value for name, value in self.model_dump(by_alias=True).items() if value}
 
 
-class HttpServer(Section):
+class HttpSettings(Section):
     """How HTTP is spoken."""
 
     http2: Annotated[bool | None, Flag()] = None
-    """taken, and without effect"""
-    headers: Headers = Headers()
+    """accepted, and without effect"""
+    headers: HeaderSettings = HeaderSettings()
     """headers of every answer"""
 
 
-class RateLimit(Section):
+class RateLimitSettings(Section):
     """How many requests are answered."""
 
     interval_seconds: Annotated[float, GoDuration()] = 0.0
@@ -126,31 +244,31 @@ class RateLimit(Section):
     """how many requests may come at once"""
 
 
-class WebSettings(Section):
+class ToolkitSettings(Section):
     """The whole file, checked."""
 
-    tls_server_config: TlsServer | None = None
+    tls_server_config: TlsSettings | None = None
     """how connections are encrypted"""
-    http_server_config: HttpServer = HttpServer()
+    http_server_config: HttpSettings = HttpSettings()
     """how HTTP is spoken"""
     basic_auth_users: Mapping[Annotated[str, UserName()], Annotated[bytes, BcryptHash()]] = Field(
         default={}, repr=False
     )
     """users and the bcrypt hashes of their passwords"""
-    rate_limit: RateLimit = RateLimit()
+    rate_limit: RateLimitSettings = RateLimitSettings()
     """how many requests are answered"""
 
     @model_validator(mode="before")
     @classmethod
     def _drop_empty_tls(cls, data: object) -> object:
-        """Take `tls_server_config: {}` as no TLS, as the toolkit does; a key in it asks for TLS."""
+        """Treat `tls_server_config: {}` as no TLS, as the toolkit does. With any key in it, TLS is wanted."""
         if isinstance(data, Mapping) and data.get("tls_server_config") == {}:
             return {key: value for key, value in data.items() if key != "tls_server_config"}
         return data
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "tls_server_config": TlsServer,
-    "http_server_config": HttpServer,
-    "rate_limit": RateLimit,
+    "tls_server_config": TlsSettings,
+    "http_server_config": HttpSettings,
+    "rate_limit": RateLimitSettings,
 }

@@ -1,32 +1,142 @@
-"""Build the TLS context that a web configuration asks for: never one that lets in more."""
+"""
+TLS: the context that a web configuration asks for, its connections, and the check of clients' certificates.
+
+A context never accepts more than the configuration allows: what Python's ssl cannot do raises BadTls.
+"""
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
 
-from exporter.web.toolkit.client_policy import ClientPolicy
-from exporter.web.toolkit.connection import ServerConnection, ServerContext
+import structlog
+
 from exporter.web.toolkit.names import CURVES, DEFAULT_CIPHERS, TLS12_CIPHERS, VERSIONS
-from exporter.web.toolkit.scalars import Pem
-from exporter.web.toolkit.settings import TlsServer
+from exporter.web.toolkit.settings import Pem, TlsSettings
 
-# OpenSSL's own floor for keys and signatures (2: 2048-bit RSA, no SHA-1), which a cipher list would reset.
+Certificate = Mapping[str, Any]
+
+_SENTENCE = b"This port speaks HTTPS only; the request came over plain HTTP.\n"
+_PLAIN_ANSWER = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(_SENTENCE), _SENTENCE)
+)
+# OpenSSL's minimum for keys and signatures (2: 2048-bit RSA, no SHA-1). A cipher list without it resets it.
 _SECURITY = "@SECLEVEL=2"
 _FIRST_LINE = "-----BEGIN "
 
 
+@dataclass(frozen=True, slots=True)
+class ClientPolicy:
+    """
+    The conditions for a client's certificate that OpenSSL does not check.
+
+    Shape: an empty `allowed_sans` allows any name.
+    """
+
+    allowed_sans: frozenset[str]
+
+    def check(self, certificate: Certificate | None, *, resumed: bool) -> None:
+        """
+        Check the certificate of a client, which OpenSSL has verified.
+
+        Shape: `certificate` as SSLObject.getpeercert() gives it; None if the client sent none.
+        Raises: SSLCertVerificationError.
+        """
+        if self.allowed_sans and self.allowed_sans.isdisjoint(names(certificate or {})):
+            raise ssl.SSLCertVerificationError("the client's certificate has none of client_allowed_sans")
+        # OpenSSL checks the dates in a full handshake only, not when a session is resumed.
+        if resumed and certificate and ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
+            raise ssl.SSLCertVerificationError("the client's certificate has expired")
+
+
+def names(certificate: Certificate) -> Iterator[str]:
+    """Give the DNS names, IP and e-mail addresses and URIs of a certificate, written as Go writes them."""
+    for kind, name in certificate.get("subjectAltName", ()):
+        if kind in {"DNS", "email", "URI"}:
+            yield name
+        elif kind == "IP Address":
+            with suppress(ValueError):  # OpenSSL writes <invalid> for an address of a wrong length
+                yield str(ip_address(name.strip()))
+
+
+class ServerConnection(ssl.SSLObject):
+    """
+    A connection that tells a client why it is refused, and checks its context's policy.
+
+    A client that speaks plain HTTP gets its answer in plain HTTP.
+
+    asyncio closes a connection as soon as its handshake fails, before OpenSSL's alert is sent. The client
+    would only see that the connection ended. So a failure is first reported as a wait for more data: then
+    asyncio sends the alert. Data that comes later is discarded, until the client or asyncio's time limit
+    for handshakes ends the connection.
+    """
+
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+    _failed = False
+
+    def do_handshake(self) -> None:
+        if self._failed:
+            self.incoming.read()
+            raise ssl.SSLWantReadError
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            _log_refusal(error)
+            # OpenSSL has read the first five bytes ("GET /"), so only the rest can be searched. It may also
+            # have written a TLS alert, which a client of plain HTTP cannot read.
+            if b" HTTP/1." in self.incoming.read():
+                self.outgoing.read()
+                self.outgoing.write(_PLAIN_ANSWER)
+            if not self.outgoing.pending:
+                raise
+            self._failed = True
+            raise ssl.SSLWantReadError from error
+        try:
+            if isinstance(self.context, ServerContext):
+                self.context.policy.check(self.getpeercert(), resumed=bool(self.session_reused))
+        except ssl.SSLError as error:  # OpenSSL does not know the policy, and has no alert to send
+            _log_refusal(error)
+            raise
+
+
+def _log_refusal(error: ssl.SSLError) -> None:
+    # Errors of OpenSSL have the attribute `reason`; those of the policy do not.
+    structlog.get_logger().debug("TLS handshake refused", reason=getattr(error, "reason", None) or str(error))
+
+
+class ServerContext(ssl.SSLContext):
+    """The context of a server. Its connections check `policy`."""
+
+    policy: ClientPolicy
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any
+    ) -> ServerConnection:
+        connection = super().wrap_bio(incoming, outgoing, *args, **kwargs)
+        assert isinstance(connection, ServerConnection)  # noqa: S101 - sslobject_class says so
+        connection.incoming, connection.outgoing = incoming, outgoing
+        return connection
+
+
 class BadTls(Exception):
-    """Settings that make no context; `key` names the one to look at."""
+    """Settings from which no context can be built; `key` is the one to change."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
         self.key = key
 
 
-def server_context(tls: TlsServer) -> ServerContext:
+def server_context(tls: TlsSettings) -> ServerContext:
     """Build the context. Raises: BadTls."""
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslobject_class = ServerConnection
@@ -38,8 +148,9 @@ def server_context(tls: TlsServer) -> ServerContext:
     return context
 
 
-def _set_protocol(context: ServerContext, tls: TlsServer) -> None:
+def _set_protocol(context: ServerContext, tls: TlsSettings) -> None:
     suites = [name for name in tls.cipher_suites or DEFAULT_CIPHERS if name in TLS12_CIPHERS]
+    # Without a suite of TLS 1.2 there must be no TLS 1.2: OpenSSL would use its default suites.
     least = VERSIONS[tls.min_version] if suites else ssl.TLSVersion.TLSv1_3
     context.minimum_version, context.maximum_version = least, VERSIONS[tls.max_version]
     names = [TLS12_CIPHERS[suite] for suite in suites or DEFAULT_CIPHERS]
@@ -54,16 +165,25 @@ def _set_protocol(context: ServerContext, tls: TlsServer) -> None:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
 
 
-def _set_curves(context: ServerContext, tls: TlsServer) -> None:
+def _set_curves(context: ServerContext, tls: TlsSettings) -> None:
     try:
-        for name in tls.curve_preferences:  # one at most: Python's ssl sets no list
+        for name in tls.curve_preferences:  # at most one: Python's ssl cannot set a list
             context.set_ecdh_curve(CURVES[name])
     except ValueError:
         message = "cannot be set with this Python's OpenSSL, expected none"
         raise BadTls("curve_preferences", message) from None
 
 
-def _set_certificate(context: ServerContext, tls: TlsServer) -> None:
+class _Encrypted(Exception):
+    pass
+
+
+def _no_passphrase() -> str:
+    # Without a callback, OpenSSL would ask for the passphrase on the terminal, and wait.
+    raise _Encrypted
+
+
+def _set_certificate(context: ServerContext, tls: TlsSettings) -> None:
     key = "key_file" if tls.key_file else "key"
     with ExitStack() as opened:
         certificate = opened.enter_context(_as_file(tls.certificate))
@@ -74,47 +194,34 @@ def _set_certificate(context: ServerContext, tls: TlsServer) -> None:
             message = f"{_where(tls.private_key)}found an encrypted key, expected one without a passphrase"
             raise BadTls(key, message) from None
         except ssl.SSLError as exc:
-            raise BadTls(key, f"{_where(tls.private_key)}{_reason(exc)}") from None
+            reason = (exc.reason or "no reason given").replace("_", " ").lower()
+            fault = (
+                f"found a certificate and key that OpenSSL does not take ({reason}), expected a valid pair"
+            )
+            if exc.reason == "KEY_VALUES_MISMATCH":
+                fault = "found the key of another certificate, expected that of cert or cert_file"
+            raise BadTls(key, f"{_where(tls.private_key)}{fault}") from None
 
 
-def _reason(error: ssl.SSLError) -> str:
-    if error.reason == "KEY_VALUES_MISMATCH":
-        return "found the key of another certificate, expected that of cert or cert_file"
-    reason = (error.reason or "no reason given").replace("_", " ").lower()
-    return f"found a certificate and key that OpenSSL does not take ({reason}), expected a valid pair"
-
-
-class _Encrypted(Exception):
-    pass
-
-
-def _no_passphrase() -> str:
-    raise _Encrypted
-
-
-def _set_clients(context: ServerContext, tls: TlsServer) -> None:
+def _set_clients(context: ServerContext, tls: TlsSettings) -> None:
     context.policy = ClientPolicy(frozenset(tls.client_allowed_sans))
     if not tls.asks_clients:
         return
-    # A resumed session is not verified anew.
+    # OpenSSL does not verify the certificate again when a session is resumed.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
-    _set_authorities(context, tls)
     context.verify_mode = ssl.CERT_REQUIRED if tls.requires_clients else ssl.CERT_OPTIONAL
-
-
-def _set_authorities(context: ServerContext, tls: TlsServer) -> None:
     authorities = tls.client_authorities
     if authorities is None:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         return
-    key = "client_ca_file" if tls.client_ca_file else "client_ca"
     try:
         text = authorities.content.decode("ascii", "ignore")
         context.load_verify_locations(cadata=text[text.index(_FIRST_LINE) :])
-        # As in Go, what is in the list is trusted by itself, whoever signed it.
+        # As in Go, each certificate in the list is trusted by itself, even if it is no root.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     except (ssl.SSLError, ValueError):
+        key = "client_ca_file" if tls.client_ca_file else "client_ca"
         message = f"{_where(authorities)}found no certificate that OpenSSL can read, expected one in PEM"
         raise BadTls(key, message) from None
 
@@ -125,7 +232,12 @@ def _where(pem: Pem) -> str:
 
 @contextmanager
 def _as_file(pem: Pem) -> Iterator[str]:
-    """Give a name to what was read: ssl takes files only. It is in memory, and nobody else's."""
+    """
+    Give a file name for content that was read already: ssl loads a key from a file only.
+
+    The file is read once, so that the watched digest is that of the loaded content. The name given here
+    is of a file in memory that only this process can open.
+    """
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as stream:

@@ -1,8 +1,8 @@
 """
-The files a web configuration was read from.
+The files that a web configuration was read from.
 
-They are compared by what they hold, not by their times: a certificate is put in place by a rename, through a
-symbolic link or over a network, and neither its time nor its size need change.
+They are compared by content, not by time: a new certificate may come by a rename, through a symbolic link or
+over a network, and then neither time nor size has to change.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 _LARGEST_BYTES = 1_048_576
 
 
-class Sources:
+class WatchedFiles:
     """
-    Reads files, and remembers of each what it held.
+    Reads files, and keeps a digest of each.
 
-    Nothing but a digest is kept: some of the files are private keys.
+    It keeps no content: some of the files are private keys.
     """
 
     def __init__(self) -> None:
@@ -39,13 +39,13 @@ class Sources:
         return tuple(self._seen)
 
     @property
-    def fingerprint(self) -> tuple[tuple[Path, str], ...]:
-        """What the files held when they were read."""
-        return tuple(sorted(self._seen.items()))
+    def fingerprint(self) -> dict[Path, str]:
+        """What the files contained when they were read."""
+        return dict(self._seen)
 
-    def fingerprint_now(self) -> tuple[tuple[Path, str], ...]:
-        """Give what the same files hold now."""
-        now = Sources()
+    def fingerprint_now(self) -> dict[Path, str]:
+        """Read the same files again, and give what they contain now."""
+        now = WatchedFiles()
         for path in self._seen:
             try:
                 now.read(path)
@@ -55,7 +55,7 @@ class Sources:
 
 
 def _read(path: Path) -> bytes:
-    # What is no regular file, such as a pipe, may never end, or wait for ever.
+    # Reading a pipe or a device could block for ever.
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(0, "Not a regular file")
     with path.open("rb") as stream:

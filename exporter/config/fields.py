@@ -1,8 +1,9 @@
 """
-What a single value of the configuration may be, as annotations of the models' fields.
+What the models of the files are made of: the base of every section, and the types of single values.
 
-Each reads a text (all that YAML and the environment give) or the value itself, says in one phrase what it
-expects, and writes the value as the file spells it. In the JSON Schema each also takes a `${VAR}`.
+A type is an annotation of a model's field. It parses the text of the file (YAML and environment variables
+give only texts) or takes a value that is parsed already. It says in one phrase what it expects, and it writes
+the value as the file does. The JSON Schema also allows `${VAR}` for values that are not texts.
 """
 
 from __future__ import annotations
@@ -11,12 +12,19 @@ import math
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from exporter.config.durations import PATTERN, format_duration, parse_duration
@@ -25,8 +33,8 @@ from exporter.config.problems import expected
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-# Control characters, lone surrogates, line and paragraph separators: no name, path or URL has them.
-_UNSEEMLY = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# Control characters, lone surrogates, line and paragraph separators. No name, path or URL contains them.
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _VARIABLE: dict[str, object] = {"type": "string", "pattern": r"\$\{"}
 
 ALL = "all"
@@ -34,23 +42,51 @@ STREAMS = ("stdout", "stderr")
 IN_QUOTES = "in quotes (YAML reads yes, no, on and off as true and false)"
 
 
+class Section(BaseModel):
+    """A mapping of the file. Attributes carry their unit (`interval_seconds`), keys do not (`interval`)."""
+
+    model_config = ConfigDict(
+        alias_generator=lambda attribute: attribute.removesuffix("_seconds"),
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+    @classmethod
+    def keys(cls) -> dict[str, str]:
+        """Give the keys as the file has them, with the description of each."""
+        fields = cls.model_fields.items()
+        return {field.alias or name: field.description or "a value" for name, field in fields}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty_keys(cls, data: Any) -> Any:
+        """Ignore a known key without a value: a section whose keys are all commented out is such a key."""
+        if not isinstance(data, Mapping):
+            return data
+        known = cls.keys()
+        return {key: value for key, value in data.items() if value is not None or key not in known}
+
+
 @dataclass(frozen=True)
 class Scalar(ABC):
-    """A value read from a text."""
+    """The type of a single value."""
 
     @abstractmethod
     def read(self, value: object) -> Any:
-        """Read the value. Raises: PydanticCustomError, saying what is expected."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """Give the JSON Schema of the value."""
+        """Parse the value. Raises: PydanticCustomError, which says what is expected."""
 
     def read_at(self, value: object, info: ValidationInfo) -> Any:
+        """Parse a value that depends on other fields of its section, or on the folder of the file."""
         return self.read(value)
 
     def write(self, value: Any) -> Any:
         return value
+
+    def describe(self) -> dict[str, Any]:
+        """Give the JSON Schema of the value."""
+        return {"type": "string"}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         writer = core_schema.plain_serializer_function_ser_schema(self.write)
@@ -64,7 +100,7 @@ class Scalar(ABC):
 
 @dataclass(frozen=True)
 class TextScalar(Scalar):
-    """A text that is not empty; a number, which YAML does not tell from a text, is taken as it is written."""
+    """A text that is not empty. A number is taken as it is written: YAML does not tell it from a text."""
 
     what: str
     pattern: str = ".+"
@@ -73,7 +109,7 @@ class TextScalar(Scalar):
         if isinstance(value, bool):
             raise expected(f"{self.what}, {IN_QUOTES}")
         text = str(value) if isinstance(value, str | int) else ""
-        if not re.fullmatch(self.pattern, text) or any(unicodedata.category(c) in _UNSEEMLY for c in text):
+        if not re.fullmatch(self.pattern, text) or any(unicodedata.category(c) in _UNPRINTABLE for c in text):
             raise expected(self.what)
         return text
 
@@ -89,14 +125,12 @@ class Whole(Scalar):
     high: int | None = None
 
     def read(self, value: object) -> int:
-        number = _whole(value)
-        if number is None or number < self.low or (self.high is not None and number > self.high):
-            raise expected(self._what)
+        number = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
+        most = math.inf if self.high is None else self.high
+        # For Python, True is an int as well.
+        if not isinstance(number, int) or isinstance(number, bool) or not self.low <= number <= most:
+            raise expected(f"a whole number from {self.low} {'up' if self.high is None else f'to {most}'}")
         return number
-
-    @property
-    def _what(self) -> str:
-        return f"a whole number from {self.low} " + ("up" if self.high is None else f"to {self.high}")
 
     def describe(self) -> dict[str, Any]:
         high = {} if self.high is None else {"maximum": self.high}
@@ -108,10 +142,10 @@ class Positive(Scalar):
     """A finite number above 0."""
 
     def read(self, value: object) -> float:
-        number = _number(value)
-        if number is None or not math.isfinite(number) or number <= 0:
-            raise expected("a number above 0")
-        return number
+        number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+        if isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < math.inf:
+            return float(number)
+        raise expected("a number above 0")
 
     def describe(self) -> dict[str, Any]:
         return {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _VARIABLE]}
@@ -119,7 +153,7 @@ class Positive(Scalar):
 
 @dataclass(frozen=True)
 class Flag(Scalar):
-    """True or false, in YAML's words for it."""
+    """True or false, or YAML's other words for them."""
 
     def read(self, value: object) -> bool:
         if isinstance(value, bool):
@@ -163,21 +197,18 @@ class Duration(Scalar):
     def read(self, value: object) -> float | None:
         if self.or_all and value in (ALL, None):
             return None
-        try:
-            seconds = parse_duration(str(value))
-        except ValueError:
-            raise expected(self._what) from None
-        most = math.inf if self.maximum is None else parse_duration(self.maximum)
-        if not parse_duration(self.minimum) <= seconds <= most:
-            raise expected(self._what)
-        return seconds
-
-    @property
-    def _what(self) -> str:
         least = "" if self.minimum == "0s" else f", at least {self.minimum}"
         most = "" if self.maximum is None else f", at most {self.maximum}"
         either = f", or {ALL}" if self.or_all else ""
-        return f"a duration such as 30s, 5m, 1h30m or 30d{least}{most}{either}"
+        error = expected(f"a duration such as 30s, 5m, 1h30m or 30d{least}{most}{either}")
+        try:
+            seconds = parse_duration(str(value))
+        except ValueError:
+            raise error from None
+        maximum = math.inf if self.maximum is None else parse_duration(self.maximum)
+        if not parse_duration(self.minimum) <= seconds <= maximum:
+            raise error
+        return seconds
 
     def write(self, value: float | None) -> str:
         return ALL if value is None else format_duration(value)
@@ -192,9 +223,9 @@ class Duration(Scalar):
 @dataclass(frozen=True)
 class Parsed(Scalar):
     """
-    A text that `parse` makes a value of, and str() makes the text of again.
+    A text that `parse` turns into a value, and that str() gives back.
 
-    Shape: `parse` raises ValueError; where that is one of `problems.expected`, it stands instead of `what`.
+    Shape: `parse` raises ValueError. If that is an error of `problems.expected`, its message replaces `what`.
     """
 
     what: str
@@ -213,18 +244,13 @@ class Parsed(Scalar):
     def write(self, value: object) -> str | None:
         return None if value is None else str(value)
 
-    def describe(self) -> dict[str, Any]:
-        return {"type": "string"}
-
 
 @dataclass(frozen=True)
 class FileName(Scalar):
-    """A file; a relative one is taken from the folder of the configuration, where there is one."""
+    """A file. A relative name is relative to the folder of the configuration; a flag has no such folder."""
 
     def read(self, value: object) -> Path:
-        if isinstance(value, Path):
-            return value
-        return Path(TextScalar("a file name").read(value))
+        return value if isinstance(value, Path) else Path(TextScalar("a file name").read(value))
 
     def read_at(self, value: object, info: ValidationInfo) -> Path:
         folder = (info.context or {}).get("folder", Path())
@@ -239,12 +265,13 @@ class FileName(Scalar):
 
 @dataclass(frozen=True)
 class Output(FileName):
-    """Standard output or standard error, by these words, or a file."""
+    """The word stdout or stderr, or a file."""
 
     def read(self, value: object) -> Any:
         if value in STREAMS or isinstance(value, Path):
             return value
         what = f"{', '.join(STREAMS)} or a file name"
+        # STDOUT would be taken for the name of a file.
         if str(value).lower() in STREAMS:
             raise expected(what)
         return Path(TextScalar(what).read(value))
@@ -255,17 +282,3 @@ class Output(FileName):
 
     def write(self, value: Any) -> str:
         return str(value)
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return float(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    return None
