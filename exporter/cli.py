@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 from exporter import __version__, service
 from exporter.clients import keep_configured_secrets, require_extras
 from exporter.commands import audit, check, demo, files, jobs
-from exporter.commands.output import complain, give, say, show, streams
+from exporter.commands.output import guarded_streams, print_data, print_error, print_line, print_table
 from exporter.config import Config, load
 from exporter.config import settings as config_settings
 from exporter.errors import CannotListen, ConfigError, ExporterError, ReaderGone, StartError
@@ -182,7 +182,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
-        say(f"octopus-exporter {__version__}")
+        print_line(f"octopus-exporter {__version__}")
         raise typer.Exit
 
 
@@ -244,7 +244,7 @@ def simulate(
     settings = SimulatorSettings(
         jobs=jobs, speed=speed, seed=seed, profile=profile, faults=faults, quirks=parse_quirks(quirks)
     )
-    _finish(demo.simulate(settings, host, port, lambda url: say(f"simulator: {url}")), _OTHER_PORT)
+    _finish(demo.simulate(settings, host, port, lambda url: print_line(f"simulator: {url}")), _OTHER_PORT)
 
 
 @app.command(name="check")
@@ -254,8 +254,8 @@ def check_command(
         bool, typer.Option("--online", help="Also find out what the API of every target does.")
     ] = False,
     output: Annotated[
-        check.Format, typer.Option("--format", help="How to print what was found out.")
-    ] = check.Format.TABLE,
+        check.CheckFormat, typer.Option("--format", help="How to print what was found out.")
+    ] = check.CheckFormat.TABLE,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -271,7 +271,7 @@ def check_command(
     --online takes less than 60 requests and a minute for a target: which filters work, how long pages are,
     what the rows are like. It changes nothing, neither there nor in the ledger. See docs/first-contact.md.
     """
-    if not check.check(_load(config), check.Wanted(config, online, output, report)):
+    if not check.check(_load(config), check.CheckOptions(config, online, output, report)):
         raise typer.Exit(1)
 
 
@@ -279,7 +279,7 @@ def check_command(
 def once(config: ConfigFile) -> None:
     """Poll every target once and print the exposition; exit 1 if any of them failed."""
     exposition, succeeded = _finish(service.poll_once(_load(config)))
-    give(exposition)
+    print_data(exposition)
     if not succeeded:
         raise typer.Exit(1)
 
@@ -291,9 +291,9 @@ def audit_command(config: ConfigFile) -> None:
     with Log(secrets) as log:
         log.configure(read.log.level, read.log.format)
         lines = _finish(audit.audit(read, secrets))
-    show(audit.table(lines, secrets))
+    print_table(audit.table(lines, secrets))
     for named in audit.unreadable_rows(lines, secrets):
-        say(named)
+        print_line(named)
     if any(line.differs for line in lines):
         raise typer.Exit(1)
 
@@ -344,15 +344,15 @@ def jobs_command(
         if format_ is OutputFormat.TABLE:
             rows = list(found.runs)
             if rows:
-                show(jobs.as_table(rows, secrets.masked))
+                print_table(jobs.as_table(rows, secrets.masked))
             else:
-                complain("the ledger knows no such run")
+                print_error("the ledger knows no such run")
         else:
             lay_out = jobs.as_json if format_ is OutputFormat.JSON else jobs.as_csv
             for piece in lay_out(found.runs, secrets.masked):
-                give(piece)
+                print_data(piece)
     if found.more:
-        complain(f"there are more than these {most}: --limit N shows more")
+        print_error(f"there are more than these {most}: --limit N shows more")
 
 
 @app.command(name="files")
@@ -391,9 +391,9 @@ def files_command(
     shipped = files.collect(kind, settings, rule_format)
     if output:
         for line in files.write(shipped, output, force=force):
-            say(line)
+            print_line(line)
     elif kind in {files.Kind.CONFIG, files.Kind.RULES}:
-        give(next(iter(shipped.values())))
+        print_data(next(iter(shipped.values())))
     else:
         raise ConfigError([f"--output: missing, expected a folder for {len(shipped)} files"])
 
@@ -401,12 +401,12 @@ def files_command(
 def main() -> None:
     """Run the command line; what goes wrong is a line on standard error and an exit code."""
     try:
-        with streams():
+        with guarded_streams():
             app()
     except ReaderGone:
         sys.exit(1)
     except ExporterError as error:
-        complain(str(error))
+        print_error(str(error))
         sys.exit(_exit_code(error))
 
 
@@ -448,7 +448,7 @@ def _say_listening(urls: tuple[str, ...]) -> None:
 
 
 def _greet(speed: float, exporter: str, simulator: str) -> None:
-    say(
+    print_line(
         f"""
 octopus-exporter {__version__}: a demo against simulated jobs, {speed:g} times as fast as real ones.
 

@@ -20,17 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from exporter.commands.check import doubts
-from exporter.commands.check.anonymous import Anonymiser, private_texts
-from exporter.commands.check.answers import Answer, Question, read_raw
-from exporter.commands.check.asking import contact
-from exporter.commands.check.command import Format, Wanted, check, report
+from exporter.commands.check.command import CheckFormat, CheckOptions, check, config_warnings, report
+from exporter.commands.check.display import CheckedTarget, as_paragraph, as_table
 from exporter.commands.check.findings import Code, Field, FormWorks, Spec, TotalsVerdict, Word, Works
-from exporter.commands.check.judge_listing import judge_order, judge_totals
-from exporter.commands.check.judging import judge
-from exporter.commands.check.questions import next_questions
-from exporter.commands.check.report import Report, decoded, encoded
-from exporter.commands.check.showing import Told, paragraphs, table
+from exporter.commands.check.prober import probe_targets
+from exporter.commands.check.probes import Probe, ProbeResult, next_probes, read_raw
+from exporter.commands.check.report import Anonymiser, Report, decoded, encoded, private_texts
+from exporter.commands.check.target_findings import findings_of, order_findings, total_findings
 from exporter.config import Config, load
 from exporter.errors import ConfigError
 from exporter.masking import Secrets
@@ -57,16 +53,17 @@ def configured(folder: Path, endpoint: str = "https://octopus.test", **sections:
     return load(file, {})
 
 
-async def told_of(folder: Path, api: Api, **sections: Any) -> Told:
+async def told_of(folder: Path, api: Api, **sections: Any) -> CheckedTarget:
     """Ask a server, whatever it answers."""
     async with api.server() as server:
-        (one,) = await contact(configured(folder, str(server.make_url("/")), **sections), Secrets(time.time))
-    return Told.of(one)
+        (one,) = await probe_targets(
+            configured(folder, str(server.make_url("/")), **sections), Secrets(time.time)
+        )
+    return CheckedTarget.of(one)
 
 
-def shown(told: Told) -> str:
-    (paragraph,) = paragraphs([told], Secrets())
-    return paragraph
+def shown(told: CheckedTarget) -> str:
+    return as_paragraph(told, Secrets())
 
 
 # -- asking ----------------------------------------------------------------------------------------------
@@ -107,7 +104,7 @@ async def test_what_fails_once_is_asked_once_more(tmp_path: Path) -> None:
 
     api = Api([answer])
     told = await told_of(tmp_path, api)
-    assert told.contact.cost.complete
+    assert told.probed.cost.complete
     assert len(api.asked) == 2 * len(asked) < 60
 
 
@@ -122,9 +119,9 @@ async def test_a_login_that_fails_is_tried_twice_and_not_twice_for_each_request(
             "iam_endpoint": str(iam.make_url("/")).rstrip("/"),
         }
         config = configured(tmp_path, f"http://127.0.0.1:{free_port()}", credentials={"only": password})
-        (one,) = await contact(config, Secrets(time.time))
+        (one,) = await probe_targets(config, Secrets(time.time))
     assert [request.path for request in api.asked] == ["/v3/auth/tokens"] * 2
-    assert Told.of(one).answer == "fails: unavailable"
+    assert CheckedTarget.of(one).answer == "fails: unavailable"
 
 
 async def test_a_limit_that_is_refused_is_not_the_end(tmp_path: Path) -> None:
@@ -144,7 +141,7 @@ async def test_a_server_that_breaks_down_is_left_alone(tmp_path: Path) -> None:
     api = Api([(200, page(row(), page_info={"total": 1})), (500, b"")])
     told = await told_of(tmp_path, api)
     assert told.works
-    assert not told.contact.cost.complete
+    assert not told.probed.cost.complete
     assert len(api.asked) < 20
     assert "not everything was asked" in shown(told)
 
@@ -152,7 +149,7 @@ async def test_a_server_that_breaks_down_is_left_alone(tmp_path: Path) -> None:
 async def test_a_server_that_hangs_costs_no_more_than_the_time_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.commands.check.asking.MOST_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.commands.check.prober.MOST_SECONDS", 0.2)
     over = asyncio.Event()
 
     async def hang(request: web.Request) -> web.StreamResponse:
@@ -163,10 +160,10 @@ async def test_a_server_that_hangs_costs_no_more_than_the_time_it_is_given(
     async with api.server() as server:
         try:
             config = configured(tmp_path, str(server.make_url("/")))
-            (one,) = await contact(config, Secrets(time.time))
+            (one,) = await probe_targets(config, Secrets(time.time))
         finally:
             over.set()
-    told = Told.of(one)
+    told = CheckedTarget.of(one)
     assert (told.answer, len(api.asked)) == ("fails: timeout", 1)
     assert "no answer within the 0.2 s that a target is given" in shown(told)
 
@@ -177,7 +174,7 @@ async def test_a_fault_of_the_exporter_costs_one_target(
     def fail(*_: object) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr("exporter.commands.check.asking.next_questions", fail)
+    monkeypatch.setattr("exporter.commands.check.prober.next_probes", fail)
     told = await told_of(tmp_path, Api([(200, page(row()))]))
     assert told.answer == "fails: internal"
     assert "please report it" in shown(told)
@@ -222,7 +219,7 @@ async def test_ids_and_messages_of_a_failure_are_whole(tmp_path: Path) -> None:
 async def test_a_table_in_a_narrow_terminal_cuts_nothing(tmp_path: Path) -> None:
     told = await told_of(tmp_path, Api([(404, b"")]))
     console = Console(width=40, file=io.StringIO(), force_terminal=True, color_system=None)
-    console.print(table([told], Secrets()))
+    console.print(as_table([told], Secrets()))
     shown_table = console.file.getvalue()
     assert "…" not in shown_table
     cells = [line.split("│") for line in shown_table.splitlines() if "│" in line]
@@ -232,20 +229,20 @@ async def test_a_table_in_a_narrow_terminal_cuts_nothing(tmp_path: Path) -> None
 # -- judging ---------------------------------------------------------------------------------------------
 
 
-def answer_of(question: Question, *rows: dict[str, Any], total: int | None = None) -> Answer:
+def answer_of(question: Probe, *rows: dict[str, Any], total: int | None = None) -> ProbeResult:
     info = {} if total is None else {"page_info": {"total": total}}
     response = answered(page(*rows, **info))
-    return Answer(question, 0, 0, decode_page(response, ASKED), None, read_raw(response))
+    return ProbeResult(question, 0, 0, decode_page(response, ASKED), None, read_raw(response))
 
 
 def jobs(first: int, number: int, **fields: Any) -> list[dict[str, Any]]:
     return [row(one, create_at=1_700_000_000_000 - one, **fields) for one in range(first, first + number)]
 
 
-FIRST = Question("page", ListQuery(limit=200))
+FIRST = Probe("page", ListQuery(limit=200))
 
 
-def with_totals(*totals: tuple[Question, int, int]) -> list[Answer]:
+def with_totals(*totals: tuple[Probe, int, int]) -> list[ProbeResult]:
     return [answer_of(question, *jobs(1, rows), total=total) for question, rows, total in totals]
 
 
@@ -255,30 +252,30 @@ def with_totals(*totals: tuple[Question, int, int]) -> list[Answer]:
         ([(FIRST, 10, 10)], "agree", None),
         # A full page does not prove its total.
         ([(FIRST, 200, 5000)], "unknown", None),
-        ([(FIRST, 200, 5000), (Question("failed", ListQuery(limit=200)), 3, 3)], "agree", None),
+        ([(FIRST, 200, 5000), (Probe("failed", ListQuery(limit=200)), 3, 3)], "agree", None),
         ([(FIRST, 10, 12)], "too high", 2),
         ([(FIRST, 10, 9)], "too low", -1),
-        ([(FIRST, 10, 9), (Question("failed", ListQuery(limit=200)), 3, 4)], "differ both ways", -1),
+        ([(FIRST, 10, 9), (Probe("failed", ListQuery(limit=200)), 3, 4)], "differ both ways", -1),
     ],
 )
 def test_totals_are_judged_by_the_rows_beside_them(
-    totals: Sequence[tuple[Question, int, int]], verdict: str, rows_off: int | None
+    totals: Sequence[tuple[Probe, int, int]], verdict: str, rows_off: int | None
 ) -> None:
-    found = judge_totals(with_totals(*totals))
+    found = total_findings(with_totals(*totals))
     assert (found.verdict, found.rows_off) == (verdict, rows_off)
 
 
 def test_an_order_has_to_fit_every_page() -> None:
     descending = answer_of(FIRST, *jobs(1, 5))
-    mixed = answer_of(Question("failed", ListQuery()), *jobs(9, 2), *jobs(6, 3))
-    assert judge_order([descending]) == ("created, descending",)
-    assert judge_order([descending, mixed]) == ()
+    mixed = answer_of(Probe("failed", ListQuery()), *jobs(9, 2), *jobs(6, 3))
+    assert order_findings([descending]) == ("created, descending",)
+    assert order_findings([descending, mixed]) == ()
 
 
-STATUSES = Question(
+STATUSES = Probe(
     "statuses", ListQuery(statuses=("FINISHED", "STOPPED"), limit=3), "array", ("FINISHED", "STOPPED")
 )
-ONE = Question("statuses", ListQuery(statuses=("FINISHED",), limit=3), "single", ("FINISHED",))
+ONE = Probe("statuses", ListQuery(statuses=("FINISHED",), limit=3), "single", ("FINISHED",))
 
 
 @pytest.mark.parametrize(
@@ -289,23 +286,23 @@ def test_where_a_page_is_full_a_single_job_tells_whether_both_values_count(
 ) -> None:
     finished, stopped = jobs(1, 3, status="FINISHED"), jobs(4, 4, status="STOPPED")
     answers = [
-        answer_of(Question("page", ListQuery(limit=200)), *finished, *stopped, *jobs(8, 9)),
+        answer_of(Probe("page", ListQuery(limit=200)), *finished, *stopped, *jobs(8, 9)),
         answer_of(ONE, *finished),
         answer_of(STATUSES, *finished),
     ]
-    (pair,) = [one for one in next_questions(answers, "system-jobs") if one.topic == "pair"]
+    (pair,) = [one for one in next_probes(answers, "system-jobs") if one.topic == "pair"]
     assert (pair.query.statuses, pair.query.job_id) == (("FINISHED", "STOPPED"), 4)
     if found is not None:
         answers.append(answer_of(pair, *(stopped[:1] if found else ())))
-    assert judge(answers, None).filters.statuses.repeated_keys == verdict
+    assert findings_of(answers, None).filters.statuses.repeated_keys == verdict
 
 
-def test_questions_come_to_an_end_whatever_is_answered() -> None:
-    answers: list[Answer] = []
-    while questions := next_questions(answers, "system-jobs"):
-        answers += [answer_of(question, *jobs(1, 5, status="RUNNING"), total=5) for question in questions]
+def test_probes_come_to_an_end_whatever_is_answered() -> None:
+    answers: list[ProbeResult] = []
+    while probes := next_probes(answers, "system-jobs"):
+        answers += [answer_of(probe, *jobs(1, 5, status="RUNNING"), total=5) for probe in probes]
         assert len(answers) < 60
-    assert len({answer.question for answer in answers}) == len(answers)
+    assert len({answer.probe for answer in answers}) == len(answers)
 
 
 # -- the report ------------------------------------------------------------------------------------------
@@ -374,7 +371,7 @@ async def test_the_report_has_no_name_id_text_or_secret(tmp_path: Path, handler:
         (project,) = SECRETIVE["projects"]
         sections = SECRETIVE | {"projects": [{**project, "endpoint": str(server.make_url("/")).rstrip("/")}]}
         config, secrets = configured(tmp_path, **sections), Secrets(time.time)
-        told = [Told.of(one) for one in await contact(config, secrets)]
+        told = [CheckedTarget.of(one) for one in await probe_targets(config, secrets)]
     written = encoded(report(config, told, secrets)).decode()
     hidden = (*PRIVATE, *map(str, IDS), MESSAGE, "THE_PACKAGE_OF_CAR_SEVEN", "THE_DATA_ID", "127.0.0.1")
     assert [text for text in hidden if text.lower() in written.lower()] == []
@@ -558,9 +555,9 @@ def test_the_documentation_has_every_key_and_every_verdict(name: str) -> None:
 # -- the command -----------------------------------------------------------------------------------------
 
 
-def wanted(folder: Path, **fields: Any) -> Wanted:
-    said = {"file": folder / "config.yaml", "online": False, "format": Format.TABLE, "report": None}
-    return Wanted(**{**said, **fields})
+def wanted(folder: Path, **fields: Any) -> CheckOptions:
+    said = {"file": folder / "config.yaml", "online": False, "format": CheckFormat.TABLE, "report": None}
+    return CheckOptions(**{**said, **fields})
 
 
 @pytest.mark.parametrize(
@@ -642,11 +639,11 @@ def another_path(file: Path, kind: str) -> Path:
 def test_the_example_gives_no_cause_for_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger beside it can be made."""
     monkeypatch.chdir(tmp_path)
-    assert doubts.doubts(load(DOCS.parent / "config.example.yaml", EXAMPLE)) == []
+    assert config_warnings(load(DOCS.parent / "config.example.yaml", EXAMPLE)) == []
 
 
 def test_a_valid_file_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(configured(tmp_path), wanted(tmp_path, format=Format.JSON))
+    assert check(configured(tmp_path), wanted(tmp_path, format=CheckFormat.JSON))
     said = json.loads(capsys.readouterr().out)
     assert said == {
         "config": str(tmp_path / "config.yaml"),
@@ -698,7 +695,7 @@ def two_projects(**fields: Any) -> dict[str, Any]:
 def test_what_is_valid_and_unlikely_is_a_warning(
     tmp_path: Path, sections: dict[str, Any], said: tuple[str, ...]
 ) -> None:
-    found = doubts.doubts(configured(tmp_path, **sections))
+    found = config_warnings(configured(tmp_path, **sections))
     assert len(found) == len(said)
     assert all(part in line for part, line in zip(said, found, strict=True))
 
@@ -711,7 +708,7 @@ def test_a_ledger_that_cannot_be_written_is_a_warning(
     (tmp_path / "ledger.db").touch()
     place = tmp_path / locked
     monkeypatch.setattr("os.access", lambda path, mode: path != place)
-    (said,) = doubts.doubts(configured(tmp_path))
+    (said,) = config_warnings(configured(tmp_path))
     assert said == f"ledger.url: {place} cannot be written by this user: run cannot start"
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.commands.check.asking import contact
-from exporter.commands.check.showing import Told
+from exporter.commands.check.display import CheckedTarget
+from exporter.commands.check.prober import probe_targets
 from exporter.config import load
 from exporter.masking import Secrets
 from exporter.simulator import Quirks, SimulatorSettings, serve
@@ -84,7 +84,7 @@ async def test_what_is_said_of_a_server_is_true(seed: int, tmp_path: Path) -> No
         told = await checked(tmp_path, simulator.url)
     finally:
         await simulator.close()
-    assert told.contact.error is None
+    assert told.probed.error is None
     said = {name: reduce(getattr, name.split("."), told.findings) for name in truth}
     for name in ("statuses", "job_types"):
         said[f"filters.{name}"] = said[f"filters.{name}"].repeated_keys
@@ -93,11 +93,11 @@ async def test_what_is_said_of_a_server_is_true(seed: int, tmp_path: Path) -> No
     )
     wrong = {name: found for name, found in said.items() if found not in truth[name] | {"unknown"}}
     assert wrong == {}, quirks
-    assert told.contact.cost.requests < 60
-    assert told.contact.cost.complete
+    assert told.probed.cost.requests < 60
+    assert told.probed.cost.complete
 
 
-async def checked(folder: Path, api: str) -> Told:
+async def checked(folder: Path, api: str) -> CheckedTarget:
     login = {"domain": "octopus-demo", "user": "exporter", "password": "demo-password", "iam_endpoint": api}
     said = {
         "projects": [{"id": DEMO_PROJECT, "endpoint": api, "workspaces": ["0"]}],
@@ -106,5 +106,5 @@ async def checked(folder: Path, api: str) -> Told:
     }
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(said))
-    (one,) = await contact(load(file, {}), Secrets(time.time))
-    return Told.of(one)
+    (one,) = await probe_targets(load(file, {}), Secrets(time.time))
+    return CheckedTarget.of(one)

@@ -13,15 +13,11 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "exporter"
 
 CORE = (
-    "exporter.commands.check.anonymous",
-    "exporter.commands.check.answers",
+    "exporter.commands.check.filter_findings",
     "exporter.commands.check.findings",
-    "exporter.commands.check.judge_filters",
-    "exporter.commands.check.judge_listing",
-    "exporter.commands.check.judge_rows",
-    "exporter.commands.check.judging",
-    "exporter.commands.check.questions",
+    "exporter.commands.check.probes",
     "exporter.commands.check.report",
+    "exporter.commands.check.target_findings",
     "exporter.counting.baselines",
     "exporter.counting.increments",
     "exporter.counting.released",

@@ -1,8 +1,9 @@
 """
-Standard output and standard error: what is said on them, in any encoding, and what happens where that fails.
+Printing on standard output and standard error, in any encoding, also where one of them is closed or full.
 
-What people read (`say`, `show`) takes the encoding of the stream: a character that it does not have is
-written as an escape, `\\u611f`, and one line says what to set. What programs read (`give`) is always UTF-8.
+Texts for people (`print_line`, `print_table`) take the encoding of the stream: a character that it does not
+have is written as an escape, `\\u611f`, and one line says what to set. Data for programs (`print_data`) is
+always UTF-8.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
 
 
 @contextmanager
-def streams() -> Iterator[None]:
+def guarded_streams() -> Iterator[None]:
     """
     Make the standard streams fit to be written to, for as long as the block lasts.
 
@@ -55,20 +56,20 @@ def streams() -> Iterator[None]:
     finally:
         sys.stdout = stdout
         if escaped and codecs.lookup(stdout.encoding).name != "utf-8":
-            complain(
+            print_error(
                 f"standard output has the encoding {stdout.encoding}: characters that it does not have"
                 " are written as escapes: set PYTHONIOENCODING=utf-8 to see them"
             )
-        complain("")  # what a library has left in it goes out now, or nowhere
+        print_error("")  # what a library has left in it goes out now, or nowhere
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line for people. Raises: OutputError."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def show(table: Table, *, width: int | None = None) -> None:
+def print_table(table: Table, *, width: int | None = None) -> None:
     """
     Print a table for people; what is in its cells is text and no markup.
 
@@ -80,7 +81,7 @@ def show(table: Table, *, width: int | None = None) -> None:
     console.print(table)
 
 
-def give(text: str) -> None:
+def print_data(text: str) -> None:
     """Print what programs read, as it is and in UTF-8. Raises: OutputError."""
     if isinstance(sys.stdout, _Guarded):
         sys.stdout.write_bytes(text.encode("utf-8", "backslashreplace"))
@@ -88,7 +89,7 @@ def give(text: str) -> None:
         sys.stdout.write(text)
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """Print a message of one or more lines on standard error; where nobody reads it, it is lost."""
     try:
         for line in message.splitlines():

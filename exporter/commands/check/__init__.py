@@ -1,5 +1,5 @@
-"""`check`: does the configuration hold, and (online) what does the API of every target do?"""
+"""`check`: is the configuration valid and, with --online, what does the API of every target do?"""
 
-from exporter.commands.check.command import Format, Wanted, check
+from exporter.commands.check.command import CheckFormat, CheckOptions, check
 
-__all__ = ["Format", "Wanted", "check"]
+__all__ = ["CheckFormat", "CheckOptions", "check"]

@@ -1,29 +1,44 @@
-"""The command `check`: from a configuration to what is printed, and to the report."""
+"""
+The command `check`: from a configuration to what is printed, and to the report.
+
+Problems of the configuration end the command. Warnings are printed and change no exit code: the value is
+valid but unlikely, and may be meant.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from exporter import __version__
-from exporter.commands.check.anonymous import Anonymiser, private_texts
-from exporter.commands.check.answers import distinct_rows
-from exporter.commands.check.asking import contact
-from exporter.commands.check.doubts import doubts
-from exporter.commands.check.named_files import what_is_there
-from exporter.commands.check.report import Report, TargetReport, encoded, target_report
-from exporter.commands.check.showing import Told, as_json, paragraphs, table
-from exporter.commands.output import complain, give, say, show
+from exporter.commands.check.display import CheckedTarget, as_json, as_paragraph, as_table
+from exporter.commands.check.prober import probe_targets
+from exporter.commands.check.probes import DOCUMENTED_PATHS, distinct_rows
+from exporter.commands.check.report import (
+    DOCUMENTED_REGIONS,
+    Anonymiser,
+    Report,
+    TargetReport,
+    encoded,
+    private_texts,
+)
+from exporter.commands.output import print_data, print_error, print_line, print_table
 from exporter.config import Config, PasswordSettings, Secret, octopus_endpoint
+from exporter.config.addresses import IAM_REGIONS
 from exporter.errors import ConfigError, ExporterError, InternalFault
 from exporter.log import Log
 from exporter.masking import Secrets
@@ -31,53 +46,80 @@ from exporter.web.toolkit import WebConfiguration
 
 # Where the output is no terminal nothing is folded: a program or a bug report takes it as it is.
 _WIDEST = 1000
+# The suffixes of the files that SQLite keeps beside a database.
+_LEDGER_FILES = ("", "-wal", "-shm", "-journal")
+_PROJECT_ID = re.compile(r"[0-9a-fA-F]{32}")
+# The requests of a poll when nothing has changed: docs/operations.md, "Sizing".
+_REQUESTS_PER_POLL = 3
+_SMALL_PAGE = 25
 
 
-class Format(StrEnum):
+class CheckFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CheckOptions:
     """
-    What the command line asks for.
+    The options of the command line.
 
     Shape: `file` is the configuration's; `report` is where the report goes, None for none.
     """
 
     file: Path
     online: bool
-    format: Format
+    format: CheckFormat
     report: Path | None
 
 
-def check(config: Config, wanted: Wanted) -> bool:
+def check(config: Config, options: CheckOptions) -> bool:
     """
-    Check a configuration, print what was found out and write the report; tell whether every target answers.
+    Check a configuration, print what was found and write the report; return whether every target works.
 
-    Raises: ConfigError (what it names cannot be used, or the report not be written).
+    Raises: ConfigError (a file that it names cannot be used, or the report cannot be written).
     """
-    problems = [f"{wanted.file}: {problem}" for problem in config.secret_problems()]
-    problems += [*_web_problems(config), *_report_problems(config, wanted)]
+    problems = [f"{options.file}: {problem}" for problem in config.secret_problems()]
+    problems += [*_web_problems(config), *_report_problems(config, options)]
     if problems:
         raise ConfigError(problems)
-    secrets, doubtful = Secrets(time.time), doubts(config)
+    secrets, warnings = Secrets(time.time), config_warnings(config)
     secrets.keep(*_secrets(config))
-    if wanted.format is Format.TABLE:
-        _print_validity(config, wanted, doubtful)
-    told = _told(config, secrets) if wanted.online else None
-    if wanted.format is Format.JSON:
-        _print_json(config, wanted, doubtful, told, secrets)
-    elif told is not None:
-        _print_told(told, secrets)
-    if wanted.report is not None and told is not None:
-        _write(wanted.report, report(config, told, secrets))
-    return told is None or all(one.works for one in told)
+    projects, targets = len(config.projects), len(config.targets())
+    if options.format is CheckFormat.TABLE:
+        print_line(f"{options.file}: valid, {targets} targets in {projects} projects")
+        for warning in warnings:
+            print_error(f"warning: {options.file}: {warning}")
+    checked = None
+    if options.online:
+        # Some probes are meant to be refused, and each failure has a paragraph: no warnings beside it.
+        with Log(secrets) as log:
+            log.configure("debug" if config.log.level == "debug" else "error", config.log.format)
+            checked = [CheckedTarget.of(one) for one in asyncio.run(probe_targets(config, secrets))]
+    if options.format is CheckFormat.JSON:
+        found = {
+            "config": str(options.file),
+            "valid": True,
+            "projects": projects,
+            "targets": targets,
+            "warnings": warnings,
+            "online": None if checked is None else as_json(checked, secrets),
+        }
+        print_data(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+    elif checked is not None:
+        print_table(as_table(checked, secrets), width=_WIDEST)
+        for one in checked:
+            print_line(f"\n{as_paragraph(one, secrets)}")
+    if options.report is not None and checked is not None:
+        _write(options.report, report(config, checked, secrets))
+    return checked is None or all(one.works for one in checked)
+
+
+# -- problems --------------------------------------------------------------------------------------------
 
 
 def _web_problems(config: Config) -> list[str]:
-    """Tell what is wrong with the web configuration file and those it names; nothing where there is none."""
+    """Name what is wrong with the web configuration file and the files it names."""
     try:
         if config.web.config_file is not None:
             WebConfiguration.load(config.web.config_file)
@@ -86,102 +128,167 @@ def _web_problems(config: Config) -> list[str]:
     return []
 
 
-def _report_problems(config: Config, wanted: Wanted) -> list[str]:
-    """Tell why the report could not or must not be written, before anything is asked for it."""
-    if wanted.report is None:
+def _report_problems(config: Config, options: CheckOptions) -> list[str]:
+    """Say why the report cannot or must not be written, before any request is sent for it."""
+    if options.report is None:
         return []
-    if not wanted.online:
+    if not options.online:
         return ["--report: there is nothing to report without --online, expected both"]
-    there = what_is_there(wanted.report, wanted.file, config)
-    if there is not None:
-        return [f"--report: {wanted.report}: {there}, expected another file"]
+    key = next(
+        (key for key, file in _named_files(config, options.file) if _are_same(options.report, file)), None
+    )
+    if key is not None:
+        what = f"is a file of the configuration ({key})" if key else "is the configuration"
+        return [f"--report: {options.report}: {what}, expected another file"]
     try:
-        with wanted.report.open("ab"):
+        with options.report.open("ab"):
             return []
     except OSError as exc:
-        return [f"--report: {wanted.report}: {exc.strerror}, expected a file that can be written"]
+        return [f"--report: {options.report}: {exc.strerror}, expected a file that can be written"]
 
 
-def _write(file: Path, written: Report) -> None:
-    """Raises: ExporterError."""
+def _named_files(config: Config, file: Path) -> Iterator[tuple[str, Path]]:
+    """Give the files that a report must not overwrite, by their key; "" for the configuration itself."""
+    yield "", file
+    for name, credentials in config.credentials.items():
+        for key, value in credentials:
+            if isinstance(value, Path):
+                yield f"credentials.{name}.{key}", value
+    if config.web.config_file is not None:
+        yield "web.config_file", config.web.config_file
+        with suppress(ConfigError):  # reported as a problem of its own
+            for web_file in WebConfiguration.load(config.web.config_file).files:
+                yield "web.config_file", web_file
+    if config.ledger.url.path is not None:
+        ledger = config.ledger.url.path
+        yield from (("ledger.url", ledger.with_name(ledger.name + end)) for end in _LEDGER_FILES)
+    if config.events is not None and isinstance(config.events.to, Path):
+        yield "events.to", config.events.to
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    """Compare existing files by what they are, so that links are seen through, and others by their paths."""
     try:
-        file.write_bytes(encoded(written))
-    except OSError as exc:
-        raise ExporterError(f"--report: {file}: {exc.strerror or exc}") from exc
-    except ValueError as exc:
-        raise InternalFault(exc) from exc
+        return one.samefile(other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)  # Path.resolve raises at a loop of links
 
 
-def _told(config: Config, secrets: Secrets) -> list[Told]:
-    # Some questions are meant to be refused, and what fails has a paragraph: no warnings beside it.
-    with Log(secrets) as log:
-        log.configure("debug" if config.log.level == "debug" else "error", config.log.format)
-        return [Told.of(one) for one in asyncio.run(contact(config, secrets))]
+# -- warnings --------------------------------------------------------------------------------------------
 
 
-def _print_validity(config: Config, wanted: Wanted, doubtful: Sequence[str]) -> None:
-    say(f"{wanted.file}: valid, {len(config.targets())} targets in {len(config.projects)} projects")
-    for doubt in doubtful:
-        complain(f"warning: {wanted.file}: {doubt}")
+def config_warnings(config: Config) -> list[str]:
+    """Return a line for each value that is valid but unlikely: where, what was found and its effect."""
+    return [
+        *_project_warnings(config),
+        *_poll_warnings(config),
+        *_pace_warnings(config),
+        *_file_warnings(config),
+    ]
 
 
-def _print_told(told: Sequence[Told], secrets: Secrets) -> None:
-    show(table(told, secrets), width=_WIDEST)
-    for paragraph in paragraphs(told, secrets):
-        say(f"\n{paragraph}")
+def _project_warnings(config: Config) -> Iterator[str]:
+    for index, project in enumerate(config.projects):
+        if project.region and project.region not in {*DOCUMENTED_REGIONS, *IAM_REGIONS}:
+            yield f"projects[{index}].region: {project.region} is no known region: is it spelt right?"
+        if not _PROJECT_ID.fullmatch(project.id):
+            yield f"projects[{index}].id: {project.id} is not 32 hexadecimal digits, as project ids are"
+    for (first, one), (second, other) in combinations(enumerate(config.projects), 2):
+        if (one.id, one.endpoint, one.path) == (other.id, other.endpoint, other.path):
+            shared = {t.workspace for t in one.targets()} & {t.workspace for t in other.targets()}
+            effect = (
+                f"the jobs of workspace {', '.join(sorted(shared))} are polled and counted under both names"
+                if shared
+                else "sums over `project` are of its workspaces"
+            )
+            yield (
+                f"projects[{second}].id: the same project as projects[{first}], named {one.name}: {effect}"
+            )
 
 
-def _print_json(
-    config: Config,
-    wanted: Wanted,
-    doubtful: Sequence[str],
-    told: Sequence[Told] | None,
-    secrets: Secrets,
-) -> None:
-    said = {
-        "config": str(wanted.file),
-        "valid": True,
-        "projects": len(config.projects),
-        "targets": len(config.targets()),
-        "warnings": doubtful,
-        "online": None if told is None else as_json(told, secrets),
-    }
-    give(msgspec.json.format(msgspec.json.encode(said), indent=2).decode() + "\n")
+def _poll_warnings(config: Config) -> Iterator[str]:
+    poll = config.poll
+    if poll.page_size < _SMALL_PAGE:
+        yield f"poll.page_size: {poll.page_size} is small: every poll takes many requests"
+    for longer, shorter, effect in (
+        ("lookback", "interval", "jobs that live longer than it are not listed once they ended"),
+        ("audit_interval", "interval", "every poll is an audit"),
+        ("full_sync_interval", "audit_interval", "audits are of no use"),
+        ("lookback", "overlap", "every poll lists all of the lookback"),
+    ):
+        long, short = getattr(poll, f"{longer}_seconds"), getattr(poll, f"{shorter}_seconds")
+        if long is not None and long < short:
+            yield f"poll.{longer}: {long:g}s is less than poll.{shorter}, {short:g}s: {effect}"
 
 
-def report(config: Config, told: Sequence[Told], secrets: Secrets) -> Report:
-    """Make the report: what was found out, without names, ids, texts and secrets."""
-    rows = [row for one in told for row in distinct_rows(one.contact.answers)]
-    anonymiser = Anonymiser(_names(config), private_texts(rows), secrets.masked)
+def _pace_warnings(config: Config) -> Iterator[str]:
+    poll = config.poll
+    for endpoint, targets in Counter(target.endpoint for target in config.targets()).items():
+        seconds = targets * _REQUESTS_PER_POLL / poll.requests_per_second
+        if seconds > poll.interval_seconds:
+            yield (
+                f"poll.requests_per_second: {targets} targets at {endpoint} take {seconds:.0f} s for a "
+                f"poll, more than poll.interval, {poll.interval_seconds:g}s: polls are skipped"
+            )
+
+
+def _file_warnings(config: Config) -> Iterator[str]:
+    """Look at the paths of files that `run` writes, without creating or opening any."""
+    written: list[tuple[str, Path, str]] = []
+    if config.ledger.url.path is not None:
+        written.append(("ledger.url", config.ledger.url.path, "run cannot start"))
+    if config.events is not None and isinstance(config.events.to, Path):
+        written.append(("events.to", config.events.to, "no event can be written"))
+    for key, file, effect in written:
+        path = file.absolute()
+        if path.is_dir():
+            yield f"{key}: {path} is a folder, expected a file: {effect}"
+            continue
+        if not path.parent.is_dir():
+            yield f"{key}: the folder {path.parent} does not exist: {effect}"
+            continue
+        # The folder too: SQLite makes files beside the ledger.
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            yield f"{key}: {path.parent} cannot be written by this user: {effect}"
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+            yield f"{key}: {path} cannot be written by this user: {effect}"
+
+
+# -- the report ------------------------------------------------------------------------------------------
+
+
+def report(config: Config, checked: Sequence[CheckedTarget], secrets: Secrets) -> Report:
+    """Make the report: what was found, without names, ids, texts and secrets."""
+    rows = [row for one in checked for row in distinct_rows(one.probed.results)]
+    anonymiser = Anonymiser(_private_names(config), private_texts(rows), secrets.masked)
     projects = [project.name for project in config.projects]
-    return Report(
-        version=__version__,
-        date=datetime.now(UTC).date().isoformat(),
-        targets=tuple(
-            _reported(config, one, number, projects.index(one.contact.target.project) + 1, anonymiser)
-            for number, one in enumerate(told, start=1)
-        ),
-    )
+    targets = []
+    for number, one in enumerate(checked, start=1):
+        target, error = one.probed.target, one.probed.error
+        is_regional = bool(target.region) and target.endpoint == octopus_endpoint(target.region)
+        workspace = "none sent" if target.workspace_id is None else target.workspace_id
+        region = target.region if target.region in DOCUMENTED_REGIONS else "other"
+        fields: dict[str, Any] = {
+            "target": number,
+            "project": projects.index(target.project) + 1,
+            "region": region if target.region else "none",
+            "endpoint": "of the region" if is_regional else "another",
+            "path": target.path if target.path in DOCUMENTED_PATHS else "another",
+            "workspace": workspace if workspace in ("none sent", "0") else "another",
+            "job_types": len(target.job_types),
+            "credentials": config.credentials_of(target).type,
+            "refusal": None if error is None else anonymiser.error(error),
+            "other_path": one.other_path,
+            "findings": None if one.findings is None else anonymiser.findings(one.findings),
+            "cost": one.probed.cost,
+        }
+        # `encoded` checks the values against the schema.
+        targets.append(TargetReport(**fields))
+    return Report(version=__version__, date=datetime.now(UTC).date().isoformat(), targets=tuple(targets))
 
 
-def _reported(config: Config, one: Told, number: int, project: int, anonymiser: Anonymiser) -> TargetReport:
-    met, findings = one.contact, one.findings
-    region = met.target.region
-    return target_report(
-        met.target,
-        number,
-        project,
-        region_endpoint=octopus_endpoint(region) if region else "",
-        credentials=config.credentials_of(met.target).type,
-        other_path=one.other_path,
-        refusal=None if met.error is None else anonymiser.refusal(met.error),
-        findings=None if findings is None else anonymiser.findings(findings),
-        cost=met.cost,
-    )
-
-
-def _names(config: Config) -> Iterator[str]:
-    """Give all that a configuration calls its things, and its secrets."""
+def _private_names(config: Config) -> Iterator[str]:
+    """Give the names, ids, hosts and secrets of a configuration."""
     for target in config.targets():
         yield from (target.project, target.project_id, target.workspace, target.credentials)
         yield urlsplit(target.endpoint).hostname or ""
@@ -193,9 +300,19 @@ def _names(config: Config) -> Iterator[str]:
 
 
 def _secrets(config: Config) -> Iterator[str]:
-    """Give the secrets as they are now; all of them could be read a moment ago."""
+    """Give the secrets as they are now; a file that has become unreadable since the check is left out."""
     for credentials in config.credentials.values():
         for _, value in credentials:
             if isinstance(value, Secret):
                 with suppress(ConfigError):
                     yield value.get()
+
+
+def _write(file: Path, written: Report) -> None:
+    """Raises: ExporterError."""
+    try:
+        file.write_bytes(encoded(written))
+    except OSError as exc:
+        raise ExporterError(f"--report: {file}: {exc.strerror or exc}") from exc
+    except ValueError as exc:
+        raise InternalFault(exc) from exc

@@ -1,8 +1,8 @@
 """
-What a first contact finds out about an API, as data: pure.
+What `check --online` finds out about an API, as data: pure.
 
-The same structures make up the report, which is a closed schema: every text in them is one of a fixed list or
-fits a pattern that no name, id or secret fits. `anonymous` makes the words of an API fit them.
+The report has the same structures and is a closed schema: every text is one of a fixed list, or fits a
+pattern that no name, id or secret fits. The anonymiser in `report` makes the words of an API fit.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from exporter.commands.check.answers import ListForm, NumberForm, TimeForm
+from exporter.commands.check.probes import ListForm, NumberForm, TimeForm
 from exporter.errors import Reason
 from exporter.sync.filters import ArrayStyle
 
-# A word of the API's own, or what stands in for one that may be a text.
+# A word of the API, or the number in its place.
 Word = Annotated[str, msgspec.Meta(pattern=r"^(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*|text-[0-9]{1,4})$")]
 Code = Annotated[
     str,
@@ -76,15 +76,15 @@ TotalsVerdict = Literal[
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all that is found out."""
+    """Base of all findings: fields by name only, and no others."""
 
 
 class ArrayFilter(Finding, frozen=True, kw_only=True):
     """
     A filter that takes several values.
 
-    Shape: what becomes of one value, of the key repeated for each value, and of values joined by commas;
-    `used` is the form that polls settle on ("none": they list everything and sort it out here).
+    Shape: what the server does with one value, with a key repeated for each value, and with values joined by
+    commas; `used` is the form that polls end up with ("none": they list everything and filter it here).
     """
 
     one_value: FormWorks
@@ -97,7 +97,7 @@ class FilterFindings(Finding, frozen=True, kw_only=True):
     """
     Which filters the server honours.
 
-    Shape: `changes_only` if polls can ask for what changed; else each of them lists everything.
+    Shape: `changes_only` if polls can ask for what changed; if not, each poll lists everything.
     """
 
     statuses: ArrayFilter
@@ -113,8 +113,8 @@ class PageFindings(Finding, frozen=True, kw_only=True):
     """
     How long a page can be.
 
-    Shape: `longest` is the longest that came, in rows; `is_largest` if the server gives no longer one;
-    `above` is what it does with a larger limit. `repeated_rows` of the page before came again.
+    Shape: `longest` is the longest page that came, in rows; `is_largest` if the server gives no longer one;
+    `above` is what it does with a larger limit; `repeated_rows` is how many of the page before came again.
     """
 
     longest: int
@@ -125,10 +125,10 @@ class PageFindings(Finding, frozen=True, kw_only=True):
 
 class TotalFindings(Finding, frozen=True, kw_only=True):
     """
-    Whether page_info.total is what the rows say.
+    Whether page_info.total agrees with the rows.
 
-    Shape: `rows_off` is total minus rows where they differ, the farthest that was seen; None where they do
-    not, or there is nothing to compare; `cap` likewise.
+    Shape: `rows_off` is total minus rows, the largest difference that was seen; None where they agree or
+    cannot be compared. `cap` is the number at which totals stop, or None.
     """
 
     verdict: TotalsVerdict
@@ -142,8 +142,8 @@ class ClockFindings(Finding, frozen=True, kw_only=True):
     The server's clocks against ours.
 
     Units: seconds, positive where the server is ahead. Shape: `least` and `most` of meta_info.current_time;
-    `newest_row` is the latest time in any row, which is negative by its age; `polls_go_by` is the clock that
-    polls would believe, against ours.
+    `newest_row` is the latest time in any row: an old row is negative; `polls_go_by` is the clock that polls
+    would use, against ours.
     """
 
     current_time: TimeForm
@@ -173,7 +173,7 @@ class SeenSpec(Finding, frozen=True, kw_only=True):
 
 
 class Unreadable(Finding, frozen=True, kw_only=True):
-    """Rows that cannot be read: because of which field, and what stands there."""
+    """Rows that cannot be read: which field is wrong, and what kind of value it has."""
 
     field: Field
     found: Kind
@@ -184,9 +184,9 @@ class RowFindings(Finding, frozen=True, kw_only=True):
     """
     What the rows are like.
 
-    Shape: `fields` counts the rows by what each documented field holds; `other_fields` are not documented.
-    `durations_in_flight` is how many jobs have a running time and have not ended; `too_many_unreadable` if a
-    poll of these rows would fail for those that cannot be read.
+    Shape: `fields` counts the rows by the kind of value of each documented field; `other_fields` are not
+    documented. `durations_in_flight` is how many jobs have a running time and have not ended;
+    `too_many_unreadable` if a poll of these rows would fail because of those that cannot be read.
     """
 
     rows: int
@@ -200,10 +200,10 @@ class RowFindings(Finding, frozen=True, kw_only=True):
 
 class BodyFindings(Finding, frozen=True, kw_only=True):
     """
-    What the answers are like.
+    What the responses are like.
 
     Shape: `json` is "repaired" where one was no strict JSON in UTF-8; `empty_list` are the forms of
-    payload.list in answers without rows ("no content": status 204).
+    payload.list in responses without rows ("no content": status 204).
     """
 
     json: Literal["clean", "repaired"]
@@ -236,8 +236,8 @@ class Findings(Finding, frozen=True, kw_only=True):
     body: BodyFindings
 
 
-class Refusal(Finding, frozen=True, kw_only=True):
-    """Why a target does not answer, without its words."""
+class TargetError(Finding, frozen=True, kw_only=True):
+    """Why a target does not work, without the error's message."""
 
     reason: Reason
     status: int

@@ -1,0 +1,196 @@
+"""
+Which filters of the list work, judged by the rows that came: pure.
+
+A filter is "ignored" where rows came that were not asked for, "refused" where the server answers with an
+error because of it, and "unknown" where the results cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from exporter.commands.check.findings import ArrayFilter, FilterFindings, FormWorks, Works
+from exporter.commands.check.probes import (
+    ArrayTopic,
+    FilterValues,
+    ProbeResult,
+    Topic,
+    first_page,
+    missing_values,
+    pages_of,
+    status_values,
+    type_values,
+    value_of,
+)
+from exporter.sync.filters import ArrayStyle, FilterName, Filters, rejected_filter, unapplied_filter
+
+# So few rows may all be repeated behind an offset by a list that moves.
+_FEW = 4
+
+
+def filter_findings(
+    results: Sequence[ProbeResult], longest: int | None, *, has_totals: bool
+) -> FilterFindings:
+    """
+    Judge every filter.
+
+    Shape: `longest` is the server's own limit of rows per page, None where it is not known.
+    """
+    first = first_page(results)
+    jobs = () if first is None else first.jobs
+    statuses = _array("statuses", status_values(jobs), results, longest)
+    job_types = _array("job_types", type_values(jobs), results, longest)
+    start_time, by_id, workspace = _start_time(results), _id(results), _workspace(results)
+    # What polls assume until they find out more: the documented form of an array, and that filters work.
+    polls = Filters(
+        statuses="array" if statuses.used == "unknown" else statuses.used,
+        job_types="array" if job_types.used == "unknown" else job_types.used,
+        start_time=start_time in ("works", "unknown"),
+        id=by_id in ("works", "unknown"),
+        workspace=workspace != "ignored",
+        totals=has_totals,
+    )
+    return FilterFindings(
+        statuses=statuses,
+        job_types=job_types,
+        start_time=start_time,
+        id=by_id,
+        workspace_id=workspace,
+        offset=_offset(results),
+        changes_only=polls.can_tell_changes,
+    )
+
+
+def _array(
+    name: ArrayTopic, tried: FilterValues, results: Sequence[ProbeResult], longest: int | None
+) -> ArrayFilter:
+    by_form = {result.probe.form: result for result in results if result.probe.topic == name}
+    first = first_page(results)
+    one = _form(name, tried, by_form.get("single"), first, longest)
+    # Where all jobs have one of the two values, a page of both looks like a page of all jobs.
+    tells = bool(tried.known - set(tried.two))
+
+    def both(form: ArrayStyle) -> FormWorks:
+        found = _form(name, tried, by_form.get(form), first, longest)
+        if found == "unknown" and (pair := _pair(name, form, results)) is not None:
+            found = "works" if pair.rows else _lacking(name, tried, by_form[form])
+        return one if found == "works" and not tells and one != "works" else found
+
+    repeated, comma = both("array"), both("comma")
+    used: ArrayStyle | Literal["unknown"] = "unknown" if "unknown" in (one, repeated, comma) else "none"
+    if repeated == "works":
+        used = "array"
+    elif comma == "works":
+        used = "comma"
+    elif one == "works":
+        used = "single"
+    return ArrayFilter(one_value=one, repeated_keys=repeated, comma=comma, used=used)
+
+
+def _form(
+    name: ArrayTopic,
+    tried: FilterValues,
+    result: ProbeResult | None,
+    first: ProbeResult | None,
+    longest: int | None,
+) -> FormWorks:
+    """Judge one way to send an array."""
+    if result is None or result.page is None:
+        return "refused" if result is not None and _is_rejected(name, result) else "unknown"
+    query, wanted = result.probe.query, result.probe.values
+    # Beside the rule of the polls: jobs that the first page showed with another value came all the same. A
+    # few of them may be jobs that changed between the two pages.
+    others = {j.id for j in (first.jobs if first else ()) if value_of(name, j) not in wanted}
+    if unapplied_filter(query, result.jobs) == name or (
+        others and 2 * len(others & result.ids) >= len(others)
+    ):
+        return "ignored"
+    if not missing_values(name, tried, result):
+        # An empty page proves nothing without a job on the first page, nor does one known value at the end.
+        is_lone = len(wanted) > 1 and wanted[0] in tried.known and wanted[1] not in tried.known
+        return "works" if tried.known and not is_lone else "unknown"
+    if result.rows:
+        # On a full page the missing value may have jobs on the next one.
+        most = query.limit if longest is None else min(query.limit, longest)
+        return "unknown" if result.rows >= most else _lacking(name, tried, result)
+    return "finds nothing" if wanted[0] in tried.known or result.probe.form == "comma" else "first value only"
+
+
+def _lacking(name: ArrayTopic, tried: FilterValues, result: ProbeResult) -> FormWorks:
+    """Say which of the two values the server looks at, where jobs with the other are missing."""
+    is_first_missing = result.probe.values[0] in missing_values(name, tried, result)
+    return "last value only" if is_first_missing else "first value only"
+
+
+def _pair(name: ArrayTopic, form: ArrayStyle, results: Sequence[ProbeResult]) -> ProbeResult | None:
+    """Return the result for a job that was missing on a full page."""
+    for result in pages_of(results, "pair"):
+        query = result.probe.query
+        sent = query.statuses if name == "statuses" else query.job_types
+        if sent and result.probe.form == form and result.ids <= {query.job_id}:
+            return result
+    return None
+
+
+def _is_rejected(name: FilterName, result: ProbeResult) -> bool:
+    return rejected_filter(result.probe.query, result.status) == name
+
+
+def _asked(results: Sequence[ProbeResult], *topics: Topic) -> list[ProbeResult]:
+    return [result for result in results if result.probe.topic in topics]
+
+
+def _unless_answered(name: FilterName, asked: Sequence[ProbeResult]) -> Works | None:
+    """Judge what does not depend on which rows came; None where a filter may work."""
+    if any(unapplied_filter(result.probe.query, result.jobs) == name for result in asked):
+        return "ignored"
+    if pages_of(asked):
+        return None
+    return "refused" if any(_is_rejected(name, result) for result in asked) else "unknown"
+
+
+def _start_time(results: Sequence[ProbeResult]) -> Works:
+    asked = _asked(results, "start_time", "future")
+    if (plain := _unless_answered("start_time", asked)) is not None:
+        return plain
+    first, middle = first_page(results), pages_of(asked, "start_time")
+    if first is None or not first.jobs or not middle:
+        return "unknown"
+    since_ms = middle[0].probe.query.start_time_ms or 0
+    is_expected = any(job.created_ms >= since_ms for job in first.jobs)
+    return "finds nothing" if is_expected and not middle[0].rows else "works"
+
+
+def _id(results: Sequence[ProbeResult]) -> Works:
+    asked = _asked(results, "id")
+    if (plain := _unless_answered("id", asked)) is not None:
+        return plain
+    return "works" if any(result.rows for result in pages_of(asked)) else "finds nothing"
+
+
+def _workspace(results: Sequence[ProbeResult]) -> Works:
+    """Judge by a workspace that does not exist: it has no jobs, whether it is answered or refused."""
+    first, asked = first_page(results), _asked(results, "workspace_id")
+    if not asked or first is None:
+        return "unknown"
+    if asked[0].page is None:
+        return "works" if asked[0].status in (204, 400, 403, 404) else "unknown"
+    if asked[0].rows:
+        return "ignored"
+    return "works" if first.rows else "unknown"
+
+
+def _offset(results: Sequence[ProbeResult]) -> Works:
+    first = first_page(results)
+    if first is None or not first.ids:
+        return "unknown"
+    for result in pages_of(results, "next"):
+        if result.ids:
+            if not result.ids >= first.ids:
+                return "works"
+            return "ignored" if first.rows > _FEW else "unknown"
+    for result in pages_of(results, "one"):
+        if first.rows > _FEW and result.jobs and first.jobs:
+            return "ignored" if result.jobs[0].id == first.jobs[0].id else "works"
+    return "unknown"
