@@ -1,11 +1,11 @@
 """
-A poll after much has happened at once: it costs what changed.
+A poll after many changes: its cost follows the number of changed jobs, not of all jobs.
 
 Usage: python -m benchmarks.busy_poll [--jobs N] [--changes N] [--spread N …]
 
-Between two polls so many jobs end and as many come. With a spread of 1 the jobs that end were created one
-after the other; with 2 they were every second job of their time, with 3 every third. A fifth more are in
-flight than end.
+Between two polls, --changes jobs end and as many are created. With a spread of 1, the jobs that end were
+created one after the other; with 2 they are every second job, with 3 every third. There are 20 % more jobs
+in flight than end.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from benchmarks import programs
-from benchmarks.measure import Cost
+from benchmarks.measure import Cost, ratio, say, show
 from benchmarks.programs import Client
-from benchmarks.report import ratio, say, show
 
 _COLUMNS = (
     *("spread", "poll", "took s", "CPU ms", "requests", "to pages filled", "kB"),
@@ -30,7 +29,7 @@ _PAGE_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """One poll. Units: `took` in seconds, by the exporter; `created` and `ended` as it counts them so far."""
+    """One poll. Units: `took` in seconds, as exported. `created` and `ended` are its counters after it."""
 
     name: str
     cost: Cost
@@ -40,7 +39,7 @@ class Busy:
 
 
 def measure(jobs: int, changes: int, spread: int) -> Iterator[Busy]:
-    """Give the polls before, with and after the change."""
+    """Return the polls before, with and after the changes."""
     with (
         programs.page_server(jobs, in_flight=changes * 6 // 5, spread=spread) as server,
         programs.exporter(server, interval_seconds=5) as exporter,
@@ -72,7 +71,7 @@ def _row(spread: int, poll: Busy, pages: int) -> tuple[str, ...]:
 
 
 def main(jobs: int, changes: int, spreads: Sequence[int]) -> None:
-    """Run it and print the table."""
+    """Run the benchmark and print the table."""
     pages = ceil(2 * changes / _PAGE_SIZE)
     rows = []
     for spread in spreads:

@@ -1,10 +1,11 @@
 """
-A first sync: how much longer the exporter takes to keep and publish everything than the floor to read it.
+A first sync: the time and CPU of the exporter, which stores and publishes all jobs, against the floor.
 
 Usage: python -m benchmarks.cold_sync [--jobs N …] [--latency SECONDS …] [--rounds N]
 
-The runs take turns on one server. Time and CPU go from the start of the process to its end (the floor) or to
-the first publication (the exporter, the naive one); `reading` leaves the start of the process out.
+The programs run in turn against one server. Time and CPU count from the start of the process to its end (the
+floor) or to the first publication (the exporter and the naive one). `reading` excludes the start of the
+process.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from itertools import product
 from statistics import median
 
 from benchmarks import programs
-from benchmarks.measure import Cost, peak_mib
+from benchmarks.measure import Cost, peak_mib, ratio, say, show
 from benchmarks.programs import Server
-from benchmarks.report import ratio, say, show
 
 _COLUMNS = (
     *("jobs", "latency s", "program", "wall s", "to floor", "reading s", "to floor"),
@@ -63,12 +63,12 @@ def measure_naive(server: Server) -> Run:
 
 
 def _begun(now: Cost, served: tuple[int, int]) -> Cost:
-    """Give what had been spent before the process was started, of which all but the server's is nothing."""
+    """Return the cost at the start of a process: only the server has spent anything by then."""
     return Cost(0, 0, now.server_cpu, *served)
 
 
 def _typical(runs: Sequence[Run]) -> Run:
-    """Give the run with the median wall time."""
+    """Return the run with the median wall time."""
     middle = median(run.cost.wall for run in runs)
     return min(runs, key=lambda run: abs(run.cost.wall - middle))
 
@@ -99,7 +99,7 @@ def _row(jobs: int, latency: float, name: str, run: Run, floor: Run) -> tuple[st
 
 
 def main(jobs: Sequence[int], latencies: Sequence[float], rounds: int) -> None:
-    """Run it and print the table; the naive one takes part at the fewest jobs only."""
+    """Run the benchmark and print the table. The naive one runs with the smallest number of jobs."""
     rows = []
     for many, latency in product(jobs, latencies):
         runs = dict(_measured(many, latency, rounds, many == min(jobs)))

@@ -1,11 +1,11 @@
 """
-The floor: what reading the list costs whoever reads it in this language with these libraries.
+The floor: the least that reading the list can cost in Python with these libraries.
 
-A bare aiohttp client asks for the pages the exporter's first sync asks for, as many at a time, decodes them
-into the exporter's own rows and throws them away. Nothing is paced, retried, checked, kept or counted.
+A plain aiohttp client requests the same pages as the exporter's first sync, as many at a time, and decodes
+them into the exporter's rows. It does not pace, retry, check, store or count anything.
 
 Usage: python -m benchmarks.floor URL [--concurrency N] [--stay]. Prints one line of JSON: rows and seconds.
-With --stay it then waits for the end of its standard input, so that its cost can be read from outside.
+With --stay it then waits for the end of its standard input, so that another process can read its cost.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATH = "/v1.0/floor/data/system-jobs"
 
 
 class Floor:
-    """Reads everything once; `rows` counts what was decoded, overlaps included."""
+    """Reads all pages once. `rows` is the number of decoded rows, with those of overlaps."""
 
     def __init__(self, session: aiohttp.ClientSession, origin: str) -> None:
         self._session = session
@@ -54,7 +54,7 @@ class Floor:
 
 
 def _offsets(rows: int, total: int) -> Iterator[int]:
-    """Give where the exporter's pages after the first begin."""
+    """Return the offsets of the exporter's pages after the first."""
     step = rows - overlap(rows)
     return iter(range(step, total - overlap(rows), step)) if rows < total else iter(())
 

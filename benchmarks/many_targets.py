@@ -1,10 +1,10 @@
 """
-Many targets in one process: each is polled in time, and the event loop stays free.
+Many targets in one process: whether each is polled on time, and the lag of the event loop.
 
 Usage: python -m benchmarks.many_targets [--targets N] [--jobs N] [--interval SECONDS] [--seconds N]
 
-In every target one job ends and one comes at every interval, so that every poll has something to record and
-to publish; /metrics is scraped every 5 seconds. Measured once all have been listed for the first time.
+In every target, one job ends and one is created in each interval, so that every poll records and publishes
+something. /metrics is scraped every 5 seconds. The measurement begins after the first sync of all targets.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from prometheus_client.samples import Sample
 
 from benchmarks import programs
-from benchmarks.measure import Cost, resident_mib
+from benchmarks.measure import Cost, resident_mib, show
 from benchmarks.programs import Client
-from benchmarks.report import show
 
 _COLUMNS = (
     *("targets", "seconds", "polls", "due", "failed", "skipped", "slowest poll s"),
@@ -31,8 +30,8 @@ _SCRAPE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """What a scrape shows; `lag` has the cumulative buckets by bound in seconds."""
+class Scrape:
+    """The values of one scrape. `lag` has the cumulative buckets by bound in seconds."""
 
     polls: float
     failed: float
@@ -41,7 +40,7 @@ class Moment:
     lag: dict[float, float]
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> Moment:
+    def of(cls, samples: Sequence[Sample]) -> Scrape:
         def values(name: str) -> list[float]:
             return [sample.value for sample in samples if sample.name == name]
 
@@ -54,8 +53,8 @@ class Moment:
         )
 
 
-def lag_quantile(before: Moment, after: Moment, share: float) -> float:
-    """Give a quantile of the loop's lag in seconds, as histogram_quantile does."""
+def lag_quantile(before: Scrape, after: Scrape, share: float) -> float:
+    """Return a quantile of the event loop's lag in seconds, as histogram_quantile does."""
     counts = {bound: after.lag[bound] - before.lag[bound] for bound in after.lag}
     wanted = share * counts[float("inf")]
     low = seen = 0.0
@@ -66,14 +65,14 @@ def lag_quantile(before: Moment, after: Moment, share: float) -> float:
     return low
 
 
-def lag_over(before: Moment, after: Moment, bound: float) -> float:
-    """Give the share of the loop's lags that were longer than a bucket's bound."""
+def lag_over(before: Scrape, after: Scrape, bound: float) -> float:
+    """Return the share of lags that exceed the bound of a bucket."""
     total = after.lag[float("inf")] - before.lag[float("inf")]
     return 1 - (after.lag[bound] - before.lag[bound]) / total
 
 
 def _watch(client: Client, interval: float, seconds: float) -> float:
-    """Let time pass, jobs end and come, and scrapes happen; give the longest poll's seconds."""
+    """Change jobs and scrape, for so many seconds. Returns the duration of the longest poll."""
     ends = time.monotonic() + seconds
     scraping = changing = time.monotonic()
     slowest = 0.0
@@ -82,14 +81,14 @@ def _watch(client: Client, interval: float, seconds: float) -> float:
             client.server.change(1, 1)
             changing += interval
         if now >= scraping:
-            slowest = max(slowest, Moment.of(client.scrape(*_NAMES)).slowest)
+            slowest = max(slowest, Scrape.of(client.scrape(*_NAMES)).slowest)
             scraping += _SCRAPE_SECONDS
         time.sleep(0.1)
     return slowest
 
 
 def _row(
-    targets: int, cost: Cost, before: Moment, after: Moment, due: float, slowest: float, resident: float
+    targets: int, cost: Cost, before: Scrape, after: Scrape, due: float, slowest: float, resident: float
 ) -> tuple[str, ...]:
     return (
         *(f"{targets}", f"{cost.wall:.0f}", f"{after.polls - before.polls:.0f}", f"{due:.0f}"),
@@ -102,7 +101,7 @@ def _row(
 
 
 def main(targets: int, jobs: int, interval: float, seconds: float) -> None:
-    """Run it and print the table."""
+    """Run the benchmark and print the table."""
     with (
         programs.page_server(jobs, in_flight=20) as server,
         programs.exporter(server, interval_seconds=interval, projects=targets) as exporter,
@@ -110,12 +109,12 @@ def main(targets: int, jobs: int, interval: float, seconds: float) -> None:
     ):
         client.wait_until_ready()
         time.sleep(2 * interval)
-        before, begun = Moment.of(client.scrape(*_NAMES)), client.cost()
+        before, begun = Scrape.of(client.scrape(*_NAMES)), client.cost()
         slowest = _watch(client, interval, seconds)
-        cost, after = client.cost().since(begun), Moment.of(client.scrape(*_NAMES))
+        cost, after = client.cost().since(begun), Scrape.of(client.scrape(*_NAMES))
         due = targets * cost.wall / interval
         row = _row(targets, cost, before, after, due, slowest, resident_mib(client.pid))
-    note = f"Before that, while all were listed for the first time: {before.skipped:.0f} polls skipped."
+    note = f"Before that, during the first sync: {before.skipped:.0f} polls skipped."
     show(f"Many targets of {jobs:,} jobs, every {interval:g} s", _COLUMNS, [row], note)
 
 

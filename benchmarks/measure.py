@@ -1,20 +1,35 @@
-"""What a process costs, seen from outside. Linux only: /proc, and the CPU clocks of other processes."""
+"""
+Measuring processes and showing the results.
+
+Linux only: it reads /proc and the CPU clocks of other processes.
+"""
 
 from __future__ import annotations
 
+import platform
+import sqlite3
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
+from os import cpu_count
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
+from exporter import __version__
+
 _CPUCLOCK_SCHED = 2
+_console = Console(width=140)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """
-    What was spent, or, at one moment, has been spent.
+    The cost of a process: since its start, or between two moments.
 
-    Units: seconds, of the wall clock and of the CPU in all threads, user and system; bytes with headers.
+    Units: `wall` and `cpu` in seconds, `cpu` of all threads, user and system. `bytes` include HTTP headers.
     """
 
     wall: float = 0.0
@@ -35,23 +50,64 @@ class Cost:
 
 def cpu_seconds(pid: int) -> float:
     """
-    Give the CPU time of a process, to the nanosecond, threads that have ended included.
+    Return the CPU time of a process in nanosecond resolution, with that of its ended threads.
 
-    Source: clock_getcpuclockid(3); the clock's number is made of the process id as the kernel has it.
+    Source: clock_getcpuclockid(3). The kernel computes the number of the clock from the process id.
     """
     return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
 
 
 def resident_mib(pid: int) -> float:
-    """Give the memory resident now."""
+    """Return the resident memory."""
     return _memory(pid, "VmRSS")
 
 
 def peak_mib(pid: int) -> float:
-    """Give the most that was ever resident."""
+    """Return the peak of the resident memory."""
     return _memory(pid, "VmHWM")
 
 
 def _memory(pid: int, name: str) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
+
+
+def show(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]], note: str = "") -> None:
+    """Print a table, and below it the machine."""
+    table = Table(title=title, title_justify="left", caption=note, caption_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    _console.print(table)
+    _console.print(machine(), style="dim")
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
+    _console.print(text, style="dim")
+
+
+def machine() -> str:
+    """Return the machine and the versions in one line."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("aiohttp", "msgspec", "prometheus-client"))
+    return (
+        f"{_processor()}, {cpu_count()} cores, {_memory_gib():.0f} GiB; "
+        f"Linux {platform.release().split('-')[0]}; "
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {libraries}; "
+        f"octopus-exporter {__version__}"
+    )
+
+
+def ratio(value: float, base: float) -> str:
+    return f"{value / base:.2f}" if base else "-"
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _memory_gib() -> float:
+    return int(Path("/proc/meminfo").read_text().split()[1]) / 1024**2

@@ -1,6 +1,6 @@
 """
-The naive exporter, the one most people would write: page through everything at each poll, one page after the
-other, keep each job's dict by id, compare, count.
+The naive exporter, as most people would write it: at each poll it reads all pages one after the other, keeps
+each job's dict by id, compares it with the last one, and counts.
 
 Usage: python -m benchmarks.naive URL PORT [--interval SECONDS]. Serves /metrics on PORT.
 """

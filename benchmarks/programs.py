@@ -1,7 +1,7 @@
 """
-The processes that are measured: the page server, the exporter, the floor and the naive exporter.
+The measured processes: the page server, the exporter, the floor and the naive exporter.
 
-Their modules are compiled beforehand, as those of an installed package are, whatever the environment says.
+Their modules are compiled beforehand, like those of an installed package, whatever PYTHON* variables are set.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CONCURRENCY = 4
 _ROOT = Path(__file__).parents[1]
 _COMPILED = _ROOT / "benchmarks" / "__pycache__"
 _PROGRAMS = "exporter.cli, benchmarks.floor, benchmarks.naive, benchmarks.server, benchmarks.published"
-_PATIENCE_SECONDS = 3600.0
+_TIMEOUT_SECONDS = 3600.0
 
 _opener = build_opener(ProxyHandler({}))
 T = TypeVar("T")
@@ -43,27 +43,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A page server that runs."""
+    """A running page server."""
 
     url: str
     pid: int
 
     def served(self) -> tuple[int, int]:
-        """Give how many pages it has answered with, and their bytes."""
+        """Return the number of pages it has served, and their bytes."""
         told = json.loads(get(f"{self.url}/served"))
         return told["requests"], told["bytes"]
 
     def delay(self, seconds: float) -> None:
-        """Keep every answer back from now on."""
+        """Delay every response from now on."""
         get(f"{self.url}/latency?seconds={seconds}", "POST")
 
     def change(self, endings: int, arrivals: int) -> None:
-        get(f"{self.url}/world?endings={endings}&arrivals={arrivals}", "POST")
+        get(f"{self.url}/change?endings={endings}&arrivals={arrivals}", "POST")
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A process that reads from a server and shows what it found on /metrics."""
+    """A running process that reads from a page server and serves /metrics."""
 
     process: subprocess.Popen[bytes]
     server: Server
@@ -75,15 +75,15 @@ class Client:
         return self.process.pid
 
     def cost(self) -> Cost:
-        """Give what it has cost since it was started."""
+        """Return its cost since its start."""
         cpu, wall = cpu_seconds(self.pid), time.monotonic() - self.began
         requests, size = self.server.served()
         return Cost(wall, cpu, cpu_seconds(self.server.pid), requests, size)
 
     def scrape(self, *names: str) -> list[Sample]:
-        """Scrape as Prometheus does; give the samples whose names begin so."""
+        """Scrape as Prometheus does, and return the samples whose names begin with one of these."""
         shown = get(f"http://127.0.0.1:{self.port}/metrics", zipped=True).decode()
-        # Most of some megabytes is not asked for, and reading it would take the exporter's turn on the CPU.
+        # Parsing all of some megabytes would take CPU time from the exporter on the same machine.
         wanted = "".join(line for line in shown.splitlines(keepends=True) if line.startswith(names))
         return [sample for family in text_string_to_metric_families(wanted) for sample in family.samples]
 
@@ -91,30 +91,30 @@ class Client:
         return sum(sample.value for sample in self.scrape(name) if sample.name == name)
 
     def wait_until_ready(self) -> None:
-        """Wait until every target is published, asking for nothing that costs much."""
+        """Wait until every target is published. /-/ready is the cheapest page."""
         _until(lambda: self._page("-/ready") is not None)
 
     def wait_until_shown(self, name: str) -> None:
-        """Wait until a scrape shows such a sample."""
+        """Wait until /metrics contains this text."""
         _until(lambda: name.encode() in (self._page("metrics") or b""))
 
     def polls(self) -> int:
-        """Give how many polls have ended, by the page that costs the exporter least."""
+        """Return the number of ended polls, from the status API, which is cheaper than /metrics."""
         page = self._page("api/v1/status")
         return 0 if page is None else sum(target["polls"] for target in json.loads(page)["targets"])
 
     def wait_for_polls(self, more: int) -> None:
-        """Wait until so many more polls have ended, of which the first may be under way."""
+        """Wait until so many more polls have ended. The first may have begun before."""
         wanted = self.polls() + more
         _until(lambda: self.polls() >= wanted, seconds=0.1)
 
     def wait_until_scraped(self) -> None:
-        """Wait until a scrape shows every poll that has ended by now: a publication is rendered after it."""
+        """Wait until /metrics includes all polls that have ended by now: rendering follows a poll."""
         polls = self.polls()
         _until(lambda: self.total("octopus_polls_total") >= polls)
 
     def wait_until_released(self) -> None:
-        """Scrape until no new series shows 0 for being new."""
+        """Scrape until no new series is held at 0 any more (metrics.new_series_hold)."""
 
         def released() -> bool:
             get(f"http://127.0.0.1:{self.port}/metrics", zipped=True)
@@ -127,7 +127,7 @@ class Client:
         self.process.wait(60)
 
     def status(self) -> dict[str, Any]:
-        """Give what /api/v1/status says."""
+        """Return /api/v1/status."""
         told: dict[str, Any] = json.loads(get(f"http://127.0.0.1:{self.port}/api/v1/status"))
         return told
 
@@ -142,9 +142,9 @@ class Client:
 @dataclass(frozen=True, slots=True)
 class Exporter:
     """
-    An exporter's folder: its configuration and its ledger, which outlive its process.
+    An exporter's folder with its configuration and its ledger, which remain after its process.
 
-    Shape: `projects` targets that all read the same server.
+    Shape: it has `projects` targets, all on the same server.
     """
 
     folder: Path
@@ -166,7 +166,7 @@ class Exporter:
             file.unlink()
 
     def sync(self) -> None:
-        """Fill the ledger: run until everything is published and audited, and stop."""
+        """Fill the ledger: run until all targets are published and audited, then stop."""
         with self.running() as client:
             client.wait_until_shown("octopus_audit_last_timestamp_seconds{")
             client.stop()
@@ -175,17 +175,17 @@ class Exporter:
         return {
             "projects": [self._project(number) for number in range(self.projects)],
             "credentials": {"default": dict(self.credentials)},
-            # Neither the pace nor an audit in the middle is what is measured.
+            # No limit on requests and no audit during the measurement.
             "poll": {
                 "interval": f"{self.interval_seconds:g}s",
                 "concurrency": CONCURRENCY,
                 "requests_per_second": 1_000_000,
                 "audit_interval": "24h",
-                # No job grows too old to be listed while a benchmark runs.
+                # No job reaches the lookback limit while a benchmark runs.
                 "lookback": "60d",
             },
             "ledger": {"url": f"sqlite:///{self.folder / 'ledger.db'}"},
-            # One scrape shows what has been counted.
+            # Counters show new values at once.
             "metrics": {"new_series_hold": "0s"},
             "web": {"listen": [f"127.0.0.1:{self.port}"]},
         }
@@ -205,8 +205,8 @@ def project_id(number: int) -> str:
 
 @contextmanager
 def page_server(jobs: int, *, in_flight: int = 200, spread: int = 3) -> Iterator[Server]:
-    """Run a page server of so many jobs."""
-    # Told to stop, a benchmark ends as by Ctrl-C, and takes its processes with it.
+    """Run a page server with so many jobs."""
+    # On SIGTERM a benchmark ends as on Ctrl-C, so that its processes end too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _compile()
     options = ["--in-flight", str(in_flight), "--spread", str(spread)]
@@ -216,7 +216,7 @@ def page_server(jobs: int, *, in_flight: int = 200, spread: int = 3) -> Iterator
 
 @contextmanager
 def exporter(server: Server, **settings: Any) -> Iterator[Exporter]:
-    """Give an exporter a folder for as long as it is needed."""
+    """Make an exporter with a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         yield Exporter(Path(folder), server, _free_port(), **settings)
 
@@ -231,7 +231,7 @@ def naive(server: Server) -> Iterator[Client]:
 
 @contextmanager
 def floor(server: Server) -> Iterator[tuple[Client, Callable[[], float]]]:
-    """Run the floor; the function waits for its end and gives the seconds that the reading took."""
+    """Run the floor. The function waits for its end and returns the seconds that reading took."""
     with started("benchmarks.floor", server.url, "--concurrency", str(CONCURRENCY), "--stay") as process:
         client = Client(process, server, 0, time.monotonic())
         yield client, lambda: float(json.loads(first_line(process))["seconds"])
@@ -239,7 +239,7 @@ def floor(server: Server) -> Iterator[tuple[Client, Callable[[], float]]]:
 
 @contextmanager
 def published(series: int, *, peer: bool = False) -> Iterator[tuple[int, int]]:
-    """Serve at least so many series, by the exporter or its peer; give the port, and how many there are."""
+    """Serve at least so many series with the exporter or its peer. Returns the port and their number."""
     _compile()
     port = _free_port()
     with started("benchmarks.published", str(series), str(port), *(["--peer"] if peer else [])) as process:
@@ -248,7 +248,7 @@ def published(series: int, *, peer: bool = False) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def promhttp(folder: Path, text: bytes) -> Iterator[int]:
-    """Serve an exposition, given in the text format, with Go's own handler; give the port."""
+    """Serve an exposition in the text format with Go's own handler. Returns the port."""
     file, program, port = folder / "exposition.txt", folder / "promhttp", _free_port()
     file.write_bytes(text)
     subprocess.run(["go", "build", "-o", program, "."], cwd=_ROOT / "benchmarks" / "promhttp", check=True)
@@ -258,7 +258,7 @@ def promhttp(folder: Path, text: bytes) -> Iterator[int]:
 
 @contextmanager
 def nginx(folder: Path) -> Iterator[int]:
-    """Serve a folder's files as they are, marked as compressed; give the port."""
+    """Serve a folder's files with `Content-Encoding: gzip`. Returns the port."""
     port = _free_port()
     places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     (folder / "nginx.conf").write_text(
@@ -277,7 +277,7 @@ def nginx(folder: Path) -> Iterator[int]:
         }}
         """
     )
-    folder.chmod(0o755)  # nginx reads as nobody where it is started by root
+    folder.chmod(0o755)  # started by root, nginx reads files as user nobody
     command: list[str | Path] = ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
     with _listening(command, port):
         yield port
@@ -285,7 +285,7 @@ def nginx(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def _listening(command: list[str | Path], port: int) -> Iterator[None]:
-    """Run a program that is not ours, from when it listens on this port."""
+    """Run an external program, and wait until it listens on this port."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _until(lambda: _accepts(port))
@@ -302,7 +302,7 @@ def _accepts(port: int) -> bool:
 
 @contextmanager
 def started(module: str, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module; it does not outlive the block."""
+    """Run a module, and kill it at the end of the block."""
     with (log or Path("/dev/null")).open("ab") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -325,7 +325,7 @@ def _compile() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Give ours without proxies and without what would compile, trace or configure the programs otherwise."""
+    """Return our environment without proxies and without variables that change how the programs run."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -348,16 +348,16 @@ def get(url: str, method: str = "GET", *, zipped: bool = False) -> bytes:
     return gzip.decompress(body) if answer.headers["Content-Encoding"] == "gzip" else body
 
 
-def post(url: str, order: object) -> None:
-    """Send an order as JSON."""
-    with _opener.open(Request(url, json.dumps(order).encode(), method="POST"), timeout=60):
+def post(url: str, body: object) -> None:
+    """Send a JSON body."""
+    with _opener.open(Request(url, json.dumps(body).encode(), method="POST"), timeout=60):
         pass
 
 
 def _until(look: Callable[[], bool], seconds: float = 0.02) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while not look():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(seconds)
 
 

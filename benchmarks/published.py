@@ -1,8 +1,8 @@
 """
-What is published in the benchmarks of the exposition: targets with something in every series.
+The targets of the benchmarks of the exposition; each of their series has a value.
 
-Usage: python -m benchmarks.published SERIES PORT [--peer]. Serves that many series on /metrics, the
-exporter's way or, with --peer, with the client library's own handler for aiohttp, over the same families.
+Usage: python -m benchmarks.published SERIES PORT [--peer]. Serves that many series on /metrics, with the
+exporter's code or, with --peer, with the client library's own handler for aiohttp, with the same families.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _CONFIGURED = MetricsSettings()
 
 
 def snapshots(series: int) -> list[TargetSnapshot]:
-    """Make targets of the documented job types that have so many series together, or a few more."""
+    """Make targets with at least so many series in total."""
     each = len(list(_samples([snapshot(0)])))
     return [snapshot(number) for number in range(ceil(series / each))]
 
 
 def numbered_target(number: int) -> Target:
-    """Make a target without job types of its own."""
+    """Make a target without configured job types."""
     return Target(
         project=f"project-{number:03d}",
         project_id=f"{number:032x}",
@@ -71,7 +71,7 @@ def numbered_target(number: int) -> Target:
 
 
 def snapshot(number: int, polls: int = 1) -> TargetSnapshot:
-    """Make a target as it is after so many polls: every poll has changed every family."""
+    """Make the snapshot of a target after so many polls. Every poll changes every family."""
     n = number + polls
     poll = PollStatus(True, 0.5 + n / 1000, 3, None, _NOW_MS + n, polls=polls)
     return TargetSnapshot(numbered_target(number), _totals(n), poll)
@@ -111,7 +111,7 @@ def _samples(published: list[TargetSnapshot]) -> Iterator[tuple[Family, Sample]]
 
 
 class _Peer:
-    """The same families as the client library's objects, made beforehand: a scrape only renders them."""
+    """The same families as objects of the client library, made beforehand: a scrape only renders them."""
 
     def __init__(self, published: list[TargetSnapshot]) -> None:
         self._metrics = {family: _metric(family) for family in TARGET_FAMILIES}
@@ -148,7 +148,7 @@ async def _serve(published: list[TargetSnapshot], port: int, *, peer: bool) -> N
         for one in published:
             publisher.publish(one)
         publisher.render_now()
-        app = create_app(cast("Exporter", None), publisher)  # whose other pages nobody asks for
+        app = create_app(cast("Exporter", None), publisher)  # its other pages are not requested
     await serve(app, [ListenAddress("127.0.0.1", port)])
     print(sum(1 for _ in _samples(published)), flush=True)
     await asyncio.Event().wait()

@@ -1,10 +1,10 @@
 """
-A poll when nothing has happened: the same whatever is listed.
+A poll without changes: its cost does not depend on the number of listed jobs.
 
 Usage: python -m benchmarks.quiet_poll [--jobs N …] [--seconds N] [--naive-polls N]
 
-The exporter polls every second, in a process started on a full ledger, so that the first sync's memory does
-not count. What it costs at rest, between the polls, is part of it.
+The exporter polls every second, in a process that was started on a full ledger: so the memory of the first
+sync does not count. The cost between the polls is included.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import programs
-from benchmarks.measure import Cost, peak_mib, resident_mib
+from benchmarks.measure import Cost, peak_mib, ratio, resident_mib, say, show
 from benchmarks.programs import Client, Server
-from benchmarks.report import ratio, say, show
 
 _COLUMNS = (
     *("jobs", "program", "polls", "requests", "ratio", "kB", "ratio", "CPU ms", "ratio"),
@@ -28,7 +27,7 @@ _WARM_POLLS = 3
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """What so many polls cost together, and the memory after them."""
+    """The total cost of some polls, and the memory after them."""
 
     polls: int
     cost: Cost
@@ -46,7 +45,7 @@ def measure_exporter(server: Server, seconds: float) -> Quiet:
 
 
 def _window(client: Client, seconds: float) -> Quiet:
-    """Measure from the end of a poll to the end of another."""
+    """Measure from the end of one poll to the end of a later one."""
     client.wait_for_polls(1)
     polls, before = client.polls(), client.cost()
     time.sleep(seconds)
@@ -84,7 +83,7 @@ def _row(jobs: int, name: str, quiet: Quiet, least: Quiet) -> tuple[str, ...]:
 
 
 def main(jobs: Sequence[int], seconds: float, naive_polls: int) -> None:
-    """Run it and print the table: each poll's share, and its ratio to that at the fewest jobs."""
+    """Run the benchmark and print the table: cost per poll, ratio to the fewest jobs."""
     found: dict[str, dict[int, Quiet]] = {"exporter": {}, "naive": {}}
     for many in sorted(jobs):
         say(f"{many} jobs")
@@ -95,7 +94,7 @@ def main(jobs: Sequence[int], seconds: float, naive_polls: int) -> None:
         "Quiet poll",
         _COLUMNS,
         [_row(many, name, by[many], by[min(by)]) for name, by in found.items() for many in by],
-        "Requests, kB and CPU of one poll; ratios to the fewest jobs.",
+        "Requests, kB and CPU per poll; ratios to the smallest number of jobs.",
     )
 
 

@@ -1,13 +1,12 @@
 """
-Rendering: what a target that has changed costs beside rendering all, and what the event loop feels of it.
+Rendering: the cost of one changed target against rendering all, and the lag that it causes in the event loop.
 
 Usage: python -m benchmarks.rendering [--targets N] [--series N] [--interval SECONDS …] [--seconds N]; --quick
-for little of each.
+for small sizes.
 
-For the loop's lag, targets with so many series together are published one after the other, each once in an
-interval and with every family changed, while a process of its own scrapes once a second. A timer that is due
-every ten milliseconds tells how late the loop is; the first row, without any publication, is what the machine
-itself does to it.
+For the lag, targets with so many series in total are published one after the other, each once in an interval
+and with every family changed, while another process scrapes once a second. A timer of ten milliseconds
+measures the lag. The first row has no publications: it shows the lag that the machine itself causes.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
+from benchmarks.measure import show
 from benchmarks.published import snapshot, snapshots
-from benchmarks.report import show
 from exporter import __version__
 from exporter.config import ListenAddress
 from exporter.exposition.instruments import Instruments
@@ -44,7 +43,7 @@ while True:
 
 
 def _cpu(work: Callable[[], object], times: int) -> float:
-    """Give the median of the CPU time something takes, in milliseconds."""
+    """Return the median CPU time of some work, in milliseconds."""
     taken = []
     for _ in range(times):
         begun = time.process_time()
@@ -54,7 +53,7 @@ def _cpu(work: Callable[[], object], times: int) -> float:
 
 
 def one_of_many(targets: int, times: int) -> None:
-    """Compare rendering one changed target among many, with all that follows, with rendering all."""
+    """Compare the rendering of one changed target, up to the complete bodies, with that of all targets."""
     published = [snapshot(number) for number in range(targets)]
     parts = [render_target(one) for one in published]
     bodies = join(parts)
@@ -71,22 +70,22 @@ def one_of_many(targets: int, times: int) -> None:
         (name, f"{taken:.2f}", f"1/{everything / taken:.0f}")
         for name, taken in (
             (f"all {targets} targets", everything),
-            ("one target, all of it changed", _cpu(one, times)),
+            ("one target, completely changed", _cpu(one, times)),
             ("of which the target itself", _cpu(lambda: render_target(changed, parts[0]), times)),
-            ("the target, polled and nothing changed", _cpu(lambda: render_target(quiet, parts[0]), times)),
+            ("the target, unchanged after a poll", _cpu(lambda: render_target(quiet, parts[0]), times)),
         )
     ]
     show(f"Rendering, {bodies.text.size / 1e6:.1f} MB of text", ("what", "CPU ms", "of all"), rows)
 
 
 async def _lags(series: int, interval: float | None, seconds: float) -> tuple[list[float], float, int]:
-    """Publish and measure; give the lags in milliseconds, the share of the CPU used, and the publications."""
+    """Publish and measure. Returns the lags in ms, the CPU share, and the number of publications."""
     published = snapshots(series)
     publisher = Publisher(Instruments(CollectorRegistry(), __version__))
     for one in published:
         publisher.publish(one)
     publisher.render_now()
-    app = create_app(cast("Exporter", None), publisher)  # whose other pages nobody asks for
+    app = create_app(cast("Exporter", None), publisher)  # its other pages are not requested
     server = await serve(app, [ListenAddress("127.0.0.1", 0)])
     url = f"http://127.0.0.1:{server.ports[0]}/metrics"
     scraper = await asyncio.create_subprocess_exec(sys.executable, "-c", _SCRAPER, url)
@@ -111,7 +110,7 @@ def _polls(publisher: Publisher) -> int:
 
 
 async def _publish(publisher: Publisher, interval: float) -> None:
-    """Let every target be polled once an interval, at a time of its own."""
+    """Publish every target once per interval, evenly distributed."""
     targets = len(publisher.snapshots)
     polls, due = 1, time.monotonic()
     while True:
@@ -131,7 +130,7 @@ async def _probe(seconds: float) -> list[float]:
 
 
 def loop_lag(series: int, intervals: list[float], seconds: float) -> None:
-    """Measure the lag while everything is rendered again and again."""
+    """Measure the lag while targets are published."""
     spare_event_loop()  # as the exporter does
     rows = []
     for interval in (None, *intervals):
@@ -154,7 +153,7 @@ def loop_lag(series: int, intervals: list[float], seconds: float) -> None:
 
 
 def main(targets: int, series: int, intervals: list[float], seconds: float, times: int) -> None:
-    """Run both and print the tables."""
+    """Run both benchmarks and print the tables."""
     one_of_many(targets, times)
     loop_lag(series, intervals, seconds)
 

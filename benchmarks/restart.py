@@ -1,5 +1,5 @@
 """
-A start on a full ledger: the numbers are there at once, however many jobs it keeps.
+A restart on a full ledger: the time to the first metrics, and whether it depends on the number of jobs.
 
 Usage: python -m benchmarks.restart [--jobs N …] [--rounds N]
 
@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks import programs
-from benchmarks.measure import resident_mib
+from benchmarks.measure import ratio, resident_mib, say, show
 from benchmarks.programs import Exporter
-from benchmarks.report import ratio, say, show
 
 _COLUMNS = ("jobs", "ledger MB", "wall s", "CPU s", "ratio", "RSS MiB", "ratio", "after a poll MiB", "ratio")
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Units: seconds and MiB; `polled` is what is resident after the first poll."""
+    """Units: seconds and MiB. `polled` is the resident memory after the first poll."""
 
     wall: float
     cpu: float
@@ -42,7 +41,7 @@ def measure(exporter: Exporter) -> Restart:
 
 
 def _typical(jobs: int, rounds: int) -> tuple[Restart, float]:
-    """Give the medians of some restarts, and the ledger's size in MB."""
+    """Return the medians of some restarts, and the size of the ledger in MB."""
     with programs.page_server(jobs) as server, programs.exporter(server, interval_seconds=3600) as exporter:
         exporter.sync()
         found = [measure(exporter) for _ in range(rounds)]
@@ -61,7 +60,7 @@ def _row(jobs: int, found: tuple[Restart, float], least: Restart) -> tuple[str, 
 
 
 def main(jobs: Sequence[int], rounds: int) -> None:
-    """Run it and print the table, with ratios to the fewest jobs."""
+    """Run the benchmark and print the table, with ratios to the smallest number of jobs."""
     found = {}
     for many in sorted(jobs):
         say(f"{many} jobs")

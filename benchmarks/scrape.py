@@ -1,15 +1,15 @@
 """
-A scrape: the exporter beside three others.
+A scrape: the latency of the exporter against three other servers.
 
 - nginx serves the same bytes as a file;
 - the client library's own handler renders the same families at every scrape;
-- promhttp, Go's handler, does so too (benchmarks/promhttp). It runs where `go` is installed.
+- promhttp, Go's handler, does so too (benchmarks/promhttp). It runs if `go` is installed.
 
-Usage: python -m benchmarks.scrape [--series N …] [--seconds N] [--rounds N]; --quick for little of each.
+Usage: python -m benchmarks.scrape [--series N …] [--seconds N] [--rounds N]; --quick for small sizes.
 Needs wrk and nginx. The Go program needs the network once, for its modules.
 
-One client, wrk, with one connection and gzip, asks all of them in turn; the latencies are wrk's, those of the
-median round.
+One client, wrk, with one connection and gzip, requests from all of them in turn. The latencies are those that
+wrk reports in the median round.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from statistics import median
 from urllib.request import ProxyHandler, Request, build_opener
 
 from benchmarks import programs
-from benchmarks.report import ratio, say, show
+from benchmarks.measure import ratio, say, show
 
 _COLUMNS = ("series", "server", "kB", "scrapes/s", "p50 ms", "p99 ms", "p50 to nginx", "p99 to nginx")
-# As Prometheus asks.
+# The headers that Prometheus sends.
 _HEADERS = {
     "Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
     "Accept-Encoding": "gzip",
@@ -41,7 +41,7 @@ _PEER_SECONDS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """What wrk measured. Units: milliseconds."""
+    """The latencies that wrk measured. Units: milliseconds."""
 
     per_second: float
     p50: float
@@ -92,7 +92,7 @@ def _compare(wanted: int, seconds: float, rounds: int) -> list[tuple[str, ...]]:
             ports["promhttp"] = running.enter_context(programs.promhttp(folder, text))
         (folder / "metrics").write_bytes(_body(_url(port)))
         sizes = {name: len(_body(_url(port))) for name, port in ports.items()}
-        # prometheus_client takes a second for 100,000 series: its latency needs no rounds.
+        # prometheus_client takes a second for 100,000 series: one round is enough for its latency.
         slow_seconds = max(_PEER_SECONDS, wanted / 5000)
         found: dict[str, list[Latency]] = {name: [] for name in ports}
         for number in range(rounds):
@@ -120,7 +120,7 @@ def _row(series: int, name: str, size: int, one: Latency, nginx: Latency) -> tup
 
 
 def main(series: list[int], seconds: float, rounds: int) -> None:
-    """Run it and print the table; without its programs, only say so."""
+    """Run the benchmark and print the table, or a message if wrk or nginx is not installed."""
     missing = [program for program in ("wrk", "nginx") if shutil.which(program) is None]
     if missing:
         say(f"A scrape is not measured: {' and '.join(missing)} not installed.")

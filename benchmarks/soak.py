@@ -1,11 +1,11 @@
 """
-Half an hour of many small polls with broken answers: nothing grows, and at rest nothing is wrong.
+Half an hour of many small polls with broken responses: nothing grows, and all numbers are right at the end.
 
 Usage: python -m benchmarks.soak [--targets N] [--minutes N] [--broken SHARE] [--speed X]
 
-The targets are polled every second. The simulator's jobs live at `speed` times real time, and one answer in
-ten is broken: cut, empty, HTML with 200, or without its payload. Each row of the table is one moment.
-Then the simulated time and the faults stop, and every number is compared with the simulator's own account.
+The targets are polled every second. The simulator's jobs run at `speed` times real time, and one response in
+ten is broken: cut, empty, HTML with 200, or without its payload. Each row of the table is one measurement.
+Then the simulated time and the faults stop, and every number is compared with the simulator's own counts.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import programs
-from benchmarks.measure import cpu_seconds, resident_mib
+from benchmarks.measure import cpu_seconds, resident_mib, say, show
 from benchmarks.programs import Client, Exporter, Server
-from benchmarks.report import say, show
 from exporter.simulator import SimulatorSettings, serve
 from exporter.simulator.settings import Credentials
 
@@ -37,8 +36,8 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """What the exporter's process holds, and what it has done so far."""
+class ProcessState:
+    """The resources that the exporter's process holds, and its work so far."""
 
     at: float
     polls: float
@@ -52,7 +51,7 @@ class Moment:
     cpu: float
 
     @classmethod
-    def of(cls, client: Client, folder: Path) -> Moment:
+    def of(cls, client: Client, folder: Path) -> ProcessState:
         process = Path(f"/proc/{client.pid}")
         return cls(
             time.monotonic(),
@@ -67,7 +66,7 @@ class Moment:
             cpu_seconds(client.pid),
         )
 
-    def row(self, before: Moment, begin: Moment) -> tuple[str, ...]:
+    def row(self, before: ProcessState, begin: ProcessState) -> tuple[str, ...]:
         seconds = self.at - before.at
         return (
             f"{(self.at - begin.at) / 60:.1f}",
@@ -109,8 +108,8 @@ async def _serve(targets: int, speed: float, faults: str) -> None:
     await asyncio.Event().wait()
 
 
-def _wrong(client: Client, server: Server) -> list[str]:
-    """Name what differs from the simulator's account: jobs listed and runs ended, target by target."""
+def _differences(client: Client, server: Server) -> list[str]:
+    """Return the differences to the simulator's counts: listed jobs and ended runs, for each target."""
     problems = []
     status = client.status()
     for target in status["targets"]:
@@ -149,18 +148,18 @@ def _account(server: Server, target: dict[str, Any]) -> dict[str, Any]:
     return next(one for one in told["targets"] if one["project"] == target["project_id"])
 
 
-def _rest(client: Client, server: Server, targets: int) -> list[str]:
-    """Stop the simulated time and the faults, let every target be polled twice, and compare."""
+def _settle(client: Client, server: Server, targets: int) -> list[str]:
+    """Stop the simulated time and the faults, wait for two polls of every target, and compare."""
     programs.post(f"{server.url}/simulator/clock", {"speed": 0})
     programs.post(f"{server.url}/simulator/faults", {"faults": ""})
     client.wait_for_polls(4 * targets)
     time.sleep(2 * _INTERVAL_SECONDS)
     client.wait_until_released()
-    return _wrong(client, server)
+    return _differences(client, server)
 
 
 def main(targets: int, minutes: float, broken: float, speed: float, moments: int = 6) -> None:
-    """Run it and print the table. Raises: SystemExit where something is wrong at rest."""
+    """Run the benchmark and print the table. Raises: SystemExit if a number is wrong at the end."""
     with (
         _simulator(targets, speed, broken) as server,
         programs.exporter(server, projects=targets, credentials=_password(server)) as exporter,
@@ -173,19 +172,19 @@ def _soak(
 ) -> None:
     with exporter.running() as client:
         client.wait_until_ready()
-        begin = before = Moment.of(client, exporter.folder)
+        begin = before = ProcessState.of(client, exporter.folder)
         rows = []
         for number in range(moments):
             time.sleep(max(begin.at + 60 * minutes * (number + 1) / moments - time.monotonic(), 0))
-            now = Moment.of(client, exporter.folder)
+            now = ProcessState.of(client, exporter.folder)
             rows.append(now.row(before, begin))
             before = now
-        problems = _rest(client, server, exporter.projects)
+        problems = _settle(client, server, exporter.projects)
         client.stop()
     title = (
         f"{exporter.projects} targets every second, {broken:.0%} of answers broken, {speed:g} times real time"
     )
-    show(title, _COLUMNS, rows, f"At rest: {len(problems)} targets' numbers wrong.")
+    show(title, _COLUMNS, rows, f"At the end: {len(problems)} numbers wrong.")
     for problem in problems:
         say(problem)
     if problems:

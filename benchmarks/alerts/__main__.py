@@ -21,7 +21,7 @@ from benchmarks.alerts.life import REPORTING_SEEDS, TUNING_SEEDS
 from benchmarks.alerts.outcome import RULES, Work, evaluate
 from benchmarks.alerts.project import FLAVOURS
 from benchmarks.alerts.report import listing, tables
-from benchmarks.report import say
+from benchmarks.measure import say
 
 _QUICK_LIVES = 2
 

@@ -23,7 +23,7 @@ from benchmarks.alerts.project import FLAVOURS, MINUTES, WARM_UP, Flavour, Float
 from benchmarks.alerts.runs import FAILED, STOPPED
 from benchmarks.alerts.scrapes import Shown, seen_at
 from benchmarks.alerts.verdict import Alert
-from benchmarks.report import say
+from benchmarks.measure import say
 from exporter.model import FAILED_STATUSES
 
 THRESHOLDS: dict[Flavour, float] = {"even": 9.75, "bursty": 16.75}

@@ -1,1 +1,1 @@
-"""What the rules cost a Prometheus that watches many targets."""
+"""The cost of the rules for a Prometheus that watches many targets."""

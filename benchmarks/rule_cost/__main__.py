@@ -1,11 +1,11 @@
 """
-What the rules cost a Prometheus that watches many targets and has a week of history.
+The cost of the rules for a Prometheus with many targets and a week of history.
 
 Usage: python -m benchmarks.rule_cost [--targets N] [--days N] [--seconds N] [--rules FILE …] [--expressions]
 [--prometheus PATH] [--promtool PATH]
 
-Prometheus runs once without rules (the floor), once with the simple rules, and once with each rule file, all
-at the same time and with the same live target. Their CPU time is read from outside.
+Several Prometheus servers run at the same time: one without rules (the floor), one with the simple rules, and
+one with each rule file. All scrape the same live target. Their CPU time is read from /proc.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import programs
-from benchmarks.report import ratio, say, show
+from benchmarks.measure import ratio, say, show
 from benchmarks.rule_cost.history import History, Plan, Programs
 from benchmarks.rule_cost.prometheus import Prometheus, prometheus
 from benchmarks.rule_cost.rule_file import LOOKBACK_SECONDS, Rule, rules_of
@@ -31,7 +31,7 @@ RULES = _ROOT / "prometheus" / "rules" / "octopus.yml"
 NAIVE = _ROOT / "benchmarks" / "alerts" / "naive.yml"
 _INTERVAL = 30.0
 _SETTLE_SECONDS = 150.0
-# How long each expression is asked for, and how often at least and at most.
+# Each expression is evaluated for this CPU time, with a minimum and a maximum of evaluations.
 _ASKED_CPU_SECONDS = 0.3
 _ASKED_TIMES = (5, 100)
 
@@ -44,9 +44,9 @@ _COLUMNS = (
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    What one Prometheus did in the time that was measured.
+    What one Prometheus did during the measurement.
 
-    Units: seconds; `cpu` in 150 of them. `evaluation` is how long the groups took the last time, together.
+    Units: seconds; `cpu` per 150 seconds. `evaluation` is the sum of the groups' last evaluation times.
     """
 
     name: str
@@ -64,7 +64,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="octopus-rule-cost-") as name, ExitStack() as stack:
         folder = Path(name)
         port = free_port(0)
-        stack.enter_context(programs.started("benchmarks.rule_cost.server", str(targets), str(port)))
+        stack.enter_context(programs.started("benchmarks.rule_cost.target", str(targets), str(port)))
         names = ["no rules", "naive", *(file.stem if file == RULES else str(file) for file in files)]
         chosen: list[Path | None] = [None, NAIVE, *files]
         rules = [rules_of(file, _INTERVAL) if file else [] for file in chosen]
@@ -99,7 +99,7 @@ def _run(
     port: int,
     seconds: float,
 ) -> list[Outcome]:
-    """Run all at the same time."""
+    """Run all servers at the same time."""
     with ExitStack() as stack:
         running = [
             stack.enter_context(prometheus(found.prometheus, folder, rules=file, target=port))
@@ -155,7 +155,7 @@ def _show(outcomes: list[Outcome], targets: int, days: float, seconds: float) ->
 def _show_recorded(
     found: Programs, folder: Path, rules: list[Rule], targets: int, *, expressions: bool
 ) -> None:
-    """Show each recorded name, and with `expressions` what each rule's expression costs by itself."""
+    """Show each recorded name, and with `expressions` the cost of each rule's expression alone."""
     with prometheus(found.prometheus, folder) as server:
         at = server.number(f"max(max_over_time(timestamp(up)[1h:{_INTERVAL:g}s]))")
         intervals = {rule.name: rule.interval for rule in rules if rule.is_record}
@@ -178,7 +178,7 @@ def _show_recorded(
 
 
 def _series(server: Prometheus, name: str, interval: float, at: float) -> float:
-    """Count the series that there are; those that are recorded rarely look as if they were not."""
+    """Count the present series. A rarely recorded one needs a longer window than Prometheus' own."""
     if interval < LOOKBACK_SECONDS:
         return server.number(f"count({name})", at)
     return server.number(f"count(last_over_time({name}[{interval + LOOKBACK_SECONDS:.0f}s]))", at)
@@ -197,11 +197,11 @@ def _show_expressions(server: Prometheus, rules: list[Rule], at: float) -> None:
         for cost, rule in sorted(costs, key=lambda pair: -pair[0] / pair[1].interval)
     ]
     columns = ("expression", "CPU ms", "CPU s in 150 s", "of all")
-    show("Expressions, evaluated by themselves", columns, rows, f"Together {each * 150:.2f} s in 150 s.")
+    show("Expressions, each evaluated alone", columns, rows, f"Together {each * 150:.2f} s in 150 s.")
 
 
 def _cost(server: Prometheus, rule: Rule, at: float) -> float:
-    """Give the CPU seconds of one evaluation, the median of several; storing its result is not in it."""
+    """Return the median CPU seconds of one evaluation, without the storing of its result."""
     expression = f"count({rule.expression})"
     server.query(expression, at)
     spent: list[float] = []
@@ -220,7 +220,7 @@ if __name__ == "__main__":
     parser.add_argument("--rules", type=Path, nargs="*", default=[RULES])
     parser.add_argument("--prometheus", default=shutil.which("prometheus") or "prometheus")
     parser.add_argument("--promtool", default=shutil.which("promtool") or "promtool")
-    parser.add_argument("--expressions", action="store_true", help="what each expression costs by itself")
+    parser.add_argument("--expressions", action="store_true", help="also show the cost of each expression")
     chosen = parser.parse_args()
     tools = Programs(chosen.prometheus, chosen.promtool)
     main(tools, chosen.rules, chosen.targets, chosen.days, chosen.seconds, expressions=chosen.expressions)

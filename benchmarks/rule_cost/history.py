@@ -1,9 +1,9 @@
 """
-The past of many targets, as blocks of a Prometheus: as much of it as rules read.
+The past of many targets as Prometheus blocks, limited to the parts that the rules read.
 
-One target of each kind is lived in full, and what the rules record of it is made by their own expressions,
-one name after the other. Then every target gets a copy of what its kind has, but only of the parts that the
-rules read, and 120 samples (one chunk) around them.
+One target of each kind gets its complete past, and Prometheus evaluates the recording rules over it, one name
+after the other. Then every target gets a copy of the series of its kind: only the parts that the rules read,
+with 120 samples (one chunk) around them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import say
-from benchmarks.rule_cost import world
+from benchmarks.measure import say
+from benchmarks.rule_cost import target
 from benchmarks.rule_cost.prometheus import Prometheus, Series, load, prometheus
 from benchmarks.rule_cost.rule_file import Rule, depths, in_order, spans
 
 _DAY = 86_400.0
-# The past beyond what is copied, from which that is made.
+# The step of the complete past, from which the copied parts are computed.
 _COARSE_SECONDS = 120
 _CHUNK = 120
-# Prometheus' own lengths of blocks are twice a power of three.
+# Prometheus uses block lengths of 2 hours times a power of three.
 _BLOCK_HOURS = 18
 _LONG_BLOCK_HOURS = 162
 
@@ -30,9 +30,9 @@ _LONG_BLOCK_HOURS = 162
 @dataclass(frozen=True, slots=True)
 class Plan:
     """
-    What the history is for.
+    The purpose of a history.
 
-    Shape: `now` is when it ends (Unix seconds). Units: `lasts` is for how long it is then used, in seconds.
+    Shape: `now` is its end (Unix seconds). Units: `lasts`, for how long it is used after that, in seconds.
     """
 
     rules: list[Rule]
@@ -50,7 +50,7 @@ class Programs:
 
 
 class History:
-    """The blocks that are being made in a folder, of which data/ is for a Prometheus."""
+    """Makes blocks in a folder; data/ in it is for a Prometheus."""
 
     def __init__(self, programs: Programs, plan: Plan, folder: Path) -> None:
         self._programs = programs
@@ -66,9 +66,9 @@ class History:
         self.samples = 0
 
     def make(self) -> Path:
-        """Make all; give the folder whose data/ has it."""
+        """Make all blocks. Returns the folder with data/."""
         parts: dict[str, list[Series]] = {}
-        self._live_each_kind()
+        self._scrape_each_kind()
         for rules in in_order(self._plan.rules, self._depths):
             parts |= self._record(rules[0].name, rules)
             say(f"recorded {rules[0].name}")
@@ -80,7 +80,7 @@ class History:
         return self._folder
 
     def _record(self, name: str, rules: list[Rule]) -> dict[str, list[Series]]:
-        """Make what rules have recorded under a name; give what is to be copied of it."""
+        """Make the series that rules have recorded under a name. Returns the parts to copy."""
         with prometheus(self._programs.prometheus, self._one_of_each) as server:
             whole = [(0.0, self._depths[name])] if name in self._ingredients else []
             coarse = [one for rule in rules for one in self._made(server, rule, whole, rough=True)]
@@ -99,8 +99,8 @@ class History:
         now = self._plan.now
         return [at for near, far in reversed(found) for at in _steps(now - far, now - near, step)]
 
-    def _live_each_kind(self) -> None:
-        """Let one target of each kind be scraped for as long as what is recorded of it needs."""
+    def _scrape_each_kind(self) -> None:
+        """Make the scraped series of one target of each kind, as far back as the recording rules need."""
         raw = {name: depth for name, depth in self._depths.items() if name in self._ingredients}
         for depth in {*raw.values()}:
             names = {name for name, other in raw.items() if other == depth}
@@ -110,11 +110,11 @@ class History:
     def _made(
         self, server: Prometheus, rule: Rule, found: list[tuple[float, float]], *, rough: bool = False
     ) -> Iterator[Series]:
-        """Evaluate a rule as it would have been in these parts of the past."""
+        """Evaluate a rule over these parts of the past."""
         step = max(rule.interval, _COARSE_SECONDS) if rough else rule.interval
         now = self._plan.now // step * step
-        # Without their names, several series of an answer may be one. Rare samples are at the same times in
-        # all series, or one that is made of others would not find them.
+        # Without their names, several series of a result may become one. Rare samples have the same times in
+        # all series: otherwise a series that is computed from others would not find them.
         values: dict[tuple[tuple[str, str], ...], dict[float, str]] = defaultdict(dict)
         for near, far in reversed(found):
             start, end = (-(-age // step) * step for age in (far, near))
@@ -124,7 +124,7 @@ class History:
         return (Series(dict(labels), sorted(samples.items())) for labels, samples in values.items())
 
     def _load(self, folder: Path, series: Iterable[tuple[str, Series]]) -> None:
-        """Add series as they are."""
+        """Add these series to a folder's data."""
         folder.mkdir(exist_ok=True)
         file = folder / "history.om"
         with file.open("w", encoding="utf-8") as lines:
@@ -151,14 +151,14 @@ class History:
             say(f"{self.samples:,} samples of history")
 
     def _write(self, write: Callable[[str], object], head: str, tails: list[str]) -> int:
-        """Write a series of one kind for all targets of that kind; give how many samples that are."""
+        """Write a series of one kind for all targets of that kind. Returns the number of samples."""
         written = 0
-        for kind in range(len(world.RUNS_A_DAY)):
-            own = f'project="{world.project(kind)}"'
+        for kind in range(len(target.RUNS_A_DAY)):
+            own = f'project="{target.project(kind)}"'
             if own not in head:
                 continue
-            for number in range(kind, self._plan.targets, len(world.RUNS_A_DAY)):
-                start = head.replace(own, f'project="{world.project(number)}"') + " "
+            for number in range(kind, self._plan.targets, len(target.RUNS_A_DAY)):
+                start = head.replace(own, f'project="{target.project(number)}"') + " "
                 write(start + start.join(tails))
                 written += len(tails)
             return written
@@ -167,14 +167,14 @@ class History:
 
 
 def _scraped(names: set[str], moments: list[float]) -> Iterator[Series]:
-    """Give what was scraped of one target of each kind."""
-    found: dict[tuple[str, world.Labels], list[tuple[float, str]]] = defaultdict(list)
-    for kind in range(len(world.RUNS_A_DAY)):
+    """Return the scraped series of one target of each kind."""
+    found: dict[tuple[str, target.Labels], list[tuple[float, str]]] = defaultdict(list)
+    for kind in range(len(target.RUNS_A_DAY)):
         for at in moments:
-            for name, labels, value in world.samples(names, kind, at):
+            for name, labels, value in target.samples(names, kind, at):
                 found[name, labels].append((at, f"{value}"))
     for (name, labels), values in found.items():
-        yield Series({"__name__": name, **dict(labels), **world.SCRAPE_LABELS}, values)
+        yield Series({"__name__": name, **dict(labels), **target.SCRAPE_LABELS}, values)
 
 
 def _by_window(values: list[tuple[float, str]]) -> dict[int, list[str]]:

@@ -1,4 +1,4 @@
-"""A real Prometheus over a folder of history, and what it is asked."""
+"""A real Prometheus over a folder of history, and queries to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks import programs
 from benchmarks.measure import cpu_seconds, resident_mib
 from prometheus.demo import HOST, free_port, wait_until_ready
 
-# Prometheus answers a query for at most 11,000 points of a series.
+# Prometheus refuses queries with more than 11,000 points per series.
 _POINTS = 10_000
 
 
@@ -32,7 +32,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """A Prometheus that runs."""
+    """A running Prometheus."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -50,7 +50,7 @@ class Prometheus:
         return found
 
     def number(self, expression: str, at: float | None = None) -> float:
-        """Evaluate what has one value; 0 where it has none."""
+        """Return the only value of an expression, 0 if it has none."""
         found = self.query(expression, at)
         return float(found[0]["value"][1]) if found else 0.0
 

@@ -1,4 +1,4 @@
-"""What a rule file records, and how far back it reads."""
+"""The rules of a file, and the parts of the past that they read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 
 from exporter.config.durations import parse_duration
 
-# How old a sample may be that an instant selector takes.
+# The maximum age of the sample that an instant selector takes.
 LOOKBACK_SECONDS = 300.0
 _CHILDREN = ("expr", "param", "lhs", "rhs")
 
@@ -22,7 +22,7 @@ class Reach:
     """
     The part of the past that one selector reads.
 
-    Units: seconds before the evaluation; `near` is negative where it reads the future.
+    Units: seconds before the evaluation; `near` is negative if it reads the future.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Reach:
 
     @property
     def is_history(self) -> bool:
-        """Tell whether a server that has just been started lacks some of it."""
+        """Tell whether a newly started server lacks a part of it."""
         return self.near > 0 or self.far > LOOKBACK_SECONDS
 
 
@@ -64,9 +64,9 @@ def _rule(group: dict[str, Any], rule: dict[str, Any], default_interval: float) 
 
 def spans(rules: Iterable[Rule], name: str, margin: float, lasts: float) -> list[tuple[float, float]]:
     """
-    Say which parts of a series' past are read by evaluations from now until `lasts` seconds later.
+    Return the parts of a series' past that evaluations read from now until `lasts` seconds later.
 
-    Units: seconds before now, the nearer end first; each with a margin on both sides.
+    Units: seconds before now, the nearer end first, with a margin on both sides.
     """
     found = sorted(
         (max(0.0, reach.near - lasts - margin), reach.far + margin)
@@ -85,9 +85,9 @@ def spans(rules: Iterable[Rule], name: str, margin: float, lasts: float) -> list
 
 def depths(rules: list[Rule], past: float) -> dict[str, float]:
     """
-    Say how far back each series must be known, so that rules find what they read, and what that was made of.
+    Return how far back each series must exist for the rules, and for the series they were computed from.
 
-    Shape: without series of which only the newest sample is read. Units: seconds; `past` is the most.
+    Shape: without series of which only the newest sample is read. Units: seconds; `past` is the maximum.
     """
     found: dict[str, float] = {}
     changed = True
@@ -105,9 +105,9 @@ def depths(rules: list[Rule], past: float) -> dict[str, float]:
 
 def in_order(rules: list[Rule], names: Iterable[str]) -> list[list[Rule]]:
     """
-    Put the rules that record these names into an order in which they can be made.
+    Sort the rules that record these names so that each comes after those it reads.
 
-    Shape: each list holds all rules that record one name. Where names need each other, one is made without.
+    Shape: each list holds all rules that record one name. In a cycle, one is computed without the other.
     """
     by_name: dict[str, list[Rule]] = {}
     for rule in rules:

@@ -1,23 +1,35 @@
 """
-The values of the targets: what each shows at any time, as a function of that time.
+The live target, and what each target shows at any time, as a function of that time.
 
-Targets are of a few kinds that differ in how many runs they have; all targets of a kind show the same. Their
-counters grow evenly, by day faster than by night, and nothing is out of the ordinary.
+Targets are of a few kinds with different numbers of runs; all targets of a kind have the same values. Their
+counters grow evenly, by day faster than at night, and nothing unusual happens.
+
+Usage: python -m benchmarks.rule_cost.target TARGETS PORT. Serves the exporter's exposition of all targets.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import accumulate, pairwise
 from math import floor, pi, sin
+from typing import cast
 from zlib import crc32
 
+from prometheus_client import CollectorRegistry
+
 from benchmarks.published import numbered_target
+from exporter import __version__
+from exporter.config import ListenAddress
 from exporter.config.settings import MetricsSettings
 from exporter.exposition import families
 from exporter.exposition.families import TARGET_FAMILIES
+from exporter.exposition.instruments import Instruments
+from exporter.exposition.publication import Publisher
 from exporter.exposition.samples import SOURCES
 from exporter.model import (
     IN_FLIGHT_STATUSES,
@@ -30,9 +42,11 @@ from exporter.model import (
     TargetSnapshot,
     Totals,
 )
+from exporter.web.app import Exporter, create_app
+from exporter.web.server import serve
 
 RUNS_A_DAY = (60, 600, 6_000)
-"""Of each kind of target."""
+"""For each kind of target."""
 
 SCRAPE_LABELS = {"job": "octopus", "instance": "octopus-exporter"}
 POLL_SECONDS = 30
@@ -59,7 +73,7 @@ def project(number: int) -> str:
 
 
 def snapshots(targets: int, at: float) -> Iterator[TargetSnapshot]:
-    """Give what all targets show at a time (Unix seconds)."""
+    """Return the snapshots of all targets at a time (Unix seconds)."""
     kinds = [_snapshot(kind, at) for kind in range(len(RUNS_A_DAY))]
     for number in range(targets):
         shown = kinds[number % len(kinds)]
@@ -68,7 +82,7 @@ def snapshots(targets: int, at: float) -> Iterator[TargetSnapshot]:
 
 
 def samples(names: set[str], kind: int, at: float) -> Iterator[tuple[str, Labels, float]]:
-    """Give the series of these names that a target of a kind has at a time: name, labels and value."""
+    """Return the series of these names of a target of a kind at a time: name, labels and value."""
     shown = _snapshot(kind, at, histograms=any("_duration_seconds_" in name for name in names))
     for family in TARGET_FAMILIES:
         if not any(name.startswith(family.name) for name in names):
@@ -88,7 +102,7 @@ def _snapshot(kind: int, at: float, *, histograms: bool = True) -> TargetSnapsho
     target = numbered_target(kind)
     polled = floor(at / POLL_SECONDS) * POLL_SECONDS
     polls = _polls(at)
-    # The time of a poll is not the same at each: what is made of it is not a constant.
+    # Real polls do not take the same time: without this variation, values computed from it are constant.
     last_ms = polled * 1000 + polls * 7919 % 997
     poll = PollStatus(True, 0.3 + polls % 17 / 100, 3, last_ms, last_ms, polls=polls)
     return TargetSnapshot(target, _totals(RUNS_A_DAY[kind], polled, histograms), poll)
@@ -105,7 +119,9 @@ def _totals(runs_a_day: float, at: float, histograms: bool) -> Totals:
         for status, share in _SHARES.items()
     }
     in_flight = {
-        (job_type, status): round(runs_a_day * _share(job_type) * seconds / _DAY * (1 + 0.8 * _tide(at)))
+        (job_type, status): round(
+            runs_a_day * _share(job_type) * seconds / _DAY * (1 + 0.8 * _daily_variation(at))
+        )
         for job_type in JOB_TYPES
         for status, seconds in _IN_STATUS_SECONDS.items()
     }
@@ -142,27 +158,51 @@ def _totals(runs_a_day: float, at: float, histograms: bool) -> Totals:
 
 
 def _ended(a_day: float, at: float, series: str) -> int:
-    """Count what has ended, evenly but for the tide of the day."""
+    """Return the number of ended runs: even, but for the daily variation."""
     days = at / _DAY - _BEGAN_DAYS
     return floor(a_day * (days - 0.8 / (2 * pi) * sin(2 * pi * days)) + crc32(series.encode()) % 100 / 100)
 
 
-def _tide(at: float) -> float:
+def _daily_variation(at: float) -> float:
     return -sin(2 * pi * at / _DAY)
 
 
 @cache
 def _share(job_type: str) -> float:
-    """Give a job type's part of the runs: some have many, some few."""
+    """Return a job type's share of the runs: some have many, some few."""
     weights = {name: 1 / (place + 1) for place, name in enumerate(JOB_TYPES)}
     return weights[job_type] / sum(weights.values())
 
 
 def _histogram(bounds: tuple[float, ...], count: int) -> HistogramValue:
-    """Spread a count over the buckets, most in the middle."""
+    """Distribute a count over the buckets, most in the middle."""
     size = len(bounds) + 1
     weights = [min(place + 1, size - place) for place in range(size)]
     shares = list(accumulate(weights))
     below = [0, *(count * share // shares[-1] for share in shares)]
     counts = tuple(after - before for before, after in pairwise(below))
     return HistogramValue(bounds, counts, count * 600_000, (None,) * size)
+
+
+async def run(targets: int, port: int) -> None:
+    instruments = Instruments(CollectorRegistry(), __version__)
+    instruments.show_expiries(lambda: {"default": time.time() + 86_400})
+    instruments.reload_result(ok=True, timestamp_seconds=time.time() - 86_400)
+    publisher = Publisher(instruments)
+    for number in range(targets):
+        instruments.add_project(project(number))
+        instruments.clock_skew(project(number), 0.1)
+        instruments.request(project(number), "429", 0.1)
+    rendering = asyncio.create_task(publisher.run())
+    await serve(create_app(cast("Exporter", None), publisher), [ListenAddress("127.0.0.1", port)])
+    while not rendering.done():
+        now = time.time()
+        for snapshot in snapshots(targets, now):
+            publisher.publish(snapshot)
+            for _ in range(REQUESTS_A_POLL):
+                instruments.request(snapshot.target.project, "200", 0.1)
+        await asyncio.sleep(POLL_SECONDS - now % POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(int(sys.argv[1]), int(sys.argv[2])))
