@@ -335,7 +335,7 @@ class Runtime:
             if shown.target.key == key and shown.totals is not None:
                 totals = shown.totals
                 for labels in (totals.jobs, totals.completed, totals.failures):
-                    self._secrets.known_labels(label for series in labels for label in series)
+                    self._secrets.keep_labels(label for series in labels for label in series)
 
     async def _end(self, some: Iterable[_Running], grace_seconds: float) -> None:
         tasks = [running.task for running in some]

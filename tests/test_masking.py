@@ -250,7 +250,7 @@ class TestLabels:
 
     def test_keep_the_names_that_the_ledger_knows_them_by(self) -> None:
         secrets = Secrets.of("PAUSED")
-        secrets.known_labels(["PAUSED"])
+        secrets.keep_labels(["PAUSED"])
         assert secrets.masked_label("PAUSED") == "PAUSED"
 
     def test_stay_masked_when_the_secret_is_forgotten(self) -> None:

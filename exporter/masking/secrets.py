@@ -1,4 +1,4 @@
-"""The secrets that are in use or were a short while ago, and the one function that masks them."""
+"""The secrets in use now or until recently, and the function that masks them in texts."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from exporter.masking.pieces import PIECE_CHARS, SHORTEST_CHARS, Needles, Span
-from exporter.masking.search import find_secrets
+from exporter.masking.index import PIECE_CHARS, SHORTEST_CHARS, SecretIndex
 
 MASK = "<secret>"
-# A token lives for a day, whatever replaced it; an hour more for clocks that differ.
+# A replaced token is still valid: tokens live for a day. One hour more, because clocks differ.
 REMEMBERED_SECONDS = 25 * 3600.0
-# A signature is good for one request, for 15 minutes; a server may repeat that of a request before.
+# A signature is valid for 15 minutes, and a server may return the signature of an earlier request.
 _REMEMBERED_SIGNATURES = 256
 _MAX_KNOWN_LABELS = 10_000
 _CLEANING_SECONDS = 60.0
-# Error texts and what the pages show repeat themselves.
-_MAX_REMEMBERED_TEXTS = 1000
+# Results are cached, because error messages and the texts of the status page are masked again and again.
+_MAX_CACHED_TEXTS = 1000
 
-# A header inside a text: `X-Auth-Token: …`, `'authorization': '…'`, `(b'cookie', b'…')`; and "password": "…".
+# Secrets that are not known are found by what stands before them: a header such as `X-Auth-Token: …`,
+# `'authorization': '…'` or `(b'cookie', b'…')`, and "password": "…".
 _HEADER = re.compile(
     r"""((?:\b(?:x[-_](?:auth|subject|security)[-_]token|(?:proxy[-_])?authorization|(?:set[-_])?cookie)"""
     r"""(?:['"]\s*[:=,]|\s*[:=])|(?P<quote>['"])password(?P=quote)\s*[:=,])\s*b?)"""
@@ -28,25 +28,24 @@ _HEADER = re.compile(
 )
 _HEADER_WORDS = ("token", "authorization", "cookie", "password")
 _PLAIN = re.compile(r"[\w.-]*")
-# The user and password of a URL, as of a proxy in the environment.
+# The user and password in a URL, such as that of a proxy.
 _USERINFO = re.compile(r"(?<=://)[^\s/]+(?=@)")
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"
 
 
 class Secrets:
     """
-    Knows the secrets and masks them.
+    Keeps the known secrets, and masks them.
 
-    Masked are all secrets of four characters or more, and all pieces of twelve characters or more: as they
-    are, wrapped over lines, or in one of the encodings percent, form, HTML, JSON, hex and base64. A secret of
-    fewer than four characters masks nothing.
-    Never masked are the words of `never_mask`, where they stand by themselves, and times.
-    Units: `clock` gives seconds. Every thread may ask; one at a time may add.
+    It masks all secrets of four characters or more, and all pieces of twelve characters or more: as they are,
+    wrapped over lines, or in one of the encodings percent, form, HTML, JSON, hex and base64. It never masks
+    times, nor the words of `never_mask` as whole words.
+    Units: `clock` returns seconds. Any thread may mask; only one thread may add secrets.
     """
 
     def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._clock = clock
-        self._needles = Needles()
+        self._index = SecretIndex()
         self._last_used: dict[str, float] = {}
         self._kept: set[str] = set()
         self._signatures: deque[str] = deque()
@@ -60,51 +59,46 @@ class Secrets:
 
     @classmethod
     def of(cls, *secrets: str) -> Secrets:
-        """Know these, for ever."""
         known = cls()
         known.keep(*secrets)
         return known
 
     def use(self, *secrets: str) -> None:
-        """Know these for 25 hours from their last use, which is now."""
+        """Add secrets, or renew their use: they are known until 25 hours after their last use."""
         now = self._clock()
         for secret in secrets:
             if secret not in self._last_used:
-                self._needles.add(secret)
+                self._index.add(secret)
             self._last_used[secret] = now
 
     def keep(self, *secrets: str) -> None:
-        """Know these for ever."""
+        """Add secrets that are never forgotten."""
         for secret in secrets:
             self._kept.add(secret)
-            self._needles.add(secret)
+            self._index.add(secret)
 
     def use_once(self, signature: str) -> None:
-        """Know the signature of a request; only the last few hundred are kept."""
-        # Every request has one, and few answers are ever searched for it: that is when it is indexed.
+        """Add the signature of a request; only the last few hundred are kept."""
+        # Indexed later, when a text is masked: every request has a signature, and few responses are masked.
         self._new_signatures.append(signature)
 
     def never_mask(self, words: Iterable[str]) -> None:
-        """
-        Leave these words alone, in place of those given before.
-
-        They are what the API documents, and the names and ids that are configured.
-        """
+        """Replace the words that are never masked: documented words, and configured names and ids."""
         self._plain_words = frozenset(filter(None, words))
         self._unmasked = _unmasked(self._plain_words)
         self._texts = {}
 
-    def known_labels(self, labels: Iterable[str]) -> None:
-        """Leave these alone where they are a whole label: they are exported already, and keep their names."""
+    def keep_labels(self, labels: Iterable[str]) -> None:
+        """Leave these label values unmasked: they are exported already, and a series must keep its name."""
         for label in labels:
             if len(self._labels) < _MAX_KNOWN_LABELS:
                 self._labels.setdefault(label, label)
 
     def masked(self, text: str) -> str:
         """Mask every secret in a text."""
-        self._settle()
-        if self._texts_version != self._needles.version or len(self._texts) >= _MAX_REMEMBERED_TEXTS:
-            self._texts, self._texts_version = {}, self._needles.version
+        self._update_index()
+        if self._texts_version != self._index.version or len(self._texts) >= _MAX_CACHED_TEXTS:
+            self._texts, self._texts_version = {}, self._index.version
         texts = self._texts
         found = texts.get(text)
         if found is None:
@@ -112,36 +106,19 @@ class Secrets:
         return found
 
     def may_be_in(self, texts: Iterable[str]) -> bool:
-        """
-        Tell whether one of many texts may hold something to mask: never False where one does.
-
-        One search for all of them, and nothing of it is remembered.
-        """
-        self._settle()
-        if not self._needles.short:
-            # So few characters hold no piece of a long secret. What may be a header or a URL is looked at.
+        """Return whether any of these texts may hold a secret, by one search; never False if one does."""
+        self._update_index()
+        if not self._index.has_short:
+            # Too short for a piece of a long secret. Not skipped if it may be a header or a URL.
             texts = (text for text in texts if len(text) >= PIECE_CHARS or not _PLAIN.fullmatch(text))
         together = "\0".join(texts)
         return bool(together) and self._mask(together) != together
 
-    def _mask(self, text: str) -> str:
-        lowered = text.lower()
-        if any(word in lowered for word in _HEADER_WORDS):
-            text = _HEADER.sub(rf"\1{MASK}", text)
-        if "@" in text:
-            text = _USERINFO.sub(MASK, text)
-        if not self._needles:
-            return text
-        data = text.encode("utf-8", "surrogatepass")
-        spans = find_secrets(data, self._needles)
-        return self._without(data, spans) if spans else text
-
     def masked_label(self, label: str) -> str:
         """
-        Mask a value that is to be a label's.
+        Mask a label value; numbers are never masked.
 
-        The first answer for a value is kept for as long as the process lives: a change of a secret must not
-        rename a series. Numbers are never masked.
+        The first result for a value is final: a series must not change its name when a secret changes.
         """
         if label in self._plain_words or (label.isascii() and label.isdigit()):
             return label
@@ -152,25 +129,40 @@ class Secrets:
                 self._labels[label] = known
         return known
 
-    def _without(self, data: bytes, spans: list[Span]) -> str:
-        left_alone = [match.span() for match in self._unmasked.finditer(data)]
+    def _mask(self, text: str) -> str:
+        lowered = text.lower()
+        if any(word in lowered for word in _HEADER_WORDS):
+            text = _HEADER.sub(rf"\1{MASK}", text)
+        if "@" in text:
+            text = _USERINFO.sub(MASK, text)
+        # surrogatepass: a text from outside may hold lone surrogates, which must come out unchanged.
+        data = text.encode("utf-8", "surrogatepass")
+        spans = self._index.find(data)
+        if not spans:
+            return text
+        unmasked = [match.span() for match in self._unmasked.finditer(data)]
         parts, at = [], 0
         for start, end in spans:
-            if any(first <= start and end <= last for first, last in left_alone):
+            if any(first <= start and end <= last for first, last in unmasked):
                 continue
-            start, end = _whole_characters(data, start, end)  # noqa: PLW2901 - a stretch, corrected
-            parts += [data[at:start], MASK.encode()]
-            at = end
+            first, last = start, end
+            # Whole characters only: a piece of a secret can end inside one.
+            while data[first] & 0xC0 == 0x80:
+                first -= 1
+            while last < len(data) and data[last] & 0xC0 == 0x80:
+                last += 1
+            parts += [data[at:first], MASK.encode()]
+            at = last
         return b"".join([*parts, data[at:]]).decode("utf-8", "surrogatepass")
 
-    def _settle(self) -> None:
-        """Index the signatures that are new, and forget what was last used too long ago."""
+    def _update_index(self) -> None:
+        """Add the new signatures to the index, and remove the secrets that were last used too long ago."""
         while self._new_signatures:
             signature = self._new_signatures.popleft()
             self._signatures.append(signature)
-            self._needles.add(signature)
+            self._index.add(signature)
         while len(self._signatures) > _REMEMBERED_SIGNATURES:
-            self._needles.discard(self._signatures.popleft())
+            self._index.discard(self._signatures.popleft())
         now = self._clock()
         if now - self._cleaned_at < _CLEANING_SECONDS:
             return
@@ -179,20 +171,12 @@ class Secrets:
             if now - used_at > REMEMBERED_SECONDS:
                 del self._last_used[secret]
                 if secret not in self._kept:
-                    self._needles.discard(secret)
-
-
-def _whole_characters(data: bytes, start: int, end: int) -> Span:
-    """Widen a stretch to whole characters: a secret may have ended in the middle of one."""
-    while data[start] & 0xC0 == 0x80:
-        start -= 1
-    while end < len(data) and data[end] & 0xC0 == 0x80:
-        end += 1
-    return start, end
+                    self._index.discard(secret)
 
 
 def _unmasked(words: Iterable[str]) -> re.Pattern[bytes]:
-    """Make an expression for what is never masked: masks, times, and these words, the longest first."""
+    """Compile an expression for what is never masked: masks, times, and these words."""
+    # The longest first: of two alternatives the expression takes the first that fits.
     longest_first = sorted((word for word in words if len(word) >= SHORTEST_CHARS), key=len, reverse=True)
     forms = [re.escape(MASK), _TIME]
     if longest_first:
