@@ -15,13 +15,7 @@ from typing import Any, TypeVar, cast
 
 import aiohttp
 
-from exporter.config import (
-    AccessKeySettings,
-    AnyCredentials,
-    ChainSettings,
-    Config,
-    PasswordSettings,
-)
+from exporter.config import AccessKeySettings, AnyCredentials, ChainSettings, Config, PasswordSettings
 from exporter.config.secret import Secret
 from exporter.errors import ConfigError
 from exporter.masking import Secrets

@@ -123,7 +123,15 @@ class OctopusClient:
             page = await send()
         except (AuthError, PermissionRefused) as error:
             # If nothing was sent, the credentials themselves failed.
-            if not sent_with or not await self._renewed(target, sent_with[-1], scope, error):
+            if not sent_with:
+                raise
+            if isinstance(error, AuthError):
+                is_renewed = await self._credentials.renew(sent_with[-1], scope)
+            else:
+                pause = self._pauses.get(target.key)
+                may_renew = pause is None or self._clock() >= pause.until
+                is_renewed = await self._credentials.refresh(sent_with[-1], scope, may_renew=may_renew)
+            if not is_renewed:
                 raise
             self._observer.retry(scope.project, AuthError.reason)
             try:
@@ -134,13 +142,3 @@ class OctopusClient:
                 raise
         self._pauses.pop(target.key, None)
         return page
-
-    async def _renewed(
-        self, target: Target, auth: RequestAuth, scope: ProjectScope, error: AuthError | PermissionRefused
-    ) -> bool:
-        """Return whether there is other authentication than the one that failed."""
-        if isinstance(error, AuthError):
-            return await self._credentials.renew(auth, scope)
-        pause = self._pauses.get(target.key)
-        may_renew = pause is None or self._clock() >= pause.until
-        return await self._credentials.refresh(auth, scope, may_renew=may_renew)

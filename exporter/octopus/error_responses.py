@@ -83,19 +83,36 @@ def error_of(response: Response, request: Request) -> ApiError:
     body = _read_body(response)
     kind = _kind(response.status, body, request)
     extra: dict[str, Any] = {}
-    if issubclass(kind, RateLimited):
+    if kind is RateLimited:
         extra = {"retry_after_seconds": _retry_after_seconds(response), "limit": _rate_limit(body.message)}
-    return _error(kind, _meaning(kind, response, request), response, request, body, **extra)
+    return response_error(kind, _meaning(kind, response, request), response, request, body, **extra)
 
 
-def contract_error(message: str, response: Response, request: Request) -> ContractError:
-    """Build the error for a response that is not as documented."""
-    return _error(ContractError, message, response, request, _read_body(response))
-
-
-def unavailable_error(message: str, response: Response, request: Request) -> ApiUnavailable:
-    """Build the error for a response that is incomplete or not from the API."""
-    return _error(ApiUnavailable, message, response, request, _read_body(response))
+def response_error(
+    kind: type[_E],
+    message: str,
+    response: Response,
+    request: Request,
+    body: _ErrorBody | None = None,
+    **extra: Any,
+) -> _E:
+    """Build an error of this class: the message, then what the response reports or what it is instead."""
+    body, headers = body or _read_body(response), response.headers
+    if body.message:
+        message += f": {body.message}"
+    elif not response.body.strip():
+        message += " (empty body)"
+    elif response.body.lstrip()[:1] == b"<":
+        message += " (HTML, perhaps of a proxy)"
+    request_id = headers.get("x-request-id") or headers.get("x-iam-trace-id") or body.request_id
+    return kind(
+        sanitize(message, request),
+        status=response.status,
+        url=request.url,
+        code=sanitize(body.code, request),
+        request_id=sanitize(request_id, request),
+        **extra,
+    )
 
 
 def sanitize(text: str, request: Request) -> str:
@@ -107,28 +124,6 @@ def sanitize(text: str, request: Request) -> str:
     # A word this long is not readable text. It may be a token that was cut or wrapped, which no mask finds.
     line = re.sub(rf"\S{{{_MAX_WORD_CHARS},}}", "…", line)
     return line if len(line) <= MAX_MESSAGE_CHARS else line[: MAX_MESSAGE_CHARS - 1] + "…"
-
-
-def _error(
-    kind: type[_E], meaning: str, response: Response, request: Request, body: _ErrorBody, **extra: Any
-) -> _E:
-    """Build an error of this class: its meaning, then what the response reports or what it is instead."""
-    if body.message:
-        meaning += f": {body.message}"
-    elif not response.body.strip():
-        meaning += " (empty body)"
-    elif response.body.lstrip()[:1] == b"<":
-        meaning += " (HTML, perhaps of a proxy)"
-    headers = response.headers
-    request_id = headers.get("x-request-id") or headers.get("x-iam-trace-id") or body.request_id
-    return kind(
-        sanitize(meaning, request),
-        status=response.status,
-        url=request.url,
-        code=sanitize(body.code, request),
-        request_id=sanitize(request_id, request),
-        **extra,
-    )
 
 
 def _kind(status: int, body: _ErrorBody, request: Request) -> type[ApiError]:

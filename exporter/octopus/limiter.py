@@ -92,7 +92,11 @@ class EndpointLimiter:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._turn)
             await self._wait_for_pause()
-            self._recover()
+            # Recover the rate in proportion to the time without a 429.
+            gained = self._configured * (self._clock() - self._rate_since) / RECOVERY_SECONDS
+            rate = min(self._rate + gained, self._highest_rate())
+            if rate > self._rate * _LEAST_INCREASE or rate == self._configured > self._rate:
+                self._set_rate(rate)
             await self._bucket.acquire()
             # Again: another response may have started a pause while this request waited.
             await self._wait_for_pause()
@@ -152,13 +156,6 @@ class EndpointLimiter:
                     status=0,
                 )
             await self._sleep(left)
-
-    def _recover(self) -> None:
-        """Raise the rate in proportion to the time without a 429."""
-        gained = self._configured * (self._clock() - self._rate_since) / RECOVERY_SECONDS
-        rate = min(self._rate + gained, self._highest_rate())
-        if rate > self._rate * _LEAST_INCREASE or rate == self._configured > self._rate:
-            self._set_rate(rate)
 
     def _highest_rate(self) -> float:
         if self._reported is not None and self._clock() < self._reported_until:

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from exporter.errors import ContractError
+from exporter.errors import ApiUnavailable, ContractError
 from exporter.masking import Secrets
 from exporter.model import JOB_TYPES, STATUSES, Job, Target
-from exporter.octopus.error_responses import contract_error, error_of, unavailable_error
+from exporter.octopus.error_responses import error_of, response_error
 from exporter.octopus.messages import Request, Response, split_endpoint
 from exporter.octopus.tolerant import (
     DOCUMENTED_WORDS,
@@ -163,13 +163,8 @@ def list_request(target: Target, query: ListQuery) -> Request:
     )
 
 
-class _ParsedPage(msgspec.Struct, frozen=True, gc=False):
-    """A decoded response. `jobs` is None without a list; `page_info` and `meta_info` are any JSON value."""
-
-    jobs: tuple[Job, ...] | None
-    set_apart: tuple[SetApartRow, ...]
-    page_info: object
-    meta_info: object
+# The jobs (None without a list), the rows set apart, and page_info and meta_info, which are any JSON value.
+_Parsed = tuple[tuple[Job, ...] | None, tuple[SetApartRow, ...], object, object]
 
 
 def decode_page(
@@ -188,28 +183,26 @@ def decode_page(
     if response.status != 200:
         raise error_of(response, request)
     parsed = _parse_strictly(response.body, terminal_statuses)
-    if parsed is None:
-        parsed = _parse_tolerantly(response, request, terminal_statuses)
-    info = parsed.page_info if isinstance(parsed.page_info, dict) else {}
+    jobs, set_apart, info, meta = parsed or _parse_tolerantly(response, request, terminal_statuses)
+    info = info if isinstance(info, dict) else {}
     total = _count(info.get("total"))
     # Without rows the API may leave out the list, but then its total is 0.
-    if parsed.jobs is None and total != 0:
+    if jobs is None and total != 0:
         raise _shape_error("payload.list is missing, and page_info.total is not 0", response, request)
-    if len(parsed.set_apart) > 1 and not parsed.jobs:
-        problem = f"none of its {len(parsed.set_apart)} rows can be read"
-        raise _rows_error(problem, parsed.set_apart, response, request)
-    meta = parsed.meta_info
+    if len(set_apart) > 1 and not jobs:
+        problem = f"none of its {len(set_apart)} rows can be read"
+        raise _rows_error(problem, set_apart, response, request)
     return Page(
-        jobs=parsed.jobs or (),
+        jobs=jobs or (),
         total=total,
         offset=_count(info.get("offset")),
         limit=_count(info.get("limit")),
         server_time_ms=parse_time_ms(meta.get("current_time")) if isinstance(meta, dict) else None,
-        set_apart=parsed.set_apart,
+        set_apart=set_apart,
     )
 
 
-def _parse_strictly(body: bytes, terminal_statuses: frozenset[str]) -> _ParsedPage | None:
+def _parse_strictly(body: bytes, terminal_statuses: frozenset[str]) -> _Parsed | None:
     """Read a response as documented, new types and statuses included; None if it is not."""
     for decoder in _decoders:
         try:
@@ -221,7 +214,7 @@ def _parse_strictly(body: bytes, terminal_statuses: frozenset[str]) -> _ParsedPa
         # ValueError: an empty job type or status, or invalid UTF-8 (UnicodeDecodeError).
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
-        return _ParsedPage(jobs, (), answer.payload.page_info, answer.meta_info)
+        return jobs, (), answer.payload.page_info, answer.meta_info
     return None
 
 
@@ -255,12 +248,13 @@ def _to_jobs(rows: list[_JobRow], terminal_statuses: frozenset[str]) -> tuple[Jo
     return tuple(jobs)
 
 
-def _parse_tolerantly(response: Response, request: Request, terminal_statuses: frozenset[str]) -> _ParsedPage:
+def _parse_tolerantly(response: Response, request: Request, terminal_statuses: frozenset[str]) -> _Parsed:
     """Raises: ApiUnavailable (not one complete JSON document); ContractError (another shape)."""
     try:
         answer = read_json(response.body, response.headers.get("content-type", ""))
     except ValueError as exc:
-        raise unavailable_error(f"the answer is not a whole JSON document: {exc}", response, request) from exc
+        message = f"the answer is not a whole JSON document: {exc}"
+        raise response_error(ApiUnavailable, message, response, request) from exc
     except RecursionError as exc:
         raise _shape_error("it is nested too deep", response, request) from exc
     if not isinstance(answer, dict) or not isinstance(payload := answer.get("payload"), dict):
@@ -280,11 +274,12 @@ def _parse_tolerantly(response: Response, request: Request, terminal_statuses: f
             problem = f"more than {_MAX_SET_APART} rows cannot be read"
             raise _rows_error(problem, set_apart, response, request)
     found = None if rows is None else tuple(jobs)
-    return _ParsedPage(found, tuple(set_apart), payload.get("page_info"), answer.get("meta_info"))
+    return found, tuple(set_apart), payload.get("page_info"), answer.get("meta_info")
 
 
 def _shape_error(problem: str, response: Response, request: Request) -> ContractError:
-    return contract_error(f"the answer is not a job list: {problem}", response, request)
+    message = f"the answer is not a job list: {problem}"
+    return response_error(ContractError, message, response, request)
 
 
 def _rows_error(

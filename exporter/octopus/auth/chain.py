@@ -22,7 +22,7 @@ from huaweicloudsdkcore.http.http_client import HttpClient
 from huaweicloudsdkcore.http.http_config import HttpConfig
 
 from exporter.errors import ApiError, ApiTimeout, AuthError
-from exporter.octopus.auth.credentials import Authoriser, ProjectScope, checked_key
+from exporter.octopus.auth.credentials import Authoriser, Credentials, ProjectScope, checked_key
 from exporter.octopus.auth.iam import SHORTEST_LIFE_SECONDS
 from exporter.octopus.auth.lockout_guard import LockoutGuard
 from exporter.octopus.auth.renewal import ExpiringSecret, SecretRenewer, renewal_time
@@ -69,16 +69,14 @@ def find_key(region: str = "") -> FoundKey:
     log = logging.getLogger("huaweicloudsdkcore")
     with closing(HttpClient(config, None, DefaultExceptionHandler(), log)) as client:
         credentials.process_sts(client)
-    key = AccessKey(credentials.ak, credentials.sk, credentials.security_token or "")
-    return FoundKey(key, _unix_seconds(credentials._expired_at))
+    key, expires_at = AccessKey(credentials.ak, credentials.sk, credentials.security_token or ""), None
+    if credentials._expired_at:
+        # The SDK parses a UTC time as local time; this reverts it.
+        expires_at = calendar.timegm(time.localtime(credentials._expired_at))
+    return FoundKey(key, expires_at)
 
 
-def _unix_seconds(sdk_time: float) -> float | None:
-    # The SDK parses a UTC time as local time; this reverts it.
-    return calendar.timegm(time.localtime(sdk_time)) if sdk_time else None
-
-
-class ChainCredentials:
+class ChainCredentials(Credentials):
     """The key that the SDK's chain finds; a temporary one is renewed before it expires."""
 
     def __init__(
@@ -106,9 +104,6 @@ class ChainCredentials:
 
     async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
         return (await self._renewer.replace(rejected.fingerprint)).fingerprint != rejected.fingerprint
-
-    async def refresh(self, denied: RequestAuth, scope: ProjectScope, *, may_renew: bool) -> bool:
-        return False
 
     def expires_at(self, scope: ProjectScope) -> float | None:
         return self._renewer.expires_at

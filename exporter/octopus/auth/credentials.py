@@ -1,5 +1,5 @@
 """
-What all credentials can do, and the two kinds that are configured as they are: a token and an access key.
+The interface of all credentials, and two simple kinds: a token and an access key.
 
 `password` gets tokens from IAM, `chain` takes the key that the official SDK finds.
 """
@@ -63,12 +63,14 @@ class Credentials(Protocol):
         if there is one already. Access keys carry no permissions, so they return False.
         Raises: ApiError (no token available, and the old one is no longer valid).
         """
+        return False
 
     def expires_at(self, scope: ProjectScope) -> float | None:
         """Return when the current token or key expires (Unix seconds); None if unknown. Thread-safe."""
+        return None
 
 
-class TokenCredentials:
+class TokenCredentials(Credentials):
     """A token that another program renews; its file is read again for every request."""
 
     def __init__(self, *, name: str, token: SecretSource) -> None:
@@ -86,15 +88,12 @@ class TokenCredentials:
     async def refresh(self, denied: RequestAuth, scope: ProjectScope, *, may_renew: bool) -> bool:
         return await self.renew(denied, scope)
 
-    def expires_at(self, scope: ProjectScope) -> float | None:
-        return None
-
     async def _auth(self) -> RequestAuth:
         (token,) = await read_secrets(self._name, token=self._token)
         return token_auth(self._name, token)
 
 
-class AccessKeyCredentials:
+class AccessKeyCredentials(Credentials):
     """An access key that signs requests; its parts are read again for every request."""
 
     def __init__(
@@ -121,12 +120,6 @@ class AccessKeyCredentials:
 
     async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
         return (await self._key()).fingerprint != rejected.fingerprint
-
-    async def refresh(self, denied: RequestAuth, scope: ProjectScope, *, may_renew: bool) -> bool:
-        return False
-
-    def expires_at(self, scope: ProjectScope) -> float | None:
-        return None
 
     async def _key(self) -> AccessKey:
         return checked_key(self._name, AccessKey(*await read_secrets(self._name, **self._parts)))

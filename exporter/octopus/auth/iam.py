@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from exporter.octopus.error_responses import contract_error, error_of
+from exporter.errors import ContractError
+from exporter.octopus.error_responses import error_of, response_error
 from exporter.octopus.messages import Request, Response, split_endpoint
 from exporter.octopus.wire import parse_time_ms
 
@@ -83,11 +84,13 @@ def decode_token(response: Response, request: Request) -> Token:
         raise error_of(response, request)
     value = response.headers.get("x-subject-token", "")
     if not value:
-        raise contract_error("IAM's answer has no header X-Subject-Token", response, request)
+        message = "IAM's answer has no header X-Subject-Token"
+        raise response_error(ContractError, message, response, request)
     try:
         body = _decoder.decode(response.body).token
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise contract_error(f"IAM's answer is not a token: {exc}", response, request) from exc
+        message = f"IAM's answer is not a token: {exc}"
+        raise response_error(ContractError, message, response, request) from exc
     password_end = _seconds(body.user.get("password_expires_at")) if isinstance(body.user, dict) else None
     expires_at = _seconds(body.expires_at)
     if expires_at is None:

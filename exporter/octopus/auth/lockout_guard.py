@@ -45,7 +45,16 @@ class LockoutGuard:
         """
         async with nullcontext() if fingerprint == self._accepted else self._one_at_a_time:
             # After the lock: the request that held it may have been refused meanwhile.
-            self._check_cool_down(fingerprint)
+            until, refusal = self._refused.get(fingerprint, (0.0, None))
+            if refusal is not None and self._clock() < until:
+                raise CredentialsRefused(
+                    f"credentials {self._name} were refused and are not tried again before {_time(until)} "
+                    f"unless they change: {refusal.message}",
+                    status=refusal.status,
+                    url=refusal.url,
+                    code=refusal.code,
+                    request_id=refusal.request_id,
+                )
             try:
                 yield
             except CredentialsRefused as error:
@@ -53,19 +62,6 @@ class LockoutGuard:
                 raise
             self._accepted = fingerprint
             self._refusals.is_over(self._clock(), credentials=self._name)
-
-    def _check_cool_down(self, fingerprint: str) -> None:
-        until, error = self._refused.get(fingerprint, (0.0, None))
-        if error is None or until <= self._clock():
-            return
-        raise CredentialsRefused(
-            f"credentials {self._name} were refused and are not tried again before {_time(until)} "
-            f"unless they change: {error.message}",
-            status=error.status,
-            url=error.url,
-            code=error.code,
-            request_id=error.request_id,
-        )
 
     def _start_cool_down(self, fingerprint: str, error: CredentialsRefused) -> None:
         if fingerprint == self._accepted:

@@ -15,6 +15,7 @@ import structlog
 from exporter.errors import AuthError
 from exporter.octopus.auth.credentials import (
     Authoriser,
+    Credentials,
     ProjectScope,
     SecretSource,
     read_secrets,
@@ -34,7 +35,7 @@ _PASSWORD_NOTICE_SECONDS = 7 * 86400
 _log = structlog.get_logger(__name__)
 
 
-class PasswordCredentials:
+class PasswordCredentials(Credentials):
     """
     One token per project, shared by its workspaces; renewed well before it expires and when it is rejected.
 
