@@ -25,7 +25,7 @@ from benchmarks import programs
 from benchmarks.measure import cpu_seconds, resident_mib, say, show
 from benchmarks.programs import Client, Exporter, Server
 from exporter.simulator import SimulatorSettings, serve
-from exporter.simulator.settings import Credentials
+from exporter.simulator.settings import DemoCredentials
 
 _JOBS = 300
 _INTERVAL_SECONDS = 1.0
@@ -129,7 +129,7 @@ def _differences(client: Client, server: Server) -> list[str]:
 
 
 def _password(server: Server) -> dict[str, str]:
-    known = Credentials()
+    known = DemoCredentials()
     return {
         "type": "password",
         "domain": known.domain,

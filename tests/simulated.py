@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from random import Random
 from typing import Any
 
 import msgspec
 
-from exporter.simulator.pages import Scribe
-from exporter.simulator.quirks import Quirks
-from exporter.simulator.settings import SimulatorSettings
+from exporter.simulator.pages import job_row
+from exporter.simulator.settings import Quirks, SimulatorSettings
 from exporter.simulator.world import World
 
 START_MS = 1_750_000_000_000
@@ -29,9 +27,10 @@ def world_of(**settings: Any) -> World:
 
 def rows_of(world: World) -> Rows:
     """Return every listed job as its row shows it, by id."""
-    scribe = Scribe(world.table, world.messages, Random(1))
     return {
-        job_id: msgspec.to_builtins(scribe.row(job_id, listing, Quirks(), world.now_ms))
+        job_id: msgspec.to_builtins(
+            job_row(world.table, world.messages, job_id, listing, Quirks(), world.now_ms)
+        )
         for listing in world.listings
         for job_id in listing.all_ids
     }

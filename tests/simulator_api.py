@@ -9,11 +9,11 @@ from typing import Any
 
 from aiohttp import ClientResponse, ClientSession
 
-from exporter.simulator import DEMO_PROJECT, Credentials, SimulatorSettings, serve
+from exporter.simulator import DEMO_PROJECT, DemoCredentials, SimulatorSettings, serve
 from tests.simulated import START_MS
 
 LIST = f"/v1.0/{DEMO_PROJECT}/data/system-jobs"
-KNOWN = Credentials()
+KNOWN = DemoCredentials()
 USER = {"name": KNOWN.user, "password": KNOWN.password, "domain": {"name": KNOWN.domain}}
 TOKEN_REQUEST = {
     "auth": {

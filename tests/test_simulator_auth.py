@@ -7,20 +7,25 @@ from typing import Any
 
 import pytest
 
-from exporter.simulator.answers import Answer
-from exporter.simulator.auth import KEY_LOCKED_SECONDS, USER_LOCKED_SECONDS, Gate
-from exporter.simulator.settings import Credentials
-from exporter.simulator.signing import SignedRequest, signature
+from exporter.simulator.auth import (
+    KEY_LOCKED_SECONDS,
+    USER_LOCKED_SECONDS,
+    Authenticator,
+    SignedRequest,
+    signature,
+)
+from exporter.simulator.responses import SimulatedResponse
+from exporter.simulator.settings import DemoCredentials
 
 SAMPLES = Path(__file__).parent / "samples"
 VECTORS = json.loads((SAMPLES / "signing-vectors.json").read_text())
 NOW = 1_573_789_015.0  # 2019-11-15T03:36:55Z
-KNOWN = Credentials()
+KNOWN = DemoCredentials()
 KEY_HEADERS = ("host", "x-sdk-date")
 
 
-def gate_of(credentials: Credentials = KNOWN, ttl_seconds: float = 60) -> Gate:
-    return Gate(credentials, ("p1", "p2"), ttl_seconds, seed=1)
+def gate_of(credentials: DemoCredentials = KNOWN, ttl_seconds: float = 60) -> Authenticator:
+    return Authenticator(credentials, ("p1", "p2"), ttl_seconds, seed=1)
 
 
 def token_request(password: str = KNOWN.password, user: str = KNOWN.user, **scope: str) -> bytes:
@@ -30,7 +35,7 @@ def token_request(password: str = KNOWN.password, user: str = KNOWN.user, **scop
 
 
 def signed(
-    credentials: Credentials = KNOWN, *, date: str = "20191115T033655Z", **headers: str
+    credentials: DemoCredentials = KNOWN, *, date: str = "20191115T033655Z", **headers: str
 ) -> SignedRequest:
     """Sign a request as the SDK would."""
     sent = {"host": "127.0.0.1:1", "x-sdk-date": date, **headers}
@@ -44,7 +49,7 @@ def signed(
     return replace(request, headers={**sent, "authorization": value})
 
 
-def said(answer: Answer | None) -> dict[str, Any]:
+def said(answer: SimulatedResponse | None) -> dict[str, Any]:
     """Return the status and what the body says, without the request's id."""
     assert answer is not None
     body = json.loads(answer.body)
@@ -157,8 +162,8 @@ def test_the_order_of_the_query_does_not_matter_to_a_signature() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        signed(Credentials(secret_key="x")),
-        signed(Credentials(access_key="x")),
+        signed(DemoCredentials(secret_key="x")),
+        signed(DemoCredentials(access_key="x")),
         replace(signed(), query=[("limit", "5")]),
         replace(signed(), path="/v1.0/p2/data/system-jobs"),
         replace(signed(), headers={**signed().headers, "host": "elsewhere"}),
@@ -179,7 +184,7 @@ def test_a_signature_may_be_a_quarter_of_an_hour_off(date: str, opens: bool) -> 
 
 
 def test_a_temporary_key_needs_its_security_token() -> None:
-    temporary = Credentials(security_token="ST")
+    temporary = DemoCredentials(security_token="ST")
     gate = gate_of(temporary)
     assert gate.check_signature(signed(temporary, **{"x-security-token": "ST"}), "r", NOW) is None
     assert gate.check_signature(signed(temporary), "r", NOW) is not None
@@ -188,12 +193,12 @@ def test_a_temporary_key_needs_its_security_token() -> None:
 def test_more_than_five_wrong_signatures_lock_the_key_for_five_minutes() -> None:
     gate = gate_of()
     for _ in range(6):
-        gate.check_signature(signed(Credentials(secret_key="x")), "r", NOW)
+        gate.check_signature(signed(DemoCredentials(secret_key="x")), "r", NOW)
     locked = said(gate.check_signature(signed(), "r", NOW + KEY_LOCKED_SECONDS - 1))
     assert "AK access failed to reach the limit, forbidden" in locked["error_msg"]
     assert gate.check_signature(signed(), "r", NOW + KEY_LOCKED_SECONDS) is None
 
 
 def test_credentials_do_not_show_their_secrets() -> None:
-    shown = repr(Credentials(security_token="temporary-secret"))
+    shown = repr(DemoCredentials(security_token="temporary-secret"))
     assert not any(secret in shown for secret in (KNOWN.password, KNOWN.secret_key, "temporary-secret"))

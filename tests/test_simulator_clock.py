@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.simulator.clock import SimulatedClock
+from exporter.simulator.simulator import SimulatedClock
 
 
 class Watch:

@@ -13,9 +13,8 @@ from statistics import fmean, pvariance, stdev
 import pytest
 
 from exporter.model import JOB_TYPES, is_failed
+from exporter.simulator.arrivals import Users, Walk
 from exporter.simulator.profiles import PROFILE_SETS, PROFILES, Habits, Profile
-from exporter.simulator.seasons import Walk
-from exporter.simulator.submissions import Users
 from exporter.simulator.world import World
 from tests.simulated import DAY_MS, HOUR_MS, MINUTE_MS, START_MS, rows_of, world_of
 

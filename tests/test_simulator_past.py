@@ -8,9 +8,8 @@ import msgspec
 import pytest
 
 from exporter.simulator import DEMO_PROJECT, Quirks, SimulatorSettings
-from exporter.simulator.clock import SimulatedClock
-from exporter.simulator.signing import SignedRequest
-from exporter.simulator.simulator import Simulator
+from exporter.simulator.auth import SignedRequest
+from exporter.simulator.simulator import SimulatedClock, Simulator
 from tests.simulated import DAY_MS, FOREVER_MS, START_MS, rows_of
 from tests.simulator_api import TOKEN_REQUEST
 

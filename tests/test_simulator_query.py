@@ -9,8 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model import JOB_TYPES, STATUSES
-from exporter.simulator.listing import Window, count, newest, oldest
-from exporter.simulator.query import BadParameterError, Pairs, Query, find, parse
+from exporter.simulator.query import (
+    BadParameterError,
+    Pairs,
+    Query,
+    Window,
+    count,
+    find,
+    newest,
+    oldest,
+    parse,
+)
 from exporter.simulator.settings import Order, Quirks
 from exporter.simulator.table import Table
 from exporter.simulator.world import World

@@ -10,9 +10,8 @@ import pytest
 
 from exporter.errors import ConfigError
 from exporter.simulator import OddRow, Quirks, parse_quirks
-from exporter.simulator.faults import DEFAULT_PROBABILITIES
-from exporter.simulator.oddities import SPOILS
-from exporter.simulator.quirks import Oddity
+from exporter.simulator.oddities import SPOILS, Oddity
+from exporter.simulator.responses import DEFAULT_PROBABILITIES
 from tests.simulated import START_MS
 from tests.simulator_api import LIST, TOKEN_REQUEST, Api, opened
 from tests.test_layers import PACKAGE

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.errors import ConfigError
 from exporter.model import JOB_TYPES, TERMINAL_STATUSES, is_failed, is_terminal
-from exporter.simulator.lives import DELETED_AFTER_MS, REOPENED_AFTER_MS, plan_soon
+from exporter.simulator.lifecycle import DELETED_AFTER_MS, REOPENED_AFTER_MS, plan_soon
 from exporter.simulator.profiles import PROFILES
 from exporter.simulator.settings import Quirks, SimulatorSettings
 from tests.simulated import DAY_MS, HOUR_MS, MINUTE_MS, START_MS, Row, Rows, five_days, rows_of, world_of

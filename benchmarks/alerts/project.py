@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.model import JOB_TYPES
+from exporter.simulator.arrivals import MOST_DRIFT
+from exporter.simulator.profiles import BURSTY_HABITS
 
 Flavour = Literal["even", "bursty"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
@@ -58,18 +60,18 @@ class Bursts:
     """What a bursty life has beside: see `benchmarks/README.md`."""
 
     batched: tuple[float, float] = (0.3, 0.9)
-    batch_runs: tuple[int, int] = (5, 100)
-    correlation: float = 0.04
-    retried: float = 0.5
-    retry_minutes: tuple[float, float] = (10, 60)
-    broken: float = 0.4
-    broken_fails: float = 0.8
+    batch_runs: tuple[int, int] = BURSTY_HABITS.batch_jobs
+    correlation: float = BURSTY_HABITS.correlation
+    retried: float = BURSTY_HABITS.retried
+    retry_minutes: tuple[float, float] = BURSTY_HABITS.retry_minutes
+    broken: float = BURSTY_HABITS.broken
+    broken_fails: float = BURSTY_HABITS.broken_fails
     cron: float = 0.4
     cron_part: tuple[float, float] = (0.05, 0.25)
-    weekend: float = 0.35
-    rate_drift: float = 0.15
-    share_drift: float = 0.12
-    most_drift: float = 2.0
+    weekend: float = BURSTY_HABITS.weekend
+    rate_drift: float = BURSTY_HABITS.rate_drift
+    share_drift: float = BURSTY_HABITS.share_drift
+    most_drift: float = MOST_DRIFT
     new_kind: float = 0.5
 
 

@@ -1,15 +1,15 @@
 """A stand-in for the remote API: IAM and the job list over HTTP, with jobs that live and fail."""
 
 from exporter.simulator.app import RunningSimulator, create_app, serve
+from exporter.simulator.oddities import OddRow
 from exporter.simulator.profiles import CALM, PROFILE_SETS
-from exporter.simulator.quirks import OddRow, Quirks, parse_quirks
-from exporter.simulator.settings import DEMO_PROJECT, Credentials, SimulatorSettings
+from exporter.simulator.settings import DEMO_PROJECT, DemoCredentials, Quirks, SimulatorSettings, parse_quirks
 
 __all__ = [
     "CALM",
     "DEMO_PROJECT",
     "PROFILE_SETS",
-    "Credentials",
+    "DemoCredentials",
     "OddRow",
     "Quirks",
     "RunningSimulator",

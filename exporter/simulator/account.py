@@ -15,8 +15,7 @@ from operator import sub
 from typing import Any, NamedTuple
 
 from exporter.model import is_failed
-from exporter.simulator.listing import Listing
-from exporter.simulator.table import Table
+from exporter.simulator.table import Listing, Table
 
 Figures = Counter[tuple[int, ...]]
 

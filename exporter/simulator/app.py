@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from exporter.errors import CannotListen
-from exporter.simulator.answers import Answer
-from exporter.simulator.clock import SimulatedClock
+from exporter.simulator.auth import SignedRequest
 from exporter.simulator.control import Control
+from exporter.simulator.responses import SimulatedResponse
 from exporter.simulator.settings import SimulatorSettings
-from exporter.simulator.signing import SignedRequest
-from exporter.simulator.simulator import Simulator
+from exporter.simulator.simulator import SimulatedClock, Simulator
 
 SHUTDOWN_SECONDS = 1.0
 
@@ -105,7 +104,7 @@ class _Api:
     async def not_found(self, request: web.Request) -> web.StreamResponse:
         return await self._send(request, self._simulator.not_found())
 
-    async def _send(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+    async def _send(self, request: web.Request, answer: SimulatedResponse) -> web.StreamResponse:
         if answer.delay_seconds:
             await self._keep_back(answer.delay_seconds)
         if answer.is_cut:
@@ -134,7 +133,7 @@ async def _read(request: web.Request) -> SignedRequest:
     )
 
 
-async def _send_half(request: web.Request, answer: Answer) -> web.StreamResponse:
+async def _send_half(request: web.Request, answer: SimulatedResponse) -> web.StreamResponse:
     """Promise the whole body, send half of it and hang up."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_type = answer.content_type

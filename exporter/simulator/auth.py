@@ -1,24 +1,42 @@
 """
-Who may read: tokens issued by IAM for a password, and requests signed with the key pair.
+Authentication: tokens that IAM issues for a password, and requests signed with SDK-HMAC-SHA256.
 
-Pure but for its memory: the real time comes in with every call. Units: real Unix seconds.
+Signatures are verified by code that is written apart from the exporter's signer, so that the two check each
+other. Pure but for its memory: the real time comes in with every call. Units: real Unix seconds.
+Source: the signing vectors in the tests, the published example among them.
 """
 
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from random import Random
+from urllib.parse import quote
 from uuid import UUID, uuid5
 
 import msgspec
 
-from exporter.simulator.answers import Answer, gateway_error, iam_error, json_answer, service_error
-from exporter.simulator.settings import Credentials
-from exporter.simulator.signing import SignedRequest, is_recent, is_signed, parse_authorization
+from exporter.simulator.responses import (
+    SimulatedResponse,
+    gateway_error,
+    iam_error,
+    json_response,
+    service_error,
+)
+from exporter.simulator.settings import DemoCredentials
 
+ALGORITHM = "SDK-HMAC-SHA256"
+MAX_SKEW_SECONDS = 15 * 60
+
+_AUTHORIZATION = re.compile(
+    rf"{ALGORITHM} Access=(?P<key>[^,]+), SignedHeaders=(?P<headers>[^,]+), "
+    r"Signature=(?P<signature>[0-9a-f]+)"
+)
 MAX_FAILURES = 5
 KEY_LOCKED_SECONDS = 5 * 60
 USER_LOCKED_SECONDS = 15 * 60
@@ -31,6 +49,69 @@ _BAD_SIGNATURE = "Incorrect IAM authentication information: verify aksk signatur
 _KEY_LOCKED = "Incorrect IAM authentication information: AK access failed to reach the limit, forbidden"
 _REVOKED = "The token has been revoked, or its permissions have changed."
 _OLD_SIGNATURE = "Incorrect IAM authentication information: the request time has expired"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """
+    A request as it came, with all that its signature covers.
+
+    Shape: `path` and `query` decoded, `headers` by lower-case name.
+    """
+
+    method: str
+    path: str
+    query: Sequence[tuple[str, str]]
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """The parts of an Authorization header."""
+
+    access_key: str
+    signed_headers: tuple[str, ...]
+    signature: str
+
+
+def parse_authorization(header: str) -> Authorization | None:
+    """Take the header apart; None for one of another form."""
+    match = _AUTHORIZATION.fullmatch(header.strip())
+    if match is None:
+        return None
+    return Authorization(match["key"], tuple(match["headers"].split(";")), match["signature"])
+
+
+def signature(request: SignedRequest, signed_headers: Sequence[str], secret_key: str) -> str:
+    """Compute the signature: HMAC over the algorithm, the date and the hash of the canonical request."""
+    digest = sha256(canonical_request(request, signed_headers).encode()).hexdigest()
+    text = f"{ALGORITHM}\n{request.headers.get('x-sdk-date', '')}\n{digest}"
+    return hmac.new(secret_key.encode(), text.encode(), sha256).hexdigest()
+
+
+def canonical_request(request: SignedRequest, signed_headers: Sequence[str]) -> str:
+    """Write method, path with a closing slash, sorted query, signed headers, their names, the body's hash."""
+    path = quote(request.path, safe="/~").rstrip("/") + "/"
+    pairs = (f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in sorted(request.query))
+    headers = (f"{name}:{request.headers.get(name, '').strip()}\n" for name in signed_headers)
+    lines = (request.method, path, "&".join(pairs), "".join(headers), ";".join(signed_headers))
+    return "\n".join((*lines, sha256(request.body).hexdigest()))
+
+
+def is_signed(request: SignedRequest, authorization: Authorization, secret_key: str) -> bool:
+    """Tell whether this key signed this request."""
+    expected = signature(request, authorization.signed_headers, secret_key)
+    return hmac.compare_digest(expected, authorization.signature)
+
+
+def is_recent(request: SignedRequest, now_seconds: float) -> bool:
+    """Tell whether the request is dated within 15 minutes of now."""
+    try:
+        date = datetime.strptime(request.headers.get("x-sdk-date", ""), "%Y%m%dT%H%M%S%z")
+    except ValueError:
+        return False
+    return abs(date.timestamp() - now_seconds) <= MAX_SKEW_SECONDS
 
 
 class _Domain(msgspec.Struct):
@@ -52,13 +133,13 @@ class _Identity(msgspec.Struct):
     password: _Password
 
 
-class _Project(msgspec.Struct):
+class _ScopeProject(msgspec.Struct):
     id: str | None = None
     name: str | None = None
 
 
 class _Scope(msgspec.Struct):
-    project: _Project
+    project: _ScopeProject
 
 
 class _Auth(msgspec.Struct):
@@ -72,13 +153,13 @@ class _TokenRequest(msgspec.Struct):
 
 @dataclass(slots=True)
 class Lock:
-    """Shut for a while after more than five failures in a row."""
+    """Locked for a while after more than five failures in a row."""
 
     seconds: float
     _failures: int = 0
     _until: float = 0.0
 
-    def is_shut(self, now: float) -> bool:
+    def is_locked(self, now: float) -> bool:
         return now < self._until
 
     def note(self, success: bool, now: float) -> None:
@@ -88,13 +169,13 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class IssuedToken:
     project_id: str
     expires_at: float
     is_revoked: bool = False
 
 
-class Gate:
+class Authenticator:
     """
     Issue tokens and check requests.
 
@@ -102,19 +183,19 @@ class Gate:
     """
 
     def __init__(
-        self, credentials: Credentials, projects: tuple[str, ...], ttl_seconds: float, seed: int
+        self, credentials: DemoCredentials, projects: tuple[str, ...], ttl_seconds: float, seed: int
     ) -> None:
         self._credentials = credentials
         self._projects = {_project_name(number): project for number, project in enumerate(projects)}
         self._ttl_seconds = ttl_seconds
         self._rng = Random(f"tokens {seed}")
-        self._tokens: dict[str, Token] = {}
+        self._tokens: dict[str, IssuedToken] = {}
         self._user_lock = Lock(USER_LOCKED_SECONDS)
         self._key_lock = Lock(KEY_LOCKED_SECONDS)
 
-    def issue(self, body: bytes, now: float, expires_at: str | None = None) -> Answer:
+    def issue(self, body: bytes, now: float, expires_at: str | None = None) -> SimulatedResponse:
         """
-        Answer a request for a token: 201 with the token in X-Subject-Token, or why not.
+        SimulatedResponse a request for a token: 201 with the token in X-Subject-Token, or why not.
 
         Shape: `expires_at` is written instead of the true time of expiry.
         """
@@ -122,7 +203,7 @@ class Gate:
             auth = msgspec.json.decode(body, type=_TokenRequest).auth
         except msgspec.MsgspecError:
             return iam_error(400, "Bad Request", "The request body is invalid.")
-        if self._user_lock.is_shut(now):
+        if self._user_lock.is_locked(now):
             return iam_error(401, "Unauthorized", "The account is locked. Please try again later.")
         is_right = self._is_right(auth.identity)
         self._user_lock.note(is_right, now)
@@ -133,8 +214,10 @@ class Gate:
             return iam_error(404, "Not Found", "The project in the scope does not exist.")
         return self._issued(name, now, expires_at)
 
-    def check_token(self, text: str | None, project_id: str, request_id: str, now: float) -> Answer | None:
-        """Return why a token does not open this project, or None where it does."""
+    def check_token(
+        self, text: str | None, project_id: str, request_id: str, now: float
+    ) -> SimulatedResponse | None:
+        """Return the refusal of a token that is not valid for this project, or None."""
         if text is None:
             return gateway_error(401, "APIGW.0301", _NO_TOKEN, request_id)
         token = self._tokens.get(text)
@@ -149,7 +232,7 @@ class Gate:
         return None
 
     def expire(self, text: str) -> None:
-        """End a token before its time."""
+        """Let a token expire now."""
         token = self._tokens.get(text)
         if token is not None:
             self._tokens[text] = replace(token, expires_at=0.0)
@@ -160,9 +243,11 @@ class Gate:
         if token is not None:
             self._tokens[text] = replace(token, is_revoked=True)
 
-    def check_signature(self, request: SignedRequest, request_id: str, now: float) -> Answer | None:
-        """Return why a signed request is refused, or None where it is not."""
-        if self._key_lock.is_shut(now):
+    def check_signature(
+        self, request: SignedRequest, request_id: str, now: float
+    ) -> SimulatedResponse | None:
+        """Return the refusal of a signed request, or None."""
+        if self._key_lock.is_locked(now):
             return gateway_error(401, "APIGW.0301", _KEY_LOCKED, request_id)
         is_right = self._has_right_signature(request)
         self._key_lock.note(is_right, now)
@@ -186,32 +271,28 @@ class Gate:
             return False
         return is_signed(request, authorization, self._credentials.secret_key)
 
-    def _name_of(self, project: _Project) -> str | None:
+    def _name_of(self, project: _ScopeProject) -> str | None:
         for name, project_id in self._projects.items():
             if project.id == project_id or (project.id is None and project.name == name):
                 return name
         return None
 
-    def _issued(self, project_name: str, now: float, expires_at: str | None) -> Answer:
+    def _issued(self, project_name: str, now: float, expires_at: str | None) -> SimulatedResponse:
         text = "MII" + b64encode(self._rng.randbytes(TOKEN_BYTES)).decode()
-        token = Token(self._projects[project_name], now + self._ttl_seconds)
-        self._tokens[text] = token
-        body = self._token_body(project_name, token, now, expires_at or _iam_time(token.expires_at))
-        return json_answer(201, body, {"X-Subject-Token": text})
-
-    def _token_body(self, project_name: str, token: Token, now: float, expires_at: str) -> dict[str, object]:
+        token = self._tokens[text] = IssuedToken(self._projects[project_name], now + self._ttl_seconds)
         domain = {"id": _id_of(self._credentials.domain), "name": self._credentials.domain}
         user = {"id": _id_of(self._credentials.user), "name": self._credentials.user, "domain": domain}
-        return {
+        body = {
             "token": {
                 "methods": ["password"],
                 "issued_at": _iam_time(now),
-                "expires_at": expires_at,
+                "expires_at": expires_at or _iam_time(token.expires_at),
                 "project": {"id": token.project_id, "name": project_name, "domain": domain},
                 "roles": [{"id": "0", "name": "te_admin"}],
                 "user": user | {"password_expires_at": ""},
             }
         }
+        return json_response(201, body, {"X-Subject-Token": text})
 
 
 def _project_name(number: int) -> str:

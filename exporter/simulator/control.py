@@ -13,10 +13,9 @@ import msgspec
 from aiohttp import web
 
 from exporter.errors import ConfigError
-from exporter.model import IN_FLIGHT_STATUSES, is_failed
-from exporter.simulator.incidents import Incident
-from exporter.simulator.quirks import Quirks
-from exporter.simulator.settings import DEFAULT_WORKSPACE
+from exporter.model import is_failed
+from exporter.simulator.lifecycle import STAGES, Incident
+from exporter.simulator.settings import DEFAULT_WORKSPACE, Quirks
 from exporter.simulator.simulator import FOREVER_MS, Simulator
 from exporter.simulator.world import World
 
@@ -214,7 +213,7 @@ def _check_failure(order: JobsOrder) -> None:
         raise ConfigError([f"msg_code: {order.msg_code}: only with an outcome that failed"])
     if order.numbered in ("outcome", "msg_code") and order.outcome is None:
         raise ConfigError([f"numbered: {order.numbered!r}: only with an outcome"])
-    if order.ends and (order.outcome is None or order.outcome in IN_FLIGHT_STATUSES):
+    if order.ends and (order.outcome is None or order.outcome in STAGES):
         raise ConfigError(["ends: only with an outcome that is not in flight"])
 
 

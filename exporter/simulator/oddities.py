@@ -1,5 +1,5 @@
 """
-Rows as no server should give them: each oddity turns one row's fields into others.
+Rows as no server should write them: each oddity replaces some fields of a row.
 
 Pure: the random source comes in. Units: the row's, so Unix milliseconds and milliseconds.
 """
@@ -8,32 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from exporter.simulator.quirks import OddRow
-
 Fields = dict[str, Any]
-Spoil = Callable[[Fields, OddRow, Random], object]
+Spoil = Callable[[Fields, "OddRow", Random], object]
 
 TIMES = ("create_at", "update_at", "start_at", "end_at")
 DURATIONS = ("submitting_duration", "running_duration")
 # A code of 0 is a code like any other: only a time, or a duration, can say "none" so.
 _ABSENT = ("start_at", "end_at", *DURATIONS)
 _NUMBERS = ("id", *TIMES, *DURATIONS, "msg_code")
-_REQUIRED = ("id", "job_type", "status", "create_at")
 YEAR_10000_MS = 253_402_300_800_000
-
-
-def odd(row: object, odd_rows: tuple[OddRow, ...], rng: Random) -> object:
-    """Apply what was selected for this row, in the order given."""
-    fields: object = msgspec.to_builtins(row)
-    for one in odd_rows:
-        if not isinstance(fields, dict):
-            return fields
-        fields = SPOILS[one.what](fields, one, rng)
-    return fields
 
 
 def _set(**values: object) -> Spoil:
@@ -58,7 +45,7 @@ def _each(names: tuple[str, ...], change: Callable[[Any], object]) -> Spoil:
 
 
 def _absent(value: object) -> Spoil:
-    """Give this for what does not apply."""
+    """Write this value in the fields that do not apply to the row, instead of leaving them out."""
     return lambda fields, _, __: (
         dict.fromkeys(_ABSENT, value) | {name: found for name, found in fields.items() if found is not None}
     )
@@ -82,6 +69,7 @@ def _update_jitter(fields: Fields, order: OddRow, rng: Random) -> Fields:
 
 
 SPOILS: Mapping[str, Spoil] = {
+    # The text of msg_error, or another field that decides no count.
     "text-surrogate": _raw("msg_error", b'"disk full \\ud83d"'),
     "text-cut": _raw("msg_error", b'"disk full \xe7\xa3"'),
     "text-control": _raw("msg_error", b'"disk\n\tfull\x00\x1b[31m"'),
@@ -90,6 +78,7 @@ SPOILS: Mapping[str, Spoil] = {
     "text-object": _set(msg_error={"reason": "disk full"}),
     "nan": lambda fields, _, __: fields | {"score": msgspec.Raw(b"NaN"), "cost": msgspec.Raw(b"-Infinity")},
     "label-long": lambda fields, _, __: fields | {"resource_spec": "1Core_" + "4" * 100_000 + "GiB"},
+    # The row itself, or a field that it cannot do without.
     "null-row": lambda _, __, ___: None,
     "text-row": lambda _, __, ___: "deleted",
     "no-id": _without("id"),
@@ -104,6 +93,7 @@ SPOILS: Mapping[str, Spoil] = {
     "no-created": _without("create_at"),
     "created-text": _set(create_at="yesterday"),
     "year-10000": _set(create_at=YEAR_10000_MS),
+    # A field in another form.
     "negative-start": _set(start_at=-1),
     "negative-end": _set(end_at=-1),
     "zero-start": lambda fields, _, __: {"start_at": 0} | fields,
@@ -116,12 +106,52 @@ SPOILS: Mapping[str, Spoil] = {
     "times-fraction": _each((*TIMES, *DURATIONS), lambda value: value + 0.25),
     "code-fraction": _set(msg_code=1.5),
     "seconds": _each(TIMES, lambda value: value // 1000),
+    # Times that do not fit together.
     "stamped-ahead": _stamped_ahead,
     "end-before-start": _end_before_start,
     "no-end": _without("end_at", "running_duration"),
     "no-durations": _without(*DURATIONS),
+    # The update time.
     "update-missing": _without("update_at"),
     "update-null": _set(update_at=None),
     "update-constant": lambda fields, _, __: fields | {"update_at": fields["create_at"]},
     "update-jitter": _update_jitter,
 }
+
+# msgspec refuses whatever is no key of SPOILS. A type checker cannot compute such a Literal.
+if TYPE_CHECKING:
+    Oddity = str
+else:
+    Oddity = Literal[tuple(SPOILS)]
+
+
+class OddRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    Which rows are served odd, and how.
+
+    Shape: every row whose id (as served) is in `ids`, or, without `ids`, whose number can be divided by
+    `every`; of these only those in one of `statuses`, where any are given. Units: `seconds` is what
+    "stamped-ahead" adds to all times of the row, and how far "update-jitter" goes.
+    """
+
+    what: Oddity
+    every: int = 1
+    ids: tuple[int, ...] = ()
+    statuses: tuple[str, ...] = ()
+    seconds: float = 3600.0
+
+    def selects(self, number: int, job_id: int, status: str) -> bool:
+        """Tell whether the job of this number and id, listed in this status, is served odd."""
+        if self.statuses and status not in self.statuses:
+            return False
+        return job_id in self.ids if self.ids else number % self.every == 0
+
+
+def odd(row: object, odd_rows: tuple[OddRow, ...], rng: Random) -> object:
+    """Apply the oddities that were selected for this row, in the order given."""
+    fields: object = msgspec.to_builtins(row)
+    for one in odd_rows:
+        if not isinstance(fields, dict):
+            return fields
+        fields = SPOILS[one.what](fields, one, rng)
+    return fields

@@ -1,5 +1,5 @@
 """
-Pages of the list as the server writes them, quirks included.
+Pages of the job list as the server writes them, quirks included.
 
 Source: the API reference's page on the list of internal jobs, and the samples this project keeps.
 """
@@ -7,19 +7,19 @@ Source: the API reference's page on the list of internal jobs, and the samples t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from exporter.simulator.answers import Answer, utc_time
-from exporter.simulator.listing import Listing
-from exporter.simulator.oddities import odd
+from exporter.simulator.oddities import OddRow, odd
 from exporter.simulator.profiles import all_profiles
-from exporter.simulator.query import Query, data_id
-from exporter.simulator.quirks import OddRow, Quirks
-from exporter.simulator.table import Table
+from exporter.simulator.query import Query, data_id, find
+from exporter.simulator.responses import SimulatedResponse, utc_time
+from exporter.simulator.settings import Order, Quirks
+from exporter.simulator.table import Listing, RecentChanges, Table
 
 _SPECS = {profile.job_type: profile.resource_spec for profile in all_profiles()}
 _OMITTED = ("start_at", "end_at", "submitting_duration", "running_duration", "msg_code", "msg_error")
@@ -32,7 +32,7 @@ _TOTAL_FORMS: Mapping[str, Callable[[int], object]] = {
 }
 
 
-class Row(msgspec.Struct, kw_only=True):
+class SimulatedRow(msgspec.Struct, kw_only=True):
     """One job as the list shows it, field by field in the documentation's order."""
 
     id: int
@@ -53,109 +53,136 @@ class Row(msgspec.Struct, kw_only=True):
     extra_info: dict[str, Any] | UnsetType = UNSET
 
 
-class Scribe:
-    """Write what the table holds in the API's words; the random source makes clocks and updates jump."""
+class PageWriter:
+    """
+    Answer queries of the list from the table. Each response comes from a replica drawn by chance.
 
-    def __init__(self, table: Table, messages: Mapping[int, str], rng: Random) -> None:
+    The random source draws replicas, and lets clocks and update times jump.
+    """
+
+    def __init__(
+        self, table: Table, messages: Mapping[int, str], changes: RecentChanges, order: Order, rng: Random
+    ) -> None:
         self._table = table
         self._messages = messages
+        self._changes = changes
+        self._order = order
         self._rng = rng
 
-    def rows(self, job_ids: list[int], listing: Listing, quirks: Quirks, now_ms: int) -> list[object]:
-        """Write these jobs' rows, the odd ones among them odd."""
-        return [self._odd_row(job_id, listing, quirks, now_ms) for job_id in job_ids]
+    def page(
+        self, listing: Listing, query: Query, quirks: Quirks, now_ms: int
+    ) -> tuple[SimulatedResponse, bool]:
+        """Answer a query; the flag tells whether more jobs match behind this page."""
+        limit = min(query.limit, quirks.clamp_limit or query.limit)
+        repeated = min(query.offset, quirks.repeat_rows)
+        number = None if query.job_id is None else query.job_id - quirks.id_offset
+        asked = replace(query, offset=query.offset - repeated, limit=limit + repeated, job_id=number)
 
-    def page(self, rows: list[object], total: int, query: Query, quirks: Quirks, now_ms: int) -> Answer:
-        """Write the answer around these rows; `total` is how many jobs match in truth."""
-        if not rows and quirks.empty_list == "no-content" and _may_lack_list(total, quirks):
-            return Answer(204, b"")
+        # A server may find the ids in an index, read the rows from a replica and count somewhere else: each
+        # of the three may show an older state.
+        replica = self._rng.choice(quirks.replica_lags_seconds) if quirks.replica_lags_seconds else 0.0
+        index = quirks.index_lag_seconds if query.statuses or query.job_types else 0.0
+        ids_lag = replica + index
+        rows_lag = replica + (0.0 if quirks.index_gives_new_rows else index)
+        total_lag = replica + max(index, quirks.total_lag_seconds)
+        hidden = (job_id - quirks.id_offset for job_id in quirks.hidden_ids)
+        with self._changes.as_of(ids_lag), self._changes.hiding(hidden):
+            found = find(self._table, listing, asked, self._order)
+        with self._changes.as_of(rows_lag):
+            listed = [job_id for job_id in found.ids if self._table.listed[job_id - 1]]
+            rows = [self._row(job_id, listing, quirks, now_ms) for job_id in listed]
+        total = found.total
+        if total_lag != ids_lag or quirks.hidden_ids:
+            with self._changes.as_of(total_lag):
+                total = find(self._table, listing, replace(asked, offset=0, limit=1), self._order).total
+        return self.response(rows, total, query, quirks, now_ms), query.offset + len(rows) < total
+
+    def response(
+        self, rows: list[object], total: int, query: Query, quirks: Quirks, now_ms: int
+    ) -> SimulatedResponse:
+        """Write the response around these rows; `total` is how many jobs match in truth."""
+        may_lack_list = not rows and (total == 0 or quirks.empty_list_anywhere)
+        if may_lack_list and quirks.empty_list == "no-content":
+            return SimulatedResponse(204, b"")
         page_info: dict[str, object] = {"offset": query.offset, "limit": query.limit}
         if not quirks.omit_total:
-            page_info["total"] = told_total(total, len(rows), quirks)
+            page_info["total"] = _shown_total(total, len(rows), quirks)
         payload: dict[str, object] = {"list": rows, "page_info": page_info}
-        if not rows and quirks.empty_list != "list" and _may_lack_list(total, quirks):
+        if may_lack_list and quirks.empty_list != "list":
             payload["list"] = None
             if quirks.empty_list == "missing":
                 del payload["list"]
-        body = {"meta_info": {"current_time": self._time(quirks, now_ms)}, "payload": payload}
-        return _in_charset(msgspec.json.encode(body), quirks)
+        current_time = quirks.clock_text
+        if current_time is None:
+            jump = self._rng.choice(quirks.clock_jumps_seconds) if quirks.clock_jumps_seconds else 0.0
+            current_time = utc_time(now_ms + int((quirks.clock_ahead_seconds + jump) * 1000))
+        body = msgspec.json.encode({"meta_info": {"current_time": current_time}, "payload": payload})
+        if quirks.charset == "utf-8":
+            return SimulatedResponse(200, _BOM + body if quirks.bom else body)
+        text = body.decode(errors="replace")
+        return SimulatedResponse(200, text.encode(quirks.charset, errors="replace"), charset=quirks.charset)
 
-    def _time(self, quirks: Quirks, now_ms: int) -> str:
-        if quirks.clock_text is not None:
-            return quirks.clock_text
-        jump = self._rng.choice(quirks.clock_jumps_seconds) if quirks.clock_jumps_seconds else 0.0
-        return utc_time(now_ms + int((quirks.clock_ahead_seconds + jump) * 1000))
-
-    def _odd_row(self, job_id: int, listing: Listing, quirks: Quirks, now_ms: int) -> object:
-        row = self.row(job_id, listing, quirks, now_ms)
+    def _row(self, job_id: int, listing: Listing, quirks: Quirks, now_ms: int) -> object:
+        row = job_row(self._table, self._messages, job_id, listing, quirks, now_ms)
         chosen = odd_kinds(job_id, row.status, quirks) if quirks.odd_rows else ()
         return odd(row, chosen, self._rng) if chosen else row
 
-    def row(self, job_id: int, listing: Listing, quirks: Quirks, now_ms: int) -> Row:
-        table, n = self._table, job_id - 1
-        row = Row(
-            id=job_id + quirks.id_offset,
-            job_type=table.types[table.job_type[n]],
-            data_id=data_id(job_id),
-            status=table.statuses[table.status[n]],
-            create_at=table.created_ms[n],
-            update_at=table.updated_ms[n],
-            project_id=listing.project_id,
-            resource_spec=_SPECS.get(table.types[table.job_type[n]], "1Core_4GiB"),
-        )
-        self._add_times(row, n)
-        self._add_failure(row, n)
-        if not quirks.omit_workspace_id:
-            row.workspace_id = listing.workspace_id
-        if quirks.growing_durations:
-            self._let_durations_grow(row, n, now_ms)
-        if quirks.null_absent:
-            _null_absent(row)
-        if quirks.extra_fields:
-            row.extra_info = {"priority": 5, "tags": ["simulated"]}
-        if quirks.row_padding_bytes:
-            row.extra_info = {"log": "x" * quirks.row_padding_bytes}
-        return row
 
-    def _add_times(self, row: Row, n: int) -> None:
-        """Give what applies: the durations with the time that completes them."""
-        started_ms, ended_ms = self._table.started_ms[n], self._table.ended_ms[n]
-        if started_ms:
-            row.start_at = started_ms
-            row.submitting_duration = started_ms - self._table.submitted_ms[n]
-        if ended_ms:
-            row.end_at = ended_ms
-        if started_ms and ended_ms:
-            row.running_duration = ended_ms - started_ms
-
-    def _add_failure(self, row: Row, n: int) -> None:
-        code = self._table.msg_code[n]
-        if code:
-            row.msg_code = code
-            row.msg_error = self._messages.get(code, f"The job failed with code {code}.")
-
-    def _let_durations_grow(self, row: Row, n: int, now_ms: int) -> None:
-        """Give the durations while they still run, as a server may."""
-        started_ms = self._table.started_ms[n]
-        if not started_ms:
-            row.submitting_duration = now_ms - self._table.submitted_ms[n]
-        elif row.end_at is UNSET:
-            row.running_duration = now_ms - started_ms
+def job_row(
+    table: Table, messages: Mapping[int, str], job_id: int, listing: Listing, quirks: Quirks, now_ms: int
+) -> SimulatedRow:
+    """Write one job's row from its cells; fields that do not apply are left out, unless a quirk adds them."""
+    n = job_id - 1
+    started_ms, ended_ms, code = table.started_ms[n], table.ended_ms[n], table.msg_code[n]
+    row = SimulatedRow(
+        id=job_id + quirks.id_offset,
+        job_type=table.types[table.job_type[n]],
+        data_id=data_id(job_id),
+        status=table.statuses[table.status[n]],
+        create_at=table.created_ms[n],
+        update_at=table.updated_ms[n],
+        project_id=listing.project_id,
+        resource_spec=_SPECS.get(table.types[table.job_type[n]], "1Core_4GiB"),
+    )
+    # A duration is shown with the time that completes it, or, by a quirk, while it grows.
+    if started_ms:
+        row.start_at = started_ms
+        row.submitting_duration = started_ms - table.submitted_ms[n]
+    elif quirks.growing_durations:
+        row.submitting_duration = now_ms - table.submitted_ms[n]
+    if ended_ms:
+        row.end_at = ended_ms
+    if started_ms and ended_ms:
+        row.running_duration = ended_ms - started_ms
+    elif started_ms and quirks.growing_durations:
+        row.running_duration = now_ms - started_ms
+    if code:
+        row.msg_code = code
+        row.msg_error = messages.get(code, f"The job failed with code {code}.")
+    _add_quirks(row, listing, quirks)
+    return row
 
 
-def _null_absent(row: Row) -> None:
-    for name in _OMITTED:
-        if getattr(row, name) is UNSET:
-            setattr(row, name, None)
+def _add_quirks(row: SimulatedRow, listing: Listing, quirks: Quirks) -> None:
+    if not quirks.omit_workspace_id:
+        row.workspace_id = listing.workspace_id
+    if quirks.null_absent:
+        for name in _OMITTED:
+            if getattr(row, name) is UNSET:
+                setattr(row, name, None)
+    if quirks.extra_fields:
+        row.extra_info = {"priority": 5, "tags": ["simulated"]}
+    if quirks.row_padding_bytes:
+        row.extra_info = {"log": "x" * quirks.row_padding_bytes}
 
 
 def odd_kinds(job_id: int, status: str, quirks: Quirks) -> tuple[OddRow, ...]:
-    """Return what is odd about the row of a job that is listed in this status."""
+    """Return the oddities of a job's row while the job is listed in this status."""
     return tuple(one for one in quirks.odd_rows if one.selects(job_id, job_id + quirks.id_offset, status))
 
 
-def told_total(true: int, rows: int, quirks: Quirks) -> object:
-    """Return what the server says of `true` matching jobs, `rows` of which stand on the page."""
+def _shown_total(true: int, rows: int, quirks: Quirks) -> object:
+    """Return the total that the server shows for `true` matching jobs, `rows` of them on the page."""
     total = max(true + quirks.total_surplus, 0)
     if quirks.total_cap is not None:
         total = min(total, quirks.total_cap)
@@ -164,15 +191,3 @@ def told_total(true: int, rows: int, quirks: Quirks) -> object:
     if quirks.total_fixed is not None:
         total = quirks.total_fixed
     return _TOTAL_FORMS[quirks.total_form](total)
-
-
-def _may_lack_list(total: int, quirks: Quirks) -> bool:
-    return total == 0 or quirks.empty_list_anywhere
-
-
-def _in_charset(body: bytes, quirks: Quirks) -> Answer:
-    """Write a body, UTF-8 so far, as the server does, and announce the charset where it is another one."""
-    if quirks.charset != "utf-8":
-        text = body.decode(errors="replace")
-        return Answer(200, text.encode(quirks.charset, errors="replace"), charset=quirks.charset)
-    return Answer(200, _BOM + body if quirks.bom else body)

@@ -14,15 +14,19 @@ from random import Random
 from statistics import NormalDist
 from typing import NamedTuple
 
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
 _STEPS = 1024
 _NORMAL = tuple(NormalDist().inv_cdf((step + 0.5) / _STEPS) for step in range(_STEPS))
 
 
-class Spread:
+class LogNormal:
     """
     A log-normal duration, by its median and the deviation of its logarithm.
 
-    It is drawn from a table of its quantiles: a million jobs draw four million of these at start.
+    Each value comes from a table of quantiles, since a million jobs draw four million of them at start.
     """
 
     def __init__(self, median_seconds: float, sigma: float) -> None:
@@ -71,8 +75,9 @@ class Cron:
 @dataclass(frozen=True, slots=True)
 class Habits:
     """
-    How users submit the jobs of one type, and how that changes from day to day. The defaults: every job comes
-    and fails by itself, and all days are alike.
+    How users submit the jobs of one type, and how that changes from day to day.
+
+    With the defaults, every job comes and fails by itself, and all days are alike.
 
     Shape: `batched` is the part of the type's jobs that users submit in batches; the size of a batch is
     log-uniform within `batch_jobs`. The jobs of a batch share their chances to fail: their failures are
@@ -82,7 +87,7 @@ class Habits:
     `weekend` is the rate on Saturdays and Sundays (UTC), as a part of that on other days. `rate_drift` and
     `share_drift` are how far the rate and the failed share walk in a day: the deviation of the logarithm.
     Units: no job of the type is submitted before `first_day`, in days since the start of the simulator; None
-    is no such day.
+    where the type was always there.
     """
 
     batched: float = 0.0
@@ -116,17 +121,17 @@ class Profile:
     peak_hour: int
     swing: float
     resource_spec: str
-    queue: Spread
-    launch: Spread
-    run: Spread
-    upload: Spread
+    queue: LogNormal
+    launch: LogNormal
+    run: LogNormal
+    upload: LogNormal
     outcomes: Mapping[str, float]
     causes: Mapping[str, tuple[Cause, ...]] = field(default_factory=dict)
     habits: Habits = STEADY
 
 
 def _outcomes(submit: float, run: float, upload: float, stopped: float) -> dict[str, float]:
-    """Weigh the terminal statuses by the percentages that do not finish."""
+    """Return the parts of the terminal statuses, from the percentages that do not finish."""
     return {
         "FINISHED": (100 - submit - run - upload - stopped) / 100,
         "STOPPED": stopped / 100,
@@ -147,10 +152,10 @@ PROFILES = (
         peak_hour=2,
         swing=0.7,
         resource_spec="2Core_8GiB",
-        queue=Spread(15, 0.9),
-        launch=Spread(10, 0.4),
-        run=Spread(480, 0.9),
-        upload=Spread(40, 0.7),
+        queue=LogNormal(15, 0.9),
+        launch=LogNormal(10, 0.4),
+        run=LogNormal(480, 0.9),
+        upload=LogNormal(40, 0.7),
         outcomes=_outcomes(submit=0.8, run=3.0, upload=1.0, stopped=1.0),
         causes=_causes(
             Cause(2001, "The data package is damaged: checksum mismatch.", 5),
@@ -164,10 +169,10 @@ PROFILES = (
         peak_hour=9,
         swing=0.8,
         resource_spec="1Core_4GiB",
-        queue=Spread(5, 0.6),
-        launch=Spread(6, 0.3),
-        run=Spread(20, 0.7),
-        upload=Spread(2, 0.3),
+        queue=LogNormal(5, 0.6),
+        launch=LogNormal(6, 0.3),
+        run=LogNormal(20, 0.7),
+        upload=LogNormal(2, 0.3),
         outcomes=_outcomes(submit=0.3, run=0.7, upload=0.2, stopped=0.3),
         causes=_causes(Cause(2101, "The data package is in use by another job.", 1)),
     ),
@@ -177,10 +182,10 @@ PROFILES = (
         peak_hour=16,
         swing=0.9,
         resource_spec="8Core_32GiB",
-        queue=Spread(60, 1.1),
-        launch=Spread(20, 0.5),
-        run=Spread(1500, 0.8),
-        upload=Spread(60, 0.6),
+        queue=LogNormal(60, 1.1),
+        launch=LogNormal(20, 0.5),
+        run=LogNormal(1500, 0.8),
+        upload=LogNormal(60, 0.6),
         outcomes=_outcomes(submit=1.5, run=5.0, upload=1.0, stopped=2.0),
         causes=_causes(
             Cause(3101, "The mining operator ran out of memory.", 5),
@@ -194,10 +199,10 @@ PROFILES = (
         peak_hour=7,
         swing=0.8,
         resource_spec="4Core_16GiB",
-        queue=Spread(20, 0.9),
-        launch=Spread(15, 0.4),
-        run=Spread(360, 0.7),
-        upload=Spread(30, 0.6),
+        queue=LogNormal(20, 0.9),
+        launch=LogNormal(15, 0.4),
+        run=LogNormal(360, 0.7),
+        upload=LogNormal(30, 0.6),
         outcomes=_outcomes(submit=0.8, run=4.0, upload=0.8, stopped=1.0),
         causes=_causes(
             Cause(3201, "The scenario names a map element that does not exist.", 4),
@@ -210,10 +215,10 @@ PROFILES = (
         peak_hour=6,
         swing=0.7,
         resource_spec="4Core_16GiB",
-        queue=Spread(25, 1.0),
-        launch=Spread(12, 0.4),
-        run=Spread(900, 0.8),
-        upload=Spread(90, 0.7),
+        queue=LogNormal(25, 1.0),
+        launch=LogNormal(12, 0.4),
+        run=LogNormal(900, 0.8),
+        upload=LogNormal(90, 0.7),
         outcomes=_outcomes(submit=1.0, run=3.5, upload=1.5, stopped=1.2),
         causes=_causes(
             Cause(3001, "A camera topic is missing in the data package.", 5),
@@ -226,10 +231,10 @@ PROFILES = (
         peak_hour=8,
         swing=0.8,
         resource_spec="4Core_16GiB",
-        queue=Spread(30, 0.9),
-        launch=Spread(12, 0.4),
-        run=Spread(600, 0.8),
-        upload=Spread(45, 0.6),
+        queue=LogNormal(30, 0.9),
+        launch=LogNormal(12, 0.4),
+        run=LogNormal(600, 0.8),
+        upload=LogNormal(45, 0.6),
         outcomes=_outcomes(submit=0.8, run=3.0, upload=0.8, stopped=1.0),
         causes=_causes(
             Cause(3301, "The time range lies outside the data package.", 4),
@@ -255,10 +260,10 @@ _SLOW = Profile(
     peak_hour=0,
     swing=0.0,
     resource_spec="4Core_16GiB",
-    queue=Spread(60, 0.7),
-    launch=Spread(20, 0.4),
-    run=Spread(2400, 0.4),
-    upload=Spread(60, 0.5),
+    queue=LogNormal(60, 0.7),
+    launch=LogNormal(20, 0.4),
+    run=LogNormal(2400, 0.4),
+    upload=LogNormal(60, 0.5),
     outcomes=_outcomes(submit=1.0, run=6.0, upload=1.0, stopped=0.5),
     causes=_causes(Cause(3401, "Two versions of the map contradict each other.", 1)),
     habits=Habits(crons=tuple(Cron(hour * 60, jobs=1, within_minutes=40) for hour in (3, 11, 19))),
@@ -270,10 +275,10 @@ _DAY_LONG = Profile(
     peak_hour=0,
     swing=0.0,
     resource_spec="32Core_256GiB_8GPU",
-    queue=Spread(180, 0.7),
-    launch=Spread(60, 0.4),
-    run=Spread(86_400, 0.15),
-    upload=Spread(300, 0.5),
+    queue=LogNormal(180, 0.7),
+    launch=LogNormal(60, 0.4),
+    run=LogNormal(86_400, 0.15),
+    upload=LogNormal(300, 0.5),
     outcomes=_outcomes(submit=1.0, run=4.0, upload=0.5, stopped=2.0),
     causes=_causes(Cause(3501, "The loss is not a number.", 3), Cause(3502, "A GPU was lost.", 2)),
     habits=Habits(crons=tuple(Cron(hour * 60, jobs=1, within_minutes=40) for hour in range(1, 24, 4))),
@@ -281,7 +286,8 @@ _DAY_LONG = Profile(
 
 _EVEN = (*(replace(profile, outcomes=_SHARES[profile.job_type]) for profile in PROFILES), _SLOW, _DAY_LONG)
 
-_BURSTY_HABITS = Habits(
+# benchmarks/alerts/project.py takes these figures from here, so that both play the same bursty users.
+BURSTY_HABITS = Habits(
     batched=0.6,
     correlation=0.04,
     retried=0.5,
@@ -289,7 +295,7 @@ _BURSTY_HABITS = Habits(
     rate_drift=0.15,
     share_drift=0.12,
 )
-# What comes every night at 02:00 in China, and how much of the day that is.
+# The job types that a timetable submits every night at 02:00 in China, and their parts of a day's jobs.
 _NIGHTLY = {"PACKAGE_IMPORT": 0.15, "FRAME_EXTRACT": 0.20}
 
 _NEW = Profile(
@@ -298,20 +304,20 @@ _NEW = Profile(
     peak_hour=7,
     swing=0.8,
     resource_spec="8Core_32GiB",
-    queue=Spread(40, 0.9),
-    launch=Spread(15, 0.4),
-    run=Spread(700, 0.7),
-    upload=Spread(40, 0.6),
+    queue=LogNormal(40, 0.9),
+    launch=LogNormal(15, 0.4),
+    run=LogNormal(700, 0.7),
+    upload=LogNormal(40, 0.6),
     outcomes=_outcomes(submit=1.0, run=4.0, upload=1.0, stopped=1.0),
     causes=_causes(Cause(3601, "The replay diverges from the recording.", 1)),
-    habits=replace(_BURSTY_HABITS, first_day=2.0),
+    habits=replace(BURSTY_HABITS, first_day=2.0),
 )
 
 
 def _bursty(profile: Profile) -> Profile:
     part = _NIGHTLY.get(profile.job_type)
     crons = (Cron(18 * 60, part=part),) if part else ()
-    return replace(profile, habits=replace(_BURSTY_HABITS, crons=(*profile.habits.crons, *crons)))
+    return replace(profile, habits=replace(BURSTY_HABITS, crons=(*profile.habits.crons, *crons)))
 
 
 PROFILE_SETS: Mapping[str, tuple[Profile, ...]] = {
@@ -328,7 +334,7 @@ def all_profiles() -> tuple[Profile, ...]:
 
 
 def invented(job_type: str) -> Profile:
-    """Give a type the documentation does not know the ways of a known one."""
+    """Return a profile for an undocumented job type: that of a known one."""
     return replace(PROFILES[0], job_type=job_type, share=0.0)
 
 

@@ -1,5 +1,5 @@
 """
-Read the job list's query as the server does, quirks included, and find what it asks for.
+Read the query of the job list as the server does, quirks included, and find the matching jobs.
 
 Source: the API reference's page on the list of internal jobs, table 2; limits as on its sibling pages.
 """
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from exporter.simulator.listing import Ids, Listing, Window, count, newest, oldest
-from exporter.simulator.quirks import Quirks
-from exporter.simulator.settings import DEFAULT_WORKSPACE, Order
-from exporter.simulator.table import Names, Table
+from exporter.simulator.settings import DEFAULT_WORKSPACE, Order, Quirks
+from exporter.simulator.table import Ids, Listing, Names, Table
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 10
@@ -39,7 +38,7 @@ class BadParameterError(Exception):
 @dataclass(frozen=True, slots=True)
 class Query:
     """
-    What is asked of the list.
+    The parameters of one request for the list.
 
     Shape: empty arrays and None are no filter. Units: `start_ms` bounds the creation from below, `end_ms` the
     update from above, both inclusive.
@@ -57,6 +56,17 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Ids from `low` to before `high`."""
+
+    low: int
+    high: int
+
+    def intersect(self, low: int, high: int) -> Window:
+        return Window(max(self.low, low), min(self.high, high))
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The ids of one page, in its order, and how many jobs match in all."""
 
@@ -71,7 +81,7 @@ def data_id(job_id: int) -> str:
 
 def parse(pairs: Pairs, table: Table, quirks: Quirks) -> Query:
     """
-    Read the query. Parameters nobody knows, `sort` among them, are passed over.
+    Read the query. Unknown parameters, `sort` among them, are ignored.
 
     Raises: BadParameterError.
     """
@@ -92,23 +102,27 @@ def parse(pairs: Pairs, table: Table, quirks: Quirks) -> Query:
 
 def find(table: Table, listing: Listing, query: Query, order: Order) -> Found:
     """
-    Find one page of what is asked.
+    Find one page of the matching jobs.
 
-    Any page is some bisections away, but for two cases that walk all matching jobs: the order by update, and
-    an `end_ms` before the latest update.
+    A page costs some bisections. Two cases walk over all matching jobs: the order by update, and an `end_ms`
+    before the latest update.
     """
     window = _window(table, query)
     numbers = [table.types.number(name) for name in query.job_types]
     arrays = listing.having(numbers, [table.statuses.number(name) for name in query.statuses])
-    if query.end_ms is not None and query.end_ms < table.last_update_ms:
-        arrays = [_updated_by(table, arrays, window, query.end_ms)]
+    updated_ms, end_ms = table.updated_ms, query.end_ms
+    if end_ms is not None and end_ms < table.last_update_ms:
+        matching = newest(arrays, window, 0, sum(map(len, arrays)))
+        arrays = [array("q", sorted(x for x in matching if updated_ms[x - 1] <= end_ms))]
     total = count(arrays, window)
     if order == "created-desc":
         ids = newest(arrays, window, query.offset, query.limit)
     elif order == "created-asc":
         ids = oldest(arrays, window, query.offset, query.limit)
     else:
-        ids = _last_updated(table, arrays, window)[query.offset : query.offset + query.limit]
+        matching = newest(arrays, window, 0, sum(map(len, arrays)))
+        matching.sort(key=lambda x: (updated_ms[x - 1], x), reverse=True)
+        ids = matching[query.offset : query.offset + query.limit]
     return Found(ids, total)
 
 
@@ -128,17 +142,37 @@ def _window(table: Table, query: Query) -> Window:
     return window
 
 
-def _updated_by(table: Table, arrays: list[Ids], window: Window, end_ms: int) -> array[int]:
-    updated_ms = table.updated_ms
-    return array("q", sorted(x for x in _within(arrays, window) if updated_ms[x - 1] <= end_ms))
+def count(arrays: Iterable[Ids], window: Window) -> int:
+    """Count the ids within the window."""
+    if window.high <= window.low:
+        return 0
+    return sum(bisect_left(ids, window.high) - bisect_left(ids, window.low) for ids in arrays)
 
 
-def _last_updated(table: Table, arrays: list[Ids], window: Window) -> list[int]:
-    return sorted(_within(arrays, window), key=lambda x: (table.updated_ms[x - 1], x), reverse=True)
+def newest(arrays: Sequence[Ids], window: Window, offset: int, limit: int) -> list[int]:
+    """Return up to `limit` ids within the window, descending, after the `offset` highest."""
+    # The lowest id with no more than `offset` ids from it on, by halving the window: log2(ids) counts,
+    # however far the page is from the first.
+    low, top = window.low, max(window.high, window.low)
+    while low < top:
+        middle = (low + top) // 2
+        if count(arrays, Window(middle, window.high)) <= offset:
+            top = middle
+        else:
+            low = middle + 1
+    ids: list[int] = []
+    for one in arrays:
+        end = bisect_left(one, top)
+        ids.extend(one[max(bisect_left(one, window.low), end - limit) : end])
+    ids.sort(reverse=True)
+    return ids[:limit]
 
 
-def _within(arrays: list[Ids], window: Window) -> list[int]:
-    return newest(arrays, window, 0, sum(map(len, arrays)))
+def oldest(arrays: Sequence[Ids], window: Window, offset: int, limit: int) -> list[int]:
+    """Return up to `limit` ids within the window, ascending, after the `offset` lowest."""
+    before_end = count(arrays, window) - offset - limit
+    page = newest(arrays, window, max(before_end, 0), max(limit + min(before_end, 0), 0))
+    return page[::-1]
 
 
 def _last(pairs: Pairs, wanted: str) -> str | None:

@@ -1,7 +1,9 @@
 """
-The settings a simulator starts with.
+The settings a simulator starts with, and its quirks: how the server that it plays departs from the
+straightforward reading of its documentation.
 
-Everything is checked where it is built: a simulator that starts has usable settings.
+Everything is checked where it is built: a simulator that starts has usable settings. docs/simulator.md
+explains each quirk in one line.
 """
 
 from __future__ import annotations
@@ -9,20 +11,126 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+import msgspec
+
 from exporter.errors import ConfigError
+from exporter.simulator.oddities import OddRow
 from exporter.simulator.profiles import CALM, PROFILE_SETS
-from exporter.simulator.quirks import Quirks, at_least
 
 DEMO_PROJECT = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 DEFAULT_WORKSPACE = "0"
 
 Order = Literal["created-desc", "created-asc", "update-desc"]
+Shift = Literal["none", "insert", "delete", "both"]
+FilterName = Literal["workspace_id", "job_types", "statuses", "start_time", "end_time", "id", "data_id"]
+TotalForm = Literal["number", "string", "float", "null"]
+EmptyList = Literal["list", "null", "missing", "no-content"]
+Charset = Literal["utf-8", "gbk", "gb18030", "utf-16", "iso-8859-1"]
+# So long the simulator keeps the changes of its jobs, for replicas that lag.
+MAX_LAG_SECONDS = 60.0
+# Three hundred years. A year with more than four digits is written by `clock_text` instead.
+_MAX_AHEAD_SECONDS = 1e10
+
+
+class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    Everything that the server does differently, at every request.
+
+    Shape: None, false, 0 and the empty tuple are no quirk. `repeat_rows` rows of the page before stand in
+    front of every page but the first; a `shift` happens after one in `shift_every` pages that are not the
+    last one. Units: `clock_*` are seconds of the simulated time; lags are real seconds.
+    Raises: ConfigError, with all problems.
+    """
+
+    clamp_limit: int | None = None
+    max_limit: int | None = None
+    ignore_filters: tuple[FilterName, ...] = ()
+    first_value_only: bool = False
+    comma_arrays: bool = False
+    latency_seconds: float = 0.0
+    repeat_rows: int = 0
+    shift: Shift = "none"
+    shift_every: int = 1
+
+    omit_total: bool = False
+    total_cap: int | None = None
+    total_of_page: bool = False
+    total_surplus: int = 0
+    total_fixed: int | None = None
+    total_form: TotalForm = "number"
+    total_lag_seconds: float = 0.0
+    hidden_ids: tuple[int, ...] = ()
+    empty_list: EmptyList = "list"
+    empty_list_anywhere: bool = False
+
+    replica_lags_seconds: tuple[float, ...] = ()
+    index_lag_seconds: float = 0.0
+    index_gives_new_rows: bool = False
+
+    clock_ahead_seconds: float = 0.0
+    clock_jumps_seconds: tuple[float, ...] = ()
+    clock_text: str | None = None
+
+    null_absent: bool = False
+    growing_durations: bool = False
+    omit_workspace_id: bool = False
+    extra_fields: bool = False
+    odd_rows: tuple[OddRow, ...] = ()
+    id_offset: int = 0
+    row_padding_bytes: int = 0
+    charset: Charset = "utf-8"
+    bom: bool = False
+
+    token_expires_at: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = [
+            *at_least("quirks.clamp_limit", self.clamp_limit, 1),
+            *at_least("quirks.max_limit", self.max_limit, 1),
+            *at_least("quirks.latency_seconds", self.latency_seconds, 0),
+            *at_least("quirks.repeat_rows", self.repeat_rows, 0),
+            *at_least("quirks.shift_every", self.shift_every, 1),
+            *at_least("quirks.total_cap", self.total_cap, 0),
+            *_within("quirks.clock_ahead_seconds", self.clock_ahead_seconds, _MAX_AHEAD_SECONDS),
+            *(
+                problem
+                for jump in self.clock_jumps_seconds
+                for problem in _within("quirks.clock_jumps_seconds", jump, _MAX_AHEAD_SECONDS)
+            ),
+            *at_least("quirks.id_offset", self.id_offset, -1),
+            *at_least("quirks.row_padding_bytes", self.row_padding_bytes, 0),
+            *(p for row in self.odd_rows for p in at_least("quirks.odd_rows.every", row.every, 1)),
+            *_lag("quirks.total_lag_seconds", self.total_lag_seconds),
+            *_lag("quirks.index_lag_seconds", self.index_lag_seconds),
+            *(p for lag in self.replica_lags_seconds for p in _lag("quirks.replica_lags_seconds", lag)),
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def longest_lag_seconds(self) -> float:
+        """How old the oldest state is that an answer may show."""
+        return max(self.total_lag_seconds, self.index_lag_seconds, 0.0) + max(
+            self.replica_lags_seconds, default=0.0
+        )
+
+
+def parse_quirks(text: str) -> Quirks:
+    """
+    Read quirks from a JSON object, as POST /simulator/quirks takes it.
+
+    Raises: ConfigError.
+    """
+    try:
+        return msgspec.json.decode(text, type=Quirks)
+    except msgspec.MsgspecError as error:
+        raise ConfigError([f"quirks: {error}"]) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class DemoCredentials:
     """
-    The one account the simulator knows: a password user and a key pair.
+    The credentials the simulator accepts: a password user and a key pair.
 
     With `security_token` set, the key pair is a temporary one and needs that token beside it.
     """
@@ -38,12 +146,12 @@ class Credentials:
 @dataclass(frozen=True, slots=True)
 class SimulatorSettings:
     """
-    All a simulator starts with.
+    All settings of a simulator.
 
     Shape: `jobs` are listed at start, over all projects and workspaces; `jobs_per_day` arrive from then on
-    (more when the history is denser than that); `profile` names one of PROFILE_SETS; without `reopening`, no
-    job runs again; `start_ms` None starts at the present. With a `pace` jobs arrive and live so many times as
-    fast, on a clock that runs as it would without.
+    (more where the history is denser than that); `profile` names one of PROFILE_SETS; without `reopening`, no
+    job runs again; `start_ms` None starts at the present. With a `pace`, jobs arrive and run so many times as
+    fast, while the clock keeps its speed.
     Units: `speed` is simulated seconds per second; `token_ttl_seconds` and `slow_seconds` are real ones.
     Raises: ConfigError, with all problems.
     """
@@ -64,7 +172,7 @@ class SimulatorSettings:
     start_ms: int | None = None
     token_ttl_seconds: float = 86_400.0
     slow_seconds: float = 2.0
-    credentials: Credentials = Credentials()
+    credentials: DemoCredentials = DemoCredentials()
 
     def __post_init__(self) -> None:
         problems = [
@@ -83,6 +191,24 @@ class SimulatorSettings:
             problems.append(f"profile: {self.profile!r}: expected one of {', '.join(PROFILE_SETS)}")
         if problems:
             raise ConfigError(problems)
+
+
+def at_least(name: str, value: float | None, minimum: float) -> list[str]:
+    if value is None or minimum <= value < float("inf"):
+        return []
+    return [f"{name}: {value}: expected a number of {minimum:g} or more"]
+
+
+def _within(name: str, value: float, distance: float) -> list[str]:
+    if -distance <= value <= distance:
+        return []
+    return [f"{name}: {value}: expected a number from {-distance:g} to {distance:g}"]
+
+
+def _lag(name: str, value: float) -> list[str]:
+    if 0 <= value <= MAX_LAG_SECONDS / 2:
+        return []
+    return [f"{name}: {value}: expected a number of 0 to {MAX_LAG_SECONDS / 2:g}"]
 
 
 def _some_distinct(name: str, values: tuple[str, ...]) -> list[str]:

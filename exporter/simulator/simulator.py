@@ -1,5 +1,5 @@
 """
-The remote API without its sockets: a request in, an answer out.
+The remote API without its sockets: a request in, a response out.
 
 The clocks come in from outside; nothing here waits.
 """
@@ -13,35 +13,72 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid5
 
-from exporter.simulator.answers import (
-    Answer,
+from exporter.errors import ConfigError
+from exporter.simulator.auth import Authenticator, SignedRequest
+from exporter.simulator.pages import PageWriter, odd_kinds
+from exporter.simulator.query import BadParameterError, parse
+from exporter.simulator.responses import (
+    Faults,
+    SimulatedResponse,
     bad_parameter,
     gateway_error,
     iam_error,
     service_error,
 )
-from exporter.simulator.auth import Gate
-from exporter.simulator.clock import SimulatedClock
-from exporter.simulator.faults import Faults
-from exporter.simulator.listing import Listing
-from exporter.simulator.pages import Scribe, odd_kinds
-from exporter.simulator.past import Past
-from exporter.simulator.query import BadParameterError, Query, parse
-from exporter.simulator.quirks import Quirks
 from exporter.simulator.settings import SimulatorSettings
-from exporter.simulator.signing import SignedRequest
-from exporter.simulator.views import Seen, Views
+from exporter.simulator.table import Listing, RecentChanges
 from exporter.simulator.world import World
 
 _REQUEST_IDS = UUID("72657175-6573-7473-6f66-6f63746f7075")
 FOREVER_MS = 2**62
 
 
+class SimulatedClock:
+    """
+    Simulated time over a monotonic source of real seconds.
+
+    Units: `now_ms` is Unix milliseconds; `speed` is simulated seconds per real second.
+    """
+
+    def __init__(self, start_ms: int, speed: float, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._base_ms = start_ms
+        self._base_seconds = monotonic()
+        self.speed = speed
+
+    def now_ms(self) -> int:
+        return self._base_ms + int((self._monotonic() - self._base_seconds) * self.speed * 1000)
+
+    def set_speed(self, speed: float) -> None:
+        """
+        Run at another speed from now on; 0 stands still.
+
+        Raises: ConfigError for a speed below 0, infinite or not a number.
+        """
+        if not 0 <= speed < float("inf"):
+            raise ConfigError([f"speed: {speed}: expected a number of 0 or more"])
+        self.jump(0)
+        self.speed = speed
+
+    def jump(self, seconds: float) -> None:
+        """
+        Go forward at once by simulated seconds.
+
+        Raises: ConfigError for a jump back.
+        """
+        if not 0 <= seconds < float("inf"):
+            raise ConfigError([f"advance_seconds: {seconds}: expected a number of 0 or more"])
+        now_seconds = self._monotonic()
+        passed_ms = int((now_seconds - self._base_seconds) * self.speed * 1000)
+        self._base_ms += passed_ms + int(seconds * 1000)
+        self._base_seconds = now_seconds
+
+
 class Simulator:
     """
     IAM and the job list.
 
-    Shape: `requests` counts what was answered by (kind, HTTP status), kind "list" or "token"; `quirks` and
+    Shape: `requests` counts the responses by (kind, HTTP status), kind "list" or "token"; `quirks` and
     `faults` may change while it serves. Units: `real_now` gives Unix seconds, for tokens and signatures;
     `clock` is the time the jobs live in; `monotonic` gives real seconds, for what lags.
     """
@@ -57,50 +94,59 @@ class Simulator:
         self.clock = clock
         self.quirks = settings.quirks
         self.faults = Faults(settings.faults, settings.seed, settings.slow_seconds)
-        self.world = World(settings, clock.now_ms())
-        self._past = self.world.past = Past(self.world.table, self.world.listings, monotonic)
-        rng = Random(f"quirks {settings.seed}")
-        self._views = Views(self.world.table, self._past, settings.order, rng)
         self.requests: Counter[tuple[str, int]] = Counter()
+        self.world = World(settings, clock.now_ms())
+        table = self.world.table
+        # Only now: the history before the start is not recorded as a change.
+        self._changes = self.world.changes = RecentChanges(table, self.world.listings, monotonic)
+        rng = Random(f"quirks {settings.seed}")
+        self._pages = PageWriter(table, self.world.messages, self._changes, settings.order, rng)
         self._real_now = real_now
-        self._gate = Gate(settings.credentials, settings.projects, settings.token_ttl_seconds, settings.seed)
-        self._scribe = Scribe(self.world.table, self.world.messages, rng)
+        self._auth = Authenticator(
+            settings.credentials, settings.projects, settings.token_ttl_seconds, settings.seed
+        )
         self._answered = 0
-        self._pages = 0
+        self._pages_before_last = 0
 
-    def list_jobs(self, request: SignedRequest, project_id: str) -> Answer:
+    def list_jobs(self, request: SignedRequest, project_id: str) -> SimulatedResponse:
         """Answer GET /v1.0/{project_id}/data/system-jobs."""
         request_id = self._next_request_id()
-        befallen = self.faults.draw()
-        answer = self._listed(request, project_id, request_id, befallen)
-        if "broken" in befallen and answer.status == 200:
-            answer = self.faults.broken(answer)
-        if "garbled" in befallen and answer.status == 200:
-            answer = self.faults.garbled(answer)
-        return self._sent("list", answer, befallen, {"X-Request-Id": request_id})
-
-    def issue_token(self, request: SignedRequest) -> Answer:
-        """Answer POST /v3/auth/tokens. Of the faults, errors and slowness befall IAM too."""
-        request_id = self._next_request_id()
-        befallen = self.faults.draw()
-        if "errors" in befallen:
-            answer = iam_error(503, "Service Unavailable", "The service is currently unavailable.")
+        faults = self.faults.draw()
+        if "throttle" in faults:
+            response = self.faults.throttled(request_id)
+        elif "errors" in faults:
+            response = self.faults.failed(request_id)
         else:
-            answer = self._gate.issue(request.body, self._real_now(), self.quirks.token_expires_at)
-        trace = {"X-Request-Id": request_id, "X-IAM-Trace-Id": f"token_cn-north-11_null_{request_id}"}
-        return self._sent("token", answer, befallen, trace)
+            refused = self._refused(request, project_id, request_id, faults)
+            response = refused or self._page(request, project_id, "blank" in faults)
+        if "broken" in faults and response.status == 200:
+            response = self.faults.broken(response)
+        if "garbled" in faults and response.status == 200:
+            response = self.faults.garbled(response)
+        return self._sent("list", response, faults, {"X-Request-Id": request_id})
 
-    def not_found(self) -> Answer:
+    def issue_token(self, request: SignedRequest) -> SimulatedResponse:
+        """Answer POST /v3/auth/tokens. Of the faults, only errors and slowness apply to IAM."""
+        request_id = self._next_request_id()
+        faults = self.faults.draw()
+        if "errors" in faults:
+            response = iam_error(503, "Service Unavailable", "The service is currently unavailable.")
+        else:
+            response = self._auth.issue(request.body, self._real_now(), self.quirks.token_expires_at)
+        trace = {"X-Request-Id": request_id, "X-IAM-Trace-Id": f"token_cn-north-11_null_{request_id}"}
+        return self._sent("token", response, faults, trace)
+
+    def not_found(self) -> SimulatedResponse:
         """Answer a path the gateway does not know."""
         request_id = self._next_request_id()
         message = "The API does not exist or has not been published in the environment"
-        answer = gateway_error(404, "APIGW.0101", message, request_id)
-        return replace(answer, headers={"X-Request-Id": request_id})
+        response = gateway_error(404, "APIGW.0101", message, request_id)
+        return replace(response, headers={"X-Request-Id": request_id})
 
-    def wrong_method(self) -> Answer:
-        """Answer a known path asked with another method."""
-        answer = service_error(405, "400005", "The request method is not supported.")
-        return replace(answer, headers={"X-Request-Id": self._next_request_id()})
+    def wrong_method(self) -> SimulatedResponse:
+        """Answer a known path requested with another method."""
+        response = service_error(405, "400005", "The request method is not supported.")
+        return replace(response, headers={"X-Request-Id": self._next_request_id()})
 
     def account(self, since_ms: int, until_ms: int) -> dict[str, Any]:
         """Add up what the jobs did from `since_ms` to before `until_ms`, and name the rows served odd."""
@@ -113,7 +159,7 @@ class Simulator:
             "newest_ms": max(world.table.updated_ms, default=0),
             "since_ms": since_ms,
             "until_ms": until_ms,
-            "settled": self._past.is_settled(self.quirks.longest_lag_seconds),
+            "settled": self._changes.is_settled(self.quirks.longest_lag_seconds),
             "targets": targets,
         }
 
@@ -134,33 +180,26 @@ class Simulator:
         return odd
 
     def present(self) -> World:
-        """Return the world as it is by the clock."""
+        """Return the world, moved on to the present of the simulated clock."""
         self.world.advance(self.clock.now_ms())
         return self.world
 
-    def _listed(self, request: SignedRequest, project_id: str, request_id: str, befallen: Set[str]) -> Answer:
-        if "throttle" in befallen:
-            return self.faults.throttled(request_id)
-        if "errors" in befallen:
-            return self.faults.failed(request_id)
-        refusal = self._refusal(request, project_id, request_id, befallen)
-        return refusal or self._page(request, project_id, "blank" in befallen)
-
-    def _refusal(
-        self, request: SignedRequest, project_id: str, request_id: str, befallen: Set[str]
-    ) -> Answer | None:
+    def _refused(
+        self, request: SignedRequest, project_id: str, request_id: str, faults: Set[str]
+    ) -> SimulatedResponse | None:
+        """Return the response to a request that may not read the project, or None."""
         token, now = request.headers.get("x-auth-token"), self._real_now()
-        if token is not None and "expiry" in befallen:
-            self._gate.expire(token)
-        if token is not None and "revoke" in befallen:
-            self._gate.revoke(token)
+        if token is not None and "expiry" in faults:
+            self._auth.expire(token)
+        if token is not None and "revoke" in faults:
+            self._auth.revoke(token)
         if project_id not in self.settings.projects:
             return service_error(404, "400004", "The project does not exist.")
         if "authorization" in request.headers:
-            return self._gate.check_signature(request, request_id, now)
-        return self._gate.check_token(token, project_id, request_id, now)
+            return self._auth.check_signature(request, request_id, now)
+        return self._auth.check_token(token, project_id, request_id, now)
 
-    def _page(self, request: SignedRequest, project_id: str, is_blank: bool) -> Answer:
+    def _page(self, request: SignedRequest, project_id: str, is_blank: bool) -> SimulatedResponse:
         world, quirks = self.present(), self.quirks
         try:
             query = parse(request.query, world.table, quirks)
@@ -168,38 +207,29 @@ class Simulator:
             return bad_parameter(error.name, error.value, world.now_ms)
         number = None if is_blank else world.find_listing(project_id, query.workspace_id)
         if number is None:
-            return self._scribe.page([], 0, query, quirks, world.now_ms)
-        seen = self._seen(number, query, quirks)
-        answer = self._scribe.page(seen.rows, seen.total, query, quirks, world.now_ms)
-        if query.limit > 1 and query.offset + len(seen.rows) < seen.total:
-            self._shift(number)
-        return answer
+            return self._pages.response([], 0, query, quirks, world.now_ms)
+        response, more_follow = self._pages.page(world.listings[number], query, quirks, world.now_ms)
+        if query.limit > 1 and more_follow:
+            # Insert or delete a row, so that the next page does not begin where this one ended.
+            self._pages_before_last += 1
+            turn, rest = divmod(self._pages_before_last, quirks.shift_every)
+            if quirks.shift != "none" and not rest:
+                if quirks.shift == "insert" or (quirks.shift == "both" and turn % 2):
+                    world.insert_one(number)
+                else:
+                    world.delete_one(number)
+        return response
 
-    def _seen(self, number: int, query: Query, quirks: Quirks) -> Seen:
-        listing, now_ms = self.world.listings[number], self.world.now_ms
-        return self._views.see(
-            listing, query, quirks, lambda ids: self._scribe.rows(ids, listing, quirks, now_ms)
+    def _sent(
+        self, kind: str, response: SimulatedResponse, faults: Set[str], headers: dict[str, str]
+    ) -> SimulatedResponse:
+        self.requests[kind, response.status] += 1
+        sent = replace(
+            response,
+            headers={**response.headers, **headers},
+            delay_seconds=response.delay_seconds + self.quirks.latency_seconds,
         )
-
-    def _shift(self, listing: int) -> None:
-        """Insert or delete a row behind a page, so that the next one does not begin where this one ended."""
-        self._pages += 1
-        turn, rest = divmod(self._pages, self.quirks.shift_every)
-        if self.quirks.shift == "none" or rest:
-            return
-        if self.quirks.shift == "insert" or (self.quirks.shift == "both" and turn % 2):
-            self.world.insert_one(listing)
-        else:
-            self.world.delete_one(listing)
-
-    def _sent(self, kind: str, answer: Answer, befallen: Set[str], headers: dict[str, str]) -> Answer:
-        self.requests[kind, answer.status] += 1
-        late = replace(
-            answer,
-            headers={**answer.headers, **headers},
-            delay_seconds=answer.delay_seconds + self.quirks.latency_seconds,
-        )
-        return self.faults.slowed(late) if "slow" in befallen else late
+        return self.faults.slowed(sent) if "slow" in faults else sent
 
     def _next_request_id(self) -> str:
         self._answered += 1

@@ -1,8 +1,8 @@
 """
-The simulated world: jobs that arrive, run, end and come back, moved on to whatever time it is told.
+The simulated world: jobs that arrive, run, end and run again, moved on to whatever time it is told.
 
-Pure: it reads no clock. All that will happen stands in one heap in the order of time, so that the same seed
-and start give the same world at the same instant, however often somebody looked in between.
+Pure: it reads no clock. All that will happen stands in one heap in the order of time. So the same seed and
+start give the same world at the same instant, however often it was looked at in between.
 """
 
 from __future__ import annotations
@@ -14,25 +14,38 @@ from random import Random
 
 from exporter.model import is_failed
 from exporter.simulator.account import Account
-from exporter.simulator.arrivals import HISTORY_MS, Arrivals
-from exporter.simulator.history import Crowd, fill_history, write_history
-from exporter.simulator.incidents import Incident, Incidents
-from exporter.simulator.listing import Listing
-from exporter.simulator.lives import DELETED_AFTER_MS, Event, Run, draw_code, draw_fate, plan_soon, sooner
-from exporter.simulator.past import Past
-from exporter.simulator.profiles import PROFILE_SETS, STEADY, Profile, invented, known_messages
-from exporter.simulator.seasons import DAY_MS, Seasons
+from exporter.simulator.arrivals import HISTORY_MS, Arrivals, Seasons, Submission, Users
+from exporter.simulator.history import HabitualHistory, past_jobs, write_history
+from exporter.simulator.lifecycle import (
+    DELETED_AFTER_MS,
+    EventKind,
+    Incident,
+    Incidents,
+    RunPlan,
+    at_pace,
+    draw_code,
+    draw_fate,
+    plan_soon,
+)
+from exporter.simulator.profiles import (
+    DAY_MS,
+    MINUTE_MS,
+    PROFILE_SETS,
+    STEADY,
+    Profile,
+    invented,
+    known_messages,
+)
 from exporter.simulator.settings import SimulatorSettings
-from exporter.simulator.submissions import MINUTE_MS, Submission, Users
-from exporter.simulator.table import NOT_LISTED, Table
+from exporter.simulator.table import NOT_LISTED, Listing, RecentChanges, Table
 
 
 class World:
     """
     All jobs of all listings.
 
-    Shape: `table` holds every job, `listings` what is listed per (project, workspace), `account` what ended;
-    `past` takes down the changes, once there is one.
+    Shape: `table` holds every job, `listings` the listed ones per (project, workspace), `account` counts what
+    they did; `changes` records their changes from when it is set.
     Units: Unix milliseconds UTC.
     """
 
@@ -42,31 +55,37 @@ class World:
         self.account = Account(self.table)
         self.listings = [Listing(p, w) for p in settings.projects for w in settings.workspaces]
         self.messages = known_messages()
-        self.past: Past | None = None
-        self._profiles = {profile.job_type: profile for profile in PROFILE_SETS[settings.profile]}
+        self.changes: RecentChanges | None = None
+        profiles = PROFILE_SETS[settings.profile]
+        self._profiles = {profile.job_type: profile for profile in profiles}
         self._start_ms = start_ms
         self._reopening = settings.reopening
         self._pace = settings.pace
         self._rng = Random(settings.seed)
-        self._events: list[tuple[int, int, Event]] = []
-        self._runs: dict[int, Run] = {}
+        # When, the number of what it happens to (a job, a timetable or a submission), and what.
+        self._events: list[tuple[int, int, EventKind]] = []
+        self._runs: dict[int, RunPlan] = {}
         # Submissions that are due later, by a number each, with their listings.
         self._due: dict[int, tuple[int, Submission]] = {}
         self._due_so_far = 0
         self._incidents = Incidents()
-        self._users = self._gather_users(settings)
-        profiles, jobs_per_day = PROFILE_SETS[settings.profile], _jobs_per_day(settings)
+
+        # Arrivals go on at the rate of the history where that is the denser one, so that it does not end
+        # abruptly.
+        history_per_day = settings.jobs * DAY_MS / HISTORY_MS
+        jobs_per_day = max(settings.jobs_per_day, history_per_day) if settings.jobs_per_day else 0.0
+        self._users = self._gather_users(profiles, settings.seed, jobs_per_day or history_per_day)
         self._crons = [
             (profile, cron) for profile in profiles for cron in profile.habits.crons if jobs_per_day
         ]
         self._arrivals = Arrivals(profiles, jobs_per_day, self._users)
-        self._live_through_history(settings.jobs)
+        self._live_through_history(profiles, settings.jobs)
 
     def advance(self, now_ms: int) -> None:
         """Let everything happen that is due by then. Time never goes back."""
         while self._events and self._events[0][0] <= now_ms:
-            at_ms, job_id, event = heappop(self._events)
-            self._happen(at_ms, job_id, event)
+            at_ms, number, event = heappop(self._events)
+            self._happen(at_ms, number, event)
         self.now_ms = max(self.now_ms, now_ms)
 
     def find_listing(self, project_id: str, workspace_id: str) -> int | None:
@@ -88,217 +107,203 @@ class World:
         """
         Create jobs now that come to `outcome` within seconds, or live as any other where it is None.
 
-        A type the documentation does not know is taken as it is, and so is an outcome, which ends the run
-        with `ends` only. Return the numbers of the jobs.
+        An undocumented type is accepted, and so is an undocumented outcome, which ends the run only with
+        `ends`. Return the numbers of the jobs.
         """
         profile = self._profiles.setdefault(job_type, invented(job_type))
-        return [self._create(listing, profile, self.now_ms, outcome, msg_code, ends) for _ in range(count)]
+        job_ids = []
+        for _ in range(count):
+            if outcome is None:
+                job_id = self._submit(listing, self._users.single(profile, self.now_ms))
+            else:
+                job_id = self._append(listing, profile, self.now_ms)
+                self._begin(job_id, plan_soon(self._rng, profile, self.now_ms, outcome, msg_code, ends))
+            job_ids.append(job_id)
+        return job_ids
 
     def insert_one(self, listing: int) -> None:
         """Let a job arrive right now, out of turn."""
-        self._create(listing, self._arrivals.profile_at(self._rng, self.now_ms), self.now_ms)
+        profile = self._arrivals.profile_at(self._rng, self.now_ms)
+        self._submit(listing, self._users.single(profile, self.now_ms))
 
     def begin_incident(self, incident: Incident) -> None:
         """Let runs fail from now on."""
         self._incidents.begin(incident)
 
     def delete_one(self, listing: int) -> None:
-        """Delete a job that ended more than a day ago, if one is soon found."""
+        """Delete a job that ended more than a day ago, if a few random draws find one."""
         ids = self.listings[listing].all_ids
         for _ in range(50 if ids else 0):
             job_id = self._rng.choice(ids)
             ended_ms = self.table.ended_ms[job_id - 1]
             if ended_ms and ended_ms + DELETED_AFTER_MS <= self.now_ms:
-                with self._taken_down(job_id):
+                with self._recorded(job_id):
                     self._delete(job_id)
                 return
 
-    def _gather_users(self, settings: SimulatorSettings) -> Users:
-        profiles = PROFILE_SETS[settings.profile]
-        jobs_per_day = _jobs_per_day(settings) or settings.jobs * DAY_MS / HISTORY_MS
+    def _gather_users(self, profiles: tuple[Profile, ...], seed: int, jobs_per_day: float) -> Users:
         mean = jobs_per_day / sum(profile.share for profile in profiles)
+        per_day = {profile.job_type: mean * profile.share for profile in profiles}
+        if all(profile.habits == STEADY for profile in profiles):
+            return Users(per_day, None)
         first_ms = {
-            one.job_type: self._sooner(self._start_ms + int(one.habits.first_day * DAY_MS), self._start_ms)
+            one.job_type: self._at_pace(self._start_ms + int(one.habits.first_day * DAY_MS), self._start_ms)
             for one in profiles
             if one.habits.first_day is not None
         }
-        is_steady = all(profile.habits == STEADY for profile in profiles)
-        seasons = Seasons(profiles, settings.seed, self._start_ms - HISTORY_MS, first_ms)
-        per_day = {profile.job_type: mean * profile.share for profile in profiles}
-        return Users(per_day, None if is_steady else seasons)
+        return Users(per_day, Seasons(profiles, seed, self._start_ms - HISTORY_MS, first_ms))
 
-    def _live_through_history(self, jobs: int) -> None:
-        """Fill the past: what is over by now is written down at once, the rest happens as it would have."""
-        for job_id, run in self._fill_history(jobs).items():
-            self._begin(job_id, run.sooner(self._start_ms, self._pace))
-        self.advance(self.now_ms)
-        self.account.end_history()
-        self._await_arrival(self.now_ms)
-        for number, (_, cron) in enumerate(self._crons):
-            minute_ms = cron.minute * MINUTE_MS
-            at_ms = (self._start_ms - minute_ms) // DAY_MS * DAY_MS + DAY_MS + minute_ms
-            heappush(self._events, (self._sooner(at_ms, self._start_ms), number, Event.CRON))
-
-    def _fill_history(self, jobs: int) -> dict[int, Run]:
-        listings = len(self.listings)
+    def _live_through_history(self, profiles: tuple[Profile, ...], jobs: int) -> None:
+        """Fill the past: runs that are over are written at once, the others go on from their beginning."""
+        table, rng, listings = self.table, self._rng, len(self.listings)
         if self._users.seasons is None:
-            created_ms = self._arrivals.history(self._rng, jobs, self.now_ms)
-            running = fill_history(self.table, self._arrivals, self._rng, created_ms, listings, self.now_ms)
+            created_ms = self._arrivals.history(rng, jobs, self.now_ms)
+            drawn = past_jobs(self._arrivals, rng, created_ms, listings)
+            running = write_history(table, created_ms, drawn, self.now_ms)
         else:
-            crowd = Crowd(self._users, self._rng, listings, self.now_ms)
-            crowd.fill(self._arrivals, tuple(self._profiles.values()), jobs)
-            running = write_history(self.table, crowd.lived, self.now_ms)
-            for listing, submission in crowd.due:
+            history = HabitualHistory(self._users, rng, listings, self.now_ms)
+            history.fill(self._arrivals, profiles, jobs)
+            running = write_history(table, history.created_ms, history.jobs, self.now_ms)
+            for listing, submission in history.due:
                 self._await_submission(listing, submission, self._start_ms)
-        self._list_history()
-        self.account.note_history()
-        return running
-
-    def _list_history(self) -> None:
-        table = self.table
         columns = zip(table.listing, table.job_type, table.status, table.ended_ms, strict=True)
         for job_id, (listing, job_type, status, ended_ms) in enumerate(columns, 1):
             self.listings[listing].append(job_id, job_type, status)
             if ended_ms:
                 self._await_fate(job_id, ended_ms)
+        self.account.note_history()
+        for job_id, run in running.items():
+            self._begin(job_id, run.at_pace(self._start_ms, self._pace))
+        self.advance(self.now_ms)
+        self.account.end_history()
 
-    def _happen(self, at_ms: int, job_id: int, event: Event) -> None:
-        if event is Event.ARRIVAL:
-            self._arrive(at_ms, self._rng.randrange(len(self.listings)))
+        self._await_arrival(self.now_ms)
+        for number, (_, cron) in enumerate(self._crons):
+            minute_ms = cron.minute * MINUTE_MS
+            at_ms = (self._start_ms - minute_ms) // DAY_MS * DAY_MS + DAY_MS + minute_ms
+            heappush(self._events, (self._at_pace(at_ms, self._start_ms), number, EventKind.CRON))
+
+    def _happen(self, at_ms: int, number: int, event: EventKind) -> None:
+        """Let one event happen; `number` is a job, except for timetables and submissions."""
+        if event is EventKind.ARRIVAL:
+            listing = self._rng.randrange(len(self.listings))
+            profile = self._arrivals.profile_at(self._rng, at_ms)
+            now, *later = self._users.submit(self._rng, profile, at_ms)
+            for submission in later:
+                self._await_submission(listing, submission, at_ms)
+            self._submit(listing, now)
             self._await_arrival(at_ms)
-        elif event is Event.STEP:
-            with self._taken_down(job_id):
-                self._step(at_ms, job_id)
-        elif event is Event.CRON:
-            self._follow_timetable(at_ms, job_id)
-        elif event is Event.SUBMISSION:
-            self._submit(*self._due.pop(job_id))
-        elif self.table.listed[job_id - 1]:
-            with self._taken_down(job_id):
-                self._befall(at_ms, job_id, event)
+        elif event is EventKind.CRON:
+            profile, cron = self._crons[number]
+            if self._users.have_introduced(profile, at_ms):
+                listing = self._rng.randrange(len(self.listings))
+                for submission in self._users.scheduled(self._rng, profile, cron, at_ms):
+                    self._await_submission(listing, submission, at_ms)
+            heappush(self._events, (self._at_pace(at_ms + DAY_MS, at_ms), number, EventKind.CRON))
+        elif event is EventKind.SUBMISSION:
+            self._submit(*self._due.pop(number))
+        elif event is EventKind.STEP:
+            with self._recorded(number):
+                self._step(at_ms, number)
+        elif self.table.listed[number - 1]:
+            with self._recorded(number):
+                self._befall(at_ms, number, event)
+
+    def _befall(self, at_ms: int, job_id: int, event: EventKind) -> None:
+        """Touch, reopen or delete a job whose run has ended."""
+        if event is EventKind.TOUCHED:
+            self.table.touch(job_id, at_ms)
+            self._await_fate(job_id, at_ms)
+        elif event is EventKind.REOPENED:
+            # The row loses the times and the code of the run that is over.
+            table, row = self.table, job_id - 1
+            table.submitted_ms[row] = at_ms
+            table.started_ms[row] = table.ended_ms[row] = table.msg_code[row] = 0
+            self._enter(job_id, "QUEUING", at_ms)
+            profile = self._profiles[table.types[table.job_type[row]]]
+            self._run(job_id, self._users.single(profile, at_ms))
+        else:
+            self._delete(job_id)
 
     @contextmanager
-    def _taken_down(self, job_id: int) -> Iterator[None]:
-        """Take down what the job was before this change."""
-        if self.past is None:
+    def _recorded(self, job_id: int) -> Iterator[None]:
+        """Record the change that the job goes through within this context."""
+        if self.changes is None:
             yield
             return
         before = self.table.cells(job_id)
         yield
-        self.past.note(job_id, before)
-
-    def _befall(self, at_ms: int, job_id: int, event: Event) -> None:
-        if event is Event.TOUCHED:
-            self.table.touch(job_id, at_ms)
-            self._await_fate(job_id, at_ms)
-        elif event is Event.REOPENED:
-            self._reopen(job_id, at_ms)
-        else:
-            self._delete(job_id)
+        self.changes.record(job_id, before)
 
     def _await_arrival(self, after_ms: int) -> None:
         at_ms = self._arrivals.next_ms(self._rng, after_ms)
         if at_ms is not None:
-            heappush(self._events, (self._sooner(at_ms, after_ms), 0, Event.ARRIVAL))
-
-    def _arrive(self, at_ms: int, listing: int) -> None:
-        profile = self._arrivals.profile_at(self._rng, at_ms)
-        now, *later = self._users.submit(self._rng, profile, at_ms)
-        for submission in later:
-            self._await_submission(listing, submission, at_ms)
-        self._submit(listing, now)
-
-    def _follow_timetable(self, at_ms: int, number: int) -> None:
-        profile, cron = self._crons[number]
-        if self._users.is_there(profile, at_ms):
-            listing = self._rng.randrange(len(self.listings))
-            for submission in self._users.scheduled(self._rng, profile, cron, at_ms):
-                self._await_submission(listing, submission, at_ms)
-        heappush(self._events, (self._sooner(at_ms + DAY_MS, at_ms), number, Event.CRON))
+            heappush(self._events, (self._at_pace(at_ms, after_ms), 0, EventKind.ARRIVAL))
 
     def _await_submission(self, listing: int, submission: Submission, after_ms: int) -> None:
         """Create the job when it is due, at the pace of this world."""
-        due = submission._replace(at_ms=self._sooner(submission.at_ms, after_ms))
-        # The history is complete: what a run that was reopened in the past leads to comes too late for it.
+        due = submission._replace(at_ms=self._at_pace(submission.at_ms, after_ms))
+        # A job reopened before the start may lead to a retry before it. The history is complete: drop it.
         if due.at_ms < self._start_ms:
             return
         self._due_so_far += 1
         self._due[self._due_so_far] = listing, due
-        heappush(self._events, (due.at_ms, self._due_so_far, Event.SUBMISSION))
+        heappush(self._events, (due.at_ms, self._due_so_far, EventKind.SUBMISSION))
 
-    def _submit(self, listing: int, submission: Submission) -> None:
-        self._run(self._append(listing, submission.profile, submission.at_ms), submission)
-
-    def _create(
-        self,
-        listing: int,
-        profile: Profile,
-        at_ms: int,
-        outcome: str | None = None,
-        msg_code: int | None = None,
-        ends: bool = False,
-    ) -> int:
-        job_id = self._append(listing, profile, at_ms)
-        if outcome is None:
-            self._run(job_id, self._users.single(profile, at_ms))
-        else:
-            self._begin(job_id, plan_soon(self._rng, profile, at_ms, outcome, msg_code, ends))
+    def _submit(self, listing: int, submission: Submission) -> int:
+        job_id = self._append(listing, submission.profile, submission.at_ms)
+        self._run(job_id, submission)
         return job_id
 
     def _append(self, listing: int, profile: Profile, created_ms: int) -> int:
         job_type = self.table.types.number(profile.job_type)
         job_id = self.table.append(listing, job_type, created_ms)
         self.listings[listing].append(job_id, job_type, self.table.status[job_id - 1])
-        if self.past is not None:
-            self.past.note(job_id, NOT_LISTED)
+        if self.changes is not None:
+            self.changes.record(job_id, NOT_LISTED)
         return job_id
 
-    def _begin(self, job_id: int, run: Run) -> None:
+    def _begin(self, job_id: int, run: RunPlan) -> None:
         """Wait for the run's next step, if there is one."""
         if run.next_ms is not None:
             self._runs[job_id] = run
-            heappush(self._events, (run.next_ms, job_id, Event.STEP))
+            heappush(self._events, (run.next_ms, job_id, EventKind.STEP))
 
     def _run(self, job_id: int, submission: Submission) -> None:
         """Begin a run that is queued now, at the pace of this world."""
         run, again = self._users.live(self._rng, submission)
         since_ms = max(submission.at_ms, self._start_ms)
-        self._begin(job_id, run.sooner(since_ms, self._pace))
+        self._begin(job_id, run.at_pace(since_ms, self._pace))
         if again is not None:
             self._await_submission(self.table.listing[job_id - 1], again, since_ms)
 
-    def _sooner(self, at_ms: int, after_ms: int) -> int:
-        """Give when something happens at the pace of this world, of which the past knows nothing."""
-        return sooner(at_ms, max(after_ms, self._start_ms), self._pace)
+    def _at_pace(self, at_ms: int, after_ms: int) -> int:
+        """Return when something happens at the pace of this world; the history before its start has none."""
+        return at_pace(at_ms, max(after_ms, self._start_ms), self._pace)
 
     def _step(self, at_ms: int, job_id: int) -> None:
-        run = self._struck(at_ms, job_id, self._runs.pop(job_id))
-        status = run.next_status
-        is_over = run.is_ended_by_next
-        self._enter(job_id, status, at_ms)
-        if is_over:
-            self._end(job_id, at_ms, run.msg_code)
-        else:
-            self._begin(job_id, run._replace(taken=run.taken + 1))
-
-    def _struck(self, at_ms: int, job_id: int, run: Run) -> Run:
-        """Let the run fail now if an incident wants it, and perhaps be retried."""
-        table, row = self.table, job_id - 1
+        """Take the run's next step, or let an incident make it fail instead."""
+        run, table, row = self._runs.pop(job_id), self.table, job_id - 1
         listing, job_type = table.listing[row], table.types[table.job_type[row]]
         leaves = table.statuses[table.status[row]]
-        incident = self._incidents.striking(self._rng, listing, job_type, leaves, run.next_status, at_ms)
-        if incident is None:
-            return run
-        profile = self._profiles[job_type]
-        code = incident.msg_code
-        if code is None:
-            code = draw_code(self._rng, profile.causes.get(incident.outcome, ()))
-        failing = run.failing(incident.outcome, code)
-        # One that was to fail later has its retry already.
-        again = None if is_failed(run.last) else self._users.retry(self._rng, profile, failing)
-        if again is not None:
-            self._await_submission(listing, again, at_ms)
-        return failing
+        incident = self._incidents.hitting(self._rng, listing, job_type, leaves, run.next_status, at_ms)
+        if incident is not None:
+            profile, code, was_to_fail = self._profiles[job_type], incident.msg_code, is_failed(run.last)
+            if code is None:
+                code = draw_code(self._rng, profile.causes.get(incident.outcome, ()))
+            run = run.failing(incident.outcome, code)
+            # A run that was to fail later has its retry already.
+            again = None if was_to_fail else self._users.retry(self._rng, profile, run)
+            if again is not None:
+                self._await_submission(listing, again, at_ms)
+        self._enter(job_id, run.next_status, at_ms)
+        if not run.is_ended_by_next:
+            self._begin(job_id, run._replace(taken=run.taken + 1))
+            return
+        table.ended_ms[row] = at_ms
+        table.msg_code[row] = run.msg_code
+        self.account.note_end(job_id, at_ms)
+        self._await_fate(job_id, at_ms)
 
     def _enter(self, job_id: int, status: str, at_ms: int) -> None:
         table, row = self.table, job_id - 1
@@ -310,37 +315,15 @@ class World:
             table.started_ms[row] = at_ms
             self.account.note_start(job_id, at_ms)
 
-    def _end(self, job_id: int, at_ms: int, msg_code: int) -> None:
-        self.table.ended_ms[job_id - 1] = at_ms
-        self.table.msg_code[job_id - 1] = msg_code
-        self.account.note_end(job_id, at_ms)
-        self._await_fate(job_id, at_ms)
-
     def _await_fate(self, job_id: int, at_ms: int) -> None:
         fate = draw_fate(self._rng, at_ms)
-        if fate and fate[1] is Event.REOPENED and not self._reopening:
+        if fate is None or (fate[1] is EventKind.REOPENED and not self._reopening):
             return
-        # What is listed at the start was, evidently, not deleted before.
-        if fate and (fate[0] > self._start_ms or fate[1] is not Event.DELETED):
-            heappush(self._events, (self._sooner(fate[0], at_ms), job_id, fate[1]))
-
-    def _reopen(self, job_id: int, at_ms: int) -> None:
-        """Send the job back to its queue; its row forgets the run that is over."""
-        table, row = self.table, job_id - 1
-        table.submitted_ms[row] = at_ms
-        table.started_ms[row] = table.ended_ms[row] = table.msg_code[row] = 0
-        self._enter(job_id, "QUEUING", at_ms)
-        profile = self._profiles[table.types[table.job_type[row]]]
-        self._run(job_id, self._users.single(profile, at_ms))
+        # A job that is listed at the start was not deleted before it.
+        if fate[0] > self._start_ms or fate[1] is not EventKind.DELETED:
+            heappush(self._events, (self._at_pace(fate[0], at_ms), job_id, fate[1]))
 
     def _delete(self, job_id: int) -> None:
         table, row = self.table, job_id - 1
         table.listed[row] = 0
         self.listings[table.listing[row]].remove(job_id, table.job_type[row], table.status[row])
-
-
-def _jobs_per_day(settings: SimulatorSettings) -> float:
-    """Return the rate of arrivals: that of the history where it is the denser, so that none ends abruptly."""
-    if not settings.jobs_per_day:
-        return 0.0
-    return max(settings.jobs_per_day, settings.jobs * DAY_MS / HISTORY_MS)

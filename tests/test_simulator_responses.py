@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.simulator.answers import Answer
-from exporter.simulator.faults import DEFAULT_PROBABILITIES, Faults, parse_faults
+from exporter.simulator.responses import DEFAULT_PROBABILITIES, Faults, SimulatedResponse, parse_faults
 
 SAMPLES = Path(__file__).parent / "samples"
 ALL = "throttle=1,errors=1,expiry=1,slow=1,broken=1"
-GOOD = Answer(200, b'{"meta_info":{"current_time":"2022-01-01T08:08:29Z"},"payload":{"list":[]}}')
+GOOD = SimulatedResponse(200, b'{"meta_info":{"current_time":"2022-01-01T08:08:29Z"},"payload":{"list":[]}}')
 
 
 def faults_of(text: str, seed: int = 1) -> Faults:
