@@ -24,7 +24,7 @@ class ProgressLines:
         self._clock = clock
         self._said: dict[TargetKey, float] = {}
 
-    def reading(self, target: Target, progress: Progress) -> None:
+    def on_progress(self, target: Target, progress: Progress) -> None:
         now = self._clock()
         if now - self._said.setdefault(target.key, now) >= _EVERY_SECONDS:
             self._said[target.key] = now
@@ -36,7 +36,7 @@ class ProgressLines:
                 total=progress.total,
             )
 
-    def has_read(self, target: Target) -> None:
+    def on_finished(self, target: Target) -> None:
         self._said.pop(target.key, None)
 
 
@@ -47,13 +47,13 @@ class ProgressBar:
         self._bars = bars
         self._tasks: dict[TargetKey, TaskID] = {}
 
-    def reading(self, target: Target, progress: Progress) -> None:
+    def on_progress(self, target: Target, progress: Progress) -> None:
         if target.key not in self._tasks:
             name = f"{target.project}/{target.workspace}"
             self._tasks[target.key] = self._bars.add_task(name, total=progress.total)
         self._bars.update(self._tasks[target.key], completed=progress.rows, total=progress.total)
 
-    def has_read(self, target: Target) -> None:
+    def on_finished(self, target: Target) -> None:
         task = self._tasks.pop(target.key, None)
         if task is not None:
             self._bars.remove_task(task)

@@ -359,7 +359,7 @@ class Runtime:
             PollTiming(config.poll.interval_seconds, config.metrics.max_age_seconds),
             status=status,
             created_series=config.metrics.created_series,
-            watcher=self._watcher,
+            listener=self._watcher,
         )
 
     def _follow_names(self, before: Config, now: Config) -> None:

@@ -28,7 +28,7 @@ class Scene:
     ledger: SqliteLedger
     api: FakeApi = field(default_factory=lambda: FakeApi(now_ms=START_MS))
     target: Target = field(default_factory=a_target)
-    findings: ServerFindings = field(default_factory=ServerFindings)
+    findings: ServerFindings | None = None
     totals: Totals | None = None
     last: Poll | None = None
     full_syncs: list[str] = field(default_factory=list)
@@ -218,6 +218,7 @@ async def test_a_busy_server_does_not_lose_its_totals(scene: Scene) -> None:
             assert await scene.poll()
     assert scene.last is not None
     assert scene.last.filters.totals
+    assert scene.findings is not None
     assert scene.findings.surplus == {}
 
 
@@ -334,7 +335,7 @@ async def test_a_first_sync_that_breaks_off_goes_on_where_it_stood(scene: Scene)
         assert scene.last is not None
         # Failed while the first sync was under way: its run counts.
         scene.put(9_000 + polls, status="RUN_FAILED", created_ms=scene.api.now_ms, ended_ms=scene.api.now_ms)
-        succeeded = await scene.poll(scene.last if scene.last.can_go_on else None)
+        succeeded = await scene.poll(scene.last if scene.last.can_resume else None)
         polls += 1
     scene.api.before_page = None
     assert await scene.poll()

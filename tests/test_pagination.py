@@ -14,41 +14,37 @@ from exporter.errors import ApiUnavailable, ContractError
 from exporter.model import Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
-from exporter.sync.ledger import Staged
+from exporter.sync.ledger import FoundBy, Staged
 from exporter.sync.pagination import Paginator, overlap
-from exporter.sync.planner import ListFilter
-from exporter.sync.server_traits import RowRange, ServerTraits
+from exporter.sync.planner import ListFilter, ListRequest
+from exporter.sync.server_traits import RowRange, ServerFindings, ServerTraits
 from tests.fake_api import FakeApi, a_job, a_target
 
 
 @dataclass
 class Kept:
     """
-    Implements listing.Rows over a FakeApi, keeping the creation times of every pass by id.
+    Implements pagination.PageSink over a FakeApi, keeping the creation times of every pass by id.
 
-    Shape: `known` are jobs of the ledger that may be gone; `before` is the surplus that the poll before saw.
+    Shape: `known` are jobs of the ledger that may be gone.
     """
 
     api: FakeApi
-    page_size: int = 20
-    traits: ServerTraits = field(default_factory=ServerTraits)
+    server: ServerFindings = field(default_factory=ServerFindings)
     known: frozenset[int] = frozenset()
-    before: RowRange | None = None
-    surplus: RowRange | None = None
-    total_is_low: bool = False
     counter: RequestCounter = field(default_factory=RequestCounter)
     passes: dict[int, dict[int, int]] = field(default_factory=dict)
 
     def now_ms(self) -> int:
         return self.api.now_ms
 
-    def by_rows(self, at_ms: int) -> int:
+    def row_time_ms(self, at_ms: int) -> int:
         return at_ms
 
     async def fetch(self, query: ListQuery) -> Page:
         return await self.api.list_page(a_target(), query, self.counter)
 
-    async def stage(self, page: Page, offset: int, pass_no: int) -> None:
+    async def stage(self, page: Page, found_by: FoundBy, offset: int, pass_no: int) -> None:
         self.passes.setdefault(pass_no, {}).update({job.id: job.created_ms for job in page.jobs})
 
     async def staged(self, first_pass: int, pass_no: int, before_ms: int | None = None) -> Staged:
@@ -60,21 +56,12 @@ class Kept:
         every = set().union(*(ids(number) for number in self.passes if number >= first_pass))
         return Staged(len(newest), len(every), len(newest & last))
 
-    async def gone(self, listing: ListFilter) -> int:
+    async def gone(self, list_filter: ListFilter) -> int:
         return len(self.known - self.every)
 
-    def believed_surplus(self) -> int:
-        return self.traits.surplus(in_flight=False)
-
-    def surplus_is(self, rows: int) -> None:
-        self.traits = self.traits.with_surplus(rows, in_flight=False)
-
-    def saw_surplus(self, rows: RowRange) -> bool:
-        self.surplus = rows
-        return self.before is not None and rows.common(self.before) is not None
-
-    def saw_low_total(self) -> None:
-        self.total_is_low = True
+    @property
+    def surplus(self) -> RowRange | None:
+        return self.server.surplus.get(False)
 
     @property
     def last(self) -> set[int]:
@@ -91,11 +78,24 @@ def an_api(rows: int, **fields: object) -> FakeApi:
     return api
 
 
+WINDOW = ListRequest(ListFilter(), FoundBy.WINDOW)
+
+
 async def read(
-    api: FakeApi, page_size: int = 20, concurrency: int = 3, *, checks_lengths: bool = False, **fields: object
+    api: FakeApi,
+    page_size: int = 20,
+    concurrency: int = 3,
+    *,
+    checks_lengths: bool = False,
+    traits: ServerTraits | None = None,
+    before: RowRange | None = None,
+    known: frozenset[int] = frozenset(),
 ) -> Kept:
-    kept = Kept(api, page_size, **fields)  # type: ignore[arg-type]  # spelled by the tests
-    await Paginator(kept, concurrency, checks_lengths=checks_lengths).read(ListFilter())
+    """Read a whole listing; `before` is the surplus that the poll before saw."""
+    seen = {} if before is None else {False: before}
+    server = ServerFindings(traits or ServerTraits(), surplus_before=seen)
+    kept = Kept(api, server, known)
+    await Paginator(kept, server, page_size, concurrency, checks_lengths=checks_lengths).read(WINDOW)
     return kept
 
 
@@ -177,10 +177,10 @@ async def test_the_pages_decide_where_a_list_ends_and_not_its_total(
     api.put(*(a_job(job_id) for job_id in range(1, rows + 1)))
     kept = await read(api, page_size)
     assert kept.every == set(api.jobs)
-    again = await read(api, page_size, traits=kept.traits)
+    again = await read(api, page_size, traits=kept.server.traits)
     assert again.every == set(api.jobs)
     if rows > 40:
-        assert kept.total_is_low
+        assert kept.server.total_is_low
 
 
 @given(rows=st.integers(1, 120), page_size=st.integers(2, 40), clamp=st.integers(2, 40))
@@ -189,9 +189,9 @@ async def test_a_total_that_counts_a_row_too_many_is_believed_at_the_second_poll
 ) -> None:
     api = TooHigh(clamp=clamp)
     api.put(*(a_job(job_id) for job_id in range(1, rows + 1)))
-    first = Kept(api, page_size)
+    first = Kept(api)
     with pytest.raises(ContractError, match="two readings agree"):
-        await Paginator(first, 3).read(ListFilter())
+        await Paginator(first, first.server, page_size, 3).read(WINDOW)
     assert first.surplus == RowRange(1, 1)
     second = await read(api, page_size, before=first.surplus)
     assert second.every == set(api.jobs)
@@ -224,7 +224,7 @@ async def test_rows_that_come_while_a_healthy_list_is_read_do_not_speak_against_
 
     api.before_page = arrive
     kept = await read(api)
-    assert not kept.total_is_low
+    assert not kept.server.total_is_low
     assert kept.surplus is None
 
 
@@ -341,17 +341,17 @@ async def test_a_list_that_ends_before_its_total_is_not_believed() -> None:
 async def test_a_listing_that_broke_off_goes_on_where_it_stood() -> None:
     api = an_api(500)
     kept = Kept(api)
-    reader = Paginator(kept, concurrency=3)
+    reader = Paginator(kept, kept.server, 20, concurrency=3)
 
     def fail(query: ListQuery) -> None:
-        if query.offset > 250 and not kept.total_is_low:
+        if query.offset > 250 and not kept.server.total_is_low:
             raise ApiUnavailable("away")
 
     api.before_page = fail
     with pytest.raises(ApiUnavailable):
-        await reader.read(ListFilter())
+        await reader.read(WINDOW)
     api.before_page, asked = None, len(api.asked)
-    await reader.read(ListFilter())
+    await reader.read(WINDOW)
     assert kept.every == set(api.jobs)
     assert len(kept.passes) == 1
     assert min(query.offset for query in api.asked[asked:]) > 200

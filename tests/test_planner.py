@@ -82,26 +82,26 @@ def test_when_everything_is_read(
 ) -> None:
     known = summary(**past)
     told = full_sync_reason(
-        known, a_target(**target), filters, SCHEDULE, NOW_MS, NOW_MS, catching_up=False, many=True
+        known, a_target(**target), filters, SCHEDULE, NOW_MS, NOW_MS, catching_up=False, page_size=100
     )
     assert told == reason
 
 
 @pytest.mark.parametrize(
-    ("away_ms", "catching_up", "many", "reason"),
+    ("away_ms", "catching_up", "listed", "reason"),
     [
-        (30_000, False, False, None),
-        (30_000, True, False, "gap"),
-        (30_000, True, True, None),
-        (601_000, False, True, "gap"),
+        (30_000, False, 10_000, None),
+        (30_000, True, 10_000, "gap"),
+        (30_000, True, 10_001, None),
+        (601_000, False, 10_001, "gap"),
     ],
 )
 def test_what_happened_while_nobody_looked_is_looked_for(
-    away_ms: int, catching_up: bool, many: bool, reason: str | None
+    away_ms: int, catching_up: bool, listed: int, reason: str | None
 ) -> None:
-    known = summary(watermark_ms=NOW_MS - away_ms)
+    known = summary(watermark_ms=NOW_MS - away_ms, listed=listed)
     told = full_sync_reason(
-        known, a_target(), Filters(), SCHEDULE, NOW_MS, NOW_MS, catching_up=catching_up, many=many
+        known, a_target(), Filters(), SCHEDULE, NOW_MS, NOW_MS, catching_up=catching_up, page_size=100
     )
     assert told == reason
 

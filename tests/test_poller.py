@@ -37,7 +37,7 @@ class Stage:
         self,
         interval: float = 0.01,
         max_age: float = 300.0,
-        watcher: ProgressListener | None = None,
+        listener: ProgressListener | None = None,
         status: PollStatus | None = None,
     ) -> TargetPoller:
         return TargetPoller(
@@ -48,7 +48,7 @@ class Stage:
             poll_rules(),
             PollTiming(interval, max_age),
             clock=lambda: self.now,
-            watcher=watcher,
+            listener=listener,
             status=status,
         )
 
@@ -229,13 +229,13 @@ async def test_a_publication_that_fails_does_not_end_the_polling(stage: Stage) -
 
 async def test_a_display_that_fails_costs_the_poll_and_not_the_process(stage: Stage) -> None:
     class Broken:
-        def reading(self, target: Target, progress: Progress) -> None:
+        def on_progress(self, target: Target, progress: Progress) -> None:
             raise ZeroDivisionError("in the midst of it")
 
-        def has_read(self, target: Target) -> None:
+        def on_finished(self, target: Target) -> None:
             raise ZeroDivisionError("in the midst of it")
 
-    poller = stage.poller(watcher=Broken())
+    poller = stage.poller(listener=Broken())
     assert not await poller.poll()
     assert stage.last.poll.failures["internal"] == 1
     assert (poller.progress, poller.polling_since_ms) == (None, None)

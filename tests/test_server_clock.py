@@ -31,7 +31,7 @@ class Answer:
         ]
         server_ms = None if self.server_ms is None else (NOW_MS + self.server_ms) // 1000 * 1000
         asked_ms = NOW_MS + self.at_ms
-        clocks.answered(server_ms, asked_ms, asked_ms + 100, jobs)
+        clocks.observe(server_ms, asked_ms, asked_ms + 100, jobs)
 
 
 def heard(*answers: Answer) -> Clocks:

@@ -1,25 +1,25 @@
 """
 Which filters of the list the server honours: pure.
 
-Nothing documents how arrays are sent, nor promises that a filter is honoured at all. So answers are compared
-with what was asked, before anything is counted; a filter that does not do as it says is given up for a way
-that does, down to listing everything, and tried again after a day.
+The API's documentation does not say how arrays are sent, nor promise that a filter is honoured at all. So
+answers are compared with what was asked, before anything is counted. A filter that fails is *downgraded* to
+the next way to send it, in the end to listing everything, and tried again after a day.
 
-    statuses     array: repeated keys -> comma: one key, values joined -> single: a listing each -> none
+    statuses     array: repeated keys -> comma: one key, values joined -> single: a listing for each -> none
     job_types    the same; `none` is harmless, since rows of other types are dropped here
     start_time   works or not
     id           works or not
     workspace    works or not; rows of other workspaces are dropped here
-    totals       no filter, but given up likewise where page_info.total does not come
+    totals       no filter, but downgraded in the same way where page_info.total does not come
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from exporter.model import Job
+from exporter.model import Job, Target
 from exporter.octopus.wire import MAX_ARRAY_VALUES, ListQuery
 
 ArrayStyle = Literal["array", "comma", "single", "none"]
@@ -28,7 +28,7 @@ FILTERS: tuple[FilterName, ...] = get_args(FilterName)
 _STYLES: tuple[ArrayStyle, ...] = get_args(ArrayStyle)
 
 RETRY_AFTER_MS = 86_400_000
-# A server that compares times by the second keeps its word.
+# A server may compare creation times by the second.
 _ROUNDING_MS = 1_000
 
 
@@ -42,7 +42,7 @@ class FilterFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """How each filter is sent. Units: `since_ms`, by our clock, is when the first was given up."""
+    """How each filter is sent. Units: `since_ms`, by our clock, is when the first was downgraded."""
 
     statuses: ArrayStyle = "array"
     job_types: ArrayStyle = "array"
@@ -52,18 +52,17 @@ class Filters:
     totals: bool = True
     since_ms: int | None = None
 
-    def without(self, name: FilterName, now_ms: int) -> Filters:
-        """Give up a filter the way it is sent now, for the next one that may work."""
+    def downgrade_filter(self, name: FilterName, now_ms: int) -> Filters:
+        """Send a filter in the next way that may work, or not at all after the last one."""
         since_ms = now_ms if self.since_ms is None else self.since_ms
-        if name == "statuses":
-            return replace(self, statuses=_next(self.statuses), since_ms=since_ms)
-        if name == "job_types":
-            return replace(self, job_types=_next(self.job_types), since_ms=since_ms)
-        return replace(self, since_ms=since_ms, **{name: False})  # type: ignore[arg-type]  # the others are flags
+        following: dict[str, Any] = {name: False}
+        if name in ("statuses", "job_types"):
+            following[name] = _STYLES[min(_STYLES.index(getattr(self, name)) + 1, len(_STYLES) - 1)]
+        return replace(self, since_ms=since_ms, **following)
 
     @property
     def can_tell_changes(self) -> bool:
-        """Tell whether a poll that asks for changes only can be complete, and can be seen to be."""
+        """Tell whether a poll that asks for changes only can be complete, and can be shown to be."""
         return (
             self.totals
             and self.start_time
@@ -71,8 +70,8 @@ class Filters:
             and "none" not in (self.statuses, self.job_types)
         )
 
-    def tried_again(self, now_ms: int) -> Filters:
-        """Forget what did not work once that is long ago: servers are mended."""
+    def retried(self, now_ms: int) -> Filters:
+        """Send every filter as documented again once a day has passed: the server may have been repaired."""
         stale = self.since_ms is not None and has_passed(RETRY_AFTER_MS, self.since_ms, now_ms)
         return Filters() if stale else self
 
@@ -83,18 +82,16 @@ class Filters:
 
 def has_passed(interval_ms: int, since_ms: int, now_ms: int) -> bool:
     """
-    Tell whether a time has gone by on our own clock. So it has where the beginning lies as far ahead: that
-    was remembered by a clock that has been put right since.
+    Tell whether an interval has passed on our own clock.
+
+    It has also where `since_ms` lies that far in the future: the clock was ahead then, and has been
+    corrected.
     """
     return abs(now_ms - since_ms) >= interval_ms
 
 
-def _next(style: ArrayStyle) -> ArrayStyle:
-    return _STYLES[min(_STYLES.index(style) + 1, len(_STYLES) - 1)]
-
-
 def value_batches(style: ArrayStyle, wanted: Sequence[str]) -> list[tuple[str, ...]]:
-    """Give the values of an array filter for each listing that it takes to cover `wanted`."""
+    """Give the values that an array filter has in each of the listings that together cover `wanted`."""
     if style == "none" or not wanted:
         return [()]
     if style == "single":
@@ -107,12 +104,12 @@ def unapplied_filter(query: ListQuery, jobs: Sequence[Job]) -> FilterName | None
     """
     Name a filter that an answer's rows do not match.
 
-    Of a status it takes most rows: a few that do not match are jobs that changed while they were listed, and
-    do no harm. What never changes of a job shows it by any row: otherwise the server's totals, of which the
-    others are a part, would differ from the ledger for ever.
+    For a status it takes most of the rows: jobs change while they are listed, and a few that do not match are
+    harmless. A job's type and creation time never change, so one row that does not match them is enough. Such
+    rows are part of the server's totals too, which would then differ from the ledger for ever.
     """
     statuses = {status for value in query.statuses for status in value.split(",")}
-    if statuses and _most(job.status not in statuses for job in jobs):
+    if statuses and 2 * sum(job.status not in statuses for job in jobs) > len(jobs):
         return "statuses"
     start_ms = query.start_time_ms
     if start_ms is not None and any(job.created_ms < start_ms - _ROUNDING_MS for job in jobs):
@@ -127,9 +124,9 @@ def unapplied_filter(query: ListQuery, jobs: Sequence[Job]) -> FilterName | None
 
 def rejected_filter(query: ListQuery, status: int) -> FilterName | None:
     """
-    Name the filter to give up where the server refuses a request; None if it has none to blame.
+    Name the filter to downgrade where the server refuses a request; None if the query has none.
 
-    Shape: `status` is 400 where the request is called malformed, 404 where what it names is said not to be.
+    Shape: `status` is 400 for a malformed request, 404 for one that names something unknown.
     """
     if query.job_id is not None and status in (400, 404):
         return "id"
@@ -142,6 +139,19 @@ def rejected_filter(query: ListQuery, status: int) -> FilterName | None:
     return None if query.start_time_ms is None else "start_time"
 
 
-def _most(mismatches: Iterable[bool]) -> bool:
-    found = list(mismatches)
-    return 2 * sum(found) > len(found)
+def wanted_rows(target: Target, jobs: Sequence[Job]) -> list[bool]:
+    """Tell for each row whether it is the target's, in case the server has ignored a filter."""
+    if not target.job_types and not has_foreign_workspace(target, jobs):
+        return [True] * len(jobs)
+    workspaces, types = {None, target.workspace_id}, frozenset(target.job_types)
+    anywhere, any_type = target.workspace_id is None, not types
+    return [
+        (anywhere or job.workspace_id in workspaces) and (any_type or job.job_type in types) for job in jobs
+    ]
+
+
+def has_foreign_workspace(target: Target, jobs: Sequence[Job]) -> bool:
+    """Tell whether a row names another workspace than the one that was asked for."""
+    if target.workspace_id is None:
+        return False
+    return not {job.workspace_id for job in jobs} <= {None, target.workspace_id}

@@ -1,20 +1,21 @@
 """
 Read a listing whole, although its rows move while it is read and its total may be wrong.
 
-Rows have no known order, and jobs are created, changed and deleted between one page and the next. So an
-offset means something else at every request. Four rules make sure of what is read:
+The order of the rows is not documented, and jobs are created, changed and deleted between two requests. So
+the same offset means another row at each request. Four rules make sure that no row is missed:
 
-- Pages overlap, and the next page has to show a row of the one before. Where it does not, rows in between may
-  have been missed, and the gap is read again until the two sides join.
-- The pages decide how long a listing is, not its total. A page of as many rows as the server ever gives is
+- Pages overlap, and each page has to show a row of the page before. Where it does not, rows between the two
+  may have been missed, and the gap is read again until the two pages join.
+- The pages decide where a listing ends, not its total. A page with as many rows as the server ever gives is
   followed by another request, whatever the total says. So is a first page that is the longest so far.
-- The distinct rows of a pass have to agree with the server's total at the pass's beginning or end, or lie
-  between the two. Where they do not, the listing is read once more, until a pass agrees or repeats the last.
+- The number of distinct rows in a pass has to lie between the server's totals at the pass's beginning and
+  end. Where it does not, the listing is read again, until a pass agrees or repeats the pass before.
 - Where two passes agree with each other and the total says more, the total counts rows that no page shows.
-  This is believed where jobs that the ledger knows have just gone (the total may be late), or where the poll
-  before saw the same. Else the poll fails, and the next one decides.
+  This is believed where jobs that the ledger lists have just disappeared (the total may be late), or where
+  the poll before saw the same. Otherwise the poll fails, and the next one decides.
 
-How many rows an answer holds is up to the server: the step goes by the rows that came, never by the limit.
+The server decides how many rows an answer holds: the next offset follows from the rows that came, never from
+the limit that was asked for.
 """
 
 from __future__ import annotations
@@ -22,66 +23,48 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 
 from exporter.errors import ApiError, ContractError
 from exporter.octopus.wire import ListQuery, Page
-from exporter.sync.ledger import Staged
-from exporter.sync.planner import ListFilter
-from exporter.sync.server_traits import CLOCK_BLUR_MS, LATE_TOTAL_MS, RowRange, ServerTraits
+from exporter.sync.ledger import FoundBy, Staged
+from exporter.sync.planner import ListFilter, ListRequest
+from exporter.sync.server_traits import CLOCK_BLUR_MS, LATE_TOTAL_MS, RowRange, ServerFindings
 
 MAX_PASSES = 5
 _MAX_BRIDGES = 6
 # So many pages in a row without a new row end a pass.
-_MOST_REPEATS = 2
+_MAX_REPEATS = 2
 
 
 class PageSink(Protocol):
-    """Where pages come from and where their rows go, for one listing at a time."""
-
-    traits: ServerTraits
-
-    @property
-    def page_size(self) -> int:
-        """How many rows to ask for; less than before where the server has refused so many."""
+    """Where pages come from and where their rows go: change_reader.ChangeReader."""
 
     def now_ms(self) -> int:
-        """Our clock."""
+        """Give the time by our own clock."""
 
-    def by_rows(self, at_ms: int) -> int:
-        """Give what the clock that stamps the rows showed when ours showed `at_ms`."""
+    def row_time_ms(self, at_ms: int) -> int:
+        """Give what the clock that stamps the rows showed when our own clock showed `at_ms`."""
 
     async def fetch(self, query: ListQuery) -> Page:
         """Ask for one page."""
 
-    async def stage(self, page: Page, offset: int, pass_no: int) -> None:
-        """Keep its rows until the poll is recorded."""
+    async def stage(self, page: Page, found_by: FoundBy, offset: int, pass_no: int) -> None:
+        """Keep the rows of a page until the poll is recorded."""
 
     async def staged(self, first_pass: int, pass_no: int, before_ms: int | None = None) -> Staged:
-        """Count what the passes of a listing have brought; of the jobs created before a time, or of all."""
+        """Count the rows that these passes brought; with `before_ms` only of jobs created before it."""
 
-    async def gone(self, listing: ListFilter) -> int:
-        """Count the jobs that the ledger lists among these and no page has shown."""
-
-    def believed_surplus(self) -> int:
-        """How many rows the totals of this listing are known to count and no page shows."""
-
-    def surplus_is(self, rows: int) -> None:
-        """Note that a whole listing lacks only so many of the rows that its total counts."""
-
-    def saw_surplus(self, rows: RowRange) -> bool:
-        """Note that the total counts more rows than the pages show; tell whether that is believed."""
-
-    def saw_low_total(self) -> None:
-        """Note that the pages show more rows than the total counts."""
+    async def gone(self, list_filter: ListFilter) -> int:
+        """Count the jobs that the ledger lists under this filter and no page has shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class _PageSpan:
-    """The rows of one answer: where they stood, how many they were, and which were created when."""
+class PageSpan:
+    """One answer: the offset it was asked for, how many rows came, and their creation times by job id."""
 
     offset: int
     rows: int
@@ -92,10 +75,6 @@ class _PageSpan:
     def ids(self) -> Set[int]:
         return self.created_ms.keys()
 
-    def brings_rows(self, left: _PageSpan, before_ms: int) -> bool:
-        """Tell whether it shows a job that the page before does not, and that was there at a time."""
-        return any(job_id not in left.ids for job_id, at_ms in self.created_ms.items() if at_ms < before_ms)
-
     @property
     def end(self) -> int:
         return self.offset + self.rows
@@ -104,249 +83,249 @@ class _PageSpan:
 @dataclass(slots=True)
 class ListingPass:
     """
-    One pass.
+    One pass over a listing, from its first page on.
 
-    Shape: the server's totals at its two ends, None if it gives none; `joined` if every page showed a row of
-    the one before; `contradicted` if a page is empty where there are rows, or repeats the one before;
-    `is_empty` if the first page is.
+    Shape: `newest` is the last page that brought a new row; `covered` is the offset that the pages reach to;
+    `repeats` counts the pages in a row that brought no new row; `extra_pages` is how many pages to ask for
+    though the total does not call for them; `last_total` is the total of the page that came last; `joined` if
+    every page showed a row of the page before; `contradicted` if a page is empty where rows must be, or
+    repeats the page before it.
     Units: `began_ms` by the clock of the rows.
     """
 
-    first_total: int | None
+    request: ListRequest
+    began_ms: int
+    first: PageSpan
+    newest: PageSpan
+    covered: int
+    extra_pages: int
     last_total: int | None
+    repeats: int = 0
     joined: bool = True
     contradicted: bool = False
-    is_empty: bool = False
-    began_ms: int = 0
 
     @property
     def totals(self) -> tuple[int, int] | None:
-        """The smaller and the larger of the two totals; None where one did not come."""
-        if self.first_total is None or self.last_total is None:
+        """The smaller and the larger of the totals at the two ends; None where one did not come."""
+        if self.first.total is None or self.last_total is None:
             return None
-        low, high = sorted((self.first_total, self.last_total))
+        low, high = sorted((self.first.total, self.last_total))
         return low, high
-
-
-@dataclass(slots=True)
-class _Pass:
-    """
-    A pass under way.
-
-    Shape: `left` is the last page with news, `covered` the row that the pages reach to, `repeats` how many
-    pages in a row brought nothing new, `beyond` how many pages to ask for though the total calls for none.
-    """
-
-    listing: ListFilter
-    walk: ListingPass
-    first: _PageSpan
-    left: _PageSpan
-    covered: int
-    beyond: int
-    repeats: int = 0
 
 
 class Paginator:
     """
-    Reads the listings of one poll, with `concurrency` requests under way.
+    Reads the listings of one poll, with up to `concurrency` requests at a time.
 
-    Shape: `checks_lengths` makes sure of every first page with one more request. A listing that broke off
-    goes on where it stood when it is read again.
-    Raises: ContractError where a listing never comes to agree with itself; what `Rows` raises.
+    Shape: with `checks_lengths` every first page is followed by one more request. A listing that was
+    interrupted by a failed request continues where it stood when it is read again.
+    Raises: ContractError where a listing never agrees with itself; what `sink` raises.
     """
 
-    def __init__(self, rows: PageSink, concurrency: int, *, checks_lengths: bool = False) -> None:
+    def __init__(
+        self,
+        sink: PageSink,
+        server: ServerFindings,
+        page_size: int,
+        concurrency: int,
+        *,
+        checks_lengths: bool = False,
+    ) -> None:
         self.checks_lengths = checks_lengths
-        self._rows = rows
+        self._sink = sink
+        self._server = server
+        self._page_size = page_size
         self._concurrency = concurrency
         self._requests = asyncio.Semaphore(concurrency)
-        self._pass = 0
-        self._broken: _Pass | None = None
+        self._pass_no = 0
+        self._interrupted: ListingPass | None = None
 
-    async def read(self, listing: ListFilter) -> None:
+    async def read(self, request: ListRequest) -> None:
         """Stage every row of a listing."""
-        first_pass = self._pass + 1 if self._broken_off(listing) is None else self._pass
-        walk_before: ListingPass | None = None
-        before: Staged | None = None
-        surplus = self._rows.believed_surplus()
+        interrupted = self._interrupted
+        continues = interrupted is not None and interrupted.request == request
+        first_pass = self._pass_no if continues else self._pass_no + 1
+        surplus = self._server.traits.surplus(in_flight=request.in_flight)
+        before: ListingPass | None = None
+        staged_before: Staged | None = None
         for _ in range(MAX_PASSES):
-            walk = await self._walk(listing)
-            staged = await self._rows.staged(first_pass, self._pass)
-            if is_complete(walk, staged, before, surplus) or (
-                walk_before is not None and await self._is_surplus(listing, walk_before, walk, first_pass)
-            ):
-                await self._learn(walk, staged, first_pass)
-                return
-            walk_before, before = walk, staged
-        if walk.contradicted or not walk.joined or _is_short(walk, staged, surplus):
-            raise ContractError(
-                f"payload.list: {MAX_PASSES} readings brought {staged.in_all} rows and no complete listing: "
-                f"page_info.total says {walk.last_total}"
+            this = await self._read_pass(request, interrupted if continues else None)
+            continues = False
+            staged = await self._sink.staged(first_pass, self._pass_no)
+            if is_complete(this, staged, staged_before, surplus):
+                break
+            if before is not None and await self._total_is_high(before, this, first_pass):
+                break
+            before, staged_before = this, staged
+        else:
+            if this.contradicted or not this.joined or _is_short(this, staged, surplus):
+                raise ContractError(
+                    f"payload.list: {MAX_PASSES} readings brought {staged.in_all} rows and no complete "
+                    f"listing: page_info.total says {this.last_total}"
+                )
+            # No row can be missing, so a total that never agrees does not fail the poll.
+            structlog.get_logger().debug(
+                "listing does not agree with its total", rows=staged.in_pass, total=this.last_total
             )
-        structlog.get_logger().debug(
-            "listing does not agree with its total", rows=staged.in_pass, total=walk.last_total
-        )
-        await self._learn(walk, staged, first_pass)
+        await self._compare_total(this, staged, first_pass)
 
-    async def _is_surplus(
-        self, listing: ListFilter, before: ListingPass, walk: ListingPass, first_pass: int
-    ) -> bool:
+    async def _total_is_high(self, before: ListingPass, this: ListingPass, first_pass: int) -> bool:
         """
-        Tell whether the total counts rows that are not there to be shown, and whether that is believed.
+        Tell whether the total counts rows that no page shows, and whether that is believed.
 
-        Only the jobs created before the first of the two passes are compared: what a busy project does
-        meanwhile says nothing. Raises: ContractError where the surplus is there and not believed yet.
+        Only the jobs created before the first of the two passes are compared, since a busy project creates
+        others meanwhile. Raises: ContractError where the total is too high and that is not believed yet.
         """
-        if not (before.joined and walk.joined) or before.first_total is None or walk.contradicted:
+        if not (before.joined and this.joined) or before.first.total is None or this.contradicted:
             return False
-        early = await self._rows.staged(first_pass, self._pass, before.began_ms - CLOCK_BLUR_MS)
-        late = await self._rows.staged(first_pass, self._pass, before.began_ms + CLOCK_BLUR_MS)
-        rows = RowRange(before.first_total - late.in_all, before.first_total - early.in_all)
+        early = await self._sink.staged(first_pass, self._pass_no, before.began_ms - CLOCK_BLUR_MS)
+        late = await self._sink.staged(first_pass, self._pass_no, before.began_ms + CLOCK_BLUR_MS)
+        rows = RowRange(before.first.total - late.in_all, before.first.total - early.in_all)
         if early.in_pass != early.repeated or rows.most <= 0:
             return False
-        gone = await self._rows.gone(listing)
-        if walk.is_empty and gone:
+        gone = await self._sink.gone(this.request.filter)
+        if not this.first.rows and gone:
             return False  # an empty answer by a fault must not make all jobs look deleted
-        if rows.least <= gone or self._rows.saw_surplus(rows):
+        if rows.least <= gone or self._server.confirm_surplus(rows, in_flight=this.request.in_flight):
             return True
         raise ContractError(
-            f"payload.list: two readings agree, and page_info.total says {before.first_total}, "
+            f"payload.list: two readings agree, and page_info.total says {before.first.total}, "
             f"{rows.least} more than the rows that came: believed if the next poll finds the same"
         )
 
-    async def _learn(self, walk: ListingPass, staged: Staged, first_pass: int) -> None:
-        """Take note of a total that does not come, or that is less than the rows that were there before."""
-        if walk.totals is None:
-            self._rows.saw_low_total()
+    async def _compare_total(self, this: ListingPass, staged: Staged, first_pass: int) -> None:
+        """Note a total that is missing, that is too low, or that is less too high than it was before."""
+        if this.totals is None:
+            self._server.total_is_low = True
             return
-        low, high = walk.totals
-        self._rows.surplus_is(max(low - staged.in_all, 0))
+        low, high = this.totals
+        if this.request.is_whole:
+            self._server.lower_surplus(max(low - staged.in_all, 0), in_flight=this.request.in_flight)
         if staged.in_pass > high:
-            old = await self._rows.staged(first_pass, self._pass, walk.began_ms - LATE_TOTAL_MS)
-            if old.in_pass > high:
-                self._rows.saw_low_total()
+            # Rows that have just been created may be missing in a total that is only late.
+            old = await self._sink.staged(first_pass, self._pass_no, this.began_ms - LATE_TOTAL_MS)
+            self._server.total_is_low |= old.in_pass > high
 
-    async def _walk(self, listing: ListFilter) -> ListingPass:
-        pass_ = self._broken_off(listing)
-        if pass_ is None:
-            self._pass += 1
-            pass_ = await self._begin(listing)
-        walk, self._broken = pass_.walk, None
-        # More pages than requests: while some are staged, the others are asked for.
-        pages = _Prefetcher(lambda offset: self._take(listing, offset), pass_, 2 * self._concurrency)
+    async def _read_pass(self, request: ListRequest, interrupted: ListingPass | None) -> ListingPass:
+        """Read the pages of a listing once, or the rest of them where the pass was interrupted."""
+        this = interrupted or await self._begin_pass(request)
+        self._interrupted = None
+        # Twice as many pages as requests: while some are being staged, the others are asked for.
+        pages = Prefetcher(lambda offset: self._take(request, offset), this, 2 * self._concurrency)
         try:
-            while (right := await pages.next(walk.last_total)) is not None:
-                walk.last_total = right.total
-                if right.ids <= pass_.left.ids:
-                    walk.contradicted = self._contradicts(pass_.left, right)
-                    # The end, whatever the total says; or a page full of new rows has come in front.
-                    pass_.repeats += 1
-                    pass_.covered = right.end
-                    if walk.contradicted or pass_.repeats == _MOST_REPEATS or not right.rows:
+            while (page := await pages.next(this.last_total)) is not None:
+                this.last_total = page.total
+                if page.ids <= this.newest.ids:
+                    # This is the end, whatever the total says, unless a page full of new jobs has come in
+                    # front and moved the others on: so one more page is read before the pass ends.
+                    this.repeats += 1
+                    this.covered = page.end
+                    if page.rows:
+                        this.contradicted = self._is_full(page)  # as many rows again: the offset was ignored
+                    else:
+                        # Pages overlap, so a page that begins before the end of the other cannot be empty.
+                        this.contradicted = page.offset < min(this.newest.end, page.total or 0)
+                    if this.contradicted or this.repeats == _MAX_REPEATS or not page.rows:
                         break
-                    pass_.beyond = 0
+                    this.extra_pages = 0
                     continue
-                # What came since the pass began says nothing about how many rows a page can have.
-                follows = right.brings_rows(pass_.left, walk.began_ms - CLOCK_BLUR_MS)
-                if follows and pass_.left is pass_.first:
-                    self._rows.traits = self._rows.traits.with_limit(pass_.first.rows)
-                walk.joined = await self._join(listing, pass_.left, right) and walk.joined
-                pass_.left, pass_.covered, pass_.repeats = right, right.end, 0
-                pass_.beyond = self._pages_beyond(right) if follows else 0
+                # A row created since the pass began says nothing about how many rows a page can have.
+                since_ms = this.began_ms - CLOCK_BLUR_MS
+                follows = any(
+                    job_id not in this.newest.ids
+                    for job_id, created_ms in page.created_ms.items()
+                    if created_ms < since_ms
+                )
+                if follows and this.newest is this.first:
+                    self._server.traits = replace(self._server.traits, page_limit=this.first.rows)
+                this.joined = await self._join(request, this.newest, page) and this.joined
+                this.newest, this.covered, this.repeats = page, page.end, 0
+                this.extra_pages = self._extra_pages(page) if follows else 0
         except ApiError:
-            self._broken = pass_
+            self._interrupted = this
             raise
         finally:
             await pages.close()
-        return walk
+        return this
 
-    def _broken_off(self, listing: ListFilter) -> _Pass | None:
-        """Give the pass over this listing that broke off and can go on; None where none did."""
-        return self._broken if self._broken is not None and self._broken.listing == listing else None
+    async def _begin_pass(self, request: ListRequest) -> ListingPass:
+        self._pass_no += 1
+        began_ms = self._sink.now_ms()
+        first = await self._take(request, 0)
+        # Only now: this may be the first answer, and the answers show how far the clock of the rows is ahead.
+        began_ms = self._sink.row_time_ms(began_ms)
+        traits = self._server.traits
+        self._server.traits = traits.with_first_page(first.rows)
+        checks = self.checks_lengths or first.rows > traits.longest_page or self._is_full(first)
+        extra_pages = int(bool(first.rows) and checks)
+        return ListingPass(request, began_ms, first, first, first.rows, extra_pages, first.total)
 
-    async def _begin(self, listing: ListFilter) -> _Pass:
-        began_ms = self._rows.now_ms()
-        first = await self._take(listing, 0)
-        # What the clock of the rows is known to show, this first answer may be the first to tell.
-        began_ms = self._rows.by_rows(began_ms)
-        walk = ListingPass(first.total, first.total, is_empty=not first.rows, began_ms=began_ms)
-        is_news = self.checks_lengths or first.rows > self._rows.traits.longest_page
-        self._rows.traits = self._rows.traits.with_first_page(first.rows)
-        beyond = int(bool(first.rows) and (is_news or self._is_full(first)))
-        return _Pass(listing, walk, first, first, covered=first.rows, beyond=beyond)
-
-    def _contradicts(self, left: _PageSpan, right: _PageSpan) -> bool:
-        """Tell whether a page that brings nothing new cannot be the end of the list."""
-        if not right.rows:
-            return right.offset < min(left.end, right.total or 0)  # where it overlaps there are rows
-        return self._is_full(right)  # the offset was ignored
-
-    def _is_full(self, page: _PageSpan) -> bool:
+    def _is_full(self, page: PageSpan) -> bool:
         """Tell whether a page has as many rows as a page of this server can have, so that more may follow."""
-        limit = self._rows.traits.page_limit
-        return page.rows >= (self._rows.page_size if limit is None else min(limit, self._rows.page_size))
+        limit = self._server.traits.page_limit
+        asked = self._server.traits.allowed_page(self._page_size)
+        return page.rows >= (asked if limit is None else min(limit, asked))
 
-    def _pages_beyond(self, page: _PageSpan) -> int:
-        """Tell how many pages to ask for after this one where the total calls for none."""
+    def _extra_pages(self, page: PageSpan) -> int:
+        """Tell how many pages to ask for after this one where the total does not call for them."""
         if not self._is_full(page):
             return 0
         return 2 * self._concurrency if page.total is None or page.end > page.total else 1
 
-    async def _join(self, listing: ListFilter, left: _PageSpan, right: _PageSpan) -> bool:
-        """Tell whether no row can stand between two pages, reading what does where there may be one."""
+    async def _join(self, request: ListRequest, left: PageSpan, right: PageSpan) -> bool:
+        """Tell whether no row can stand between two pages, reading the pages between them where one may."""
         for _ in range(_MAX_BRIDGES):
             if left.ids & right.ids:
                 return True
             half = max(left.rows, right.rows) // 2
-            bridge = await self._take(listing, max(min(left.end, right.offset) - half, 0))
+            bridge = await self._take(request, max(min(left.end, right.offset) - half, 0))
             if not bridge.ids & left.ids:
                 return False
             left = bridge
         return False
 
-    async def _take(self, listing: ListFilter, offset: int) -> _PageSpan:
+    async def _take(self, request: ListRequest, offset: int) -> PageSpan:
+        """Ask for one page and stage it."""
         async with self._requests:
-            page = await self._rows.fetch(listing.page(offset, self._rows.page_size))
-        await self._rows.stage(page, offset, self._pass)
+            limit = self._server.traits.allowed_page(self._page_size)
+            page = await self._sink.fetch(request.filter.page(offset, limit))
+        await self._sink.stage(page, request.found_by, offset, self._pass_no)
         created_ms = {job.id: job.created_ms for job in page.jobs}
         created_ms |= {row.job_id: row.created_ms or 0 for row in page.set_apart if row.job_id is not None}
-        return _PageSpan(offset, page.rows, created_ms, page.total)
+        return PageSpan(offset, page.rows, created_ms, page.total)
 
 
-class _Prefetcher:
-    """The pages after those that a pass has covered, in their order, `most` of them being read ahead."""
+class Prefetcher:
+    """Asks for the pages after those that a pass has covered, up to `most` of them ahead, in their order."""
 
     def __init__(
-        self, take: Callable[[int], Coroutine[None, None, _PageSpan]], pass_: _Pass, most: int
+        self, take: Callable[[int], Coroutine[None, None, PageSpan]], this: ListingPass, most: int
     ) -> None:
         self._take = take
-        self._pass = pass_
-        self._rows = pass_.first.rows
-        self._covered = pass_.covered
+        self._pass = this
+        self._rows = this.first.rows
+        self._asked_to = this.covered
         self._most = most
-        self._under_way: deque[asyncio.Task[_PageSpan]] = deque()
+        self._tasks: deque[asyncio.Task[PageSpan]] = deque()
 
-    async def next(self, total: int | None) -> _PageSpan | None:
-        """Give the next page; None once the pages cover `total` rows, and those wanted beyond have come."""
-        while self._rows and self._covered < (total or 0) and len(self._under_way) < self._most:
-            self._ask()
-        while len(self._under_way) < self._pass.beyond:
-            self._ask()
-        if not self._under_way:
+    async def next(self, total: int | None) -> PageSpan | None:
+        """Give the next page; None once the pages cover `total` rows and the extra pages have come."""
+        while len(self._tasks) < self._pass.extra_pages or (
+            self._rows and self._asked_to < (total or 0) and len(self._tasks) < self._most
+        ):
+            offset = max(self._asked_to, self._pass.covered) - overlap(self._rows)
+            self._asked_to = offset + self._rows
+            self._tasks.append(asyncio.create_task(self._take(offset)))
+        if not self._tasks:
             return None
-        page = await self._under_way.popleft()
+        page = await self._tasks.popleft()
         self._rows = max(self._rows, page.rows)
         return page
 
-    def _ask(self) -> None:
-        offset = max(self._covered, self._pass.covered) - overlap(self._rows)
-        self._covered = offset + self._rows
-        self._under_way.append(asyncio.create_task(self._take(offset)))
-
     async def close(self) -> None:
-        for task in self._under_way:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def overlap(rows: int) -> int:
@@ -354,26 +333,27 @@ def overlap(rows: int) -> int:
     return max(rows // 20, min(rows - 1, 1))
 
 
-def is_complete(walk: ListingPass, staged: Staged, before: Staged | None, surplus: int = 0) -> bool:
+def is_complete(this: ListingPass, staged: Staged, before: Staged | None, surplus: int = 0) -> bool:
     """
-    Tell whether a pass has shown every row that was there all the while.
+    Tell whether a pass has shown every row that was listed all the while.
 
-    A pass is believed if its pages join and its rows agree with the total, where there is one; if all passes
-    together agree with a total that did not move; or if it showed the very rows of the pass before. Fewer
-    rows than the total says are not believed, but for the `surplus` that is known of it.
+    A pass is believed in three cases: its pages join, and its rows agree with the total if there is one; all
+    passes together agree with a total that did not move; or it showed the same rows as the pass before
+    (`before` is what was staged then). Fewer rows than the total are not believed, except for the known
+    `surplus`.
     """
-    if walk.contradicted or _is_short(walk, staged, surplus):
+    if this.contradicted or _is_short(this, staged, surplus):
         return False
-    if walk.totals is None:
-        agrees = walk.joined
+    if this.totals is None:
+        agrees = this.joined
     else:
-        low, high = walk.totals
-        agrees = (walk.joined and low - surplus <= staged.in_pass <= high) or (
+        low, high = this.totals
+        agrees = (this.joined and low - surplus <= staged.in_pass <= high) or (
             low == high and high - surplus <= staged.in_all <= high
         )
     same_again = before is not None and staged.in_pass == before.in_pass == staged.repeated
     return agrees or same_again
 
 
-def _is_short(walk: ListingPass, staged: Staged, surplus: int) -> bool:
-    return walk.totals is not None and staged.in_all < walk.totals[0] - surplus
+def _is_short(this: ListingPass, staged: Staged, surplus: int) -> bool:
+    return this.totals is not None and staged.in_all < this.totals[0] - surplus

@@ -1,29 +1,29 @@
 """
 What a poll asks: pure.
 
-The API filters by creation time, status and id, but does not tell what was updated since. So a poll that
-knows the past asks for what may have changed:
+The API filters by creation time, status and id, but it cannot list what was updated since a time. So a poll
+of a known target asks for the jobs that may have changed:
 
-1. all that is in flight, however old (a job that was reopened is among it);
-2. all that was created since the watermark, less an overlap;
-3. what was in flight and is in neither answer: it ended or was deleted. The window of (2) is drawn back over
-   the creation times of those that are many and young; the rest is asked for by id.
+1. all jobs in flight, however old; a finished job that was reopened is among them;
+2. all jobs created since the watermark, less an overlap (the *window*);
+3. the jobs that were in flight and are in neither answer (*vanished*): they have ended or were deleted. Where
+   many of them are young, the window starts earlier, so that it covers them; the others are asked for by id.
 
-Where the new jobs in flight would fill pages of (2) once more, it asks for finished ones only.
+Where the new jobs in flight would fill pages of the window a second time, it asks for finished jobs only.
 
-A full sync asks for everything within the lookback, and for what is in flight. So does a poll of a target
+A full sync asks for everything within the lookback, and for what is in flight. So does every poll of a target
 that lists no more than a few pages.
 
 Cost in requests, with pages(n) = 1 + (n - 1) // (page size less the overlap of pages):
 
-    poll       pages(in flight) + pages(created since the window's start) + vanished jobs older than it
-    full sync  pages(in flight) + pages(created within the lookback) + a few jobs that slipped
-    audit      one for each status
-    proof      one, which gives the total of the lookback; two more where it differs
-    deletion   about log2(listed) requests find a finished job that was deleted; a full sync, if that is less
+    poll         pages(in flight) + pages(created since the window's start) + vanished jobs older than that
+    full sync    pages(in flight) + pages(created within the lookback) + a few jobs that moved between two
+    pages
+    audit        one for each status
+    count check  one, for the total of the lookback; two more where it differs from the ledger
+    deletion     about log2(listed) to find a finished job that was deleted; a full sync where that is cheaper
 
-So a poll costs what is in flight and what has changed, whatever is stored. `window_start` picks the window
-for which the sum is least.
+So a poll costs what is in flight and what has changed, however much is stored.
 """
 
 from __future__ import annotations
@@ -32,27 +32,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from exporter.model import (
-    IN_FLIGHT_STATUSES,
-    OTHER,
-    STATUSES,
-    TERMINAL_STATUSES,
-    Job,
-    Target,
-    Totals,
-    is_terminal,
-)
+from exporter.model import IN_FLIGHT_STATUSES, OTHER, STATUSES, TERMINAL_STATUSES, Target, Totals, is_terminal
 from exporter.octopus.wire import ListQuery
 from exporter.sync.filters import Filters, has_passed, value_batches
-from exporter.sync.ledger import Audit, JobRef, TargetState
+from exporter.sync.ledger import Audit, FoundBy, JobRef, TargetState
 
-# So few pages are read whole at every poll: it costs no more than asking what has changed, and shows at once
-# what nothing else would, such as a finished job that was deleted.
-_FEW_PAGES = 2
-# A target with more pages than this is not listed whole at once whenever a job was deleted.
-_MANY_PAGES = 100
-# Of the finished jobs that a full sync misses, as many are asked for one by one; more are looked for by
-# reading the window once more.
+# A target with no more pages than this is read whole at every poll. That costs no more than asking what has
+# changed, and it shows at once what nothing else would, such as a finished job that was deleted.
+_SMALL_PAGES = 2
+# A target with more pages than this is not read whole each time a job was deleted.
+_LARGE_PAGES = 100
+# A full sync asks for as many missing jobs by id. For more of them it reads the window once more.
 MAX_ID_QUERIES = 20
 
 
@@ -65,7 +55,7 @@ class ListFilter:
     start_time_ms: int | None = None
 
     def page(self, offset: int, limit: int) -> ListQuery:
-        """Give the request for the rows from `offset` on, `limit` of them at most."""
+        """Give the query for at most `limit` rows from `offset` on."""
         return ListQuery(
             job_types=self.job_types,
             statuses=self.statuses,
@@ -76,11 +66,30 @@ class ListFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class ListRequest:
+    """
+    Which rows are asked for, and why; it stays with every page that answers it.
+
+    Shape: `is_whole` if it covers all jobs in flight, or all jobs within the lookback. Only such a listing
+    shows how many rows its total counts and its pages do not show.
+    """
+
+    filter: ListFilter
+    found_by: FoundBy
+    is_whole: bool = True
+
+    @property
+    def in_flight(self) -> bool:
+        return self.found_by is FoundBy.IN_FLIGHT
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """
     When everything is read again.
 
-    Units: milliseconds; no `lookback_ms` means no limit; `gap_ms` without a poll is a gap.
+    Units: milliseconds. Shape: `lookback_ms` is None for no limit; after `gap_ms` without a poll, changes may
+    have been missed.
     """
 
     lookback_ms: int | None
@@ -91,129 +100,118 @@ class Schedule:
 
 
 def full_sync_reason(
-    summary: TargetState,
+    state: TargetState,
     target: Target,
     filters: Filters,
     schedule: Schedule,
     now_ms: int,
-    server_now_ms: int,
+    row_now_ms: int,
     *,
     catching_up: bool,
-    many: bool,
-    doubts: bool = False,
+    page_size: int,
+    total_was_low: bool = False,
 ) -> str | None:
     """
-    Tell why this poll has to list everything; None where it need not.
+    Tell why this poll has to read everything; None where it need not.
 
-    A job that ran again and ended while nobody looked is seen by listing everything only: so that is done
-    after a gap, and where it is cheap (not `many` pages) after the least of them. An endpoint other than the
-    one polled last is a gap too.
-    With `doubts` the poll before saw totals that were too low: reading everything tells whether they are.
-    Shape: one of model.FULL_SYNC_REASONS. Units: `now_ms` by our clock, `server_now_ms` by that of the rows.
+    A job that was restarted and ended between two polls shows only in a full listing. So there is a full sync
+    after a gap, and on a target that is not large after every missed poll (`catching_up`). A new endpoint
+    counts as a gap. With `total_was_low` the poll before saw totals that were too low: reading everything
+    shows whether they are.
+    Shape: one of model.FULL_SYNC_REASONS. Units: `now_ms` by our clock, `row_now_ms` by that of the rows.
     """
     scope = set(target.job_types or ("*",))
-    lookback_from_ms = 0 if schedule.lookback_ms is None else server_now_ms - schedule.lookback_ms
-    in_scope = "*" in summary.scope or scope <= summary.scope
-    if not summary.scope or not in_scope or lookback_from_ms + schedule.overlap_ms < summary.covered_from_ms:
+    lookback_from_ms = 0 if schedule.lookback_ms is None else row_now_ms - schedule.lookback_ms
+    in_scope = "*" in state.scope or scope <= state.scope
+    if not state.scope or not in_scope or lookback_from_ms + schedule.overlap_ms < state.covered_from_ms:
         return "first"
-    if doubts or not filters.can_tell_changes:
+    if total_was_low or not filters.can_tell_changes:
         return "filters"
-    moved = summary.endpoint not in ("", target.endpoint)
-    if moved or server_now_ms - summary.watermark_ms > schedule.gap_ms or (catching_up and not many):
+    large = is_large(state, page_size)
+    moved = state.endpoint not in ("", target.endpoint)
+    if moved or row_now_ms - state.watermark_ms > schedule.gap_ms or (catching_up and not large):
         return "gap"
-    persists = summary.audit is not None and summary.audit.persists
-    # No question about changes shows that an old row can be read again.
-    may_be_read = summary.rows_unreadable > 0 and not many
-    if persists or (may_be_read and has_passed(schedule.audit_interval_ms, summary.full_sync_ms, now_ms)):
+    persists = state.audit is not None and state.audit.persists
+    # Asking for changes does not show that an old unreadable row can be read again.
+    may_be_readable = state.rows_unreadable > 0 and not large
+    if persists or (may_be_readable and has_passed(schedule.audit_interval_ms, state.full_sync_ms, now_ms)):
         return "drift"
-    if has_passed(schedule.full_sync_interval_ms, summary.full_sync_ms, now_ms):
+    if has_passed(schedule.full_sync_interval_ms, state.full_sync_ms, now_ms):
         return "scheduled"
     return None
 
 
-def may_repeat_full_sync(summary: TargetState, schedule: Schedule, page_size: int, now_ms: int) -> bool:
-    """Tell whether to list everything over a difference just found: a large target, not too often."""
-    long_ago = has_passed(schedule.audit_interval_ms, summary.full_sync_ms, now_ms)
-    return long_ago or not is_large(summary, page_size)
+def may_repeat_full_sync(state: TargetState, schedule: Schedule, page_size: int, now_ms: int) -> bool:
+    """Tell whether a difference just found is worth a full sync; for a large target not too often."""
+    long_ago = has_passed(schedule.audit_interval_ms, state.full_sync_ms, now_ms)
+    return long_ago or not is_large(state, page_size)
 
 
-def is_large(summary: TargetState, page_size: int) -> bool:
-    """Tell whether everything is so much that it is not read without need."""
-    return summary.listed > _MANY_PAGES * page_size
-
-
-def full_sync_cost(summary: TargetState, page_size: int) -> int:
-    """Give about how many requests it takes to read everything."""
-    return 2 + summary.listed // max(page_size - page_size // 20, 1)
+def is_large(state: TargetState, page_size: int) -> bool:
+    """Tell whether a full sync costs so much that it needs a good reason."""
+    return state.listed > _LARGE_PAGES * page_size
 
 
 def is_small(listed: int, page_size: int) -> bool:
-    """Tell whether so many jobs are all read at every poll, though nothing calls for a full sync."""
-    return listed <= _FEW_PAGES * page_size
+    """Tell whether so few jobs are listed that every poll reads all of them, without a full sync."""
+    return listed <= _SMALL_PAGES * page_size
+
+
+def full_sync_cost(state: TargetState, page_size: int) -> int:
+    """Give about how many requests a full sync takes."""
+    return 2 + state.listed // max(page_size - page_size // 20, 1)
 
 
 def in_flight_filters(target: Target, filters: Filters) -> tuple[ListFilter, ...]:
-    """Plan the listing of all that is in flight as documented, without a bound in time."""
-    kinds = value_batches(filters.job_types, target.job_types)
+    """List all jobs in a documented status in flight, however old."""
+    types = value_batches(filters.job_types, target.job_types)
     statuses = value_batches(filters.statuses, IN_FLIGHT_STATUSES)
-    return tuple(ListFilter(*both) for both in product(kinds, statuses))
+    return tuple(ListFilter(*both) for both in product(types, statuses))
 
 
 def window_filters(
     target: Target, filters: Filters, start_ms: int | None, statuses: Sequence[str] = ()
 ) -> tuple[ListFilter, ...]:
-    """Plan the listing of all that was created since `start_ms`, or ever; in some statuses, or in all."""
+    """List all jobs created since `start_ms` (None: ever), in some statuses or in all."""
     start_time_ms = start_ms if filters.start_time else None
-    kinds = value_batches(filters.job_types, target.job_types)
-    some = value_batches(filters.statuses, statuses)
-    return tuple(ListFilter(*both, start_time_ms) for both in product(kinds, some))
-
-
-def window_statuses(filters: Filters, in_flight: int, page_size: int) -> tuple[str, ...]:
-    """
-    Give the statuses to list the window of changes in; empty for all.
-
-    `in_flight` of its rows have been listed already. Leaving them out shows a job that comes meanwhile one
-    reading later, so it is done where it spares two requests or more.
-    """
-    spared = in_flight // page_size
-    return TERMINAL_STATUSES if spared >= 2 and filters.statuses in {"array", "comma"} else ()
+    types = value_batches(filters.job_types, target.job_types)
+    batches = value_batches(filters.statuses, statuses)
+    return tuple(ListFilter(*both, start_time_ms) for both in product(types, batches))
 
 
 def status_filters(
     target: Target, filters: Filters, status: str, horizon_ms: int | None
 ) -> tuple[ListFilter, ...]:
-    """Plan the listings whose totals add up to the jobs in one status."""
+    """List the jobs in one status; the totals of these listings add up to it."""
     start_time_ms = None if status in IN_FLIGHT_STATUSES else horizon_ms
-    kinds = value_batches(filters.job_types, target.job_types)
-    return tuple(ListFilter(types, (status,), start_time_ms) for types in kinds)
+    types = value_batches(filters.job_types, target.job_types)
+    return tuple(ListFilter(some, (status,), start_time_ms) for some in types)
+
+
+def window_statuses(filters: Filters, in_flight: int, page_size: int) -> tuple[str, ...]:
+    """
+    Give the statuses to list the window in; empty for all.
+
+    `in_flight` of its rows have been listed already. Leaving them out delays a job that is created just now
+    by one reading, so it is done only where it saves two requests or more.
+    """
+    saved = in_flight // page_size
+    return TERMINAL_STATUSES if saved >= 2 and filters.statuses in {"array", "comma"} else ()
 
 
 def sum_totals(totals: Sequence[int | None]) -> int | None:
-    """Add the totals of some listings; None where the API was silent about one."""
+    """Add the totals of some listings; None where the API left one out."""
     return None if None in totals else sum(total or 0 for total in totals)
 
 
-def audited_statuses(totals: Totals, horizon_ms: int | None, most: int) -> tuple[str, ...]:
-    """
-    Name the statuses to compare: the documented ones and `most` others.
-
-    An undocumented status may hold jobs that have ended, so the API is asked for those within the lookback
-    only, and a status in which the ledger has older ones, in flight, is not compared.
-    """
-    older = {status for (_, status), at_ms in totals.oldest_created_ms.items() if at_ms < (horizon_ms or 0)}
-    invented = {status for _, status in totals.jobs} - {*STATUSES, OTHER} - older
-    return (*STATUSES, *sorted(invented)[:most])
-
-
 def job_query(job_id: int) -> ListQuery:
-    """Plan the question whether one job is still listed."""
+    """Ask whether one job is still listed."""
     return ListQuery(job_id=job_id, offset=0, limit=1)
 
 
 def window_candidates(vanished: Sequence[JobRef]) -> tuple[int, ...]:
-    """Give the creation times worth starting the window at: those of some vanished jobs, newest first."""
-    newest_first = sorted({known.created_ms for known in vanished}, reverse=True)
+    """Give the starts of the window worth comparing: creation times of some vanished jobs, newest first."""
+    newest_first = sorted({job.created_ms for job in vanished}, reverse=True)
     step = max(len(newest_first) // 8, 1)
     return tuple(sorted({*newest_first[step - 1 :: step], *newest_first[-1:]}, reverse=True))
 
@@ -227,26 +225,29 @@ def window_start(
     ids_work: bool,
 ) -> int:
     """
-    Give where the window starts: at `base_ms` or earlier, wherever it costs the fewest requests.
+    Choose the start of the window that costs the fewest requests: `base_ms`, or an earlier time.
 
-    Shape: `rows_since` has (creation time, how many rows the ledger has from then on) for each of `cuts`.
-    Where jobs cannot be asked for by id, the window goes back to the oldest of them.
+    Shape: `rows_since` has, for each of `window_candidates`, the time and how many rows the ledger has since.
+    Where jobs cannot be asked for by id, the window has to cover all vanished jobs.
     """
     if not vanished:
         return base_ms
     if not ids_work:
-        return min(base_ms, *(known.created_ms for known in vanished))
-    best_ms, best = base_ms, sum(known.created_ms < base_ms for known in vanished)
+        return min(base_ms, *(job.created_ms for job in vanished))
+    best_ms, least = base_ms, sum(job.created_ms < base_ms for job in vanished)
     for start_ms, rows in rows_since:
-        cost = rows // page_size + sum(known.created_ms < start_ms for known in vanished)
-        if start_ms < base_ms and cost < best:
-            best_ms, best = start_ms, cost
+        cost = rows // page_size + sum(job.created_ms < start_ms for job in vanished)
+        if start_ms < base_ms and cost < least:
+            best_ms, least = start_ms, cost
     return best_ms
 
 
-def audit_is_due(summary: TargetState, schedule: Schedule, now_ms: int) -> bool:
-    """Tell whether to audit after this poll: at the interval, or to tell whether a difference stays."""
-    audit = summary.audit
+# -- comparing totals --------------------------------------------------------------------------------------
+
+
+def audit_is_due(state: TargetState, schedule: Schedule, now_ms: int) -> bool:
+    """Tell whether to audit after this poll: at the interval, or to find out whether a difference stays."""
+    audit = state.audit
     return (
         audit is None
         or audit.again
@@ -255,9 +256,21 @@ def audit_is_due(summary: TargetState, schedule: Schedule, now_ms: int) -> bool:
     )
 
 
+def audited_statuses(totals: Totals, horizon_ms: int | None, most: int) -> tuple[str, ...]:
+    """
+    Name the statuses to compare: the documented ones and up to `most` others.
+
+    An undocumented status may hold jobs that have ended, so the API is asked for its jobs within the lookback
+    only. Where the ledger has older ones in flight in such a status, the two numbers cannot be compared.
+    """
+    older = {status for (_, status), at_ms in totals.oldest_created_ms.items() if at_ms < (horizon_ms or 0)}
+    undocumented = {status for _, status in totals.jobs} - {*STATUSES, OTHER} - older
+    return (*STATUSES, *sorted(undocumented)[:most])
+
+
 @dataclass(frozen=True, slots=True)
 class StatusTotals:
-    """The API's own total of a status, and the ledger's."""
+    """How many jobs are in a status: the API's total, and the ledger's."""
 
     api: int
     ledger: int
@@ -268,9 +281,9 @@ class StatusTotals:
 
     def nearer(self, before: StatusTotals) -> StatusTotals:
         """
-        Give the one of two looks that differs less.
+        Give the comparison that differs less, of two made one after the other.
 
-        Where one look shows too many and the other too few, jobs changed between them, and nothing differs.
+        Where one shows too many and the other too few, jobs changed between them, and nothing differs.
         """
         if self.difference * before.difference <= 0:
             return StatusTotals(self.ledger, self.ledger)
@@ -279,9 +292,9 @@ class StatusTotals:
 
 def exclude_statusless(compared: Mapping[str, StatusTotals], rows: int) -> dict[str, StatusTotals]:
     """
-    Take so many rows set apart, whose statuses cannot be read, out of the API's totals.
+    Take `rows` set apart, whose statuses cannot be read, out of the API's totals.
 
-    The API counts each of them in a status that the row does not show: one of which it has too many.
+    The API counts each of them in some status. So they are taken from those of which it counts too many.
     """
     left, result = rows, {}
     for status, one in compared.items():
@@ -293,12 +306,12 @@ def exclude_statusless(compared: Mapping[str, StatusTotals], rows: int) -> dict[
 
 def evaluate_audit(before: Audit | None, compared: Mapping[str, StatusTotals], now_ms: int) -> Audit:
     """
-    Judge the API's totals by status less the ledger's, with the audit before in mind.
+    Decide what the differences between the API's totals and the ledger's mean, given the audit before.
 
-    What differs to the same side at two audits in a row lasts. A full sync can mend it where jobs have ended
-    (what is in flight is listed anew by every poll), where both audits show the same number, and where that
-    is none that the ledger went through meanwhile. What stands right after a full sync does not call for
-    another.
+    A difference *lasts* where two audits in a row find it to the same side. It *persists*, and calls for a
+    full sync, where a full sync can mend it: in a status of finished jobs (every poll lists what is in flight
+    anew), with the same number at both audits, unless the ledger went through the API's number meanwhile. A
+    difference found right after a full sync is *standing*: another one would not change it.
     """
     drift = {status: one.difference for status, one in compared.items()}
     totals = {status: one.api for status, one in compared.items()}
@@ -306,7 +319,7 @@ def evaluate_audit(before: Audit | None, compared: Mapping[str, StatusTotals], n
     lasts = any(drift[status] * earlier.get(status, 0) > 0 for status in drift)
     standing = {} if before is None else before.standing
     if standing is None:  # everything was just read
-        # Too few there means that jobs were deleted meanwhile, which does not stand.
+        # Where the API counts fewer, jobs were deleted meanwhile: that is for the next poll to find.
         stands = {status: jobs for status, jobs in drift.items() if jobs > 0}
         return Audit(now_ms, drift, totals=totals, standing=stands, lasts=lasts)
     ended = [
@@ -322,39 +335,22 @@ def evaluate_audit(before: Audit | None, compared: Mapping[str, StatusTotals], n
     return Audit(now_ms, drift, persists, totals, again, standing, lasts)
 
 
-def _passed_through(before: Audit, status: str, now: int) -> bool:
-    """Tell whether the ledger's number of a status went from what it was, past the total then, to now's."""
+def _passed_through(before: Audit, status: str, ledger_now: int) -> bool:
+    """Tell whether the API's total of then lies between the ledger's number of then and `ledger_now`."""
     if status not in before.totals:
         return False
     total = before.totals[status]
-    low, high = sorted((total - before.drift[status], now))
+    low, high = sorted((total - before.drift[status], ledger_now))
     return low <= total <= high
 
 
 def count_difference(whole: int, recent: int, whole_again: int) -> int:
     """
-    Give how many jobs the API lists more than the ledger, the recent ones aside.
+    Give how many jobs the API counts more than the ledger, without those created since the poll began.
 
-    Shape: surpluses asked for in this order. A job that came while they were asked for is in the last of
-    them, or in the last two: a surplus of 0 somewhere between the two differences is none.
+    Shape: differences asked for in this order: of all jobs, of the recent ones, of all again. A job created
+    meanwhile is in the last of them, or in the last two. So where 0 lies between the two results, nothing
+    differs.
     """
     low, high = sorted((whole - recent, whole_again - recent))
     return low if low > 0 else min(high, 0)
-
-
-def wanted_rows(target: Target, jobs: Sequence[Job]) -> list[bool]:
-    """Tell of each row whether it is the target's, should the server have ignored a filter."""
-    if not target.job_types and not has_foreign_workspace(target, jobs):
-        return [True] * len(jobs)
-    workspaces, types = {None, target.workspace_id}, frozenset(target.job_types)
-    anywhere, any_type = target.workspace_id is None, not types
-    return [
-        (anywhere or job.workspace_id in workspaces) and (any_type or job.job_type in types) for job in jobs
-    ]
-
-
-def has_foreign_workspace(target: Target, jobs: Sequence[Job]) -> bool:
-    """Tell whether a row says that it is of another workspace than the one that was asked for."""
-    if target.workspace_id is None:
-        return False
-    return not {job.workspace_id for job in jobs} <= {None, target.workspace_id}

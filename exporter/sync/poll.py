@@ -1,8 +1,14 @@
-"""One poll of one target: read, record, and make sure with the API's own totals; then audit."""
+"""
+One poll of one target: read and record the changes, verify the count with the API's own totals, then audit.
+
+A poll may record several times, because only what is recorded can be compared with the API's totals. It
+records the changes; the changes again where the count differs, since jobs come and go between two requests;
+finished jobs that it found deleted; and a full sync where nothing else explains the difference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -10,7 +16,7 @@ import structlog
 from exporter.errors import PollError
 from exporter.model import Progress, Target, Totals
 from exporter.octopus.client import RequestCounter
-from exporter.sync.change_reader import ChangeReader, JobSource, PollRules
+from exporter.sync.change_reader import ChangeReader, JobSource, PollRules, Reading
 from exporter.sync.count_check import CountCheck
 from exporter.sync.filters import FILTERS, FilterFailed, FilterName, Filters
 from exporter.sync.ledger import Ledger, PollResult, TargetState
@@ -28,26 +34,28 @@ from exporter.sync.planner import (
 from exporter.sync.server_clock import Clocks
 from exporter.sync.server_traits import ServerFindings
 
-# The count is checked so often before its difference is taken for one that stays.
-_PROOFS = 2
-# And so often an audit looks at a status that differs.
-_LOOKS = 3
-_WORTH_GOING_ON_MS = 3_600_000
-
-
-def _unseen(progress: Progress) -> None:
-    """Show it to nobody."""
+# A difference of the count is checked again so often before it is treated as permanent.
+_COUNT_REPEATS = 2
+# An audit compares a status that differs so often.
+_AUDIT_LOOKS = 3
+# An interrupted first sync is not resumed after this: its staged rows are too old then.
+_RESUME_WITHIN_MS = 3_600_000
 
 
 class Poll:
     """
-    One poll. `counter` has what it cost; `full_sync` why it read everything, once that is recorded.
+    One poll.
 
     Shape: `now_ms` is our own clock; `catching_up` if no poll of this process came before, or the last one
-    failed; `before` is what the poll before found and left to this one; `on_progress` is told while a full
-    sync lists.
-    Raises from `run` and `audit`: PollError, and then nothing has been recorded.
+    failed; `before` is what the last poll found out about the server; `on_progress` is called while a full
+    sync lists. Of the result: `counter` has how many requests it took; `totals` what was recorded last;
+    `filters` how the API's filters are sent from now on; `full_sync` why everything was read; `count_error`
+    why the count could not be verified.
+    Raises from `run` and `audit`: PollError. If `run` raises, nothing that it read has been published.
     """
+
+    totals: Totals
+    filters: Filters
 
     def __init__(
         self,
@@ -57,222 +65,204 @@ class Poll:
         rules: PollRules,
         now_ms: Callable[[], int],
         *,
-        on_progress: Callable[[Progress], None] = _unseen,
+        on_progress: Callable[[Progress], None] = lambda _progress: None,
         catching_up: bool = False,
         before: ServerFindings | None = None,
     ) -> None:
         self.target = target
         self.counter = RequestCounter()
         self.full_sync: str | None = None
+        self.count_error: PollError | None = None
         self._source = source
         self._ledger = ledger
         self._rules = rules
         self._now_ms = now_ms
         self._on_progress = on_progress
         self._catching_up = catching_up
-        self._before = before or ServerFindings()
-        self._reading: ChangeReader | None = None
-        self._totals: Totals
-        self._followed_up = False
-        self._deleted: tuple[int, ...] = ()
-        self._goes_on = False
-        self._broke_ms = 0
-        # Why the last proof could not be made.
-        self.not_proved: PollError | None = None
+        self._before = before
+        self._begun: ChangeReader | None = None
+        self._state: TargetState
+        self._reading: Reading
+        self._failed_ms = 0
 
     @property
-    def totals(self) -> Totals:
-        """What was recorded last, once `run` has ended well."""
-        return self._totals
-
-    @property
-    def filters(self) -> Filters:
-        """What of the API's filters works, as far as this poll has found out."""
-        return self._current.filters
+    def _reader(self) -> ChangeReader:
+        if self._begun is None:
+            raise RuntimeError("the poll has not begun")
+        return self._begun
 
     @property
     def unlisted_jobs(self) -> int:
         """How many jobs the API's totals count, as far as is known, that it does not list."""
-        return self._current.traits.unlisted_jobs
+        return self._reader.server.traits.unlisted_jobs
 
     @property
-    def findings(self) -> ServerFindings:
-        """What this poll leaves to the next one."""
-        if self._reading is None:
-            return self._before
-        return replace(self._reading.findings, traits=self._reading.traits)
+    def findings(self) -> ServerFindings | None:
+        """What this poll hands on to the next one."""
+        return self._before if self._begun is None else self._begun.server
 
     @property
-    def can_go_on(self) -> bool:
-        """
-        Tell whether this poll is a first sync that broke off, and is worth going on with.
-
-        Its rows are still staged. After an hour they are too old to build on.
-        """
-        recent = self._now_ms() - self._broke_ms < _WORTH_GOING_ON_MS
-        return self._reading is not None and self._reading.can_go_on and recent
+    def can_resume(self) -> bool:
+        """Tell whether this is an interrupted first sync whose staged rows are recent enough to continue."""
+        recent = self._now_ms() - self._failed_ms < _RESUME_WITHIN_MS
+        return recent and self._begun is not None and self._begun.can_resume
 
     async def run(self) -> Totals:
         """
-        Read what may have changed, or everything, then record it in one transaction.
+        Read what may have changed, or everything, and record it in one transaction; then verify the count.
 
-        Called again after a failure, where it `can_go_on`, it goes on where it stood.
+        Called again after a failure, where it `can_resume`, it continues where it was interrupted.
         """
         try:
-            if self._reading is None:
-                await self._begin()
+            state = await self._ledger.summary(self.target)
+            if self._begun is None:
+                self._begin(state)
+                await self._read_and_record(state, catching_up=self._catching_up)
             else:
-                self._goes_on = True
                 self.counter.sent = 0
-            before = (await self._ledger.summary(self.target)) if self._goes_on else self._current.summary
-            await self._read_and_record()
-            if not self._current.everything:
-                await self._prove_if_possible()
-            elif self._current.full_sync is not None:
+                await self._read_and_record(state, resume=True)
+            if not self._reading.everything:
+                await self._verify_count_if_possible()
+            elif self._reading.full_sync is not None:
                 await self._note_difference()
         except PollError:
-            self._broke_ms = self._now_ms()
+            self._failed_ms = self._now_ms()
             raise
-        self._say_what_changed(before)
-        return self._totals
+        self._log_changes(state)
+        return self.totals
 
-    async def _begin(self) -> None:
-        summary = await self._ledger.summary(self.target)
-        self._reading = ChangeReader(
+    def _begin(self, state: TargetState) -> None:
+        self.filters = state.filters.retried(self._now_ms())
+        self._begun = ChangeReader(
             target=self.target,
             source=self._source,
             ledger=self._ledger,
             rules=self._rules,
             now_ms=self._now_ms,
-            summary=summary,
-            filters=summary.filters.tried_again(self._now_ms()),
-            traits=self._before.traits or summary.server,
-            before=self._before,
-            on_progress=self._on_progress,
-            catching_up=self._catching_up,
+            server=ServerFindings.after(self._before, state.server),
+            clocks=Clocks(state.newest_ms),
             counter=self.counter,
-            checks_lengths=audit_is_due(summary, self._rules.schedule, self._now_ms()),
-            clocks=Clocks(summary.newest_ms),
+            on_progress=self._on_progress,
+            checks_lengths=audit_is_due(state, self._rules.schedule, self._now_ms()),
         )
 
-    @property
-    def _current(self) -> ChangeReader:
-        if self._reading is None:
-            raise RuntimeError("the poll has not begun")
-        return self._reading
+    async def _read_and_record(
+        self,
+        state: TargetState,
+        reason: str | None = None,
+        *,
+        catching_up: bool = False,
+        resume: bool = False,
+        same_poll: bool = False,
+        deleted: tuple[int, ...] = (),
+    ) -> None:
+        """
+        Read until no filter fails, and record that in one transaction.
 
-    async def _read_and_record(self, reason: str | None = None) -> None:
+        Shape: `same_poll` if this poll has recorded before, and nothing was published since; `deleted` are
+        finished jobs that were found not to be listed any more.
+        """
+        self._state, reader = state, self._reader
         while True:
             try:
-                await (self._current.go_on() if self._goes_on else self._current.read(reason))
-                self._decide_on_totals()
+                reading = await (
+                    reader.resume()
+                    if resume
+                    else reader.read(state, self.filters, reason, catching_up=catching_up)
+                )
                 break
             except FilterFailed as failed:
-                self._give_up(failed.name)
-            finally:
-                self._goes_on = False
-        self._totals = await self._ledger.record(self._observation(), self._rules.counting)
-        self.full_sync = self._current.full_sync or self.full_sync
-
-    def _decide_on_totals(self) -> None:
-        """Give up totals that two polls running have found to be too low, or missing."""
-        if self._current.findings.total_is_low and self._before.total_is_low and self.filters.totals:
-            self._give_up("totals")
-
-    def _give_up(self, name: FilterName) -> None:
-        self._current.filters = self._current.filters.without(name, self._now_ms())
-
-    def _observation(self) -> PollResult:
-        reading, now_ms = self._current, self._now_ms()
-        return PollResult(
+                # What was staged may lack rows, so everything is asked for again, with the filter sent
+                # otherwise.
+                self._downgrade_filter(failed.name)
+                resume = False
+        self._reading, server, now_ms = reading, reader.server, self._now_ms()
+        if server.total_is_low and server.total_was_low and self.filters.totals:
+            self._downgrade_filter("totals")
+        result = PollResult(
             target=self.target,
-            began_ms=reading.clocks.began_ms(now_ms),
-            clock_ms=reading.clocks.now_ms(now_ms),
-            lead_ms=reading.clocks.lead_ms,
+            began_ms=reader.clocks.began_ms(now_ms),
+            clock_ms=reader.clocks.now_ms(now_ms),
+            lead_ms=reader.clocks.lead_ms,
             now_ms=now_ms,
             horizon_ms=reading.horizon_ms,
             full=reading.everything,
             full_sync=reading.full_sync is not None,
-            filters=reading.filters,
-            followed_up=self._followed_up,
-            server=reading.traits,
-            set_apart=reading.unreadable.all,
-            deleted=self._deleted,
+            filters=self.filters,
+            followed_up=same_poll,
+            server=server.traits,
+            set_apart=reading.set_apart,
+            deleted=deleted,
             undocumented_from_ms=reading.undocumented_from_ms,
         )
+        self.totals = await self._ledger.record(result, self._rules.counting)
+        self.full_sync = reading.full_sync or self.full_sync
 
-    # -- the proof ---------------------------------------------------------------------------------------
+    async def _read_again(
+        self, reason: str | None = None, *, same_poll: bool = True, deleted: tuple[int, ...] = ()
+    ) -> None:
+        state = await self._ledger.summary(self.target)
+        await self._read_and_record(state, reason, same_poll=same_poll, deleted=deleted)
 
-    async def _prove_if_possible(self) -> None:
-        """Prove the poll. It is complete and recorded, so it stands where the API will not help with that."""
-        self.not_proved = None
+    def _downgrade_filter(self, name: FilterName) -> None:
+        self.filters = self.filters.downgrade_filter(name, self._now_ms())
+
+    # -- the count ---------------------------------------------------------------------------------------
+
+    async def _verify_count_if_possible(self) -> None:
+        """Verify the count. The poll is complete and recorded, so it stands where the API does not answer."""
+        self.count_error = None
         try:
             try:
-                await self._prove()
+                await self._verify_count()
             except FilterFailed as failed:
-                self._give_up(failed.name)
+                self._downgrade_filter(failed.name)
                 await self._read_again()
         except PollError as exc:
-            self.not_proved = exc
+            self.count_error = exc
 
-    async def _prove(self) -> None:
+    async def _verify_count(self) -> None:
         """
         Make sure that the ledger now lists as many jobs as the API says there are.
 
-        A job that went just now makes a difference that is gone, or another, when the changes are read once
-        more. One that stays is a change that no question about changes shows, such as a finished job that was
-        deleted: that is looked for, and where it is not found everything is read. A difference that the last
-        full sync left is no reason for another.
+        The difference that the last full sync left is expected. Any other one has a cause: a job was created
+        or deleted just now, and the difference changes when the changes are read again; a finished job was
+        deleted, which is looked for; or else everything is read.
         """
-        proof = CountCheck(self._current, self._ledger)
-        difference = await proof.difference()
-        for _ in range(_PROOFS):
-            if difference == self._current.traits.difference:
-                return
-            await self._read_again()
-            if await proof.difference() != difference:
-                return
-        if await self._unlist_deleted(proof, self._current.traits.difference - difference):
+        check, expected = CountCheck(self._reader), self._reader.server.traits.difference
+        difference = await check.difference()
+        if difference == expected:
             return
-        schedule, page_size = self._rules.schedule, self._rules.page_size
-        if may_repeat_full_sync(self._current.summary, schedule, page_size, self._now_ms()):
+        for _ in range(_COUNT_REPEATS):
+            await self._read_again()
+            if await check.difference() != difference:
+                return
+        page_size = self._rules.page_size
+        deleted = await check.find_deleted(expected - difference, full_sync_cost(self._state, page_size))
+        if deleted:
+            await self._read_again(deleted=deleted)
+            if await check.difference() == expected:
+                return
+        if may_repeat_full_sync(self._state, self._rules.schedule, page_size, self._now_ms()):
             await self._read_again("drift")
             await self._note_difference()
-
-    async def _unlist_deleted(self, proof: CountCheck, missing: int) -> bool:
-        """Look for finished jobs that were deleted, and tell whether that explains the difference."""
-        page_size = self._rules.page_size
-        deleted = await proof.find_deleted(missing, full_sync_cost(self._current.summary, page_size))
-        if not deleted:
-            return False
-        self._deleted = deleted
-        await self._read_again()
-        self._deleted = ()
-        return await proof.difference() == self._current.traits.difference
 
     async def _note_difference(self) -> None:
         """
         Keep by how much the API's total exceeds the ledger although everything was just read.
 
-        Less than the ledger it is where a job was deleted meanwhile: that is for the next poll to find.
+        It is less than the ledger where a job was deleted meanwhile: that is left to the next poll.
         """
-        listed = sum(self._totals.jobs.values())
+        listed, server = sum(self.totals.jobs.values()), self._reader.server
         if is_small(listed, self._rules.page_size) or not self.filters.can_tell_changes:
             return
         try:
-            difference = max(await CountCheck(self._current, self._ledger).difference(), 0)
+            difference = max(await CountCheck(self._reader).difference(), 0)
         except (PollError, FilterFailed):
-            return  # the next poll's proof finds it, and reads everything once more
-        if difference != self._current.traits.difference:
-            self._current.traits = replace(self._current.traits, difference=difference)
-            await self._ledger.learnt(self.target, self._current.traits, self._current.filters)
-
-    async def _read_again(self, reason: str | None = None, *, published: bool = False) -> None:
-        """Read once more; `published` if what was recorded last has been published since."""
-        self._current.summary = await self._ledger.summary(self.target)
-        self._current.catching_up = False
-        self._followed_up = not published
-        await self._read_and_record(reason)
+            return  # the next poll's count check finds the difference, and reads everything once more
+        if difference != server.traits.difference:
+            server.traits = replace(server.traits, difference=difference)
+            await self._ledger.learnt(self.target, server.traits, self.filters)
 
     # -- the audit ---------------------------------------------------------------------------------------
 
@@ -281,65 +271,54 @@ class Poll:
         Compare the API's own totals with what was just recorded, and give what to publish; None where no
         audit is due.
 
-        A filter that fails here is given up as elsewhere, for the polls to come.
+        A filter that fails here is downgraded for the polls to come.
         """
-        summary, now_ms = await self._ledger.summary(self.target), self._now_ms()
-        due = audit_is_due(summary, self._rules.schedule, now_ms)
+        state, now_ms = await self._ledger.summary(self.target), self._now_ms()
+        due = audit_is_due(state, self._rules.schedule, now_ms)
         if not due or not self.filters.can_tell_changes:
             return None
         try:
-            statuses = audited_statuses(
-                self._totals, self._current.horizon_ms, self._rules.counting.max_statuses
-            )
-            compared = await self._compare(statuses)
+            compared = await self._compare_statuses()
         except FilterFailed as failed:
-            self._give_up(failed.name)
-            await self._ledger.learnt(self.target, self._current.traits, self.filters)
+            self._downgrade_filter(failed.name)
+            await self._ledger.learnt(self.target, self._reader.server.traits, self.filters)
             compared = None
-        self._say_what_changed(summary)
+        self._log_changes(state)
         if compared is not None:
-            result = evaluate_audit(summary.audit, compared, now_ms)
-            self._totals = await self._ledger.audited(self.target, result, self._rules.counting)
-        return self._totals
+            audit = evaluate_audit(state.audit, compared, now_ms)
+            self.totals = await self._ledger.audited(self.target, audit, self._rules.counting)
+        return self.totals
 
-    async def _compare(self, statuses: Sequence[str]) -> dict[str, StatusTotals] | None:
+    async def _compare_statuses(self) -> dict[str, StatusTotals] | None:
         """
         Compare the API's totals by status with the ledger; None where it turns out that this cannot be done.
 
-        Jobs change between a reading and its audit. Where something differs, the changes are read once more
-        and those totals asked for again, and the least difference counts.
+        Jobs change between a reading and its audit. So where a status differs, the changes are read again and
+        its total is asked for again, and the least difference counts.
         """
-        compared: dict[str, StatusTotals] = {}
-        for look in range(_LOOKS):
+        reader, compared = self._reader, dict[str, StatusTotals]()
+        most = self._rules.counting.max_statuses
+        statuses: Sequence[str] = audited_statuses(self.totals, reader.horizon_ms, most)
+        for look in range(_AUDIT_LOOKS):
             if look:
-                await self._read_again(published=look == 1)
+                # The poll itself was published before its audit, but what the look before recorded was not.
+                await self._read_again(same_poll=look > 1)
                 if not self.filters.can_tell_changes:
                     return None
-            totals = await self._totals_by_status(statuses)
-            if totals is None:
-                return None
-            for status, total in totals.items():
-                now = StatusTotals(total, self._totals.in_status(status))
+            set_apart = await self._ledger.set_apart_by_status(self.target)
+            for status in statuses:
+                filters = status_filters(self.target, reader.filters, status, reader.horizon_ms)
+                total = await reader.total(filters)
+                if total is None:
+                    return None
+                now = StatusTotals(total - set_apart.get(status, 0), self.totals.in_status(status))
                 compared[status] = now.nearer(compared.get(status, now))
             statuses = [status for status, one in compared.items() if one.difference]
             if not statuses:
                 break
-        set_apart = await self._ledger.set_apart_by_status(self.target)
         return exclude_statusless(compared, set_apart.get("", 0))
 
-    async def _totals_by_status(self, statuses: Iterable[str]) -> dict[str, int] | None:
-        """Ask for the API's totals, less the rows set apart; None where it does not give them all."""
-        reading, totals = self._current, {}
-        set_apart = await self._ledger.set_apart_by_status(self.target)
-        for status in statuses:
-            listings = status_filters(self.target, reading.filters, status, reading.horizon_ms)
-            total = await reading.sum(listings)
-            if total is None:
-                return None
-            totals[status] = total - set_apart.get(status, 0)
-        return totals
-
-    def _say_what_changed(self, before: TargetState) -> None:
+    def _log_changes(self, before: TargetState) -> None:
         log = structlog.get_logger().bind(project=self.target.project, workspace=self.target.workspace)
         for name in FILTERS:
             was, now = getattr(before.filters, name), getattr(self.filters, name)
@@ -347,6 +326,6 @@ class Poll:
                 works = self.filters.works(name)
                 event = "filter is honoured again" if works else "filter is not honoured"
                 log.warning(event, filter=name, was=was, now=now)
-        page_size = self._current.traits.page_size
+        page_size = self._reader.server.traits.page_size
         if page_size != before.server.page_size:
             log.warning("the server takes smaller pages only", page_size=page_size)

@@ -2,17 +2,18 @@
 Which clock the rows of the list go by: pure.
 
 The baseline, the watermark and the lookback are compared with times that the server wrote into its rows. Our
-own clock may be wrong, and so may the server's `current_time`; the rows tell which. A row cannot be stamped
-after it was read, so a clock that a row's stamp is ahead of is behind the clock of the rows, by the *lead* of
-that row. A clock that is ahead shows in no row: old rows are behind every clock. So of two clocks that no row
-contradicts the earlier is believed: at worst, more is read and less is taken for history.
+own clock may be wrong, and so may the server's `current_time`; the rows show which. A row cannot be stamped
+after it was read. So a clock that shows an earlier time than a row's stamp is behind the clock of the rows,
+by the *lead* of that row. A clock that is ahead contradicts no row, since all stamps lie in its past. So of
+two clocks that no row contradicts the earlier one is used: at worst, a poll reads more and takes fewer jobs
+for history.
 
 Source: API reference, table 8, `current_time`: to the second; within that second our own clock decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -20,14 +21,14 @@ from operator import attrgetter
 from exporter.model import Job
 
 _RESOLUTION_MS = 1000
-# Rows are written some time before they are read, and clocks that are kept right differ by less.
+# Rows are written some time before they are read, and clocks that are synchronised differ by less.
 _TOLERANCE_MS = 60_000
 _DAY_MS = 86_400_000
-# A server's clock that is so far ahead of ours, and of all rows, says nothing.
+# A server's clock that is so far ahead of ours, and of all rows, is not believed.
 _YEAR_MS = 366 * _DAY_MS
-# So few rows that are more than a day ahead of both clocks are themselves wrong; more of them, or nothing but
-# such rows, show that both clocks are.
-_SINGLE_ROWS = 5
+# Up to so many rows that are more than a day ahead of both clocks are themselves wrong. More of them, or no
+# other rows at all, show that both clocks are wrong.
+_MAX_WRONG_ROWS = 5
 
 _updated = attrgetter("updated_ms")
 _ended = attrgetter("ended_ms")
@@ -38,8 +39,8 @@ class _Clock:
     """
     One of the two clocks during a poll.
 
-    Units: milliseconds. Shape: `skew_ms` is what it is ahead of ours; `lead_ms` is what rows were ahead of it
-    at most, `far_lead_ms` those that were more than a day ahead of both.
+    Units: milliseconds. Shape: `skew_ms` is how far it is ahead of ours; `lead_ms` is how far rows were ahead
+    of it at most, `far_lead_ms` the same for rows that were more than a day ahead of both clocks.
     """
 
     began_ms: int = 0
@@ -53,105 +54,99 @@ class Clocks:
     Our clock and the server's, from the answers of one poll.
 
     Units: milliseconds. An API that does not give its time is taken to have ours. `known_ms` is the latest
-    stamp that rows have shown before, 0 for none: a clock that is yet to reach it is behind, though no row of
-    this poll says so.
+    stamp that earlier polls have seen, 0 for none: a clock that has not reached it yet is behind, though no
+    row of this poll shows it.
     """
 
     def __init__(self, known_ms: int = 0) -> None:
         self._known_ms = known_ms
         self._ours = _Clock()
         self._servers = _Clock()
+        self._both = (self._ours, self._servers)
         self._began = False
         self._has_near_rows = False
         self._far_rows: set[int] = set()
 
-    def answered(
+    def observe(
         self, server_time_ms: int | None, asked_ms: int, answered_ms: int, jobs: Sequence[Job]
     ) -> None:
         """Learn from an answer; a request may have waited long between being asked for and answered."""
         skew_ms = 0 if server_time_ms is None else _skew(server_time_ms, asked_ms, answered_ms)
         self._servers.skew_ms = skew_ms
+        far_from_ms = answered_ms + max(skew_ms, 0) + _DAY_MS
         if not self._began:
             self._began = True
             self._ours.began_ms = asked_ms
             self._servers.began_ms = asked_ms + skew_ms
-            self._remember(answered_ms)
-        if jobs:
-            self._look_at(jobs, answered_ms)
-
-    def _look_at(self, jobs: Sequence[Job], read_ms: int) -> None:
+            if self._known_ms <= far_from_ms:
+                for clock in self._both:
+                    clock.lead_ms = _lead(self._known_ms, answered_ms + clock.skew_ms)
+        if not jobs:
+            return
+        # Every row of every poll passes here, so rows are looked at one by one only where one is far ahead.
         latest_ms = max(chain(map(_updated, jobs), filter(None, map(_ended, jobs))))
-        far_from_ms = read_ms + max(self._servers.skew_ms, 0) + _DAY_MS
         if latest_ms > far_from_ms:
-            latest_ms = self._set_far_apart(jobs, read_ms, far_from_ms)
+            latest_ms = self._set_far_apart(jobs, answered_ms, far_from_ms)
         else:
             self._has_near_rows = True
-        for clock in (self._ours, self._servers):
-            clock.lead_ms = max(clock.lead_ms, _lead(latest_ms, read_ms + clock.skew_ms))
-
-    def _remember(self, now_ms: int) -> None:
-        if self._known_ms <= now_ms + max(self._servers.skew_ms, 0) + _DAY_MS:
-            for clock in (self._ours, self._servers):
-                clock.lead_ms = _lead(self._known_ms, now_ms + clock.skew_ms)
+        for clock in self._both:
+            clock.lead_ms = max(clock.lead_ms, _lead(latest_ms, answered_ms + clock.skew_ms))
 
     def _set_far_apart(self, jobs: Sequence[Job], read_ms: int, far_from_ms: int) -> int:
         """Note the rows that are far ahead, and give the latest stamp of the others."""
-        stamps = {job.id: max(job.updated_ms, job.ended_ms or 0) for job in jobs}
-        near = [stamp for stamp in stamps.values() if stamp <= far_from_ms]
-        self._has_near_rows = self._has_near_rows or bool(near)
-        for job_id, stamp in stamps.items():
-            if stamp > far_from_ms:
-                if len(self._far_rows) <= _SINGLE_ROWS:
-                    self._far_rows.add(job_id)
-                for clock in (self._ours, self._servers):
-                    clock.far_lead_ms = max(clock.far_lead_ms, _lead(stamp, read_ms + clock.skew_ms))
-        return max(near, default=0)
+        latest_ms = 0
+        for job in jobs:
+            stamp_ms = max(job.updated_ms, job.ended_ms or 0)
+            if stamp_ms <= far_from_ms:
+                self._has_near_rows = True
+                latest_ms = max(latest_ms, stamp_ms)
+                continue
+            if len(self._far_rows) <= _MAX_WRONG_ROWS:
+                self._far_rows.add(job.id)
+            for clock in self._both:
+                clock.far_lead_ms = max(clock.far_lead_ms, _lead(stamp_ms, read_ms + clock.skew_ms))
+        return latest_ms
 
     def began_ms(self, now_ms: int) -> int:
         """Give when the poll began, by the clock that is believed; before any answer, `now_ms`."""
-        clocks = self._believed()
-        return min(clock.began_ms for clock in clocks) if self._began else now_ms
+        return min(clock.began_ms for clock in self._believed()) if self._began else now_ms
 
     def now_ms(self, now_ms: int) -> int:
         """Give what the clock that is believed shows, where ours shows `now_ms`."""
         return now_ms + min(clock.skew_ms for clock in self._believed())
 
-    def by_rows(self, at_ms: int) -> int:
+    def row_time_ms(self, at_ms: int) -> int:
         """
         Give what the clock of the rows showed when ours showed `at_ms`.
 
-        Where rows are ahead of both clocks, the clock that is believed would show a time before them.
+        Where rows are ahead of both clocks, this is later than what the believed clock showed.
         """
         return self.now_ms(at_ms) + self.lead_ms
 
     @property
     def lead_ms(self) -> int:
-        """Give what the rows are ahead of the clock that is believed."""
-        return self._lead(min(self._believed(), key=_began))
+        """Give how far the rows are ahead of the clock that is believed."""
+        return self._lead(min(self._believed(), key=lambda clock: clock.began_ms))
 
-    def _believed(self) -> Iterable[_Clock]:
-        """Give the clocks that no row contradicts; ours, if rows are ahead of both or theirs is absurd."""
+    def _believed(self) -> tuple[_Clock, ...]:
+        """Give the clocks that no row contradicts; ours, if rows contradict both or theirs is absurd."""
         is_absurd = self._servers.skew_ms - self._lead(self._ours) > _YEAR_MS
-        clocks = (self._ours,) if is_absurd else (self._ours, self._servers)
+        clocks = (self._ours,) if is_absurd else self._both
         return tuple(clock for clock in clocks if self._lead(clock) < _TOLERANCE_MS) or (self._ours,)
 
     def _lead(self, clock: _Clock) -> int:
-        single = self._has_near_rows and len(self._far_rows) <= _SINGLE_ROWS
-        return clock.lead_ms if single else max(clock.lead_ms, clock.far_lead_ms)
-
-
-def _began(clock: _Clock) -> int:
-    return clock.began_ms
+        wrong_rows = self._has_near_rows and len(self._far_rows) <= _MAX_WRONG_ROWS
+        return clock.lead_ms if wrong_rows else max(clock.lead_ms, clock.far_lead_ms)
 
 
 def _lead(stamp_ms: int, clock_ms: int) -> int:
-    """Give what a stamp is ahead of a clock, so that clock and lead together are after the stamp."""
+    """Give how far a stamp is ahead of a clock, so that clock and lead together are after the stamp."""
     return stamp_ms + 1 - clock_ms if stamp_ms > clock_ms else 0
 
 
 def _skew(server_time_ms: int, asked_ms: int, answered_ms: int) -> int:
     """
-    Give what the server's clock is ahead of ours, no more than the answer proves.
+    Give how far the server's clock is ahead of ours, no more than the answer proves.
 
     The server wrote its time between the two moments, and cut it to the second.
     """

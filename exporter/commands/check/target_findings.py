@@ -254,7 +254,7 @@ def _clock_findings(results: Sequence[ProbeResult]) -> ClockFindings:
         if result.page is None:
             continue
         server_ms, raw = result.page.server_time_ms, result.raw
-        clocks.answered(server_ms, result.asked_ms, result.answered_ms, result.jobs)
+        clocks.observe(server_ms, result.asked_ms, result.answered_ms, result.jobs)
         if server_ms is not None and raw is not None:
             skews.append(clock_skew(server_ms, raw.sent_at, raw.received_at))
         newest += [
@@ -268,7 +268,7 @@ def _clock_findings(results: Sequence[ProbeResult]) -> ClockFindings:
         most=round(max(skews), 1) if skews else None,
         newest_row=round(max(newest), 1) if newest else None,
         rows_ahead=round(max([*newest, 0.0]), 1),
-        polls_go_by=round((clocks.by_rows(now_ms) - now_ms) / 1000, 1),
+        polls_go_by=round((clocks.row_time_ms(now_ms) - now_ms) / 1000, 1),
     )
 
 
