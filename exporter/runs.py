@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from exporter.model import Run, TargetKey
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,15 @@ class HourlyFailures:
     mean_per_hour: float | None
     kinds: Mapping[tuple[str, str], int]
     ended: int = 0
+
+
+def rfc3339(at_ms: int | None) -> str | None:
+    """Write a time as 2026-07-01T03:00:00.000Z; None for no time, or a year outside 1 to 9999."""
+    try:
+        at = None if at_ms is None else _EPOCH + timedelta(milliseconds=at_ms)
+    except OverflowError:
+        return None
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class RunReader(Protocol):

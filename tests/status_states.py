@@ -21,7 +21,6 @@ from exporter.model import (
 from exporter.web.status.model import (
     CredentialsStatus,
     ProcessInfo,
-    RecentFailures,
     ReloadStatus,
     Status,
     status,
@@ -122,9 +121,16 @@ def failed_runs(snapshots: Iterable[TargetSnapshot]) -> dict[TargetKey, tuple[Ru
 
 def status_of(*snapshots: TargetSnapshot, about: ProcessInfo = ABOUT) -> Status:
     """Lay these out, at NOW_MS."""
-    recent = RecentFailures(failed_runs(snapshots))
     missing = [f"{shown.target.project}: not polled yet" for shown in snapshots if shown.totals is None]
-    return status(snapshots, about, recent, version="1.2.3", now_ms=NOW_MS, missing=missing, progress=READING)
+    return status(
+        snapshots,
+        about,
+        version="1.2.3",
+        now_ms=NOW_MS,
+        missing=missing,
+        progress=READING,
+        recent_failures=failed_runs(snapshots),
+    )
 
 
 def single(snapshot: TargetSnapshot = SNAPSHOT) -> Status:

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.masking import Secrets
 from exporter.model import CounterValue, Fault, SetApart, TargetSnapshot
-from exporter.web.status.model import STATES, RecentFailures, ReloadStatus, State, status
+from exporter.web.status.model import STATES, ReloadStatus, State, status
 from tests.fake_runs import a_run
 from tests.status_states import (
     ABOUT,
@@ -148,9 +148,15 @@ def test_texts_of_servers_are_masked_again_where_they_are_shown() -> None:
     totals = replace(FULL, rows_unreadable=1, set_apart=(row,))
     snapshot = replace(OK, poll=replace(GOOD, error=fault), totals=totals)
     about = replace(ABOUT, reload=ReloadStatus(False, NOW_MS, (f"found {token}",)))
-    recent = RecentFailures({OK.target.key: [failed]})
     shown = status(
-        [snapshot], about, recent, version="1", now_ms=NOW_MS, missing=[], progress={}, masked=masked
+        [snapshot],
+        about,
+        version="1",
+        now_ms=NOW_MS,
+        missing=[],
+        progress={},
+        recent_failures={OK.target.key: [failed]},
+        masked=masked,
     )
     (target,) = shown.targets
     assert target.error == replace(fault, message="found <secret>", code="<secret>", request_id="<secret>")

@@ -34,7 +34,7 @@ def run_filter(config: Config, now_ms: int, **options: str | None) -> RunFilter:
     """
     Read the options of the command line.
 
-    Shape: `options` are those of run_filter.FILTERS. Raises: ConfigError, with all problems.
+    Shape: `options` are those of run_filter.FILTER_PARAMETERS. Raises: ConfigError, with all problems.
     """
     given = {name: [text] for name, text in options.items() if text is not None}
     reader = ParameterReader(given, lambda name: f"--{name.replace('_', '-')}")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
 from exporter.events.outbox import Event
+from exporter.runs import rfc3339
 
 EventFormat = Literal["json", "logfmt"]
 Value = str | int | float | None
 
 RUN_ENDED = "run_ended"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # JSON leaves these as they are. A terminal obeys some of them, and some readers end a line at others.
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r'[^\s"=\\]+')
@@ -42,7 +41,7 @@ def _fields(event: Event, masks: Masks) -> Iterator[tuple[str, Value]]:
     job's id is a text, since numbers in JavaScript are exact up to 2^53 only.
     """
     target, run = event.target, event.run
-    yield "time", _time(event.counted_ms)
+    yield "time", rfc3339(event.counted_ms)
     yield "event", RUN_ENDED
     yield "project", target.project
     yield "project_id", target.project_id
@@ -54,21 +53,12 @@ def _fields(event: Event, masks: Masks) -> Iterator[tuple[str, Value]]:
     yield "msg_code", masks.masked_label(run.msg_code) or None
     yield "resource_spec", masks.masked_label(run.resource_spec) or None
     yield "data_id", masks.masked(run.data_id) or None
-    yield "created", _time(run.created_ms)
-    yield "started", _time(run.started_ms)
-    yield "ended", _time(run.ended_ms)
+    yield "created", rfc3339(run.created_ms)
+    yield "started", rfc3339(run.started_ms)
+    yield "ended", rfc3339(run.ended_ms)
     yield "submitting_seconds", _seconds(run.submitting_ms)
     yield "running_seconds", _seconds(run.running_ms)
     yield "msg_error", masks.masked(run.msg_error) or None
-
-
-def _time(at_ms: int | None) -> str | None:
-    """Write a time; None for one that no calendar has."""
-    try:
-        at = None if at_ms is None else _EPOCH + timedelta(milliseconds=at_ms)
-    except OverflowError:
-        return None
-    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _seconds(duration_ms: int | None) -> float | None:

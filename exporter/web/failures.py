@@ -21,7 +21,7 @@ from exporter.errors import LedgerError
 from exporter.model import TargetKey
 from exporter.runs import FailedRun, Position, RunFilter, RunReader, RunSource, Selection
 from exporter.web.negotiation import accepts_gzip, header
-from exporter.web.run_filter import FILTERS, ParameterReader, not_empty, quoted
+from exporter.web.run_filter import FILTER_PARAMETERS, ParameterReader, not_empty, quoted
 from exporter.web.run_record import FIELDS, Masked, csv_text, run_record
 
 ExportFormat = Literal["json", "csv"]
@@ -29,7 +29,7 @@ DEFAULT_LIMIT = 1_000
 MAX_LIMIT = 10_000
 READERS = 2
 
-_PARAMETERS = (*FILTERS, "limit", "next", "format")
+_PARAMETERS = (*FILTER_PARAMETERS, "limit", "next", "format")
 _PATIENCE_SECONDS = 60.0
 _BUSY_SECONDS = 1.0
 _RETRY_SECONDS = 5

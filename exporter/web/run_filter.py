@@ -10,7 +10,7 @@ from typing import TypeVar
 from exporter.config.durations import parse_duration
 from exporter.runs import RunFilter
 
-FILTERS = ("project", "workspace", "job_type", "status", "msg_code", "id", "since")
+FILTER_PARAMETERS = ("project", "workspace", "job_type", "status", "msg_code", "id", "since")
 
 _MAX_ID = 2**63 - 1
 _SHOWN_CHARS = 60
@@ -48,7 +48,7 @@ class ParameterReader:
             return None
 
     def run_filter(self, now_ms: int, text: Callable[[str], str], code: Callable[[str], str]) -> RunFilter:
-        """Read FILTERS. Shape: `text` checks the text filters, `code` checks `msg_code`, which may be ""."""
+        """Read FILTER_PARAMETERS. Shape: `code` checks `msg_code`, `text` the other filters by a text."""
         return RunFilter(
             project=self.read("project", text),
             workspace=self.read("workspace", text),

@@ -6,19 +6,17 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from exporter.errors import without_controls
 from exporter.model import Run, TargetKey
-from exporter.runs import KnownRun
+from exporter.runs import KnownRun, rfc3339
 
 Masked = Callable[[str], str]
 """Replaces the secrets in a text."""
 
 _TEXTS = ("job_type", "status", "msg_code", "msg_error", "data_id", "resource_spec")
 _TIMES = ("created", "started", "ended", "at")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A spreadsheet takes a cell that starts with one of these for a formula. The last four are the full-width
 # forms of the first four. Source: OWASP, "CSV Injection", read 2026-11.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -67,7 +65,10 @@ def run_record(target: TargetKey, run: Run | KnownRun, masked: Masked = str) -> 
 
     Texts are masked again here: the process that stored them may have known other secrets.
     """
-    texts: dict[str, Any] = {name: _masked(getattr(run, name), masked) for name in _TEXTS}
+    texts: dict[str, Any] = {}
+    for name in _TEXTS:
+        text = getattr(run, name)
+        texts[name] = None if text is None else masked_value(text, masked)
     times: dict[str, Any] = {}
     for name in _TIMES:
         times[f"{name}_ms"] = getattr(run, f"{name}_ms")
@@ -84,20 +85,9 @@ def run_record(target: TargetKey, run: Run | KnownRun, masked: Masked = str) -> 
     )
 
 
-def _masked(text: str | None, masked: Callable[[str], str]) -> str | None:
-    """Mask a text. Numbers are never masked."""
-    return text if text is None or (text.isascii() and text.isdigit()) else masked(text)
-
-
-def rfc3339(at_ms: int | None) -> str | None:
-    """Write a time as 2026-07-01T03:00:00.000Z; None for no time, or a year outside 1 to 9999."""
-    if at_ms is None:
-        return None
-    try:
-        moment = _EPOCH + timedelta(milliseconds=at_ms)
-    except OverflowError:
-        return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def masked_value(text: str, masked: Masked) -> str:
+    """Mask a value that may be a number. Numbers are never masked."""
+    return text if text.isascii() and text.isdigit() else masked(text)
 
 
 def csv_text(rows: Iterable[Sequence[str | int | None]]) -> str:

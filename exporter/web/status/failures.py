@@ -11,7 +11,7 @@ from typing import Literal
 
 from exporter.model import TargetKey
 from exporter.runs import FailureGroup, FailureGroups, HourlyFailures
-from exporter.web.run_record import Masked
+from exporter.web.run_record import Masked, masked_value
 
 # Limits that keep the page small: 10,000 runs with 10,000 messages become 20 groups and a line.
 SHOWN_GROUPS, SHOWN_IDS_OF_A_GROUP, SHOWN_IDS = 20, 300, 1_000
@@ -37,18 +37,15 @@ class Spike:
     More failed runs in the last hour than expected.
 
     Shape: `targets` are those with a spike of their own, empty if the spike is in the sum of all;
-    `mean_per_hour` is None unless it is known of each target; `job_type` and `msg_code` are the most frequent
-    kind, with `of_that_kind` runs; `second` is another kind with at least half as many.
+    `mean_per_hour` is None unless it is known of each target; `kinds` has the most frequent job type and code
+    with the number of its runs, then the second if it has at least half as many.
     """
 
     severity: Literal["bad", "warn"]
     runs: int
     mean_per_hour: float | None
     targets: tuple[TargetKey, ...]
-    job_type: str
-    msg_code: str
-    of_that_kind: int
-    second: tuple[str, str, int] | None = None
+    kinds: tuple[tuple[str, str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +65,23 @@ class PageFailures:
 
     def masked(self, masked: Masked) -> PageFailures:
         """Mask the texts: the process that stored the runs may have known other secrets."""
-
-        def label(text: str) -> str:
-            # Numbers are never masked.
-            return text if text.isascii() and text.isdigit() else masked(text)
-
         groups = tuple(
             replace(
                 group,
-                job_type=label(group.job_type),
-                status=label(group.status),
-                msg_code=label(group.msg_code),
+                job_type=masked_value(group.job_type, masked),
+                status=masked_value(group.status, masked),
+                msg_code=masked_value(group.msg_code, masked),
                 message=masked(group.message),
             )
             for group in self.groups.groups
         )
-        spike = self.spike
-        if spike is not None:
-            second = spike.second and (label(spike.second[0]), label(spike.second[1]), spike.second[2])
-            spike = replace(
-                spike, job_type=label(spike.job_type), msg_code=label(spike.msg_code), second=second
-            )
+        spike = self.spike and replace(
+            self.spike,
+            kinds=tuple(
+                (masked_value(job_type, masked), masked_value(msg_code, masked), runs)
+                for job_type, msg_code, runs in self.spike.kinds
+            ),
+        )
         return replace(
             self, spike=spike, groups=replace(self.groups, groups=groups), error=masked(self.error)
         )
@@ -122,20 +115,13 @@ def _spike(hours: Sequence[HourlyFailures], targets: tuple[TargetKey, ...]) -> S
     kinds: Counter[tuple[str, str]] = Counter()
     for hour in hours:
         kinds.update(hour.kinds)
-    ordered = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
-    (job_type, msg_code), most = ordered[0] if ordered else (("", ""), 0)
-    second = None
-    if len(ordered) > 1 and 2 * ordered[1][1] >= most:
-        second = (*ordered[1][0], ordered[1][1])
+    ordered = sorted(((*kind, count) for kind, count in kinds.items()), key=lambda one: (-one[2], one))
     return Spike(
         severity="bad" if runs > _CRITICAL_FACTOR * warning_above(_expected(hours)) else "warn",
         runs=runs,
         mean_per_hour=sum(means) if len(means) == len(hours) else None,
         targets=targets,
-        job_type=job_type,
-        msg_code=msg_code,
-        of_that_kind=most,
-        second=second,
+        kinds=tuple(kind for kind in ordered[:2] if 2 * kind[2] >= ordered[0][2]),
     )
 
 
@@ -175,10 +161,9 @@ class ShownGroup:
 
 @dataclass(frozen=True, slots=True)
 class ShownFailures:
-    """The failed runs of the page's period: the groups that are shown, and how much is left out."""
+    """The groups of failed runs that are shown, and how many groups and runs are left out."""
 
     groups: list[ShownGroup]
-    runs: int
     groups_left: int
     runs_left: int
 
@@ -209,7 +194,6 @@ def shown_failures(read: FailureGroups) -> ShownFailures:
         shown.append(ShownGroup(group, messages, key, ids))
     return ShownFailures(
         groups=shown,
-        runs=read.runs,
         groups_left=read.left_out + len(read.groups) - sum(one.messages for one in shown),
         runs_left=read.runs - sum(one.group.runs for one in shown),
     )

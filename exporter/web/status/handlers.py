@@ -14,12 +14,12 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.errors import LedgerError
-from exporter.model import Progress, TargetKey, TargetSnapshot
+from exporter.model import Progress, Run, TargetKey, TargetSnapshot
 from exporter.runs import RunFilter, RunReader, RunSource
 from exporter.web.negotiation import accepts_gzip, header
 from exporter.web.run_record import Masked
 from exporter.web.status.failures import READ_GROUPS, READ_IDS_OF_A_GROUP, PageFailures, find_spike
-from exporter.web.status.model import ProcessInfo, RecentFailures, Status, status
+from exporter.web.status.model import ProcessInfo, Status, status
 from exporter.web.status.page import StatusPage
 from exporter.web.status.page_request import PageRequest, read_page_request
 
@@ -77,7 +77,7 @@ class StatusPages:
         if not targets and asked.selects_targets:
             return web.Response(text="no such target; all are listed at /\n", status=404)
         failures = await self._failures(asked, targets, now_ms)
-        make_status = self._status_maker(process, snapshots, RecentFailures(), now_ms)
+        make_status = self._status_maker(process, snapshots, now_ms)
         # In a thread, as everything below that grows with the number of targets: it would block the event
         # loop longer than a scrape may wait. One page at a time, so that many viewers do not slow scrapes.
         async with self._rendering:
@@ -95,15 +95,16 @@ class StatusPages:
     async def api_status(self, request: web.Request) -> web.Response:
         now_ms = self._now_ms()
         process, snapshots = await self._source.process_info(), tuple(self._source.snapshots())
+        runs: Mapping[TargetKey, Sequence[Run]] = {}
+        error = None
         try:
             async with self._reader() as reader:
-                targets = [shown.target.key for shown in snapshots]
-                recent = RecentFailures(await reader.recent_failures(targets, RECENT_FAILURES))
+                runs = await reader.recent_failures([one.target.key for one in snapshots], RECENT_FAILURES)
         except LedgerError as exc:
-            recent = RecentFailures(error=self._masked(str(exc)))
+            error = self._masked(str(exc))
         except TimeoutError:
-            recent = RecentFailures(error=f"the ledger could not be read within {_READING_SECONDS:g} s")
-        make_status = self._status_maker(process, snapshots, recent, now_ms)
+            error = f"the ledger could not be read within {_READING_SECONDS:g} s"
+        make_status = self._status_maker(process, snapshots, now_ms, runs, error)
         json = await asyncio.to_thread(lambda: msgspec.json.encode(make_status()))
         return await _compressed(request, json, "application/json")
 
@@ -111,18 +112,24 @@ class StatusPages:
         return int(self._clock() * 1000)
 
     def _status_maker(
-        self, process: ProcessInfo, snapshots: Sequence[TargetSnapshot], recent: RecentFailures, now_ms: int
+        self,
+        process: ProcessInfo,
+        snapshots: Sequence[TargetSnapshot],
+        now_ms: int,
+        recent_failures: Mapping[TargetKey, Sequence[Run]] | None = None,
+        recent_failures_error: str | None = None,
     ) -> Callable[[], Status]:
         """Read the program's state now; the returned function makes a Status of it, in any thread."""
         return partial(
             status,
             snapshots,
             process,
-            recent,
             version=__version__,
             now_ms=now_ms,
             missing=self._source.ready(),
             progress=self._source.progress(),
+            recent_failures=recent_failures,
+            recent_failures_error=recent_failures_error,
             masked=self._masked,
         )
 

@@ -83,14 +83,6 @@ class ProcessInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class RecentFailures:
-    """The latest failed runs of each target, the newest first; `error` says why they could not be read."""
-
-    runs: Mapping[TargetKey, Sequence[Run]] = field(default_factory=dict)
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class UnreadableRow:
     """A row that cannot be read. What is unknown of it is None; an unknown `status` is ""."""
 
@@ -192,23 +184,26 @@ class Status:
 def status(
     snapshots: Iterable[TargetSnapshot],
     process: ProcessInfo,
-    recent: RecentFailures,
     *,
     version: str,
     now_ms: int,
     missing: list[str],
     progress: Mapping[TargetKey, Progress],
+    recent_failures: Mapping[TargetKey, Sequence[Run]] | None = None,
+    recent_failures_error: str | None = None,
     masked: Masked = str,
 ) -> Status:
     """
     Make the status of all targets, in the order of the snapshots.
 
+    Shape: `recent_failures` are the latest failed runs of each target, the newest first.
     Texts are masked again here: the process that stored them may have known other secrets.
     """
-    targets = [
-        target_status(shown, progress.get(shown.target.key), process, recent, now_ms, masked)
-        for shown in snapshots
-    ]
+    targets = []
+    for shown in snapshots:
+        key = shown.target.key
+        runs = [run_record(key, run, masked) for run in (recent_failures or {}).get(key, ())]
+        targets.append(_target_status(shown, progress.get(key), process, runs, now_ms, masked))
     return Status(
         **_copied(process, _OF_PROCESS),
         version=version,
@@ -219,19 +214,18 @@ def status(
         targets=targets,
         reload=replace(process.reload, problems=tuple(map(masked, process.reload.problems))),
         config=process.config,
-        recent_failures_error=recent.error,
+        recent_failures_error=recent_failures_error,
     )
 
 
-def target_status(
+def _target_status(
     snapshot: TargetSnapshot,
     progress: Progress | None,
     process: ProcessInfo,
-    recent: RecentFailures,
+    recent_failures: Sequence[RunRecord],
     now_ms: int,
-    masked: Masked = str,
+    masked: Masked,
 ) -> TargetStatus:
-    """Make the status of one target."""
     target, poll, totals, error = snapshot.target, snapshot.poll, snapshot.totals, snapshot.poll.error
     if error is not None:
         error = replace(
@@ -254,7 +248,7 @@ def target_status(
         held_series=process.held_series.get(target.key, 0),
         clock_skew_seconds=process.clock_skews.get(target.project),
         endpoint_rests_until_ms=process.rests_until_ms.get(target.endpoint),
-        recent_failures=tuple(run_record(target.key, run, masked) for run in recent.runs.get(target.key, ())),
+        recent_failures=tuple(recent_failures),
     )
 
 

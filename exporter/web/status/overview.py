@@ -77,27 +77,20 @@ def _spike_headline(spike: Spike, t: Wording) -> Headline:
     else:
         title = t("spike.some", n=number(spike.runs), targets=len(spike.targets))
     more = Markup()
-    if spike.of_that_kind:
-        form = "all" if spike.of_that_kind == spike.runs else "most"
-        more += _kind(form, spike.job_type, spike.msg_code, spike.of_that_kind, t)
-        if form == "most" and spike.second is not None:
-            more += _kind("second", *spike.second, t)
+    for at, (job_type, msg_code, runs) in enumerate(spike.kinds):
+        form = "second" if at else "all" if runs == spike.runs else "most"
+        # <bdi> isolates a word that changes the direction of the text from the words around it.
+        isolated = Markup("<bdi>{}</bdi>").format
+        more += t(
+            f"spike.{form}" if msg_code else f"spike.{form}.no_code",
+            n=number(runs),
+            type=isolated(excerpt(job_type, _LONGEST_WORD)),
+            code=isolated(excerpt(msg_code, _LONGEST_WORD)),
+        )
     if spike.mean_per_hour is not None:
         mean = mean_number(spike.mean_per_hour)
         more += t("spike.usual.one") if mean == "1" else t("spike.usual", usual=mean)
     return Headline(spike.severity, title, more)
-
-
-def _kind(form: str, job_type: str, msg_code: str, runs: int, t: Wording) -> Markup:
-    """Write how many runs are of a kind. Shape: `form` is "all", "most" or "second"."""
-    # <bdi> isolates a word that changes the direction of the text from the words around it.
-    isolated = Markup("<bdi>{}</bdi>").format
-    return t(
-        f"spike.{form}" if msg_code else f"spike.{form}.no_code",
-        n=number(runs),
-        type=isolated(excerpt(job_type, _LONGEST_WORD)),
-        code=isolated(excerpt(msg_code, _LONGEST_WORD)),
-    )
 
 
 def problem_groups(targets: Iterable[TargetStatus]) -> list[list[TargetStatus]]:
