@@ -45,7 +45,7 @@ def test_the_page_uses_every_text_and_no_other() -> None:
     used |= {f"full_sync.{reason}" for reason in FULL_SYNC_REASONS}
     used |= {f"jobs.{group}" for group in ("failed", "in_flight", "ended")}
     used |= {"verdict.polled", "verdict.polled.only"}
-    used |= {f"spike.{form}{code}" for form in ("all", "most", "second") for code in ("", ".no_code")}
+    used |= {f"spike.{form}" for form in ("all", "most", "second")}
     used |= {f"means.{state}" for state in STATES if state != "ok"}
     used |= {f"verdict.{state}{only}" for state in STATES if state != "stale" for only in ("", ".only")}
     assert {key for key in used if not key.endswith(".")} == TEXTS.keys()

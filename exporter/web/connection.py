@@ -147,18 +147,16 @@ class Connection(web.RequestHandler):
         super().resume_writing()
 
     def _start_stall_timer(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._stall_timer = loop.call_later(_STALL_SECONDS, self._check_progress, self._unsent_bytes())
+        unsent = 0 if self._wire is None else self._wire.get_write_buffer_size()
+        self._stall_timer = asyncio.get_running_loop().call_later(_STALL_SECONDS, self._check, unsent)
 
-    def _check_progress(self, unsent_before: int) -> None:
-        if self._unsent_bytes() >= unsent_before:
+    def _check(self, unsent_before: int) -> None:
+        """Disconnect a client that has read nothing since the timer was started."""
+        if self._wire is None or self._wire.get_write_buffer_size() >= unsent_before:
             self.abort()
         else:
             self._limiter.touch(self)
             self._start_stall_timer()
-
-    def _unsent_bytes(self) -> int:
-        return 0 if self._wire is None else self._wire.get_write_buffer_size()
 
     def _stop_stall_timer(self) -> None:
         if self._stall_timer is not None:

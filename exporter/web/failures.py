@@ -32,7 +32,7 @@ READERS = 2
 _PARAMETERS = (*FILTER_PARAMETERS, "limit", "next", "format")
 _PATIENCE_SECONDS = 60.0
 _BUSY_SECONDS = 1.0
-_RETRY_SECONDS = 5
+_TRY_LATER = {"Retry-After": "5"}
 # This many runs are read and sent at a time: usually a few kilobytes, at most a megabyte.
 _RUNS_PER_PIECE = 100
 
@@ -129,7 +129,8 @@ class FailuresApi:
             async with asyncio.timeout(_BUSY_SECONDS):
                 await self._slots.acquire()
         except TimeoutError:
-            return _try_later(f"failed runs are being read by {READERS} others: try again in a few seconds")
+            busy = f"failed runs are being read by {READERS} others: try again in a few seconds"
+            return _plain_text(busy, 503, **_TRY_LATER)
         response = _FailuresResponse(request, asked, self._patience_seconds)
         try:
             async with self._source.reading() as reader:
@@ -145,7 +146,7 @@ class FailuresApi:
             # The client must not take a partial answer for a complete one.
             response.disconnect()
             return response
-        return _try_later(why)
+        return _plain_text(why, 503, **_TRY_LATER)
 
     async def _stream(self, response: _FailuresResponse, asked: FailuresRequest, reader: RunReader) -> None:
         targets, is_json = self._targets(), asked.format == "json"
@@ -218,11 +219,6 @@ class _FailuresResponse(web.StreamResponse):
             self._request.transport.abort()
 
 
-def _plain_text(text: str, status: int) -> web.Response:
-    return web.Response(text=f"{text}\n", status=status, headers={"Cache-Control": "no-store"})
-
-
-def _try_later(why: str) -> web.Response:
-    response = _plain_text(why, 503)
-    response.headers["Retry-After"] = str(_RETRY_SECONDS)
-    return response
+def _plain_text(text: str, status: int, **headers: str) -> web.Response:
+    headers["Cache-Control"] = "no-store"
+    return web.Response(text=f"{text}\n", status=status, headers=headers)

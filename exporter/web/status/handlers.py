@@ -74,7 +74,7 @@ class StatusPages:
             return web.Response(text=f"{error}\n", status=400)
         process, snapshots = await self._source.process_info(), tuple(self._source.snapshots())
         targets = [shown.target.key for shown in snapshots if asked.run_filter.fits_target(shown.target.key)]
-        if not targets and asked.selects_targets:
+        if not targets and asked.filters.keys() & {"project", "workspace"}:
             return web.Response(text="no such target; all are listed at /\n", status=404)
         failures = await self._failures(asked, targets, now_ms)
         make_status = self._status_maker(process, snapshots, now_ms)

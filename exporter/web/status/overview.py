@@ -79,18 +79,17 @@ def _spike_headline(spike: Spike, t: Wording) -> Headline:
     more = Markup()
     for at, (job_type, msg_code, runs) in enumerate(spike.kinds):
         form = "second" if at else "all" if runs == spike.runs else "most"
-        # <bdi> isolates a word that changes the direction of the text from the words around it.
-        isolated = Markup("<bdi>{}</bdi>").format
-        more += t(
-            f"spike.{form}" if msg_code else f"spike.{form}.no_code",
-            n=number(runs),
-            type=isolated(excerpt(job_type, _LONGEST_WORD)),
-            code=isolated(excerpt(msg_code, _LONGEST_WORD)),
-        )
+        more += t(f"spike.{form}", n=number(runs), type=_isolated(job_type))
+        more += t("spike.code", code=_isolated(msg_code)) if msg_code else t("spike.no_code")
     if spike.mean_per_hour is not None:
         mean = mean_number(spike.mean_per_hour)
         more += t("spike.usual.one") if mean == "1" else t("spike.usual", usual=mean)
     return Headline(spike.severity, title, more)
+
+
+def _isolated(word: str) -> Markup:
+    """Isolate a word: if it changes the direction of the text, the words around it must not change."""
+    return Markup("<bdi>{}</bdi>").format(excerpt(word, _LONGEST_WORD))
 
 
 def problem_groups(targets: Iterable[TargetStatus]) -> list[list[TargetStatus]]:

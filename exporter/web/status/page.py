@@ -54,7 +54,7 @@ class StatusPage:
             "size": size,
             "mean": mean_number,
             "utc": utc,
-            "yaml": _yaml,
+            "yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True),
         }
         environment.globals |= {
             "codes": overview.codes,
@@ -108,8 +108,3 @@ def _edition() -> str:
     """Hash the static files; in their URLs it keeps browsers from using those of another version."""
     files = sorted(path for path in STATIC.iterdir() if path.is_file())
     return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-
-
-def _yaml(value: object) -> str:
-    dumped: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-    return dumped

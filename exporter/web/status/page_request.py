@@ -17,7 +17,6 @@ from exporter.web.status.wording import TAGS, Language
 FILTERS = ("project", "workspace", "job_type", "status", "msg_code", "job_id")
 # In a link, as at /api/v1/failures, the filter by job id is called "id".
 _PARAMETERS: Mapping[str, str] = {"job_id": "id"}
-DEFAULT_LANGUAGE: Language = "en"
 HOUR = "1h"
 
 
@@ -42,11 +41,6 @@ class PageRequest:
         """The filters that are set, in the order of the page."""
         values = {name: getattr(self.run_filter, name) for name in FILTERS}
         return {name: str(value) for name, value in values.items() if value is not None}
-
-    @property
-    def selects_targets(self) -> bool:
-        """Whether the page is for some of the targets only."""
-        return self.run_filter.project is not None or self.run_filter.workspace is not None
 
     @property
     def selects_runs(self) -> bool:
@@ -141,7 +135,7 @@ def choose_language(wanted: str, cookie: str, accept_language: str) -> Language:
         language = language_of(tag)
         if language is not None:
             return language
-    return DEFAULT_LANGUAGE
+    return "en"
 
 
 def language_of(tag: str) -> Language | None:

@@ -1,5 +1,5 @@
-// Keeps the page fresh: fetches it anew and swaps <main>. Shows times in the reader's zone.
-// Without this script the page is the same, but it stands still and its times are UTC.
+// Refreshes the page: fetches it again and replaces <main>. Shows times in the reader's time zone.
+// Without this script the page is not refreshed, and its times are in UTC.
 "use strict";
 
 const root = document.documentElement;
@@ -46,7 +46,7 @@ function schedule() {
 }
 
 function refresh() {
-  // XMLHttpRequest because it parses HTML itself: no string of the page ever goes through an HTML sink of ours.
+  // XMLHttpRequest parses the HTML itself, so the script passes no string to innerHTML or a similar sink.
   const request = new XMLHttpRequest();
   request.open("GET", location.href);
   request.responseType = "document";
@@ -64,7 +64,7 @@ function take(request) {
   if (request.response.documentElement.dataset.edition !== root.dataset.edition) return location.reload();
   lostAt = "";
   say(live.dataset.on, "on");
-  // Whoever marks a text wants to copy it.
+  // Do not replace a text that the reader has selected: he may want to copy it.
   if (getSelection().isCollapsed) swap(fresh, request.response.title);
 }
 
