@@ -25,7 +25,6 @@ from exporter.masking.views import (
     compact_view,
     escape_views,
     hex_views,
-    plain_view,
     unwrapped_view,
 )
 
@@ -64,7 +63,7 @@ class SecretIndex:
             return
         self.version += 1
         if len(secret) < PIECE_CHARS:
-            self._short[secret] = _ShortSecret.of(secret)
+            self._short[secret] = _ShortSecret(secret)
             return
         whole = _LongSecret.of(secret)
         compact = whole.without_blanks() if len(whole.data.split()) > 1 else None
@@ -88,7 +87,12 @@ class SecretIndex:
         compact = compact_view(text)
         if self._long:
             spans += (compact.span(*span) for span in self._compact_pieces.find(compact.data))
-            views = [plain_view(text), compact, *escape_views(text), *base64_views(compact)]
+            views = [
+                View(text, lambda start, end: (start, end)),
+                compact,
+                *escape_views(text),
+                *base64_views(compact),
+            ]
             views += hex_views(compact)
             # All views at once first: a text without secrets, which is the usual case, costs only this.
             if self._pieces.may_be_in(b"\0".join([view.data for view in views])):
@@ -225,35 +229,22 @@ class _GramTable:
             at = max(at + self._text_step, until - PIECE_CHARS + 1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _ShortSecret:
     """A secret of four to eleven characters in every form that is searched for."""
 
-    plain: bytes
-    escaped: re.Pattern[bytes]
-    compact: bytes
-    base64: tuple[bytes, ...]
-    hex: bytes
-    is_number: bool
-    wraps_at_blanks: bool
-
-    @classmethod
-    def of(cls, secret: str) -> _ShortSecret:
+    def __init__(self, secret: str) -> None:
         data = secret.encode("utf-8", "surrogatepass")
+        self.plain = data
+        self.escaped = re.compile(b"".join(map(_any_form, secret)))
+        self.compact = b"".join(data.split())
+        self.hex = data.hex().encode()
         # In base64 the digits depend on how many bytes stand before: only those that the secret decides.
-        in_base64 = tuple(
+        self.base64 = tuple(
             b64encode(bytes(before) + data)[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
             for before in range(3)
         )
-        return cls(
-            plain=data,
-            escaped=re.compile(b"".join(map(_any_form, secret))),
-            compact=b"".join(data.split()),
-            base64=in_base64,
-            hex=data.hex().encode(),
-            is_number=secret.isascii() and secret.isdigit(),
-            wraps_at_blanks=len(secret) >= _WRAPPED_AT_BLANKS_CHARS,
-        )
+        self.is_number = secret.isascii() and secret.isdigit()
+        self.wraps_at_blanks = len(secret) >= _WRAPPED_AT_BLANKS_CHARS
 
     def find(self, text: bytes) -> Iterator[Span]:
         """Find the secret as it is or escaped."""

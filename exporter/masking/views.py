@@ -52,10 +52,6 @@ class View:
     span: Callable[[int, int], Span]
 
 
-def plain_view(text: bytes) -> View:
-    return View(text, lambda start, end: (start, end))
-
-
 def compact_view(text: bytes) -> View:
     """Remove blanks and line ends, as in a secret that was wrapped over lines."""
 

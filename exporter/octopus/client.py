@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from exporter.errors import AuthError, PermissionRefused
@@ -49,28 +49,18 @@ class _RenewalPause:
             self.until = now + self.seconds
 
 
+@dataclass(kw_only=True, slots=True, eq=False, repr=False)
 class OctopusClient:
     """Lists jobs with one set of credentials at one endpoint."""
 
-    def __init__(
-        self,
-        *,
-        transport: Transport,
-        credentials: Credentials,
-        limiter: EndpointLimiter,
-        retrier: Retrier,
-        observer: ApiObserver,
-        terminal_statuses: frozenset[str] = frozenset(),
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._transport = transport
-        self._credentials = credentials
-        self._limiter = limiter
-        self._retrier = retrier
-        self._observer = observer
-        self._terminal_statuses = terminal_statuses
-        self._clock = clock
-        self._pauses: dict[TargetKey, _RenewalPause] = {}
+    transport: Transport
+    credentials: Credentials
+    limiter: EndpointLimiter
+    retrier: Retrier
+    observer: ApiObserver
+    terminal_statuses: frozenset[str] = frozenset()
+    clock: Callable[[], float] = time.monotonic
+    _pauses: dict[TargetKey, _RenewalPause] = field(default_factory=dict, init=False)
 
     async def list_page(
         self,
@@ -88,7 +78,7 @@ class OctopusClient:
         """
         request = list_request(target, query)
         counter = counter or RequestCounter()
-        return await self._retrier.run(
+        return await self.retrier.run(
             partial(self._attempt, target, request, counter, on_response), target.project
         )
 
@@ -106,18 +96,18 @@ class OctopusClient:
         def decode(response: Response, request: Request) -> Page:
             if on_response is not None:
                 on_response(response)
-            page = decode_page(response, request, self._terminal_statuses)
+            page = decode_page(response, request, self.terminal_statuses)
             if page.server_time_ms is not None:
                 skew = clock_skew(page.server_time_ms, response.sent_at, response.received_at)
-                self._observer.clock_skew(scope.project, skew)
-            return masked_page(page, self._transport.secrets)
+                self.observer.clock_skew(scope.project, skew)
+            return masked_page(page, self.transport.secrets)
 
         async def send() -> Page:
-            async with self._credentials.authorise(scope) as authorise, self._limiter.turn():
+            async with self.credentials.authorise(scope) as authorise, self.limiter.turn():
                 auth = authorise(request)
                 sent_with.append(auth)
                 counter.sent += 1
-                return await self._transport.send(request.with_auth(auth), scope.project, decode)
+                return await self.transport.send(request.with_auth(auth), scope.project, decode)
 
         try:
             page = await send()
@@ -126,19 +116,19 @@ class OctopusClient:
             if not sent_with:
                 raise
             if isinstance(error, AuthError):
-                is_renewed = await self._credentials.renew(sent_with[-1], scope)
+                is_renewed = await self.credentials.renew(sent_with[-1], scope)
             else:
                 pause = self._pauses.get(target.key)
-                may_renew = pause is None or self._clock() >= pause.until
-                is_renewed = await self._credentials.refresh(sent_with[-1], scope, may_renew=may_renew)
+                may_renew = pause is None or self.clock() >= pause.until
+                is_renewed = await self.credentials.refresh(sent_with[-1], scope, may_renew=may_renew)
             if not is_renewed:
                 raise
-            self._observer.retry(scope.project, AuthError.reason)
+            self.observer.retry(scope.project, AuthError.reason)
             try:
                 page = await send()
             except PermissionRefused:
                 pause = self._pauses.setdefault(target.key, _RenewalPause())
-                pause.lengthen(sent_with[-1].fingerprint, self._clock())
+                pause.lengthen(sent_with[-1].fingerprint, self.clock())
                 raise
         self._pauses.pop(target.key, None)
         return page

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import structlog
 from aiolimiter import AsyncLimiter
@@ -89,8 +89,9 @@ class EndpointLimiter:
 
         Raises: RateLimited (the rest of the pause is longer than LONGEST_WAIT_SECONDS).
         """
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._turn)
+        await self._turn.acquire()
+        is_holding = True
+        try:
             await self._wait_for_pause()
             # Recover the rate in proportion to the time without a 429.
             gained = self._configured * (self._clock() - self._rate_since) / RECOVERY_SECONDS
@@ -100,9 +101,10 @@ class EndpointLimiter:
             await self._bucket.acquire()
             # Again: another response may have started a pause while this request waited.
             await self._wait_for_pause()
-            # A probe keeps the lock until its response came. Any other request lets the next one go now.
+            # A probe keeps the turn until its response came. After any other request the next one may go.
             if not self._in_long_pause:
-                await stack.aclose()
+                self._turn.release()
+                is_holding = False
             try:
                 yield
             except RateLimited as error:
@@ -112,6 +114,9 @@ class EndpointLimiter:
                 self._end_long_pause()
                 raise
             self._end_long_pause()
+        finally:
+            if is_holding:
+                self._turn.release()
 
     def on_throttled(self, retry_after_seconds: float | None, limit: RateLimit | None) -> None:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from exporter.errors import ApiError, ApiTimeout, ApiUnavailable, RateLimited
@@ -47,6 +48,7 @@ def retry_wait(error: ApiError, attempt: int, random: Callable[[], float]) -> fl
     return wait if wait <= LONGEST_WAIT_SECONDS else None
 
 
+@dataclass(frozen=True, slots=True)
 class Retrier:
     """
     Repeats a call for as long as `retry_wait` says.
@@ -54,18 +56,10 @@ class Retrier:
     Shape: `attempts` is the most attempts to make, including the first; None leaves it to `retry_wait`.
     """
 
-    def __init__(
-        self,
-        observer: ApiObserver,
-        *,
-        sleep: Callable[[float], Awaitable[None]],
-        random: Callable[[], float],
-        attempts: int | None = None,
-    ) -> None:
-        self._observer = observer
-        self._attempts = attempts
-        self._sleep = sleep
-        self._random = random
+    observer: ApiObserver
+    sleep: Callable[[float], Awaitable[None]]
+    random: Callable[[], float]
+    attempts: int | None = None
 
     async def run(self, call: Callable[[], Awaitable[_T]], project: str) -> _T:
         """Raises: the error of the last attempt."""
@@ -78,9 +72,9 @@ class Retrier:
             except ApiError as error:
                 # A login can be part of a list request, each with its own Retrier. `given_up` stops the
                 # outer one, or the attempts of both would be multiplied.
-                wait_seconds = None if error.given_up else retry_wait(error, attempt, self._random)
-                if wait_seconds is None or attempt == self._attempts:
+                wait_seconds = None if error.given_up else retry_wait(error, attempt, self.random)
+                if wait_seconds is None or attempt == self.attempts:
                     error.given_up = True
                     raise
-                self._observer.retry(project, error.reason)
-            await self._sleep(wait_seconds)
+                self.observer.retry(project, error.reason)
+            await self.sleep(wait_seconds)

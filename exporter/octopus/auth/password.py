@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -35,6 +35,8 @@ _PASSWORD_NOTICE_SECONDS = 7 * 86400
 _log = structlog.get_logger(__name__)
 
 
+# No repr: it would show the password's source.
+@dataclass(kw_only=True, eq=False, repr=False)
 class PasswordCredentials(Credentials):
     """
     One token per project, shared by its workspaces; renewed well before it expires and when it is rejected.
@@ -43,29 +45,19 @@ class PasswordCredentials(Credentials):
     token that is rejected sooner stays in use until then.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        domain: str,
-        user: str,
-        password: SecretSource,
-        iam_endpoint: str,
-        transport: Transport,
-        retrier: Retrier,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._name = name
-        self._domain = domain
-        self._user = user
-        self._password = password
-        self._iam_endpoint = iam_endpoint
-        self._transport = transport
-        self._retrier = retrier
-        self._clock = clock
-        self._guard = LockoutGuard(name, clock=clock)
-        self._renewers: dict[str, SecretRenewer[RequestAuth]] = {}
-        self._warned_password_end: float | None = None
+    name: str
+    domain: str
+    user: str
+    password: SecretSource
+    iam_endpoint: str
+    transport: Transport
+    retrier: Retrier
+    clock: Callable[[], float] = time.time
+    _renewers: dict[str, SecretRenewer[RequestAuth]] = field(default_factory=dict, init=False)
+    _warned_password_end: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._guard = LockoutGuard(self.name, clock=self.clock)
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
@@ -89,26 +81,26 @@ class PasswordCredentials(Credentials):
     def _renewer(self, scope: ProjectScope) -> SecretRenewer[RequestAuth]:
         renewer = self._renewers.get(scope.project_id)
         if renewer is None:
-            renewer = SecretRenewer(self._name, partial(self._fetch, scope), clock=self._clock)
+            renewer = SecretRenewer(self.name, partial(self._fetch, scope), clock=self.clock)
             self._renewers[scope.project_id] = renewer
         return renewer
 
     async def _fetch(self, scope: ProjectScope, with_retries: bool) -> ExpiringSecret[RequestAuth]:
-        (password,) = await read_secrets(self._name, password=self._password)
+        (password,) = await read_secrets(self.name, password=self.password)
         if not password:
-            raise AuthError(f"credentials {self._name}: password is empty")
+            raise AuthError(f"credentials {self.name}: password is empty")
         request = token_request(
-            self._iam_endpoint,
-            domain=self._domain,
-            user=self._user,
+            self.iam_endpoint,
+            domain=self.domain,
+            user=self.user,
             password=password,
             project_id=scope.project_id,
         )
-        log_in = partial(self._transport.send, request, scope.project, decode_token)
-        async with self._guard.attempt(fingerprint(self._domain, self._user, password)):
-            token = await (self._retrier.run(log_in, scope.project) if with_retries else log_in())
+        log_in = partial(self.transport.send, request, scope.project, decode_token)
+        async with self._guard.attempt(fingerprint(self.domain, self.user, password)):
+            token = await (self.retrier.run(log_in, scope.project) if with_retries else log_in())
         self._warn_of_password_end(token.password_expires_at)
-        now, life, auth = self._clock(), token.life_seconds, token_auth(self._name, token.value)
+        now, life, auth = self.clock(), token.life_seconds, token_auth(self.name, token.value)
         # With the password, so that it is masked for as long as its token is used.
         auth = replace(auth, secrets=(*auth.secrets, password))
         if life is None:
@@ -121,7 +113,7 @@ class PasswordCredentials(Credentials):
         """Warn once of a password that expires soon. An end in the past is wrong: IAM has accepted it."""
         if end is None or end == self._warned_password_end:
             return
-        if 0 < end - self._clock() < _PASSWORD_NOTICE_SECONDS:
+        if 0 < end - self.clock() < _PASSWORD_NOTICE_SECONDS:
             self._warned_password_end = end
             when = datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds")
-            _log.warning("the password expires soon", credentials=self._name, expires_at=when)
+            _log.warning("the password expires soon", credentials=self.name, expires_at=when)
