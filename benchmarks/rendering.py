@@ -28,7 +28,7 @@ from exporter.config import ListenAddress
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.exposition.render import join, render_target
-from exporter.service import spare_event_loop
+from exporter.service import tune_process
 from exporter.web.app import Exporter, create_app
 from exporter.web.server import serve
 
@@ -131,7 +131,7 @@ async def _probe(seconds: float) -> list[float]:
 
 def loop_lag(series: int, intervals: list[float], seconds: float) -> None:
     """Measure the lag while targets are published."""
-    spare_event_loop()  # as the exporter does
+    tune_process()  # as the exporter does
     rows = []
     for interval in (None, *intervals):
         lags, share, count = asyncio.run(_lags(series, interval, seconds))

@@ -425,12 +425,15 @@ def _finish(work: Coroutine[Any, Any, T], elsewhere: str = "") -> T:
     try:
         return asyncio.run(work)
     except BaseExceptionGroup as group:
-        error = service.unwrap(group)
+        # The first error of a group is the one that brought the others about.
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         if isinstance(error, ExporterError):
             raise error from group
         raise
-    except CannotListen as error:
-        raise CannotListen(f"{error}: {elsewhere}") from error
+    except CannotListen as exc:
+        raise CannotListen(f"{exc}: {elsewhere}") from exc
     # A second signal may also come when the work has ended and only cleans up.
     except (service.ForcedStop, asyncio.CancelledError):
         raise typer.Exit(1) from None

@@ -1,4 +1,4 @@
-"""Showing how a long listing goes: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of a full sync: bars on a terminal, a log line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import Progress as ProgressBars
 
 from exporter.model import Progress, Target, TargetKey
 from exporter.sync.poller import ProgressListener
@@ -18,16 +18,16 @@ _EVERY_SECONDS = 5.0
 
 
 class ProgressLines:
-    """A log line every few seconds for each target whose jobs are all being listed."""
+    """A log line every few seconds for each target in a full sync."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._said: dict[TargetKey, float] = {}
+        self._logged_at: dict[TargetKey, float] = {}
 
     def on_progress(self, target: Target, progress: Progress) -> None:
         now = self._clock()
-        if now - self._said.setdefault(target.key, now) >= _EVERY_SECONDS:
-            self._said[target.key] = now
+        if now - self._logged_at.setdefault(target.key, now) >= _EVERY_SECONDS:
+            self._logged_at[target.key] = now
             structlog.get_logger().info(
                 "listing everything",
                 project=target.project,
@@ -37,13 +37,13 @@ class ProgressLines:
             )
 
     def on_finished(self, target: Target) -> None:
-        self._said.pop(target.key, None)
+        self._logged_at.pop(target.key, None)
 
 
-class ProgressBar:
-    """A bar for each target whose jobs are all being listed."""
+class TerminalProgress:
+    """A bar for each target in a full sync."""
 
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: ProgressBars) -> None:
         self._bars = bars
         self._tasks: dict[TargetKey, TaskID] = {}
 
@@ -60,13 +60,13 @@ class ProgressBar:
 
 
 @contextmanager
-def watching(console: Console) -> Iterator[ProgressListener]:
-    """Give what suits the console: bars where somebody looks on, lines elsewhere."""
+def progress_listener(console: Console) -> Iterator[ProgressListener]:
+    """Show progress as bars on a terminal, and as log lines elsewhere."""
     if not console.is_terminal:
         yield ProgressLines()
         return
     name = TextColumn("listing {task.description}")
-    with Bars(
+    with ProgressBars(
         name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
     ) as bars:
-        yield ProgressBar(bars)
+        yield TerminalProgress(bars)

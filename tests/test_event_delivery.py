@@ -33,7 +33,7 @@ class Scene:
             Secrets(),
             lambda _: threading.Lock(),
             on_dropped=self._drop,
-            on_waiting=self._wait,
+            on_pending=self._wait,
         )
 
     def _drop(self, events: int) -> None:

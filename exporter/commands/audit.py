@@ -18,7 +18,7 @@ from exporter.model import STATUSES, SetApart, Target
 from exporter.octopus.client import OctopusClient, RequestCounter
 from exporter.octopus.messages import NullObserver
 from exporter.octopus.transport import open_session
-from exporter.runtime import poll_rules
+from exporter.pollers import poll_rules
 from exporter.state_log import FaultLog
 from exporter.sync.ledger import Ledger
 from exporter.sync.planner import (

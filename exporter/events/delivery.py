@@ -46,8 +46,8 @@ class Delivery:
     """
     Writes what waits in the outbox, while there is an output.
 
-    Shape: `on_dropped` is told how many more events were dropped, from any thread; `on_waiting` how many wait
-    for the output, which is none while there is no output.
+    Shape: `on_dropped` gets how many more events were dropped, from any thread; `on_pending` how many events
+    wait for the output: 0 while there is no output.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Delivery:
         turns: Turns,
         *,
         on_dropped: Callable[[int], None],
-        on_waiting: Callable[[int], None],
+        on_pending: Callable[[int], None],
     ) -> None:
         self._outbox = outbox
         self._masks = masks
         self._turns = turns
         self._on_dropped = on_dropped
-        self._on_waiting = on_waiting
+        self._on_pending = on_pending
         self._output: EventOutput | None = None
         self._writer: Writer | None = None
         self._batch: deque[Waiting] = deque()
@@ -168,7 +168,7 @@ class Delivery:
                 break
             error = await self._write_batch(self._output)
         if error is None and not self._is_cut_off:
-            self._on_waiting(0)
+            self._on_pending(0)
         return error
 
     async def _write_batch(self, output: EventOutput) -> OSError | None:
@@ -196,7 +196,7 @@ class Delivery:
 
     async def _measure(self) -> None:
         with suppress(LedgerError):
-            self._on_waiting(await self._outbox.count_events())
+            self._on_pending(await self._outbox.count_events())
 
     def _take(self, lines: int) -> None:
         """Take so many events from the batch, and with them those that could not be read."""

@@ -84,7 +84,7 @@ class Log:
         self._handler.setFormatter(formatter(format, self._secrets.masked))
         root.setLevel(level.upper())
 
-    def turn(self, descriptor: int) -> threading.Lock:
+    def write_lock(self, descriptor: int) -> threading.Lock:
         """
         Give the lock to hold while writing to a descriptor: the log's own where both lead to the same file.
 

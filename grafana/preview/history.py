@@ -30,7 +30,7 @@ from exporter.exposition.publication import Publisher
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.octopus.transport import open_session
-from exporter.runtime import poll_rules
+from exporter.pollers import poll_rules
 from exporter.simulator import SimulatorSettings, serve
 from exporter.sync.ledger import Ledger
 from exporter.sync.poller import PollTiming, TargetPoller

@@ -14,7 +14,7 @@ from exporter.exposition.compression import Body
 from exporter.exposition.hold import RETRY_SECONDS, Held
 from exporter.exposition.render import Exposition
 from exporter.model import SeriesKey, TargetKey
-from exporter.releasing import Releasing
+from exporter.series_release import SeriesReleaser
 from tests.fake_api import a_target
 
 TARGET, OTHER = a_target().key, a_target(workspace="7").key
@@ -32,7 +32,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.releasing = Releasing(90, timer=lambda: self.now, clock=lambda: self.now)
+        self.releaser = SeriesReleaser(90, timer=lambda: self.now, clock=lambda: self.now)
         self.released: list[tuple[TargetKey, frozenset[SeriesKey]]] = []
         self.tried = 0
         self.errors: dict[TargetKey, Exception] = {}
@@ -47,13 +47,13 @@ class Stage:
     async def at(self, now: float) -> None:
         """Let it be so late, and let what is due then happen."""
         self.now = now
-        self.releasing.hold_for(90)  # wakes it
+        self.releaser.hold_for(90)  # wakes it
         for _ in range(20):
             await asyncio.sleep(0)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.releasing.run(self.release, self.reloading))
+        task = asyncio.create_task(self.releaser.run(self.release, self.reloading))
         yield
         assert not task.done()
         task.cancel()
@@ -67,8 +67,8 @@ def stage() -> Stage:
 
 async def test_what_was_served_is_released_when_its_time_is_over(stage: Stage) -> None:
     async with stage.running():
-        stage.releasing.shown(bodies(ONE))
-        stage.releasing.served(bodies(ONE))
+        stage.releaser.shown(bodies(ONE))
+        stage.releaser.served(bodies(ONE))
         await stage.at(89)
         assert stage.released == []
         await stage.at(90)
@@ -82,10 +82,10 @@ async def test_the_timer_needs_nobody_to_wake_it() -> None:
     async def release(_target: TargetKey, _keys: frozenset[SeriesKey]) -> None:
         released.set()
 
-    releasing = Releasing(0.05)
-    task = asyncio.create_task(releasing.run(release, asyncio.Lock()))
-    releasing.shown(bodies(ONE))
-    releasing.served(bodies(ONE))
+    releaser = SeriesReleaser(0.05)
+    task = asyncio.create_task(releaser.run(release, asyncio.Lock()))
+    releaser.shown(bodies(ONE))
+    releaser.served(bodies(ONE))
     async with asyncio.timeout(60):
         await released.wait()
     task.cancel()
@@ -93,10 +93,10 @@ async def test_the_timer_needs_nobody_to_wake_it() -> None:
 
 async def test_a_shorter_hold_releases_at_once(stage: Stage) -> None:
     async with stage.running():
-        stage.releasing.shown(bodies(ONE))
-        stage.releasing.served(bodies(ONE))
+        stage.releaser.shown(bodies(ONE))
+        stage.releaser.served(bodies(ONE))
         await stage.at(20)
-        stage.releasing.hold_for(15)
+        stage.releaser.hold_for(15)
         for _ in range(20):
             await asyncio.sleep(0)
         assert stage.released == [(TARGET, KEYS)]
@@ -106,8 +106,8 @@ async def test_a_ledger_that_fails_is_asked_again_and_logged_at_both_ends(stage:
     stage.errors[TARGET] = LedgerError("ledger x: locked")
     with capture_logs() as logged:
         async with stage.running():
-            stage.releasing.shown(bodies(BOTH))
-            stage.releasing.served(bodies(BOTH))
+            stage.releaser.shown(bodies(BOTH))
+            stage.releaser.served(bodies(BOTH))
             for tries in range(40):
                 await stage.at(90 + RETRY_SECONDS * tries)
             assert stage.released == [(OTHER, KEYS)]
@@ -126,9 +126,9 @@ async def test_a_target_that_is_withdrawn_while_its_release_fails_ends_the_failu
     stage.errors[TARGET] = LedgerError("ledger x: locked")
     with capture_logs() as logged:
         async with stage.running():
-            stage.releasing.shown(bodies(ONE))
+            stage.releaser.shown(bodies(ONE))
             await stage.at(300)
-            stage.releasing.shown(bodies({}))
+            stage.releaser.shown(bodies({}))
             await stage.at(301)
     assert [line["event"] for line in logged] == ["new series not released", "new series are released again"]
 
@@ -137,7 +137,7 @@ async def test_a_fault_of_ours_is_logged_once_and_ends_nothing(stage: Stage) -> 
     stage.errors[TARGET] = ZeroDivisionError("in the midst of it")
     with capture_logs() as logged:
         async with stage.running():
-            stage.releasing.shown(bodies(BOTH))
+            stage.releaser.shown(bodies(BOTH))
             for tries in range(5):
                 await stage.at(300 + RETRY_SECONDS * tries)
             assert stage.released == [(OTHER, KEYS)]
@@ -154,8 +154,8 @@ async def test_targets_do_not_wait_for_each_other_and_a_reload_comes_in_between(
         await go_on.wait()
         stage.released.append((target, keys))
 
-    task = asyncio.create_task(stage.releasing.run(release, stage.reloading))
-    stage.releasing.shown(bodies(dict.fromkeys(targets, KEYS)))
+    task = asyncio.create_task(stage.releaser.run(release, stage.reloading))
+    stage.releaser.shown(bodies(dict.fromkeys(targets, KEYS)))
     await stage.at(300)
     assert 1 < waiting[0] < len(targets)
     some = waiting[0]

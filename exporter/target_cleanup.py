@@ -1,8 +1,8 @@
 """
-Which targets that left the configuration are forgotten, at the start and then daily.
+Deletes targets from the ledger that left the configuration long ago, at the start and then daily.
 
-A clock that is wrong must not forget what somebody wants back tomorrow. So two clocks have to agree that the
-time is over: ours, and that of the API, as the targets that are polled have recorded it.
+A wrong clock must not delete a target that may come back tomorrow. So two clocks have to agree that the time
+is over: ours, and that of the API, as recorded by the targets that are still polled.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ DAY_SECONDS = 86_400
 LEAST_MS = 30 * DAY_SECONDS * 1000
 
 
-def overdue(
-    remembered: Sequence[RecordedTarget], configured: Collection[TargetKey], now_ms: int, after_ms: int
+def expired_targets(
+    recorded: Sequence[RecordedTarget], configured: Collection[TargetKey], now_ms: int, kept_ms: int
 ) -> list[TargetKey]:
-    """Name the targets that are not configured, and for which nothing was recorded for so long."""
-    unused = [one for one in remembered if not is_configured(one.key, configured)]
-    api_now_ms = max((one.watermark_ms for one in remembered if one not in unused), default=0)
+    """Return the targets that are not configured and for which nothing was recorded for `kept_ms`."""
+    unused = [one for one in recorded if not is_configured(one.key, configured)]
+    api_now_ms = max((one.watermark_ms for one in recorded if one not in unused), default=0)
     return [
         one.key
         for one in unused
-        if has_passed(after_ms, one.committed_ms, now_ms) and api_now_ms - one.watermark_ms >= after_ms
+        if has_passed(kept_ms, one.committed_ms, now_ms) and api_now_ms - one.watermark_ms >= kept_ms
     ]
 
 
 def is_configured(key: TargetKey, configured: Collection[TargetKey]) -> bool:
-    """Tell whether a target is polled; one without a path is that of the next poll under its names."""
+    """Return whether a target is polled; one without a path is taken over by the next poll of its names."""
     if key.path:
         return key in configured
     names = {(each.project, each.project_id, each.workspace) for each in configured}
     return (key.project, key.project_id, key.workspace) in names
 
 
-def after_ms(lookback_ms: int | None) -> int:
-    """Give how long a target is kept after its last record; no lookback means all of time."""
+def retention_ms(lookback_ms: int | None) -> int:
+    """Return how long a target is kept after its last record; also without a limit of the lookback."""
     return max(LEAST_MS, lookback_ms or 0)
 
 
-class Forgetting:
+class TargetCleanup:
     """
-    Forgets targets. `configured` gives the targets of the configuration as it is now.
+    The daily deletion. `configured` gives the targets of the configuration as it is now.
 
     Units: `lookback_ms` gives milliseconds, None for no limit; `clock` gives Unix seconds.
     """
@@ -74,10 +74,9 @@ class Forgetting:
         self._faults = FaultLog(structlog.get_logger())
 
     async def run(self) -> None:
-        """Forget what is overdue now, and then every day."""
         while True:
             try:
-                await self._forget()
+                await self._delete_expired()
                 self._faults.clear()
             except LedgerError as exc:
                 structlog.get_logger().warning("targets not forgotten", error=str(exc))
@@ -85,19 +84,21 @@ class Forgetting:
                 self._faults.log("targets not forgotten", exc)
             await self._sleep(DAY_SECONDS)
 
-    async def _forget(self) -> None:
-        after = after_ms(self._lookback_ms())
-        remembered = await self._ledger.remembered()
-        forgotten = [
+    async def _delete_expired(self) -> None:
+        kept_ms = retention_ms(self._lookback_ms())
+        now_ms = int(self._clock() * 1000)
+        recorded = await self._ledger.remembered()
+        deleted = [
             key
-            for key in overdue(remembered, self._configured(), int(self._clock() * 1000), after)
+            for key in expired_targets(recorded, self._configured(), now_ms, kept_ms)
+            # The ledger asks again in its own thread: a reload may have brought the target back meanwhile.
             if await self._ledger.forget(key, partial(self._is_unused, key))
         ]
-        if forgotten:
+        if deleted:
             structlog.get_logger().info(
                 "targets forgotten that are not configured",
-                targets=[f"{key.project}/{key.workspace}" for key in forgotten],
-                days_without_record=after // (DAY_SECONDS * 1000),
+                targets=[f"{key.project}/{key.workspace}" for key in deleted],
+                days_without_record=kept_ms // (DAY_SECONDS * 1000),
             )
 
     def _is_unused(self, key: TargetKey) -> bool:

@@ -11,10 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from exporter.errors import LedgerError
-from exporter.forgetting import DAY_SECONDS, LEAST_MS, Forgetting, after_ms, overdue
 from exporter.ledger import purge
 from exporter.model import Target, TargetKey
 from exporter.sync.ledger import RecordedTarget
+from exporter.target_cleanup import DAY_SECONDS, LEAST_MS, TargetCleanup, expired_targets, retention_ms
 from tests.fake_api import a_target
 from tests.ledger_scene import FAILED, Scene
 
@@ -66,7 +66,7 @@ class Life:
             for target in self.configured:
                 await self.scene.poll(target)
 
-        forgetting = Forgetting(
+        forgetting = TargetCleanup(
             self.scene.ledger,
             lambda: {target.key for target in self.configured},
             lambda: self.lookback_ms,
@@ -126,7 +126,7 @@ async def test_what_is_configured_stays_though_its_polls_fail(life: Life) -> Non
         await life.scene.poll(KEPT)
 
     with pytest.raises(asyncio.CancelledError):
-        await Forgetting(
+        await TargetCleanup(
             life.scene.ledger,
             lambda: {target.key for target in configured},
             lambda: None,
@@ -277,9 +277,9 @@ LONG_AGO = NOW_MS - LEAST_MS
 )
 def test_who_is_overdue(one: RecordedTarget, configured: set[TargetKey], is_overdue: bool) -> None:
     everyone = [one, RecordedTarget(CONFIGURED, NOW_MS, NOW_MS)]
-    assert overdue(everyone, configured, NOW_MS, LEAST_MS) == ([one.key] if is_overdue else [])
+    assert expired_targets(everyone, configured, NOW_MS, LEAST_MS) == ([one.key] if is_overdue else [])
 
 
 @pytest.mark.parametrize(("lookback", "days"), [(None, 30), (DAY_MS, 30), (90 * DAY_MS, 90)])
 def test_how_long_a_target_is_kept(lookback: int | None, days: int) -> None:
-    assert after_ms(lookback) == days * DAY_MS
+    assert retention_ms(lookback) == days * DAY_MS

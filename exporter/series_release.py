@@ -1,8 +1,8 @@
 """
-Releasing new series: the timer, and what it does where the ledger fails.
+Releases new series from their hold, by a timer.
 
-The publisher tells what is shown, the web server what was scraped (exposition.hold decides). A release is
-recorded in the ledger before its values are published.
+A new series is exported as 0 first (exposition.hold decides for how long). The publisher reports what is
+exported, the web server what was scraped. A release is recorded in the ledger before its values are exported.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from exporter.exposition.render import Exposition
 from exporter.model import SeriesKey, TargetKey
 from exporter.state_log import FaultLog, StateLog
 
-# All targets of a first start are due at nearly the same time, and the ledger has other work in between: one
-# after the other would wait for that work as often. More at once would keep polls and reloads waiting.
+# All targets of a first start are due at nearly the same time. One after the other would wait for the other
+# work of the ledger each time; more at once would make polls and reloads wait.
 _AT_ONCE = 16
 
 Release = Callable[[TargetKey, frozenset[SeriesKey]], Awaitable[None]]
 """Records a release and publishes the target. Raises: LedgerError."""
 
 
-class Releasing:
+class SeriesReleaser:
     """
     Holds new series and releases them.
 
-    Units: `timer` gives seconds that never step back, `clock` Unix seconds.
+    Units: `timer` gives monotonic seconds, `clock` Unix seconds.
     """
 
     def __init__(
@@ -53,47 +53,45 @@ class Releasing:
         )
 
     def hold_for(self, seconds: float) -> None:
-        """Take up another `metrics.new_series_hold`, for what is held already too."""
+        """Take up another `metrics.new_series_hold`, also for the series that are held now."""
         self._hold.hold_seconds = seconds
         self._changed.set()
 
-    def shown(self, bodies: Exposition) -> None:
-        """Note that this is the exposition from now on."""
-        self._hold.shown(bodies.held, self._timer())
+    def shown(self, exposition: Exposition) -> None:
+        """Note that this exposition is served from now on."""
+        self._hold.shown(exposition.held, self._timer())
         self._changed.set()
 
-    def served(self, bodies: Exposition) -> None:
-        """Note that a scrape of this was answered completely."""
-        if bodies.held:
-            self._hold.answered(bodies.held, self._timer())
+    def served(self, exposition: Exposition) -> None:
+        """Note that a scrape received this exposition completely."""
+        if exposition.held:
+            self._hold.answered(exposition.held, self._timer())
             self._changed.set()
 
     async def run(self, release: Release, reloading: asyncio.Lock) -> None:
         """
         Release what is due, for as long as the task lives.
 
-        Shape: `reloading` is held while pollers are replaced. `release` is called while it is not.
+        Shape: `reloading` is held while pollers are replaced; `release` is called under this lock.
         """
         while True:
             self._changed.clear()
             due = list(self._hold.due(self._timer()).items())
             for start in range(0, len(due), _AT_ONCE):
+                # The lock is let go between two batches, so that a reload need not wait for all of them.
                 async with reloading:
-                    some = (self._release(release, *one) for one in due[start : start + _AT_ONCE])
-                    await asyncio.gather(*some)
+                    batch = due[start : start + _AT_ONCE]
+                    await asyncio.gather(*(self._release(release, *one) for one in batch))
             self._failing &= self._hold.targets
             if not self._failing:
                 self._not_released.is_over(self._clock())
-            await self._until_due()
-
-    async def _until_due(self) -> None:
-        due = self._hold.next_due()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if due is None else max(due - self._timer(), 0.0)):
-                await self._changed.wait()
+            next_due = self._hold.next_due()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if next_due is None else max(next_due - self._timer(), 0.0)):
+                    await self._changed.wait()
 
     async def _release(self, release: Release, target: TargetKey, keys: frozenset[SeriesKey]) -> None:
-        """Release some series of a target. One that cannot be released now does not stop the others."""
+        """Release some series of a target; a failure is logged, so that it does not stop the others."""
         try:
             await release(target, keys)
         except LedgerError as exc:

@@ -1,0 +1,214 @@
+"""
+The pollers of the configured targets, and what they take from the configuration.
+
+A target whose settings stay the same keeps its poller over a reload. Another one gets a new poller, which
+goes on counting from the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from exporter.clients import ClientFactory
+from exporter.config import Config
+from exporter.counting.rules import CountingRules, EventRules
+from exporter.errors import LedgerError, StartError
+from exporter.exposition.publication import Publisher
+from exporter.masking import Secrets
+from exporter.model import PollStatus, Progress, SeriesKey, Target, TargetKey
+from exporter.state_log import StateLog
+from exporter.sync.change_reader import PollRules
+from exporter.sync.ledger import Ledger
+from exporter.sync.planner import Schedule
+from exporter.sync.poller import PollTiming, ProgressListener, TargetPoller
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    poller: TargetPoller
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+
+class Pollers:
+    """One poller for each configured target, each in a task of `group`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        secrets: Secrets,
+        group: asyncio.TaskGroup,
+        progress_listener: ProgressListener,
+    ) -> None:
+        self._ledger = ledger
+        self._publisher = publisher
+        self._secrets = secrets
+        self._group = group
+        self._progress_listener = progress_listener
+        self._running: dict[TargetKey, _Running] = {}
+        self._has_started = False
+        self._unrestored: dict[TargetKey, StateLog] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def progress(self) -> Mapping[TargetKey, Progress]:
+        progress = {key: running.poller.progress for key, running in self._running.items()}
+        return {key: one for key, one in progress.items() if one is not None}
+
+    def polling_since_ms(self) -> dict[TargetKey, int]:
+        began = {key: running.poller.polling_since_ms for key, running in self._running.items()}
+        return {key: since_ms for key, since_ms in began.items() if since_ms is not None}
+
+    async def stop_replaced(self, before: Config, config: Config) -> dict[TargetKey, PollStatus]:
+        """Stop the pollers whose target left or changed; return their statuses for those that follow."""
+        wanted = {target.key: target for target in config.targets()}
+        leaving = {
+            key: running
+            for key, running in self._running.items()
+            if key not in wanted or _identity(before, running.poller.target) != _identity(config, wanted[key])
+        }
+        await self._stop(leaving.values(), 0)
+        for key in leaving:
+            del self._running[key]
+            if key not in wanted:
+                self._publisher.withdraw(key)
+        return {key: running.poller.status for key, running in leaving.items()}
+
+    async def start_missing(
+        self, config: Config, clients: ClientFactory, statuses: Mapping[TargetKey, PollStatus]
+    ) -> None:
+        """Start a poller for each target without one. Raises: StartError (only at the first call)."""
+        for target in config.targets():
+            if target.key not in self._running:
+                poller = self._poller(config, clients, target, statuses.get(target.key))
+                await self._restore(poller)
+                stop = asyncio.Event()
+                task = self._group.create_task(
+                    poller.run(stop), name=f"poll {target.project}/{target.workspace}"
+                )
+                self._running[target.key] = _Running(poller, stop, task)
+        self._has_started = True
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop all: polls under way may end within the grace period, and are cancelled after it."""
+        await self._stop(self._running.values(), grace_seconds)
+
+    async def release(self, key: TargetKey, keys: frozenset[SeriesKey]) -> None:
+        """Release some new series of a target, if it is polled. Raises: LedgerError."""
+        if key in self._running:
+            await self._running[key].poller.release(keys)
+
+    async def poll_once(self, config: Config, clients: ClientFactory) -> bool:
+        """
+        Poll every target once, without a timer; return whether all polls succeeded.
+
+        New series are released at once: nothing scrapes them at 0 first. Raises: StartError.
+        """
+        pollers = [self._poller(config, clients, target) for target in config.targets()]
+        for poller in pollers:
+            await self._restore(poller)
+
+        async def poll(poller: TargetPoller) -> bool:
+            succeeded = await poller.poll()
+            try:
+                await poller.release_all()
+            except LedgerError as exc:
+                structlog.get_logger().error("new series not released", error=str(exc))
+                return False
+            return succeeded
+
+        return all(await asyncio.gather(*map(poll, pollers)))
+
+    def _poller(
+        self, config: Config, clients: ClientFactory, target: Target, status: PollStatus | None = None
+    ) -> TargetPoller:
+        return TargetPoller(
+            target,
+            clients.client(target),
+            self._ledger,
+            self._publisher,
+            poll_rules(config),
+            PollTiming(config.poll.interval_seconds, config.metrics.max_age_seconds),
+            status=status,
+            created_series=config.metrics.created_series,
+            listener=self._progress_listener,
+        )
+
+    async def _restore(self, poller: TargetPoller) -> None:
+        """
+        Publish the target's totals from the ledger.
+
+        At the start a target that cannot be restored ends the process. At a reload it is logged and the
+        target is polled all the same: the other targets must go on. Raises: StartError.
+        """
+        target = poller.target
+        state = self._unrestored.get(target.key)
+        try:
+            await poller.restore()
+        except LedgerError as exc:
+            if not self._has_started:
+                raise StartError(str(exc)) from exc
+            if state is None:
+                state = self._unrestored[target.key] = StateLog(
+                    structlog.get_logger(), "target not restored", "target restored again", is_error=True
+                )
+            names = {"project": target.project, "workspace": target.workspace}
+            state.holds(exc.reason, time.time(), **names, error=str(exc))
+            return
+        if state is not None:
+            state.is_over(time.time(), project=target.project)
+        # Label values that are exported already must stay as they are, even if a secret is equal to one now.
+        for shown in self._publisher.snapshots:
+            if shown.target.key == target.key and (totals := shown.totals) is not None:
+                for labels in (totals.jobs, totals.completed, totals.failures):
+                    self._secrets.keep_labels(label for series in labels for label in series)
+
+    async def _stop(self, some: Iterable[_Running], grace_seconds: float) -> None:
+        tasks = [running.task for running in some]
+        for running in some:
+            running.stop.set()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+def poll_rules(config: Config) -> PollRules:
+    """Translate what the configuration says of reading and counting into the poll's own units."""
+    poll = config.poll
+    return PollRules(
+        schedule=Schedule(
+            lookback_ms=None if poll.lookback_seconds is None else round(poll.lookback_seconds * 1000),
+            overlap_ms=round(poll.overlap_seconds * 1000),
+            full_sync_interval_ms=round(poll.full_sync_interval_seconds * 1000),
+            audit_interval_ms=round(poll.audit_interval_seconds * 1000),
+            gap_ms=round(max(poll.overlap_seconds, 3 * poll.interval_seconds) * 1000),
+        ),
+        page_size=config.poll.page_size,
+        concurrency=config.poll.concurrency,
+        counting=CountingRules(
+            submitting_bounds=config.metrics.submitting_buckets,
+            running_bounds=config.metrics.running_buckets,
+            max_msg_codes=config.metrics.max_msg_codes,
+            max_job_types=config.metrics.max_job_types,
+            max_statuses=config.metrics.max_statuses,
+            count_history=config.metrics.count_history,
+            events=None if config.events is None else EventRules(config.events.include),
+        ),
+    )
+
+
+def _identity(config: Config, target: Target) -> tuple[object, ...]:
+    """Return all settings of a poller: a reload that leaves them as they are leaves the poller alone."""
+    # The hold belongs to the releaser and not to a poller, so it may change without a new one.
+    metrics = config.metrics.model_copy(update={"new_series_hold_seconds": 0.0})
+    include = None if config.events is None else config.events.include
+    return (target, config.credentials_of(target), config.poll, metrics, include)
