@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import TERMINAL_STATUSES
+from exporter.model import IN_FLIGHT_STATUSES, TERMINAL_STATUSES
 from exporter.sync.filters import Filters, value_batches
 from exporter.sync.ledger import Audit, JobRef, TargetState
 from exporter.sync.planner import (
@@ -18,9 +18,8 @@ from exporter.sync.planner import (
     count_difference,
     evaluate_audit,
     full_sync_reason,
-    in_flight_filters,
+    list_filters,
     window_candidates,
-    window_filters,
     window_start,
     window_statuses,
 )
@@ -177,7 +176,7 @@ def test_an_array_is_sent_as_the_server_takes_it(style: str, expected: list[tupl
 
 def test_no_request_has_more_values_than_the_api_takes() -> None:
     target = a_target(job_types=tuple(f"T{number}" for number in range(45)))
-    listings = in_flight_filters(target, Filters())
+    listings = list_filters(target, Filters(), None, IN_FLIGHT_STATUSES)
     assert [len(listing.job_types) for listing in listings] == [20, 20, 5]
 
 
@@ -306,7 +305,7 @@ def test_a_window_leaves_out_what_was_listed_where_that_spares_requests(
 
 
 def test_a_window_of_some_statuses_is_one_listing_where_arrays_work() -> None:
-    (listing,) = window_filters(a_target(), Filters(), 9_000, TERMINAL_STATUSES)
+    (listing,) = list_filters(a_target(), Filters(), 9_000, TERMINAL_STATUSES)
     assert (listing.statuses, listing.start_time_ms) == (TERMINAL_STATUSES, 9_000)
-    (joined,) = window_filters(a_target(), Filters(statuses="comma"), 9_000, TERMINAL_STATUSES)
+    (joined,) = list_filters(a_target(), Filters(statuses="comma"), 9_000, TERMINAL_STATUSES)
     assert joined.statuses == (",".join(TERMINAL_STATUSES),)

@@ -75,15 +75,14 @@ async def audit(config: Config, secrets: Secrets) -> list[AuditLine]:
 
 
 async def _audit(config: Config, ledger: Ledger, client: OctopusClient, target: Target) -> list[AuditLine]:
-    """Compare one target; what is wrong with it is a line of its own."""
+    """Compare one target. A failure becomes a line of the table, so that the other targets are compared."""
     try:
         return await _compare(config, ledger, client, target)
     except PollError as error:
         return [AuditLine(target, "", error=error)]
     except Exception as exc:
-        FaultLog(structlog.get_logger(), project=target.project, workspace=target.workspace).log(
-            "audit failed", exc
-        )
+        faults = FaultLog(structlog.get_logger(), project=target.project, workspace=target.workspace)
+        faults.log("audit failed", exc)
         return [AuditLine(target, "", error=InternalFault(exc))]
 
 
@@ -91,56 +90,46 @@ async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target
     totals = await ledger.restore(target, poll_rules(config).counting)
     if totals is None:
         return [AuditLine(target, "")]
-    summary = await ledger.summary(target)
-    if not summary.filters.can_tell_changes:
+    state = await ledger.summary(target)
+    if not state.filters.can_tell_changes:
         return [AuditLine(target, status, None, totals.in_status(status)) for status in STATUSES]
     set_apart = await ledger.set_apart_by_status(target)
     lines: list[AuditLine] = []
-    for status in audited_statuses(totals, summary.horizon_ms, config.metrics.max_statuses):
-        listings = status_filters(target, summary.filters, status, summary.horizon_ms)
+    for status in audited_statuses(totals, state.horizon_ms, config.metrics.max_statuses):
+        filters = status_filters(target, state.filters, status, state.horizon_ms)
         try:
-            pages = [
-                await client.list_page(target, listing.page(0, 1), RequestCounter()) for listing in listings
-            ]
+            pages = [await client.list_page(target, one.page(0, 1), RequestCounter()) for one in filters]
         except ApiError as error:
             return [*lines, AuditLine(target, status, error=error)]
-        api = sum_totals([page.total for page in pages])
-        counted = None if api is None else api - set_apart.get(status, 0)
-        lines.append(AuditLine(target, status, counted, totals.in_status(status)))
+        total = sum_totals([page.total for page in pages])
+        api = None if total is None else total - set_apart.get(status, 0)
+        lines.append(AuditLine(target, status, api, totals.in_status(status)))
     known = {line.status: StatusTotals(line.api, line.ledger or 0) for line in lines if line.api is not None}
-    counted_api = {s: one.api for s, one in exclude_statusless(known, set_apart.get("", 0)).items()}
+    api_totals = {status: one.api for status, one in exclude_statusless(known, set_apart.get("", 0)).items()}
+    count, rows = totals.rows_unreadable, totals.set_apart
     return [
-        replace(
-            line,
-            api=counted_api.get(line.status),
-            rows_unreadable=totals.rows_unreadable,
-            set_apart=totals.set_apart,
-        )
+        replace(line, api=api_totals.get(line.status), rows_unreadable=count, set_apart=rows)
         for line in lines
     ]
 
 
 def table(lines: Sequence[AuditLine], secrets: Secrets) -> Table:
-    """Lay the comparison out for people."""
-    shown = Table(
-        "project", "workspace", "status", "API", "ledger", "difference", title="The ledger, audited"
-    )
+    """Lay out the comparison as a table."""
+    columns = ("project", "workspace", "status", "API", "ledger", "difference")
+    shown = Table(*columns, title="The ledger, audited")
     for line in lines:
-        shown.add_row(
-            line.target.project,
-            line.target.workspace,
-            line.status,
-            "?" if line.api is None else str(line.api),
-            _recorded(line),
-            secrets.masked(_difference(line)),
-        )
+        if line.error is not None:
+            difference = f"{line.error.reason}: {line.error}"
+        elif line.api is None or line.ledger is None:
+            difference = "unknown"
+        else:
+            difference = f"{line.api - line.ledger:+d}" if line.differs else ""
+        api = "?" if line.api is None else str(line.api)
+        never = "never polled" if line.error is None else "?"
+        ledger = never if line.ledger is None else str(line.ledger)
+        target = line.target
+        shown.add_row(target.project, target.workspace, line.status, api, ledger, secrets.masked(difference))
     return shown
-
-
-def _recorded(line: AuditLine) -> str:
-    if line.ledger is not None:
-        return str(line.ledger)
-    return "never polled" if line.error is None else "?"
 
 
 def unreadable_rows(lines: Sequence[AuditLine], secrets: Secrets) -> list[str]:
@@ -149,20 +138,10 @@ def unreadable_rows(lines: Sequence[AuditLine], secrets: Secrets) -> list[str]:
     for line in {line.target.key: line for line in lines if line.rows_unreadable}.values():
         where = f"{line.target.project}, workspace {line.target.workspace}"
         named.append(f"{where}: {line.rows_unreadable} rows cannot be read and are counted on neither side")
-        named += [secrets.masked(f"  {_name(row)}: {row.problem}") for row in line.set_apart]
+        for row in line.set_apart:
+            name = "a row without an id" if row.job_id is None else f"job {row.job_id}"
+            name = f"{name}, {row.status!r}" if row.status else name
+            named.append(secrets.masked(f"  {name}: {row.problem}"))
         if (more := line.rows_unreadable - len(line.set_apart)) > 0:
             named.append(f"  and {more} more")
     return named
-
-
-def _name(row: SetApart) -> str:
-    name = "a row without an id" if row.job_id is None else f"job {row.job_id}"
-    return f"{name}, {row.status!r}" if row.status else name
-
-
-def _difference(line: AuditLine) -> str:
-    if line.error is not None:
-        return f"{line.error.reason}: {line.error}"
-    if line.api is None or line.ledger is None:
-        return "unknown"
-    return f"{line.api - line.ledger:+d}" if line.differs else ""

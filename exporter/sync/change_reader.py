@@ -16,7 +16,7 @@ from typing import Protocol
 
 from exporter.counting.rules import CountingRules
 from exporter.errors import AnswerTooLarge, ContractError
-from exporter.model import Job, Progress, SetApart, Target
+from exporter.model import IN_FLIGHT_STATUSES, Job, Progress, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.filters import (
@@ -27,7 +27,7 @@ from exporter.sync.filters import (
     unapplied_filter,
     wanted_rows,
 )
-from exporter.sync.ledger import FoundBy, JobRef, Ledger, PageOrigin, RowKind, Staged, TargetState
+from exporter.sync.ledger import FoundBy, JobRef, Ledger, PageOrigin, PollResult, RowKind, Staged, TargetState
 from exporter.sync.pagination import Paginator
 from exporter.sync.planner import (
     MAX_ID_QUERIES,
@@ -35,12 +35,10 @@ from exporter.sync.planner import (
     ListRequest,
     Schedule,
     full_sync_reason,
-    in_flight_filters,
     is_small,
-    job_query,
+    list_filters,
     sum_totals,
     window_candidates,
-    window_filters,
     window_start,
     window_statuses,
 )
@@ -64,23 +62,6 @@ class PollRules:
     page_size: int
     concurrency: int
     counting: CountingRules
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """
-    What one reading covered; its rows are staged in the ledger.
-
-    Shape: `full_sync` is why everything was read, None where it was not or only because the target is small;
-    jobs in flight in an undocumented status that were created before `undocumented_from_ms` were not asked
-    for; `set_apart` are the rows that cannot be read.
-    """
-
-    everything: bool
-    full_sync: str | None
-    horizon_ms: int | None
-    undocumented_from_ms: int
-    set_apart: tuple[SetApart, ...]
 
 
 @dataclass(slots=True)
@@ -121,7 +102,7 @@ class ChangeReader:
         reason: str | None = None,
         *,
         catching_up: bool = False,
-    ) -> Reading:
+    ) -> PollResult:
         """
         Stage what may have changed since `state`; everything, where there is a reason for a full sync.
 
@@ -165,9 +146,9 @@ class ChangeReader:
     @property
     def can_resume(self) -> bool:
         """Tell whether this is a first sync that was interrupted while it listed everything."""
-        return self._everything and self._is_first
+        return self._everything and not self._state.scope
 
-    async def resume(self) -> Reading:
+    async def resume(self) -> PollResult:
         """
         Continue an interrupted first sync: the rows it has staged are still there.
 
@@ -176,26 +157,30 @@ class ChangeReader:
         await self._read_everything()
         return await self._finish()
 
-    async def _finish(self) -> Reading:
-        """Make sure that few rows cannot be read. Raises: ContractError."""
+    async def _finish(self) -> PollResult:
+        """Make sure that few rows cannot be read, and give what to record. Raises: ContractError."""
         if self.unreadable:
             self.unreadable.discard(await self.ledger.readable(self.target, self.unreadable.job_ids))
             self.unreadable.check((await self.ledger.staged(self.target, 0, 0)).in_all)
-        return Reading(
-            self._everything,
-            self._full_sync,
-            self.horizon_ms,
-            self._undocumented_from_ms,
-            self.unreadable.all,
+        now_ms = self.now_ms()
+        return PollResult(
+            target=self.target,
+            began_ms=self.clocks.began_ms(now_ms),
+            clock_ms=self.clocks.now_ms(now_ms),
+            lead_ms=self.clocks.lead_ms,
+            now_ms=now_ms,
+            horizon_ms=self.horizon_ms,
+            full=self._everything,
+            full_sync=self._full_sync,
+            filters=self.filters,
+            server=self.server.traits,
+            set_apart=self.unreadable.all,
+            undocumented_from_ms=self._undocumented_from_ms,
         )
 
     async def total(self, filters: Iterable[ListFilter]) -> int | None:
         """Ask how many rows some listings have together; None where the API gives no totals."""
         return sum_totals([(await self.fetch(one.page(0, 1))).total for one in filters])
-
-    @property
-    def _is_first(self) -> bool:
-        return not self._state.scope
 
     @property
     def _undocumented(self) -> tuple[str, ...]:
@@ -221,11 +206,11 @@ class ChangeReader:
     async def _read_in_flight(self) -> None:
         if self.filters.statuses == "none":
             return
-        await self._list(in_flight_filters(self.target, self.filters), FoundBy.IN_FLIGHT)
+        await self._list(list_filters(self.target, self.filters, None, IN_FLIGHT_STATUSES), FoundBy.IN_FLIGHT)
         if self._undocumented:
             # Jobs in such a status may have ended, so they are listed within the lookback only.
             self._set_horizon()
-            filters = window_filters(self.target, self.filters, self.horizon_ms, self._undocumented)
+            filters = list_filters(self.target, self.filters, self.horizon_ms, self._undocumented)
             await self._list(filters, FoundBy.IN_FLIGHT)
 
     async def _check_in_flight(self) -> None:
@@ -249,7 +234,7 @@ class ChangeReader:
     async def _read_window(self, start_ms: int | None, statuses: tuple[str, ...] = ()) -> None:
         # Without a filter by status, older jobs in flight are found by listing all jobs only.
         since_ms = None if self.filters.statuses == "none" else start_ms
-        await self._list(window_filters(self.target, self.filters, since_ms, statuses), FoundBy.WINDOW)
+        await self._list(list_filters(self.target, self.filters, since_ms, statuses), FoundBy.WINDOW)
         await self._check_in_flight()
 
     async def _read_changes(self) -> None:
@@ -283,8 +268,8 @@ class ChangeReader:
         types = self.target.job_types
         if len(types) < 2 or self.filters.job_types not in ("array", "comma"):
             return
-        together = window_filters(self.target, self.filters, self.horizon_ms)
-        each = window_filters(self.target, replace(self.filters, job_types="single"), self.horizon_ms)
+        together = list_filters(self.target, self.filters, self.horizon_ms)
+        each = list_filters(self.target, replace(self.filters, job_types="single"), self.horizon_ms)
         for _ in range(2):  # a job that is created between the two totals makes them differ once
             totals = await self.total(together), await self.total(each)
             if totals[0] is not None and totals[0] == totals[1]:
@@ -300,13 +285,13 @@ class ChangeReader:
         read once more.
         """
         await self._read_window(self.horizon_ms)
-        if self._is_first:
-            return  # no job is known yet
+        if not self._state.scope:
+            return  # the first sync: no job is known yet
         self._set_horizon()
         vanished = await self._vanished()
         if len(vanished) > MAX_ID_QUERIES and self.filters.statuses != "none" and self._undocumented:
             # List all jobs in undocumented statuses where that costs less than to ask for each by id.
-            filters = window_filters(self.target, self.filters, None, self._undocumented)
+            filters = list_filters(self.target, self.filters, None, self._undocumented)
             total = await self.total(filters)
             page_size = self.server.traits.allowed_page(self.rules.page_size)
             if total is not None and total < len(vanished) * page_size:
@@ -334,7 +319,7 @@ class ChangeReader:
                 raise failure
 
     async def _ask_for_one(self, job_id: int) -> None:
-        page = await self.fetch(job_query(job_id))
+        page = await self.fetch(ListQuery(job_id=job_id, limit=1))
         jobs = tuple(job for job in page.jobs if job.id == job_id)
         set_apart = tuple(row for row in page.set_apart if row.job_id == job_id)
         await self.stage(replace(page, jobs=jobs, set_apart=set_apart), FoundBy.BY_ID, 0, 0)

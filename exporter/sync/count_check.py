@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from exporter.octopus.wire import ListQuery
 from exporter.sync.change_reader import ChangeReader
-from exporter.sync.planner import count_difference, job_query, window_filters
+from exporter.sync.planner import count_difference, list_filters
 
 # Where more jobs are missing than this, everything is read again.
 _MAX_DELETED = 20
@@ -111,7 +112,9 @@ class CountCheck:
                 requests += len(jobs)
                 if requests > max_requests:
                     return None
-                found += [job_id for job_id in jobs if not (await reader.fetch(job_query(job_id))).rows]
+                for job_id in jobs:
+                    page = await reader.fetch(ListQuery(job_id=job_id, limit=1))
+                    found += [] if page.rows else [job_id]
                 continue
             requests += 1
             difference = await self._settled_difference_since(span.middle_ms)
@@ -155,4 +158,4 @@ class CountCheck:
 
     async def _total(self, start_ms: int | None) -> int | None:
         reader = self._reader
-        return await reader.total(window_filters(self._target, reader.filters, start_ms))
+        return await reader.total(list_filters(self._target, reader.filters, start_ms))

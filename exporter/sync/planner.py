@@ -56,13 +56,7 @@ class ListFilter:
 
     def page(self, offset: int, limit: int) -> ListQuery:
         """Give the query for at most `limit` rows from `offset` on."""
-        return ListQuery(
-            job_types=self.job_types,
-            statuses=self.statuses,
-            start_time_ms=self.start_time_ms,
-            offset=offset,
-            limit=limit,
-        )
+        return ListQuery(self.job_types, self.statuses, self.start_time_ms, offset=offset, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +156,7 @@ def full_sync_cost(state: TargetState, page_size: int) -> int:
     return 2 + state.listed // max(page_size - page_size // 20, 1)
 
 
-def in_flight_filters(target: Target, filters: Filters) -> tuple[ListFilter, ...]:
-    """List all jobs in a documented status in flight, however old."""
-    types = value_batches(filters.job_types, target.job_types)
-    statuses = value_batches(filters.statuses, IN_FLIGHT_STATUSES)
-    return tuple(ListFilter(*both) for both in product(types, statuses))
-
-
-def window_filters(
+def list_filters(
     target: Target, filters: Filters, start_ms: int | None, statuses: Sequence[str] = ()
 ) -> tuple[ListFilter, ...]:
     """List all jobs created since `start_ms` (None: ever), in some statuses or in all."""
@@ -183,9 +170,9 @@ def status_filters(
     target: Target, filters: Filters, status: str, horizon_ms: int | None
 ) -> tuple[ListFilter, ...]:
     """List the jobs in one status; the totals of these listings add up to it."""
-    start_time_ms = None if status in IN_FLIGHT_STATUSES else horizon_ms
-    types = value_batches(filters.job_types, target.job_types)
-    return tuple(ListFilter(some, (status,), start_time_ms) for some in types)
+    # Jobs in flight are listed however old, and finished ones within the lookback: the ledger has the same.
+    start_ms = None if status in IN_FLIGHT_STATUSES else horizon_ms
+    return list_filters(target, filters, start_ms, (status,))
 
 
 def window_statuses(filters: Filters, in_flight: int, page_size: int) -> tuple[str, ...]:
@@ -202,11 +189,6 @@ def window_statuses(filters: Filters, in_flight: int, page_size: int) -> tuple[s
 def sum_totals(totals: Sequence[int | None]) -> int | None:
     """Add the totals of some listings; None where the API left one out."""
     return None if None in totals else sum(total or 0 for total in totals)
-
-
-def job_query(job_id: int) -> ListQuery:
-    """Ask whether one job is still listed."""
-    return ListQuery(job_id=job_id, offset=0, limit=1)
 
 
 def window_candidates(vanished: Sequence[JobRef]) -> tuple[int, ...]:

@@ -9,14 +9,14 @@ finished jobs that it found deleted; and a full sync where nothing else explains
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from exporter.errors import PollError
 from exporter.model import Progress, Target, Totals
 from exporter.octopus.client import RequestCounter
-from exporter.sync.change_reader import ChangeReader, JobSource, PollRules, Reading
+from exporter.sync.change_reader import ChangeReader, JobSource, PollRules
 from exporter.sync.count_check import CountCheck
 from exporter.sync.filters import FILTERS, FilterFailed, FilterName, Filters
 from exporter.sync.ledger import Ledger, PollResult, TargetState
@@ -42,6 +42,7 @@ _AUDIT_LOOKS = 3
 _RESUME_WITHIN_MS = 3_600_000
 
 
+@dataclass(eq=False)
 class Poll:
     """
     One poll.
@@ -51,45 +52,27 @@ class Poll:
     sync lists. Of the result: `counter` has how many requests it took; `totals` what was recorded last;
     `filters` how the API's filters are sent from now on; `full_sync` why everything was read; `count_error`
     why the count could not be verified.
-    Raises from `run` and `audit`: PollError. If `run` raises, nothing that it read has been published.
+    Raises from `run` and `audit`: PollError.
     """
 
-    totals: Totals
-    filters: Filters
-
-    def __init__(
-        self,
-        target: Target,
-        source: JobSource,
-        ledger: Ledger,
-        rules: PollRules,
-        now_ms: Callable[[], int],
-        *,
-        on_progress: Callable[[Progress], None] = lambda _progress: None,
-        catching_up: bool = False,
-        before: ServerFindings | None = None,
-    ) -> None:
-        self.target = target
-        self.counter = RequestCounter()
-        self.full_sync: str | None = None
-        self.count_error: PollError | None = None
-        self._source = source
-        self._ledger = ledger
-        self._rules = rules
-        self._now_ms = now_ms
-        self._on_progress = on_progress
-        self._catching_up = catching_up
-        self._before = before
-        self._begun: ChangeReader | None = None
-        self._state: TargetState
-        self._reading: Reading
-        self._failed_ms = 0
-
-    @property
-    def _reader(self) -> ChangeReader:
-        if self._begun is None:
-            raise RuntimeError("the poll has not begun")
-        return self._begun
+    target: Target
+    source: JobSource
+    ledger: Ledger
+    rules: PollRules
+    now_ms: Callable[[], int]
+    on_progress: Callable[[Progress], None] = lambda _progress: None
+    catching_up: bool = False
+    before: ServerFindings | None = None
+    counter: RequestCounter = field(default_factory=RequestCounter)
+    totals: Totals = field(init=False)
+    filters: Filters = field(init=False)
+    full_sync: str | None = None
+    count_error: PollError | None = None
+    _reader: ChangeReader = field(init=False)
+    _state: TargetState = field(init=False)
+    _result: PollResult = field(init=False)
+    _has_begun: bool = False
+    _failed_ms: int = 0
 
     @property
     def unlisted_jobs(self) -> int:
@@ -99,13 +82,13 @@ class Poll:
     @property
     def findings(self) -> ServerFindings | None:
         """What this poll hands on to the next one."""
-        return self._before if self._begun is None else self._begun.server
+        return self._reader.server if self._has_begun else self.before
 
     @property
     def can_resume(self) -> bool:
         """Tell whether this is an interrupted first sync whose staged rows are recent enough to continue."""
-        recent = self._now_ms() - self._failed_ms < _RESUME_WITHIN_MS
-        return recent and self._begun is not None and self._begun.can_resume
+        recent = self.now_ms() - self._failed_ms < _RESUME_WITHIN_MS
+        return recent and self._has_begun and self._reader.can_resume
 
     async def run(self) -> Totals:
         """
@@ -114,36 +97,37 @@ class Poll:
         Called again after a failure, where it `can_resume`, it continues where it was interrupted.
         """
         try:
-            state = await self._ledger.summary(self.target)
-            if self._begun is None:
-                self._begin(state)
-                await self._read_and_record(state, catching_up=self._catching_up)
-            else:
+            state = await self.ledger.summary(self.target)
+            if self._has_begun:
                 self.counter.sent = 0
                 await self._read_and_record(state, resume=True)
-            if not self._reading.everything:
+            else:
+                self._begin(state)
+                await self._read_and_record(state, catching_up=self.catching_up)
+            if not self._result.full:
                 await self._verify_count_if_possible()
-            elif self._reading.full_sync is not None:
+            elif self._result.full_sync is not None:
                 await self._note_difference()
         except PollError:
-            self._failed_ms = self._now_ms()
+            self._failed_ms = self.now_ms()
             raise
         self._log_changes(state)
         return self.totals
 
     def _begin(self, state: TargetState) -> None:
-        self.filters = state.filters.retried(self._now_ms())
-        self._begun = ChangeReader(
+        self.filters = state.filters.retried(self.now_ms())
+        self._has_begun = True
+        self._reader = ChangeReader(
             target=self.target,
-            source=self._source,
-            ledger=self._ledger,
-            rules=self._rules,
-            now_ms=self._now_ms,
-            server=ServerFindings.after(self._before, state.server),
+            source=self.source,
+            ledger=self.ledger,
+            rules=self.rules,
+            now_ms=self.now_ms,
+            server=ServerFindings.after(self.before, state.server),
             clocks=Clocks(state.newest_ms),
             counter=self.counter,
-            on_progress=self._on_progress,
-            checks_lengths=audit_is_due(state, self._rules.schedule, self._now_ms()),
+            on_progress=self.on_progress,
+            checks_lengths=audit_is_due(state, self.rules.schedule, self.now_ms()),
         )
 
     async def _read_and_record(
@@ -165,47 +149,31 @@ class Poll:
         self._state, reader = state, self._reader
         while True:
             try:
-                reading = await (
-                    reader.resume()
-                    if resume
-                    else reader.read(state, self.filters, reason, catching_up=catching_up)
-                )
+                if resume:
+                    result = await reader.resume()
+                else:
+                    result = await reader.read(state, self.filters, reason, catching_up=catching_up)
                 break
             except FilterFailed as failed:
                 # What was staged may lack rows, so everything is asked for again, with the filter sent
                 # otherwise.
                 self._downgrade_filter(failed.name)
                 resume = False
-        self._reading, server, now_ms = reading, reader.server, self._now_ms()
+        server = reader.server
         if server.total_is_low and server.total_was_low and self.filters.totals:
             self._downgrade_filter("totals")
-        result = PollResult(
-            target=self.target,
-            began_ms=reader.clocks.began_ms(now_ms),
-            clock_ms=reader.clocks.now_ms(now_ms),
-            lead_ms=reader.clocks.lead_ms,
-            now_ms=now_ms,
-            horizon_ms=reading.horizon_ms,
-            full=reading.everything,
-            full_sync=reading.full_sync is not None,
-            filters=self.filters,
-            followed_up=same_poll,
-            server=server.traits,
-            set_apart=reading.set_apart,
-            deleted=deleted,
-            undocumented_from_ms=reading.undocumented_from_ms,
-        )
-        self.totals = await self._ledger.record(result, self._rules.counting)
-        self.full_sync = reading.full_sync or self.full_sync
+        self._result = replace(result, filters=self.filters, followed_up=same_poll, deleted=deleted)
+        self.totals = await self.ledger.record(self._result, self.rules.counting)
+        self.full_sync = result.full_sync or self.full_sync
 
     async def _read_again(
         self, reason: str | None = None, *, same_poll: bool = True, deleted: tuple[int, ...] = ()
     ) -> None:
-        state = await self._ledger.summary(self.target)
+        state = await self.ledger.summary(self.target)
         await self._read_and_record(state, reason, same_poll=same_poll, deleted=deleted)
 
     def _downgrade_filter(self, name: FilterName) -> None:
-        self.filters = self.filters.downgrade_filter(name, self._now_ms())
+        self.filters = self.filters.downgrade_filter(name, self.now_ms())
 
     # -- the count ---------------------------------------------------------------------------------------
 
@@ -237,13 +205,13 @@ class Poll:
             await self._read_again()
             if await check.difference() != difference:
                 return
-        page_size = self._rules.page_size
+        page_size = self.rules.page_size
         deleted = await check.find_deleted(expected - difference, full_sync_cost(self._state, page_size))
         if deleted:
             await self._read_again(deleted=deleted)
             if await check.difference() == expected:
                 return
-        if may_repeat_full_sync(self._state, self._rules.schedule, page_size, self._now_ms()):
+        if may_repeat_full_sync(self._state, self.rules.schedule, page_size, self.now_ms()):
             await self._read_again("drift")
             await self._note_difference()
 
@@ -254,7 +222,7 @@ class Poll:
         It is less than the ledger where a job was deleted meanwhile: that is left to the next poll.
         """
         listed, server = sum(self.totals.jobs.values()), self._reader.server
-        if is_small(listed, self._rules.page_size) or not self.filters.can_tell_changes:
+        if is_small(listed, self.rules.page_size) or not self.filters.can_tell_changes:
             return
         try:
             difference = max(await CountCheck(self._reader).difference(), 0)
@@ -262,7 +230,7 @@ class Poll:
             return  # the next poll's count check finds the difference, and reads everything once more
         if difference != server.traits.difference:
             server.traits = replace(server.traits, difference=difference)
-            await self._ledger.learnt(self.target, server.traits, self.filters)
+            await self.ledger.learnt(self.target, server.traits, self.filters)
 
     # -- the audit ---------------------------------------------------------------------------------------
 
@@ -273,20 +241,20 @@ class Poll:
 
         A filter that fails here is downgraded for the polls to come.
         """
-        state, now_ms = await self._ledger.summary(self.target), self._now_ms()
-        due = audit_is_due(state, self._rules.schedule, now_ms)
+        state, now_ms = await self.ledger.summary(self.target), self.now_ms()
+        due = audit_is_due(state, self.rules.schedule, now_ms)
         if not due or not self.filters.can_tell_changes:
             return None
         try:
             compared = await self._compare_statuses()
         except FilterFailed as failed:
             self._downgrade_filter(failed.name)
-            await self._ledger.learnt(self.target, self._reader.server.traits, self.filters)
+            await self.ledger.learnt(self.target, self._reader.server.traits, self.filters)
             compared = None
         self._log_changes(state)
         if compared is not None:
             audit = evaluate_audit(state.audit, compared, now_ms)
-            self.totals = await self._ledger.audited(self.target, audit, self._rules.counting)
+            self.totals = await self.ledger.audited(self.target, audit, self.rules.counting)
         return self.totals
 
     async def _compare_statuses(self) -> dict[str, StatusTotals] | None:
@@ -297,7 +265,7 @@ class Poll:
         its total is asked for again, and the least difference counts.
         """
         reader, compared = self._reader, dict[str, StatusTotals]()
-        most = self._rules.counting.max_statuses
+        most = self.rules.counting.max_statuses
         statuses: Sequence[str] = audited_statuses(self.totals, reader.horizon_ms, most)
         for look in range(_AUDIT_LOOKS):
             if look:
@@ -305,7 +273,7 @@ class Poll:
                 await self._read_again(same_poll=look > 1)
                 if not self.filters.can_tell_changes:
                     return None
-            set_apart = await self._ledger.set_apart_by_status(self.target)
+            set_apart = await self.ledger.set_apart_by_status(self.target)
             for status in statuses:
                 filters = status_filters(self.target, reader.filters, status, reader.horizon_ms)
                 total = await reader.total(filters)
