@@ -17,8 +17,8 @@ import structlog
 from exporter.errors import LedgerError
 from exporter.model import TargetKey
 from exporter.state_log import FaultLog
-from exporter.sync.filters import has_passed
 from exporter.sync.ledger import Ledger, RecordedTarget
+from exporter.sync.server_traits import has_passed
 
 DAY_SECONDS = 86_400
 LEAST_MS = 30 * DAY_SECONDS * 1000

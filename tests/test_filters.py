@@ -12,8 +12,8 @@ from exporter.errors import ApiTimeout, ContractError
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Totals, is_terminal
 from exporter.octopus.wire import ListQuery
-from exporter.sync.filters import FILTERS, RETRY_AFTER_MS, FilterName, Filters
 from exporter.sync.poll import Poll
+from exporter.sync.server_traits import FILTERS, RETRY_AFTER_MS, FilterName, Filters
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 

@@ -16,9 +16,9 @@ from exporter.ledger import purge, sqlite
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Job, Totals
 from exporter.octopus.wire import ListQuery
-from exporter.sync.filters import Filters
 from exporter.sync.ledger import FoundBy, PageOrigin, PollResult, RowKind, Staged
 from exporter.sync.poll import Poll
+from exporter.sync.server_traits import Filters
 from tests.fake_api import COUNTING, FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 

@@ -47,7 +47,6 @@ CORE = (
     "exporter.octopus.wire",
     "exporter.runs",
     "exporter.state_log",
-    "exporter.sync.filters",
     "exporter.sync.ledger",
     "exporter.sync.planner",
     "exporter.sync.server_clock",

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model import IN_FLIGHT_STATUSES, TERMINAL_STATUSES
-from exporter.sync.filters import Filters, value_batches
 from exporter.sync.ledger import Audit, JobRef, TargetState
 from exporter.sync.planner import (
     Schedule,
@@ -23,6 +22,7 @@ from exporter.sync.planner import (
     window_start,
     window_statuses,
 )
+from exporter.sync.server_traits import Filters, value_batches
 from tests.fake_api import a_target
 
 HOUR_MS = 3_600_000

@@ -39,9 +39,8 @@ from exporter.ledger.totals import (
     types_to_show,
 )
 from exporter.model import Job, Target, Totals
-from exporter.sync.filters import Filters
 from exporter.sync.ledger import Audit, PollResult
-from exporter.sync.server_traits import ServerTraits
+from exporter.sync.server_traits import Filters, ServerTraits
 
 # Where a job stands in the listing: its job type, its status, and whether it is in flight.
 _Place = tuple[str, str, bool]

@@ -42,7 +42,6 @@ from exporter.ledger.totals import (
 )
 from exporter.ledger.values import first_unreadable
 from exporter.model import Job, SeriesKey, Target, TargetKey, Totals
-from exporter.sync.filters import Filters
 from exporter.sync.ledger import (
     Audit,
     JobRef,
@@ -54,7 +53,7 @@ from exporter.sync.ledger import (
     Staged,
     TargetState,
 )
-from exporter.sync.server_traits import ServerTraits
+from exporter.sync.server_traits import Filters, ServerTraits
 
 R = TypeVar("R")
 

@@ -32,9 +32,8 @@ from exporter.model import (
     TargetKey,
     Totals,
 )
-from exporter.sync.filters import FILTERS, Filters
 from exporter.sync.ledger import Audit, TargetState
-from exporter.sync.server_traits import ServerTraits
+from exporter.sync.server_traits import FILTERS, Filters, ServerTraits
 
 V = TypeVar("V", CounterValue, HistogramValue)
 

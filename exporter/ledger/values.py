@@ -19,9 +19,8 @@ import msgspec
 from exporter.counting.released import Released, known_family
 from exporter.ledger.labels import KeptLabels
 from exporter.model import Exemplar, HistogramValue
-from exporter.sync.filters import Filters
 from exporter.sync.ledger import Audit
-from exporter.sync.server_traits import ServerTraits
+from exporter.sync.server_traits import Filters, ServerTraits
 
 _TABLES = {
     "targets": "targets",

@@ -19,14 +19,6 @@ from exporter.errors import AnswerTooLarge, ContractError
 from exporter.model import IN_FLIGHT_STATUSES, Job, Progress, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
-from exporter.sync.filters import (
-    FilterFailed,
-    Filters,
-    has_foreign_workspace,
-    rejected_filter,
-    unapplied_filter,
-    wanted_rows,
-)
 from exporter.sync.ledger import FoundBy, JobRef, Ledger, PageOrigin, PollResult, RowKind, Staged, TargetState
 from exporter.sync.pagination import Paginator
 from exporter.sync.planner import (
@@ -43,7 +35,16 @@ from exporter.sync.planner import (
     window_statuses,
 )
 from exporter.sync.server_clock import Clocks
-from exporter.sync.server_traits import ServerFindings, smaller_page
+from exporter.sync.server_traits import (
+    FilterFailed,
+    Filters,
+    ServerFindings,
+    has_foreign_workspace,
+    rejected_filter,
+    smaller_page,
+    unapplied_filter,
+    wanted_rows,
+)
 from exporter.sync.unreadable import UnreadableRows
 
 

@@ -18,8 +18,7 @@ from exporter.counting.rules import CountingRules
 from exporter.events.outbox import Outbox
 from exporter.model import Job, SeriesKey, SetApart, Target, TargetKey, Totals
 from exporter.runs import RunReader
-from exporter.sync.filters import Filters
-from exporter.sync.server_traits import ServerTraits
+from exporter.sync.server_traits import Filters, ServerTraits
 
 
 @dataclass(frozen=True, slots=True)

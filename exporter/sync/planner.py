@@ -34,8 +34,8 @@ from itertools import product
 
 from exporter.model import IN_FLIGHT_STATUSES, OTHER, STATUSES, TERMINAL_STATUSES, Target, Totals, is_terminal
 from exporter.octopus.wire import ListQuery
-from exporter.sync.filters import Filters, has_passed, value_batches
 from exporter.sync.ledger import Audit, FoundBy, JobRef, TargetState
+from exporter.sync.server_traits import Filters, has_passed, value_batches
 
 # A target with no more pages than this is read whole at every poll. That costs no more than asking what has
 # changed, and it shows at once what nothing else would, such as a finished job that was deleted.

@@ -18,7 +18,6 @@ from exporter.model import Progress, Target, Totals
 from exporter.octopus.client import RequestCounter
 from exporter.sync.change_reader import ChangeReader, JobSource, PollRules
 from exporter.sync.count_check import CountCheck
-from exporter.sync.filters import FILTERS, FilterFailed, FilterName, Filters
 from exporter.sync.ledger import Ledger, PollResult, TargetState
 from exporter.sync.planner import (
     StatusTotals,
@@ -32,7 +31,7 @@ from exporter.sync.planner import (
     status_filters,
 )
 from exporter.sync.server_clock import Clocks
-from exporter.sync.server_traits import ServerFindings
+from exporter.sync.server_traits import FILTERS, FilterFailed, FilterName, Filters, ServerFindings
 
 # A difference of the count is checked again so often before it is treated as permanent.
 _COUNT_REPEATS = 2

@@ -23,7 +23,7 @@ from exporter.commands.check.probes import (
     type_values,
     value_of,
 )
-from exporter.sync.filters import ArrayStyle, FilterName, Filters, rejected_filter, unapplied_filter
+from exporter.sync.server_traits import ArrayStyle, FilterName, Filters, rejected_filter, unapplied_filter
 
 # So few rows may all be repeated behind an offset by a list that moves.
 _FEW = 4

@@ -13,7 +13,7 @@ import msgspec
 
 from exporter.commands.check.probes import ListForm, NumberForm, TimeForm
 from exporter.errors import Reason
-from exporter.sync.filters import ArrayStyle
+from exporter.sync.server_traits import ArrayStyle
 
 # A word of the API, or the number in its place.
 Word = Annotated[str, msgspec.Meta(pattern=r"^(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*|text-[0-9]{1,4})$")]

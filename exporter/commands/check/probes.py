@@ -21,8 +21,7 @@ from exporter.model import FAILED_STATUSES, JOB_TYPES, STATUSES, Job, is_termina
 from exporter.octopus.messages import Response
 from exporter.octopus.tolerant import Numeral, read_json, read_row, whole_number
 from exporter.octopus.wire import ListQuery, Page, parse_time_ms
-from exporter.sync.filters import ArrayStyle, value_batches
-from exporter.sync.server_traits import smaller_page
+from exporter.sync.server_traits import ArrayStyle, smaller_page, value_batches
 
 ArrayTopic = Literal["statuses", "job_types"]
 Topic = Literal[
