@@ -102,7 +102,7 @@ async def test_history_is_listed_and_counts_nothing(scene: Scene) -> None:
 async def test_a_first_sync_that_fails_has_recorded_nothing(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_ROWS_WAITING", 5)
+    monkeypatch.setattr(sqlite, "_ROWS_PER_HOP", 5)
     scene.at_page(15, error=True)
     with pytest.raises(ApiUnavailable):
         await scene.poll()

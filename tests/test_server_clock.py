@@ -127,6 +127,18 @@ _answers = st.builds(
 )
 
 
+@given(st.lists(_answers, min_size=1, max_size=6), st.just(0) | _offset.map(NOW_MS.__add__))
+def test_what_is_kept_as_history_while_rows_come_in_is_history_in_the_end(
+    answers: list[Answer], known_ms: int
+) -> None:
+    clocks = Clocks(known_ms)
+    provisional = []
+    for n, answer in enumerate(answers):
+        answer.tell(clocks, 10 * n)
+        provisional.append(clocks.history_before_ms)
+    assert max(provisional) <= clocks.began_ms(0) + clocks.lead_ms
+
+
 @given(st.lists(_answers, min_size=1, max_size=6), st.data())
 def test_a_row_read_while_it_was_written_is_never_history_by_more_than_the_tolerance(
     answers: list[Answer], data: st.DataObject

@@ -53,7 +53,7 @@ _CLOCK_TOLERANCE_MS = 60_000
 _JOBS = ("target", "id", *KnownJob.__struct_fields__, "data_id", "resource_spec")
 # How a Job and a KnownJob are read, where that is not the column of the same name. A row's run has ended as
 # the configuration said when it was staged.
-_AS_JOB = {"workspace_id": "NULL", "named_terminal": "staged.run_end_ms IS NOT NULL"}
+_AS_JOB = {"workspace_id": "NULL", "named_terminal": "staged.in_flight = 0"}
 _AS_KNOWN = {"listed": "known.listed = 1", "in_flight": "known.in_flight = 1 OR known.listed = -1"}
 _JOB = [_AS_JOB.get(name, f"staged.{name}") for name in Job.__struct_fields__]
 _KNOWN = [_AS_KNOWN.get(name, f"known.{name}") for name in KnownJob.__struct_fields__]
@@ -62,23 +62,19 @@ _KNOWN = [_AS_KNOWN.get(name, f"known.{name}") for name in KnownJob.__struct_fie
 _CHANGED = f"""
     SELECT {", ".join(_JOB)}, staged.failed, known.id IS NOT NULL, {", ".join(_KNOWN)}
     FROM staged LEFT JOIN jobs AS known ON known.target = staged.target AND known.id = staged.id
-    WHERE staged.target = :target AND staged.wanted = 1
-        AND (staged.run_end_ms IS NULL OR staged.run_end_ms >= :history_before)
+    WHERE staged.target = :target AND staged.wanted = 1 AND staged.history = 0
         AND iif(known.id IS NULL,
-            staged.created_ms >= :horizon OR staged.run_end_ms IS NULL,
+            staged.created_ms >= :horizon OR staged.in_flight = 1,
             known.listed <> 1 OR known.status <> staged.status OR known.job_type <> staged.job_type
-                OR known.in_flight <> (staged.run_end_ms IS NULL)
-                OR (staged.run_end_ms IS NULL AND (known.data_id IS NOT staged.data_id
+                OR known.in_flight <> staged.in_flight
+                OR (staged.in_flight = 1 AND (known.data_id IS NOT staged.data_id
                     OR known.resource_spec IS NOT staged.resource_spec))
                 OR known.updated_ms <> staged.updated_ms OR known.started_ms IS NOT staged.started_ms
-                OR iif(staged.run_end_ms IS NULL AND staged.ended_ms IS NULL, 0,
+                OR iif(staged.in_flight = 1 AND staged.ended_ms IS NULL, 0,
                     known.ended_ms IS NOT staged.ended_ms))
     ORDER BY staged.id
 """  # noqa: S608 - constants only
-_HISTORY = """
-    staged.target = :target AND staged.wanted = 1 AND staged.created_ms >= :horizon
-    AND staged.run_end_ms < :history_before
-"""
+_HISTORY = "target = :target AND history = 1 AND created_ms >= :horizon"
 _COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
 _AS_HISTORY = {"counted_start_ms": "started_ms", "listed": "1", "in_flight": "0", "runs": "1"}
 _KEEP_HISTORY = f"""
@@ -174,15 +170,12 @@ def _fold(
     baselines: Baselines,
     events: NewEvents,
 ) -> Increments:
-    history_before_ms = 0
     if baselines.begins:
-        # All types begin at the same time here, or all of their history counts.
-        history_before_ms = min(at_ms or 0 for at_ms in baselines.at_ms.values())
-        _keep_history(db, target, observation.horizon_ms, history_before_ms)
+        _keep_history(db, target, observation.horizon_ms)
     tally = Increments(rules, known_codes(db, target))
     moves = _Moves(db, target)
     ended = EndedRuns(db, target, observation, events)
-    for job, failed, known in _changed(db, target, observation.horizon_ms, history_before_ms):
+    for job, failed, known in _changed(db, target, observation.horizon_ms):
         change = transition(known, job, baselines.of(job.job_type))
         if change is not None:
             tally.add(job, change, failed=failed)
@@ -195,26 +188,23 @@ def _fold(
 
 
 def _changed(
-    db: sqlite3.Connection, target: int, horizon_ms: int | None, history_before_ms: int
+    db: sqlite3.Connection, target: int, horizon_ms: int | None
 ) -> Iterator[tuple[Job, bool, KnownJob | None]]:
-    given = {"target": target, "horizon": horizon_ms or 0, "history_before": history_before_ms}
-    cursor, width = db.execute(_CHANGED, given), len(_JOB)
+    cursor, width = db.execute(_CHANGED, {"target": target, "horizon": horizon_ms or 0}), len(_JOB)
     while rows := cursor.fetchmany(_CHUNK):
         for row in rows:
             failed, is_known, *known = row[width:]
             yield Job(*row[:width]), bool(failed), KnownJob(*known) if is_known else None
 
 
-def _keep_history(
-    db: sqlite3.Connection, target: int, horizon_ms: int | None, history_before_ms: int
-) -> None:
+def _keep_history(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
     """
-    Keep the finished jobs that a first sync has listed and that count nothing: nearly all of its rows.
+    Keep what a first sync has staged as history: nearly all of its rows.
 
-    No job of the target is known, so each is what transition() makes of a job whose run ended before the
-    baseline: its own row, and nothing to count. One statement spares a million calls.
+    No job of the target is known. So each is what transition() makes of a job that ended before the baseline:
+    its own row, and nothing to count. Two statements spare a million calls.
     """
-    given = {"target": target, "horizon": horizon_ms or 0, "history_before": history_before_ms}
+    given = {"target": target, "horizon": horizon_ms or 0}
     arriving = db.execute(_COUNT_HISTORY, given)
     moves = Counter({(kind, status, False): jobs for kind, status, jobs in arriving})
     db.execute(_KEEP_HISTORY, given)

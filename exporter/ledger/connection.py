@@ -201,4 +201,6 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
+    # Larger pages than usual: a first sync fills thousands of them, walks them and empties them.
+    db.execute("PRAGMA temp.page_size = 16384")
     db.execute(STAGING)

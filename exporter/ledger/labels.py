@@ -48,9 +48,10 @@ class LabelSet:
         statuses = self._statuses.learn({job.status for job in jobs}, jobs, wanted, "status")
         return job_types and statuses
 
-    def of(self, job: Job) -> tuple[str, str]:
-        """Give the labels of a row's job type and status."""
-        return self._job_types.label(job.job_type), self._statuses.label(job.status)
+    def labelled(self, job: Job) -> Job:
+        """Give a row with the labels of its job type and status in their places."""
+        job_type, status = self._job_types.label(job.job_type), self._statuses.label(job.status)
+        return msgspec.structs.replace(job, job_type=job_type, status=status)
 
 
 class _Values:

@@ -61,9 +61,9 @@ R = TypeVar("R")
 _PASSING = tuple(
     f"SQLITE_{name}" for name in ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM")
 )
-# Each time the thread is handed work it has to win the interpreter from the event loop, and it writes a page
-# of the file once for all that is new there.
-_ROWS_WAITING = 20_000
+# So many rows go to the ledger's thread at once: each hop costs a switch of the GIL, and a larger batch
+# rewrites fewer B-tree pages.
+_ROWS_PER_HOP = 10_000
 
 
 class SqliteLedger:
@@ -90,6 +90,7 @@ class SqliteLedger:
         self._reads_only = reads_only
         self._saved = False
         self._pages: dict[TargetKey, Pages] = {}
+        self._batches: dict[TargetKey, asyncio.Future[None]] = {}  # of pages, on their way to be staged
         self._rows: dict[TargetKey, int] = {}  # of the table `targets`, for the thread alone
         self._events_taken = 0  # up to this id, for the thread alone
         self._event_news = OutboxNews()
@@ -129,6 +130,9 @@ class SqliteLedger:
 
     async def begin(self, target: Target) -> None:
         self._pages.pop(target.key, None)
+        if before := self._batches.pop(target.key, None):
+            with suppress(LedgerError):  # of a poll that has failed
+                await asyncio.shield(before)
         await self._on(target, staging.clear)
         # A first sync finds no jobs, unless the target was forgotten and that was cut short. Piece by piece:
         # others have work for this thread too.
@@ -145,8 +149,14 @@ class SqliteLedger:
     ) -> None:
         pages = self._pages.setdefault(target.key, Pages(rules))
         pages.add(jobs, wanted, origin)
-        if pages.rows >= _ROWS_WAITING:
-            await self._on(target, _nothing)
+        if pages.rows >= _ROWS_PER_HOP:
+            # The next pages are read while this batch is written; only one batch is under way.
+            before, self._batches[target.key] = (
+                self._batches.get(target.key),
+                self._submit_on(target, _nothing),
+            )
+            if before is not None:
+                await asyncio.shield(before)
 
     async def staged(
         self, target: Target, first_pass: int, pass_no: int, *, before_ms: int | None = None
@@ -281,6 +291,13 @@ class SqliteLedger:
 
     async def _on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> R:
         """Do some work on a target's row, on top of the pages that wait to be staged."""
+        before = self._batches.pop(target.key, None)
+        if before is not None:
+            await asyncio.shield(before)
+        # A cancelled caller must not take its rows back: a first sync that broke off goes on from them.
+        return await asyncio.shield(self._submit_on(target, work))
+
+    def _submit_on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> asyncio.Future[R]:
         pages = self._pages.pop(target.key, None)
 
         def staged_first(db: sqlite3.Connection) -> R:
@@ -289,7 +306,7 @@ class SqliteLedger:
                 _stage(db, row, target.job_types, pages)
             return work(db, row)
 
-        return await self._run(staged_first, target.key)
+        return self._submit(staged_first, target.key)
 
     def _row(self, db: sqlite3.Connection, target: Target) -> int:
         if target.key not in self._rows:
@@ -300,9 +317,10 @@ class SqliteLedger:
 
     async def _run(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None = None) -> R:
         """Do some work in the ledger's thread, for one target or all. Raises: LedgerError."""
-        under_way = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work, key)
-        # A cancelled caller must not take its rows back: a first sync that broke off goes on from them.
-        return await asyncio.shield(under_way)
+        return await asyncio.shield(self._submit(work, key))
+
+    def _submit(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> asyncio.Future[R]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work, key)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> R:
         try:
@@ -398,8 +416,10 @@ def _stage(db: sqlite3.Connection, target: int, job_types: Sequence[str], pages:
     db.execute("BEGIN")
     before = labels.read(db, target)
     known = labels.LabelSet(before, job_types, pages.rules)
+    (commits,) = db.execute("SELECT commits FROM targets WHERE id = ?", (target,)).fetchone()
+    has_history = commits == 0 and not pages.rules.count_history
     for origin, jobs, wanted in pages.by_origin():
-        staging.stage(db, target, known, jobs, wanted, origin)
+        staging.stage(db, target, known, jobs, wanted, origin, origin.history_before_ms if has_history else 0)
     if known.kept != before:
         labels.write(db, target, known.kept)
     db.execute("COMMIT")

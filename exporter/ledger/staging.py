@@ -5,46 +5,47 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, compress
 from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
 
-from exporter.counting.transitions import run_end_ms
+from exporter.counting.transitions import ended_before
 from exporter.ledger.labels import LabelSet
 from exporter.model import IN_FLIGHT_STATUSES, Job, is_failed
 from exporter.sync.ledger import FoundBy, JobRef, Missing, PageOrigin, RowKind, Staged
 
 T = TypeVar("T")
 
-# The fields of a job that are staged, under the same names: all that a commit or an event needs.
+# The fields of a job that are staged, under the same names: all that a commit or an event needs. Of history
+# only what `jobs` keeps is staged: a first sync brings a million such rows, and each column costs time.
 JOB_COLUMNS = tuple(name for name in Job.__struct_fields__ if name not in ("workspace_id", "named_terminal"))
-# `run_end_ms` is NULL while the job is in flight (transitions.run_end_ms). `failed` is decided by the status
-# that came, since `status` may be the label "other" here.
-_ROW_COLUMNS = (*JOB_COLUMNS, "run_end_ms", "failed", "wanted")
+_DETAILS = ("submitting_ms", "running_ms", "msg_code", "msg_error", "data_id", "resource_spec")
+_HISTORY_COLUMNS = tuple(name for name in JOB_COLUMNS if name not in _DETAILS)
+# `history` marks a row that is history if its job is new. `failed` is decided by the status that came, since
+# `status` may be the label "other".
+_FLAGS = {"history": "1", "in_flight": "0", "failed": "0", "wanted": f"{RowKind.OWN:d}"}
 _PAGE_COLUMNS = ("target", "found_by", "last_pass")
+# SQLite reads a row from its beginning: what every row is asked for comes first.
 STAGING = f"""
-    CREATE TEMP TABLE staged ({", ".join((*_PAGE_COLUMNS, *_ROW_COLUMNS))}, repeated DEFAULT 0,
+    CREATE TEMP TABLE staged ({", ".join((*_PAGE_COLUMNS, *_FLAGS, *JOB_COLUMNS))}, repeated DEFAULT 0,
         PRIMARY KEY (target, id)) WITHOUT ROWID
 """
 # Of two copies of a row the one updated later stays; of two equally old ones the one read later.
 _TAKE_NEWER = ", ".join(
     f"{name} = iif(excluded.updated_ms >= updated_ms, excluded.{name}, {name})"
-    for name in _ROW_COLUMNS
-    if name != "id"
+    for name in (*_FLAGS, *JOB_COLUMNS[1:])
 )
 _STAGE = f"""
-    INSERT INTO staged ({", ".join((*_PAGE_COLUMNS, *_ROW_COLUMNS))}) VALUES {{rows}}
+    INSERT INTO staged ({{columns}}) VALUES {{rows}}
     ON CONFLICT (target, id) DO UPDATE SET {_TAKE_NEWER},
         found_by = found_by | excluded.found_by,
         repeated = iif(last_pass = excluded.last_pass, repeated, last_pass = excluded.last_pass - 1),
         last_pass = excluded.last_pass
 """  # noqa: S608 - constants only
-# What is the same for a whole page is bound once.
-_ROW = f"(?1, ?2, ?3{', ?' * len(_ROW_COLUMNS)})"
-_job_columns = attrgetter(*JOB_COLUMNS)
-_TYPE = JOB_COLUMNS.index("job_type")
+_values = attrgetter(*JOB_COLUMNS)
+_history_values = attrgetter(*_HISTORY_COLUMNS)
 
 _MISSING = """
     known.target = :target AND known.listed = 1 AND {which}
@@ -91,24 +92,43 @@ def stage(
     jobs: Sequence[Job],
     wanted: Sequence[RowKind],
     origin: PageOrigin,
+    history_before_ms: int,
 ) -> None:
-    # A plain loop over C functions: this is where most of a first sync's time in this thread goes.
-    rows = [
-        (*_job_columns(job), run_end_ms(job), is_failed(job.status), want)
-        for job, want in zip(jobs, wanted, strict=True)
+    """Stage rows; those of the target that ended before `history_before_ms` are history if they are new."""
+    shown = jobs if labels.learn(jobs, wanted) else list(map(labels.labelled, jobs))
+    own = RowKind.OWN
+    is_history = [
+        kind is own and ended_before(job, history_before_ms) for job, kind in zip(jobs, wanted, strict=True)
     ]
-    if not labels.learn(jobs, wanted):
-        rows = [
-            (*row[:_TYPE], *labels.of(job), *row[_TYPE + 2 :]) for row, job in zip(rows, jobs, strict=True)
-        ]
-    page = [target, origin.question, origin.pass_no]
-    # One statement for many rows: each step of SQLite lets go of the interpreter, and a step for every row
-    # would have to win it back from the event loop as often.
-    for some in batches(rows):
-        db.execute(_STAGE.format(rows=placeholders(_ROW, len(some))), [*page, *chain.from_iterable(some)])
+    history = list(map(_history_values, compress(shown, is_history)))
+    rows = [
+        (0, not job.has_ended, is_failed(job.status), kind, *_values(labelled))
+        for job, labelled, kind, past in zip(jobs, shown, wanted, is_history, strict=True)
+        if not past
+    ]
+    page = (target, origin.question, origin.pass_no)
+    # Many rows a statement: each step of SQLite releases the GIL, and has to win it back from the event loop.
+    for some in _batches(rows):
+        db.execute(_staging_statement(len(some)), (*page, *chain.from_iterable(some)))
+    for some in _batches(history):
+        db.execute(_history_statement(len(some)), (*page, *chain.from_iterable(some)))
 
 
-def batches(rows: list[T]) -> Iterator[list[T]]:
+@cache
+def _staging_statement(rows: int) -> str:
+    row = f"(?1, ?2, ?3{', ?' * len((*_FLAGS, *JOB_COLUMNS))})"  # what is the same for a page is bound once
+    columns = ", ".join((*_PAGE_COLUMNS, *_FLAGS, *JOB_COLUMNS))
+    return _STAGE.format(columns=columns, rows=", ".join([row] * rows))
+
+
+@cache
+def _history_statement(rows: int) -> str:
+    row = f"(?1, ?2, ?3, {', '.join(_FLAGS.values())}{', ?' * len(_HISTORY_COLUMNS)})"
+    columns = ", ".join((*_PAGE_COLUMNS, *_FLAGS, *_HISTORY_COLUMNS))
+    return _STAGE.format(columns=columns, rows=", ".join([row] * rows))
+
+
+def _batches(rows: list[T]) -> Iterator[list[T]]:
     """
     Give the rows in batches of a few sizes, each of which SQLite takes in one statement.
 
@@ -124,11 +144,6 @@ def batches(rows: list[T]) -> Iterator[list[T]]:
         at += size
         if at >= len(rows):
             return
-
-
-@cache
-def placeholders(row: str, rows: int) -> str:
-    return ", ".join([row] * rows)
 
 
 def count(

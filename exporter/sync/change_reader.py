@@ -365,7 +365,8 @@ class ChangeReader:
         if page.set_apart:
             unread = self.unreadable.add(page.set_apart, offset, pass_no)
             jobs, kinds = [*jobs, *unread], [*kinds, *[RowKind.UNREADABLE] * len(unread)]
-        await self.ledger.stage(self.target, jobs, kinds, PageOrigin(found_by, pass_no), self.rules.counting)
+        origin = PageOrigin(found_by, pass_no, self.clocks.history_before_ms)
+        await self.ledger.stage(self.target, jobs, kinds, origin, self.rules.counting)
         if self._full_sync is not None and found_by is FoundBy.WINDOW:
             # Pages overlap, and a pass may be repeated: so progress is how far down the list the pages have
             # come.

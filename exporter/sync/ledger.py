@@ -173,10 +173,16 @@ class FoundBy(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class PageOrigin:
-    """Which question a page answers, and in which pass over the listing."""
+    """
+    Which question a page answers, and in which pass over the listing.
+
+    Units: `history_before_ms` by the clock of the rows. No baseline of this poll is earlier, so what ended
+    before it is history if the target is new.
+    """
 
     question: FoundBy
     pass_no: int = 0
+    history_before_ms: int = 0
 
 
 class Ledger(Outbox, Protocol):

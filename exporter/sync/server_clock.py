@@ -128,6 +128,16 @@ class Clocks:
         """Give how far the rows are ahead of the clock that is believed."""
         return self._lead(min(self._believed(), key=lambda clock: clock.began_ms))
 
+    @property
+    def history_before_ms(self) -> int:
+        """
+        Give a time that the baseline of this poll, `began_ms` + `lead_ms`, is never earlier than.
+
+        It is known while rows are still being read: the two clocks' beginnings stand since the first answer,
+        and no lead is less than 0. So whichever clock is believed in the end, the baseline is not earlier.
+        """
+        return min(self._ours.began_ms, self._servers.began_ms)
+
     def _believed(self) -> tuple[_Clock, ...]:
         """Give the clocks that no row contradicts; ours, if rows contradict both or theirs is absurd."""
         is_absurd = self._servers.skew_ms - self._lead(self._ours) > _YEAR_MS
