@@ -36,19 +36,20 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         config = Config.model_validate(tree, context={"folder": path.parent})
     except ValidationError as exc:
         for details in exc.errors(include_url=False):
-            if not _is_consequence(details):
+            # These two only follow from another error, which pydantic reports too: a list without its bad
+            # entries is too short, and a default cannot be computed from a bad value.
+            too_short = details["type"] == "too_short" and len(details["input"]) > 0
+            if not too_short and details["type"] != "default_factory_not_called":
                 problem = _explain(details)
                 explained[problem.location] = problem
     # A value that could not be read at all needs no second problem, nor does anything below it.
     located = {problem.location for problem in problems}
-    problems += [problem for problem in explained.values() if not _is_below(problem.location, located)]
+    for location, problem in explained.items():
+        if not any(location[:length] in located for length in range(len(location) + 1)):
+            problems.append(problem)
     if config is None or problems:
         raise ConfigError(document.lines(problems))
     return config
-
-
-def _is_below(location: Location, others: set[Location]) -> bool:
-    return any(location[:length] in others for length in range(len(location) + 1))
 
 
 def expand(tree: object, environ: Mapping[str, str]) -> tuple[object, list[Problem]]:
@@ -104,11 +105,11 @@ def _check_names(tree: object) -> Iterator[Problem]:
     This looks at the document, not at the models: a model of the whole exists only if each value is valid,
     and all problems are to be reported at once.
     """
-    projects, known = (
-        (tree.get("projects"), tree.get("credentials")) if isinstance(tree, dict) else (None, None)
-    )
-    if not isinstance(projects, list) or not isinstance(known, dict):
-        return
+    match tree:
+        case {"projects": list() as projects, "credentials": dict() as known}:
+            pass
+        case _:  # pydantic reports that one of them is missing, or no list or mapping
+            return
     first: dict[str, int] = {}
     which = f"expected one of the credentials: {', '.join(map(quote, known))}"
     for index, project in enumerate(projects):
@@ -124,12 +125,6 @@ def _check_names(tree: object) -> Iterator[Problem]:
             yield Problem(location, f"missing, {which}")
         elif credentials is not None and known and str(credentials) not in known:
             yield found(location, str(credentials), which)
-
-
-def _is_consequence(details: ErrorDetails) -> bool:
-    """Check whether pydantic reports this only because of another error, which it reports too."""
-    short_of_good_entries = details["type"] == "too_short" and len(details["input"]) > 0
-    return short_of_good_entries or details["type"] == "default_factory_not_called"
 
 
 def _explain(details: ErrorDetails) -> Problem:

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import bcrypt
@@ -28,6 +28,7 @@ _MOST_REFUSED = 256
 _BCRYPT_BYTES = 72
 
 
+@dataclass
 class RateLimiter:
     """
     A token bucket, as in golang.org/x/time/rate.
@@ -36,19 +37,18 @@ class RateLimiter:
     Units: `interval_seconds` above 0; `clock` gives monotonic seconds.
     """
 
-    def __init__(
-        self, interval_seconds: float, burst: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._interval_seconds = interval_seconds
-        self._burst = burst
-        self._clock = clock
-        self._tokens = float(burst)
-        self._at = clock()
+    interval_seconds: float
+    burst: int
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._tokens = float(self.burst)
+        self._at = self.clock()
 
     def allows(self) -> bool:
         """Take a token; False if there is none."""
-        now = self._clock()
-        self._tokens = min(self._tokens + (now - self._at) / self._interval_seconds, float(self._burst))
+        now = self.clock()
+        self._tokens = min(self._tokens + (now - self._at) / self.interval_seconds, float(self.burst))
         self._at = now
         if self._tokens < 1:
             return False
@@ -58,20 +58,12 @@ class RateLimiter:
     @property
     def retry_after_seconds(self) -> float:
         """The time until the next request is allowed."""
-        return (1 - self._tokens) * self._interval_seconds
+        return (1 - self._tokens) * self.interval_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
-    """The user and password of a request."""
-
-    user: bytes
-    password: bytes = field(repr=False)
-
-
-def read_login(header: str | None) -> Login | None:
+def _read_login(header: str | None) -> tuple[bytes, bytes] | None:
     """
-    Parse an Authorization header; None if it is missing or not a Basic login.
+    Give the user and password of an Authorization header; None if it is missing or not a Basic login.
 
     Source: RFC 7617, section 2.
     """
@@ -82,7 +74,7 @@ def read_login(header: str | None) -> Login | None:
         user, colon, password = base64.b64decode(value.strip(), validate=True).partition(b":")
     except (binascii.Error, ValueError):
         return None
-    return Login(user, password) if colon else None
+    return (user, password) if colon else None
 
 
 class BasicAuth:
@@ -108,30 +100,36 @@ class BasicAuth:
 
     async def admits(self, header: str | None) -> bool:
         """Check whether an Authorization header has a known user and the right password."""
-        login = read_login(header)
+        login = _read_login(header)
         if login is None:
             return False
-        digest = self._hmac(len(login.user).to_bytes(8, "big") + login.user + login.password)
-        if (known := self._known_result(login, digest)) is not None:
+        user, password = login
+        digest = self._hmac(len(user).to_bytes(8, "big") + user + password)
+        if (known := self._known_result(user, digest)) is not None:
             return known
         async with self._comparing:
             # Another request with the same login may have been compared while this one waited.
-            if (known := self._known_result(login, digest)) is not None:
+            if (known := self._known_result(user, digest)) is not None:
                 return known
-            hashed = self._hashes.get(login.user) or self._stand_in(login.user)
-            matches = await asyncio.to_thread(_matches, login.password, hashed)
-            admitted = matches and login.user in self._hashes
-            if admitted:
-                self._admitted[login.user] = digest
-                self._log_cut(login)
-            else:
-                self._refused[digest] = None
-                if len(self._refused) > _MOST_REFUSED:
-                    self._refused.popitem(last=False)
-            return admitted
+            hashed = self._hashes.get(user) or self._stand_in(user)
+            matches = await asyncio.to_thread(_matches, password, hashed)
+            if matches and user in self._hashes:
+                self._admitted[user] = digest
+                if len(password) > _BCRYPT_BYTES and not self._cut_was_logged:
+                    self._cut_was_logged = True
+                    structlog.get_logger().warning(
+                        "a password is longer than bcrypt reads: "
+                        "what follows its first 72 bytes is not compared",
+                        user=user.decode(),
+                    )
+                return True
+            self._refused[digest] = None
+            if len(self._refused) > _MOST_REFUSED:
+                self._refused.popitem(last=False)
+            return False
 
-    def _known_result(self, login: Login, digest: bytes) -> bool | None:
-        if hmac.compare_digest(self._admitted.get(login.user, b""), digest):
+    def _known_result(self, user: bytes, digest: bytes) -> bool | None:
+        if hmac.compare_digest(self._admitted.get(user, b""), digest):
             return True
         return False if digest in self._refused else None
 
@@ -142,14 +140,6 @@ class BasicAuth:
 
     def _hmac(self, message: bytes) -> bytes:
         return hmac.digest(self._secret, message, hashlib.sha256)
-
-    def _log_cut(self, login: Login) -> None:
-        if len(login.password) > _BCRYPT_BYTES and not self._cut_was_logged:
-            self._cut_was_logged = True
-            structlog.get_logger().warning(
-                "a password is longer than bcrypt reads: what follows its first 72 bytes is not compared",
-                user=login.user.decode(),
-            )
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:

@@ -136,20 +136,16 @@ def _check_protection(file: Path, before: ToolkitSettings, now: ToolkitSettings)
     Raises: ConfigError.
     """
     problems = []
+    asked_clients = before.tls_server_config is not None and before.tls_server_config.asks_clients
     if (before.tls_server_config is None) != (now.tls_server_config is None):
         problems.append(f"{file}: tls_server_config: cannot be switched on or off without a restart")
-    if _asks_clients(before) and not _asks_clients(now):
+    if asked_clients and not (now.tls_server_config and now.tls_server_config.asks_clients):
         key = "tls_server_config.client_auth_type"
         problems.append(f"{file}: {key}: cannot be switched off without a restart")
     if before.basic_auth_users and not now.basic_auth_users:
         problems.append(f"{file}: basic_auth_users: cannot be switched off without a restart")
     if problems:
         raise ConfigError(problems)
-
-
-def _asks_clients(settings: ToolkitSettings) -> bool:
-    tls = settings.tls_server_config
-    return tls is not None and tls.asks_clients
 
 
 def notes(settings: ToolkitSettings) -> list[str]:

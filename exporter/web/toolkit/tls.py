@@ -142,7 +142,6 @@ def server_context(tls: TlsSettings) -> ServerContext:
     context.sslobject_class = ServerConnection
     context.set_alpn_protocols(["http/1.1"])
     _set_protocol(context, tls)
-    _set_curves(context, tls)
     _set_certificate(context, tls)
     _set_clients(context, tls)
     return context
@@ -163,9 +162,6 @@ def _set_protocol(context: ServerContext, tls: TlsSettings) -> None:
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     else:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-
-
-def _set_curves(context: ServerContext, tls: TlsSettings) -> None:
     try:
         for name in tls.curve_preferences:  # at most one: Python's ssl cannot set a list
             context.set_ecdh_curve(CURVES[name])
