@@ -89,7 +89,10 @@ class ClientFactory:
             observer, sleep=asyncio.sleep, random=random.random, attempts=2 if interactive else None
         )
         self._transport = Transport(
-            session, observer=observer, timeout_seconds=config.poll.timeout_seconds, secrets=secrets
+            session=session,
+            observer=observer,
+            timeout_seconds=config.poll.timeout_seconds,
+            secrets=secrets,
         )
         self._shared: dict[Hashable, Any] = {}
         self._inherited: dict[Hashable, Any] = {}

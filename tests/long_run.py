@@ -19,6 +19,7 @@ import aiohttp
 
 from exporter.ledger.ended import KEPT_MS, MOST_KEPT
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.masking import Secrets
 from exporter.model import Target, TargetSnapshot, Totals
 from exporter.octopus.auth.password import PasswordCredentials
 from exporter.octopus.client import OctopusClient
@@ -103,7 +104,9 @@ class _Life:
 
     def poller(self, ledger: SqliteLedger) -> TargetPoller:
         retrier = Retrier(NullObserver(), sleep=self.rest, random=self.chance.random)
-        transport = Transport(self.session, observer=NullObserver(), timeout_seconds=5)
+        transport = Transport(
+            session=self.session, observer=NullObserver(), secrets=Secrets(), timeout_seconds=5
+        )
         credentials = PasswordCredentials(
             name="default",
             domain="octopus-demo",

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
+from exporter.masking import Secrets
 from exporter.model import Target
 from exporter.octopus.auth.credentials import Credentials, ProjectScope, TokenCredentials
 from exporter.octopus.client import OctopusClient
@@ -179,8 +180,9 @@ def world(
 ) -> World:
     clock, observer = clock or Clock(), observer or Observer()
     transport = Transport(
-        session,
+        session=session,
         observer=observer,
+        secrets=Secrets(clock),
         timeout_seconds=timeout_seconds,
         max_body_bytes=max_body_bytes,
         clock=clock,

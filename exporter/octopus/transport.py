@@ -6,7 +6,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,27 +96,18 @@ def _tls_context(bundle: str) -> ssl.SSLContext:
     return context
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Transport:
     """Sends requests through one session; reports each to the observer and logs failures."""
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        *,
-        observer: ApiObserver,
-        timeout_seconds: float,
-        max_body_bytes: int = MAX_BODY_BYTES,
-        clock: Callable[[], float] = time.time,
-        secrets: Secrets | None = None,
-    ) -> None:
-        self._session = session
-        self.secrets = secrets or Secrets(clock)
-        self._proxies = Proxies()
-        self._observer = observer
-        self._timeout_seconds = timeout_seconds
-        self._max_body_bytes = max_body_bytes
-        self._clock = clock
-        self._failing: dict[tuple[str, ...], StateLog] = {}
+    session: aiohttp.ClientSession
+    observer: ApiObserver
+    secrets: Secrets
+    timeout_seconds: float
+    max_body_bytes: int = MAX_BODY_BYTES
+    clock: Callable[[], float] = time.time
+    _failing: dict[tuple[str, ...], StateLog] = field(default_factory=dict, init=False)
+    _proxies: Proxies = field(default_factory=Proxies, init=False)
 
     async def send(self, request: Request, project: str, decode: Callable[[Response, Request], _T]) -> _T:
         """
@@ -138,7 +129,7 @@ class Transport:
         if self._failing:
             state = self._failing.get(_log_key(request, project))
             if state is not None:
-                state.is_over(self._clock(), project=project, url=request.url)
+                state.is_over(self.clock(), project=project, url=request.url)
         return result
 
     def _log_failure(self, error: ApiError, request: Request, project: str) -> None:
@@ -158,12 +149,12 @@ class Transport:
         state = self._failing.setdefault(
             _log_key(request, project), StateLog(_log, "request failed", "requests work again")
         )
-        state.holds((error.reason, error.status, error.code), self._clock(), **details)
+        state.holds((error.reason, error.status, error.code), self.clock(), **details)
 
     async def _exchange(self, request: Request, project: str) -> Response:
-        started, sent_at, code = time.perf_counter(), self._clock(), "error"
+        started, sent_at, code = time.perf_counter(), self.clock(), "error"
         try:
-            async with self._session.request(
+            async with self.session.request(
                 request.method,
                 # Already encoded: yarl must not encode it in another way than it was signed.
                 URL(request.full_url, encoded=True),
@@ -172,16 +163,16 @@ class Transport:
                 # A redirect would send the token to another server.
                 allow_redirects=False,
                 proxy=self._proxies.of(request.origin),
-                timeout=aiohttp.ClientTimeout(total=self._timeout_seconds),
+                timeout=aiohttp.ClientTimeout(total=self.timeout_seconds),
             ) as answer:
                 body = await self._body(answer, request)
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 # A new token becomes a known secret at once: the body of the same response may repeat it.
                 self.secrets.use(*filter(None, (headers.get("x-subject-token"),)))
                 code = str(answer.status)
-                return Response(answer.status, headers, body, sent_at, self._clock())
+                return Response(answer.status, headers, body, sent_at, self.clock())
         except TimeoutError as exc:
-            message = f"no complete answer within {self._timeout_seconds:g} s"
+            message = f"no complete answer within {self.timeout_seconds:g} s"
             raise ApiTimeout(message, url=request.url) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             # aiohttp and yarl raise ValueError for a URL or header that cannot be sent. An untrusted
@@ -193,7 +184,7 @@ class Transport:
             reason = next(kinds, "no answer from {host}: {exc}").format(exc=exc, host=request.host)
             raise ApiUnavailable(sanitize(reason, request), url=request.url) from exc
         finally:
-            self._observer.request(project, code, time.perf_counter() - started)
+            self.observer.request(project, code, time.perf_counter() - started)
 
     async def _body(self, answer: aiohttp.ClientResponse, request: Request) -> bytes:
         """
@@ -202,7 +193,7 @@ class Transport:
         Raises: AnswerTooLarge.
         """
         failed = answer.status >= 300
-        limit = min(_MAX_ERROR_BYTES, self._max_body_bytes) if failed else self._max_body_bytes
+        limit = min(_MAX_ERROR_BYTES, self.max_body_bytes) if failed else self.max_body_bytes
         chunks, size = [], 0
         async for chunk in answer.content.iter_any():
             size += len(chunk)

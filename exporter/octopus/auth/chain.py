@@ -76,31 +76,25 @@ def find_key(region: str = "") -> FoundKey:
     return FoundKey(key, expires_at)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ChainCredentials(Credentials):
     """The key that the SDK's chain finds; a temporary one is renewed before it expires."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        region: str = "",
-        timeout_seconds: float = 30.0,
-        find: Callable[[str], FoundKey] = find_key,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._name = name
-        self._region = region
-        self._timeout_seconds = timeout_seconds
-        self._find = find
-        self._clock = clock
-        self._renewer = SecretRenewer(name, self._fetch, pause_seconds=0.0, clock=clock)
-        self._guard = LockoutGuard(name, clock=clock)
+    name: str
+    region: str = ""
+    timeout_seconds: float = 30.0
+    find: Callable[[str], FoundKey] = find_key
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self._renewer = SecretRenewer(self.name, self._fetch, pause_seconds=0.0, clock=self.clock)
+        self._guard = LockoutGuard(self.name, clock=self.clock)
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
         key = await self._renewer.get()
         async with self._guard.attempt(key.fingerprint):
-            yield partial(sign_request, key=key.value, project_id=scope.project_id, clock=self._clock)
+            yield partial(sign_request, key=key.value, project_id=scope.project_id, clock=self.clock)
 
     async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
         return (await self._renewer.replace(rejected.fingerprint)).fingerprint != rejected.fingerprint
@@ -110,15 +104,15 @@ class ChainCredentials(Credentials):
 
     async def _fetch(self, with_retries: bool) -> ExpiringSecret[AccessKey]:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self.timeout_seconds):
                 # A thread cannot be stopped: after this timeout it goes on until the SDK's own timeouts.
-                found = await asyncio.to_thread(self._find, self._region)
+                found = await asyncio.to_thread(self.find, self.region)
         except TimeoutError as exc:
-            raise self._failure(ApiTimeout, f"nothing within {self._timeout_seconds:g} s") from exc
+            raise self._failure(ApiTimeout, f"nothing within {self.timeout_seconds:g} s") from exc
         # Exception: the SDK also raises what its HTTP library and its parsers raise.
         except Exception as exc:
             raise self._failure(AuthError, str(exc)) from exc
-        key, now = checked_key(self._name, found.key), self._clock()
+        key, now = checked_key(self.name, found.key), self.clock()
         if found.expires_at is None or found.expires_at - now < SHORTEST_LIFE_SECONDS:
             return ExpiringSecret(key, key.fingerprint, now, renew_at=now + REREAD_SECONDS)
         renew_at = renewal_time(now, found.expires_at - now)
@@ -126,4 +120,4 @@ class ChainCredentials(Credentials):
 
     def _failure(self, kind: type[ApiError], reason: str) -> ApiError:
         line = " ".join(reason.split())[:300]
-        return kind(f"credentials {self._name}: the provider chain found no key: {line}")
+        return kind(f"credentials {self.name}: the provider chain found no key: {line}")

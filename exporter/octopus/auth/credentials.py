@@ -70,12 +70,13 @@ class Credentials(Protocol):
         return None
 
 
+# Here and below without a repr, which would show the secrets.
+@dataclass(kw_only=True, eq=False, repr=False)
 class TokenCredentials(Credentials):
     """A token that another program renews; its file is read again for every request."""
 
-    def __init__(self, *, name: str, token: SecretSource) -> None:
-        self._name = name
-        self._token = token
+    name: str
+    token: SecretSource
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
@@ -89,40 +90,37 @@ class TokenCredentials(Credentials):
         return await self.renew(denied, scope)
 
     async def _auth(self) -> RequestAuth:
-        (token,) = await read_secrets(self._name, token=self._token)
-        return token_auth(self._name, token)
+        (token,) = await read_secrets(self.name, token=self.token)
+        return token_auth(self.name, token)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AccessKeyCredentials(Credentials):
     """An access key that signs requests; its parts are read again for every request."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        access_key: SecretSource,
-        secret_key: SecretSource,
-        security_token: SecretSource | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._name = name
-        self._parts = {"access_key": access_key, "secret_key": secret_key}
-        if security_token is not None:
-            self._parts["security_token"] = security_token
-        self._clock = clock
-        self._guard = LockoutGuard(name, clock=clock)
+    name: str
+    access_key: SecretSource
+    secret_key: SecretSource
+    security_token: SecretSource | None = None
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self._guard = LockoutGuard(self.name, clock=self.clock)
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
         key = await self._key()
         async with self._guard.attempt(key.fingerprint):
-            yield partial(sign_request, key=key, project_id=scope.project_id, clock=self._clock)
+            yield partial(sign_request, key=key, project_id=scope.project_id, clock=self.clock)
 
     async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
         return (await self._key()).fingerprint != rejected.fingerprint
 
     async def _key(self) -> AccessKey:
-        return checked_key(self._name, AccessKey(*await read_secrets(self._name, **self._parts)))
+        parts = {"access_key": self.access_key, "secret_key": self.secret_key}
+        if self.security_token is not None:
+            parts["security_token"] = self.security_token
+        return checked_key(self.name, AccessKey(*await read_secrets(self.name, **parts)))
 
 
 def token_auth(name: str, token: str) -> RequestAuth:

@@ -99,8 +99,13 @@ class PasswordCredentials(Credentials):
         log_in = partial(self.transport.send, request, scope.project, decode_token)
         async with self._guard.attempt(fingerprint(self.domain, self.user, password)):
             token = await (self.retrier.run(log_in, scope.project) if with_retries else log_in())
-        self._warn_of_password_end(token.password_expires_at)
-        now, life, auth = self.clock(), token.life_seconds, token_auth(self.name, token.value)
+        now, life, end = self.clock(), token.life_seconds, token.password_expires_at
+        # Warn once of each end. An end in the past is wrong: IAM has accepted the password.
+        if end is not None and end != self._warned_password_end and 0 < end - now < _PASSWORD_NOTICE_SECONDS:
+            self._warned_password_end = end
+            when = datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds")
+            _log.warning("the password expires soon", credentials=self.name, expires_at=when)
+        auth = token_auth(self.name, token.value)
         # With the password, so that it is masked for as long as its token is used.
         auth = replace(auth, secrets=(*auth.secrets, password))
         if life is None:
@@ -108,12 +113,3 @@ class PasswordCredentials(Credentials):
         return ExpiringSecret(
             auth, auth.fingerprint, now, renewal_time(now, life), now + life, token.expires_at
         )
-
-    def _warn_of_password_end(self, end: float | None) -> None:
-        """Warn once of a password that expires soon. An end in the past is wrong: IAM has accepted it."""
-        if end is None or end == self._warned_password_end:
-            return
-        if 0 < end - self.clock() < _PASSWORD_NOTICE_SECONDS:
-            self._warned_password_end = end
-            when = datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds")
-            _log.warning("the password expires soon", credentials=self.name, expires_at=when)
