@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from exporter.errors import LedgerError
-from exporter.events.outbox import Event, OutboxNews, Waiting
+from exporter.events.outbox import Event, OutboxNews, PendingEvent
 from exporter.model import Run, TargetKey
 
 TARGET = TargetKey("perception", "0a1b2c", "0", "system-jobs")
@@ -40,7 +40,7 @@ class FakeOutbox:
     """Implements events.outbox.Outbox in memory; `broken` makes it fail as a ledger on a full disk does."""
 
     def __init__(self, events: Iterable[Event | None] = ()) -> None:
-        self.rows: list[Waiting] = []
+        self.rows: list[PendingEvent] = []
         self.broken = False
         self._news = OutboxNews()
         self._moved = asyncio.Event()
@@ -49,7 +49,7 @@ class FakeOutbox:
 
     def add(self, one: Event | None, dropped: int = 0) -> None:
         last = self.rows[-1].id if self.rows else 0
-        self.rows.append(Waiting(last + 1, one))
+        self.rows.append(PendingEvent(last + 1, one))
         self._news += OutboxNews(1, dropped)
         self._moved.set()
 
@@ -59,7 +59,7 @@ class FakeOutbox:
         news, self._news = self._news, OutboxNews()
         return news
 
-    async def waiting_events(self, most: int) -> tuple[Waiting, ...]:
+    async def waiting_events(self, most: int) -> tuple[PendingEvent, ...]:
         self._check()
         return tuple(self.rows[:most])
 

@@ -146,7 +146,7 @@ async def test_another_output_takes_over_where_the_last_one_is_blocked(scene: Sc
 async def test_how_many_wait_is_told_while_a_slow_output_takes_them(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "_AT_ONCE", 1)
+    monkeypatch.setattr(delivery, "_BATCH_EVENTS", 1)
     for job_id in range(1, 301):
         scene.outbox.add(event(job_id))
     scene.write_to(scene.file)

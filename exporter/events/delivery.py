@@ -1,8 +1,8 @@
 """
 Brings events from the ledger to their output: in order, and at least once.
 
-Only this task and its thread wait for the output. What waits stays in the ledger: it is written when the
-reader goes on, when the disk has room again, or after a restart.
+Only this task and its thread wait for the output. Events that are not written stay in the ledger: they are
+written when the reader goes on, when the disk has room again, or after a restart.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ import structlog
 
 from exporter.errors import LedgerError
 from exporter.events.lines import EventFormat, Masks, line_of
-from exporter.events.outbox import Outbox, Waiting
-from exporter.events.sinks import Stream, Turns, sink_to
-from exporter.events.writer import Writer
+from exporter.events.outbox import Outbox, PendingEvent
+from exporter.events.sinks import EventWriter, LockOf, Stream, sink_to
 from exporter.state_log import FaultLog, StateLog
 
-_AT_ONCE = 500
+_BATCH_EVENTS = 500
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
-# After so long without an end of one batch it is logged that the output has stopped.
+# A batch that takes longer is logged: its output has stopped.
 _PATIENCE_SECONDS = 10.0
 STOPPED = "its reader or its disk has stopped"
-# How long a stopped writer may take to say what it has written.
+# At the end a stopped writer may take so long to report what it has written.
 _STOPPING_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class EventOutput:
-    """Where lines go, and in which form."""
+    """Where lines go, and in which format."""
 
     to: Stream | Path
     format: EventFormat
@@ -44,7 +43,7 @@ class EventOutput:
 
 class Delivery:
     """
-    Writes what waits in the outbox, while there is an output.
+    Writes the events in the outbox, while an output is configured.
 
     Shape: `on_dropped` gets how many more events were dropped, from any thread; `on_pending` how many events
     wait for the output: 0 while there is no output.
@@ -54,19 +53,19 @@ class Delivery:
         self,
         outbox: Outbox,
         masks: Masks,
-        turns: Turns,
+        lock_of: LockOf,
         *,
         on_dropped: Callable[[int], None],
         on_pending: Callable[[int], None],
     ) -> None:
         self._outbox = outbox
         self._masks = masks
-        self._turns = turns
+        self._lock_of = lock_of
         self._on_dropped = on_dropped
         self._on_pending = on_pending
         self._output: EventOutput | None = None
-        self._writer: Writer | None = None
-        self._batch: deque[Waiting] = deque()
+        self._writer: EventWriter | None = None
+        self._batch: deque[PendingEvent] = deque()
         self._written_to: int | None = None
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
@@ -80,7 +79,7 @@ class Delivery:
         self._dropping = StateLog(log, "events dropped", "no more events dropped", is_error=True)
 
     def configure(self, output: EventOutput | None) -> None:
-        """Write to this output from now on. A reload may call it again, also while a reader is waited for."""
+        """Write to this output from now on. A reload may call it again, also during a write."""
         if output == self._output:
             return
         self._output = output
@@ -105,13 +104,13 @@ class Delivery:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._changed.wait(), pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            # What the last polls have counted.
+            # The last polls may have added events.
             await self._deliver()
             self._ended.set()
             watching.cancel()
 
     async def end(self, grace_seconds: float) -> None:
-        """Write what waits, for so long at the most; the rest waits in the ledger for the next start."""
+        """Write what waits, within the grace period; the rest stays in the ledger until the next start."""
         self._is_ending = True
         self._arrived.set()
         self._changed.set()
@@ -126,7 +125,7 @@ class Delivery:
         structlog.get_logger().info("events wait in the ledger for the next start")
 
     async def _watch(self) -> None:
-        """Tell of events that were added or dropped, also while the output is waited for."""
+        """Watch for events that were added or dropped, also while a write waits for its reader."""
         while True:
             news = await self._outbox.event_news()
             if news.dropped:
@@ -135,14 +134,14 @@ class Delivery:
             self._arrived.set()
 
     async def _deliver(self) -> bool:
-        """Write all that waits; tell whether that went well."""
+        """Write all that waits; return whether that succeeded."""
         try:
             error = await self._write_all()
             if error is None:
                 self._not_read.is_over(time.time())
                 self._faults.clear()
                 return True
-            await self._measure()
+            await self._count_pending()
         except LedgerError as exc:
             self._not_read.holds(exc.reason, time.time(), error=str(exc))
         except Exception as exc:
@@ -150,19 +149,19 @@ class Delivery:
         return False
 
     async def _write_all(self) -> OSError | None:
-        """Write batch after batch; give what went wrong."""
+        """Write batch after batch; return the error, if any."""
         error: OSError | None = None
         measured_at = time.monotonic()
         while True:
             await self._forget_written()
             if time.monotonic() - measured_at >= _PATIENCE_SECONDS:
-                # A reader that is slow, and has not stopped, has no other sign.
-                await self._measure()
+                # A slow reader shows only in this figure: no write fails.
+                await self._count_pending()
                 measured_at = time.monotonic()
             if self._output is None or error is not None or self._is_cut_off:
                 break
             if not self._batch:
-                self._batch.extend(await self._outbox.waiting_events(_AT_ONCE))
+                self._batch.extend(await self._outbox.waiting_events(_BATCH_EVENTS))
             if not self._batch:
                 self._dropping.is_over(time.time())
                 break
@@ -172,21 +171,23 @@ class Delivery:
         return error
 
     async def _write_batch(self, output: EventOutput) -> OSError | None:
-        """Write what there is of a batch, and keep what was not written."""
+        """Write the batch, and keep what was not written."""
         if self._writer is None:
-            self._writer = Writer(
-                sink_to(output.to, self._turns), line_of(output.format, self._masks), self._leave_out
+            self._writer = EventWriter(
+                sink_to(output.to, self._lock_of), line_of(output.format, self._masks), self._leave_out
             )
-        events = [waiting.event for waiting in self._batch if waiting.event is not None]
+        events = [pending.event for pending in self._batch if pending.event is not None]
         writing = self._writer.write(events)
         while not (await asyncio.wait([writing], timeout=_PATIENCE_SECONDS))[0]:
-            self._not_written.holds("waits", time.time(), **_said(output, STOPPED))
-            await self._measure()
+            self._not_written.holds("waits", time.time(), **_details(output, STOPPED))
+            await self._count_pending()
         written = writing.result()
         if written.lines == len(events):
             self._not_written.is_over(time.time(), to=str(output.to))
         if written.error is not None:
-            self._not_written.holds(written.error.errno, time.time(), **_said(output, written.error.strerror))
+            self._not_written.holds(
+                written.error.errno, time.time(), **_details(output, written.error.strerror)
+            )
         self._take(written.lines)
         return written.error
 
@@ -194,17 +195,17 @@ class Delivery:
         self._on_dropped(1)
         self._faults.log("event left out", exc)
 
-    async def _measure(self) -> None:
+    async def _count_pending(self) -> None:
         with suppress(LedgerError):
             self._on_pending(await self._outbox.count_events())
 
     def _take(self, lines: int) -> None:
-        """Take so many events from the batch, and with them those that could not be read."""
+        """Remove so many events from the batch, and the damaged ones before and between them."""
         damaged = 0
         while self._batch and (lines or self._batch[0].event is None):
-            waiting = self._batch.popleft()
-            self._written_to = waiting.id
-            if waiting.event is None:
+            pending = self._batch.popleft()
+            self._written_to = pending.id
+            if pending.event is None:
                 damaged += 1
             else:
                 lines -= 1
@@ -218,5 +219,5 @@ class Delivery:
             self._written_to = None
 
 
-def _said(output: EventOutput, error: str | None) -> dict[str, object]:
+def _details(output: EventOutput, error: str | None) -> dict[str, object]:
     return {"to": str(output.to), "error": error}

@@ -1,4 +1,4 @@
-"""What an event's line is: pure, apart from the masking."""
+"""Formats an event as a line of JSON or logfmt: pure."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ Value = str | int | float | None
 
 RUN_ENDED = "run_ended"
 
-# JSON leaves these as they are. A terminal obeys some of them, and some readers end a line at others.
+# JSON does not escape these, but terminals execute some of them, and some readers end a line at others.
 _CONTROL = re.compile("[\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r'[^\s"=\\]+')
 
 
 class Masks(Protocol):
-    """What is needed of masking.Secrets."""
+    """The methods that are used of masking.Secrets."""
 
     def masked(self, text: str) -> str: ...
     def masked_label(self, label: str) -> str: ...
 
 
 def line_of(format: EventFormat, masks: Masks) -> Callable[[Event], bytes]:  # noqa: A002 - the key's name
-    """Give what makes a line of an event: UTF-8, with its line end."""
+    """Return the function that formats an event: UTF-8, with its line end."""
     write = _json if format == "json" else _logfmt
     return lambda event: (write(dict(_fields(event, masks))) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _fields(event: Event, masks: Masks) -> Iterator[tuple[str, Value]]:
     """
-    Give a line's fields in their order: first those that have few values, last the text that may be long.
+    Give the fields in their order: first those that have few values, last the text that may be long.
 
-    Every line has all of them; None where there is no value. Times are RFC 3339, UTC, with milliseconds. A
-    job's id is a text, since numbers in JavaScript are exact up to 2^53 only.
+    Every line has all fields; None where there is no value. Times are RFC 3339, UTC, with milliseconds. A
+    job's id is a text, because numbers in JavaScript are exact only up to 2^53.
     """
     target, run = event.target, event.run
     yield "time", rfc3339(event.counted_ms)
@@ -74,7 +74,7 @@ def _logfmt(fields: dict[str, Value]) -> str:
 
 
 def _bare(value: Value) -> str:
-    """Write a value as it is, or in quotes with JSON's escapes, as readers of logfmt take them."""
+    """Write a value as it is, or in quotes with JSON's escapes, which readers of logfmt understand."""
     text = "" if value is None else str(value)
     if text == "" or (_PLAIN.fullmatch(text) and text.isprintable()):
         return text
@@ -82,5 +82,5 @@ def _bare(value: Value) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape the control characters that are left; they stand inside of quotes only."""
+    """Escape the remaining control characters, which are always inside quotes."""
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

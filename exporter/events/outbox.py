@@ -2,7 +2,7 @@
 The events that wait in the ledger until they are written.
 
 A poll's transaction adds an event for every run that it counts. An event leaves the outbox only after it was
-written: so a crash may write it twice, and never loses it.
+written: a crash may write it twice, but never loses it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingEvent:
     """
     An event in the outbox.
 
-    Shape: what was counted later has a larger `id`; `event` is None where the ledger's value is damaged.
+    Shape: an event that was counted later has a larger `id`; `event` is None where the ledger is damaged.
     """
 
     id: int
@@ -50,13 +50,13 @@ class OutboxNews:
 
 
 class Outbox(Protocol):
-    """Raises: LedgerError from every method but the first where the ledger cannot be read or written."""
+    """Raises: LedgerError, from every method but `event_news`, if the ledger cannot be read or written."""
 
     async def event_news(self) -> OutboxNews:
         """Wait until events were added or dropped since the last call."""
 
-    async def waiting_events(self, most: int) -> tuple[Waiting, ...]:
-        """Give the oldest events; these are not dropped any more."""
+    async def waiting_events(self, most: int) -> tuple[PendingEvent, ...]:
+        """Return the oldest events; from now on they are not dropped."""
 
     async def events_written(self, last: int) -> None:
         """Delete the events up to this id."""

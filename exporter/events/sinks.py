@@ -1,12 +1,13 @@
 """
-Where events are written to: standard output, standard error or a file.
+Where events are written to: standard output, standard error or a file, and the thread that writes.
 
-Lines stay whole. What goes to the same file as the log takes turns with it. Where a line was cut short, as on
-a full disk or when the process was killed, the next one begins on a line of its own.
+Lines stay whole. Events and log take turns where they go to the same file. Where a line was cut short, as on
+a full disk or when the process was killed, the next one begins on a new line.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import select
@@ -17,73 +18,140 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Literal, Protocol, TextIO
 
-Stream = Literal["stdout", "stderr"]
-# Gives the lock to hold while writing to a descriptor.
-Turns = Callable[[int], threading.Lock]
+from exporter.events.outbox import Event
 
-# A pipe that has room takes so much at once, without waiting and without anything in between (pipe(7)).
+Stream = Literal["stdout", "stderr"]
+# Returns the lock to hold while writing to a descriptor.
+LockOf = Callable[[int], threading.Lock]
+
+# A pipe that has room takes this much at once, without waiting and without a write in between (pipe(7)).
 _PIPE_BYTES = select.PIPE_BUF
 _FILE_BYTES = 256 * 1024
-# How soon it is noticed that writing is off.
+# A stopped writer notices within this time that it is stopped.
 _LOOK_SECONDS = 0.1
 _MODE = 0o640
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many lines were written whole, and what kept the next one from it, if anything did."""
+    """How many lines were written whole, and the error that kept the next one from it, if any."""
 
     lines: int
     error: OSError | None = None
 
 
 class Sink(Protocol):
-    """An output; for one thread."""
+    """An output, used by one thread."""
 
-    def write(self, lines: Sequence[bytes], is_off: Callable[[], bool]) -> Written:
-        """Write lines, and wait for a reader that has stopped until `is_off` says so."""
+    def write(self, lines: Sequence[bytes], is_stopped: Callable[[], bool]) -> Written:
+        """Write lines, and wait for a reader that does not read until `is_stopped`."""
 
     def close(self) -> None:
         """Close what was opened."""
 
 
-def sink_to(to: Stream | Path, turns: Turns) -> Sink:
-    """Give the sink of a configured output. It is opened at the first write."""
-    return FileSink(to, turns) if isinstance(to, Path) else StreamSink(to, turns)
+def sink_to(to: Stream | Path, lock_of: LockOf) -> Sink:
+    """Return the sink of a configured output. It is opened at the first write."""
+    return FileSink(to, lock_of) if isinstance(to, Path) else StreamSink(to, lock_of)
+
+
+# -- the thread ------------------------------------------------------------------------------------------
+
+
+class EventWriter:
+    """
+    Writes events to one sink in a thread, so that only the thread waits for the reader.
+
+    Shape: an event that cannot be formatted, by a fault of this program, is left out; `on_fault` is called in
+    the thread.
+    """
+
+    def __init__(
+        self, sink: Sink, line_of: Callable[[Event], bytes], on_fault: Callable[[Exception], None]
+    ) -> None:
+        self._sink = sink
+        self._line_of = line_of
+        self._on_fault = on_fault
+        self._batches: SimpleQueue[tuple[Sequence[Event], asyncio.Future[Written]] | None] = SimpleQueue()
+        self._stopped = threading.Event()
+        # A daemon: if the reader never reads again, the process must still be able to end.
+        threading.Thread(target=self._run, name="events", daemon=True).start()
+
+    def write(self, events: Sequence[Event]) -> asyncio.Future[Written]:
+        """Queue events; the result is done when they are written, however long that takes."""
+        written: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        self._batches.put((events, written))
+        return written
+
+    def stop(self) -> None:
+        """Write no more; a `write` under way soon returns with what it has written."""
+        self._stopped.set()
+        self._batches.put(None)
+
+    def _run(self) -> None:
+        while batch := self._batches.get():
+            events, future = batch
+            done: Callable[[], None]
+            try:
+                written = self._sink.write([self._line(event) for event in events], self._stopped.is_set)
+                done = partial(future.set_result, written)
+            except Exception as exc:  # raised in the task that waits
+                done = partial(future.set_exception, exc)
+            # If nobody waits any more, the future is cancelled or its loop is closed.
+            with suppress(RuntimeError):
+                future.get_loop().call_soon_threadsafe(_unless_done, future, done)
+        self._sink.close()
+
+    def _line(self, event: Event) -> bytes:
+        try:
+            return self._line_of(event)
+        except Exception as exc:
+            self._on_fault(exc)
+            return b""
+
+
+def _unless_done(future: asyncio.Future[Written], done: Callable[[], None]) -> None:
+    if not future.done():
+        done()
+
+
+# -- the sinks -------------------------------------------------------------------------------------------
 
 
 class StreamSink:
     """Standard output or standard error."""
 
-    def __init__(self, name: Stream, turns: Turns) -> None:
+    def __init__(self, name: Stream, lock_of: LockOf) -> None:
         self._name = name
-        self._turns = turns
+        self._lock_of = lock_of
         self._is_torn = False
 
-    def write(self, lines: Sequence[bytes], is_off: Callable[[], bool]) -> Written:
+    def write(self, lines: Sequence[bytes], is_stopped: Callable[[], bool]) -> Written:
         try:
             stream = self._stream()
             descriptor, is_terminal = stream.fileno(), stream.isatty()
         except (OSError, ValueError):
             return Written(0, self._closed())
-        turn = self._turns(descriptor)
+        lock = self._lock_of(descriptor)
         if is_terminal:
-            return self._print(lines, turn)
-        pieces = _Pieces(lines, self._is_torn)
-        error = pieces.write(descriptor, turn, is_off)
-        self._is_torn = pieces.is_torn
-        return Written(pieces.lines, error)
+            return self._print(lines, lock)
+        batch = _LineBatch(lines, self._is_torn)
+        error = batch.write(descriptor, lock, is_stopped)
+        self._is_torn = batch.is_torn
+        return Written(batch.lines, error)
 
     def close(self) -> None:
         """The stream belongs to the process."""
 
     def _stream(self) -> TextIO:
         """
-        Give the stream as it is now: a progress bar may have put something in its place.
+        Return the stream as it is now: a progress bar may have replaced it.
 
         Raises: OSError where the process was started without it.
         """
@@ -95,9 +163,9 @@ class StreamSink:
     def _closed(self) -> OSError:
         return OSError(errno.EBADF, f"{self._name} is closed")
 
-    def _print(self, lines: Sequence[bytes], turn: threading.Lock) -> Written:
+    def _print(self, lines: Sequence[bytes], lock: threading.Lock) -> Written:
         try:
-            with turn:
+            with lock:
                 stream = self._stream()
                 stream.write(b"".join(lines).decode())
                 stream.flush()
@@ -110,27 +178,27 @@ class StreamSink:
 
 class FileSink:
     """
-    A file that lines are added to.
+    A file that lines are appended to.
 
-    It is opened again where its path leads to another file, or to none: so logrotate may rename it. It may
-    also be cut to nothing (copytruncate), since every write goes to its end.
+    It is opened again if its path leads to another file or to none: so logrotate may rename it. It may be
+    truncated too (copytruncate), because every write goes to its end.
     """
 
-    def __init__(self, path: Path, turns: Turns) -> None:
+    def __init__(self, path: Path, lock_of: LockOf) -> None:
         self._path = path
-        self._turns = turns
+        self._lock_of = lock_of
         self._descriptor: int | None = None
         self._is_torn = False
 
-    def write(self, lines: Sequence[bytes], is_off: Callable[[], bool]) -> Written:
+    def write(self, lines: Sequence[bytes], is_stopped: Callable[[], bool]) -> Written:
         try:
             descriptor = self._open()
         except OSError as exc:
             return Written(0, exc)
-        pieces = _Pieces(lines, self._is_torn)
-        error = pieces.write(descriptor, self._turns(descriptor), is_off)
-        self._is_torn = pieces.is_torn
-        return Written(pieces.lines, error)
+        batch = _LineBatch(lines, self._is_torn)
+        error = batch.write(descriptor, self._lock_of(descriptor), is_stopped)
+        self._is_torn = batch.is_torn
+        return Written(batch.lines, error)
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -138,11 +206,11 @@ class FileSink:
             self._descriptor = None
 
     def _open(self) -> int:
-        """Give a descriptor of the file that is at the path now. Raises: OSError."""
+        """Return a descriptor of the file that is at the path now. Raises: OSError."""
         if self._descriptor is not None and not self._was_moved(self._descriptor):
             return self._descriptor
         self.close()
-        # Not blocking: a named pipe without a reader is an error then, and is tried again.
+        # Not blocking: a named pipe without a reader then gives an error, and is tried again.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         self._descriptor = os.open(self._path, flags, _MODE)
         if _is_regular(self._descriptor):
@@ -164,13 +232,13 @@ class FileSink:
                 file.seek(-1, os.SEEK_END)
                 return file.read(1) != b"\n"
         except OSError:
-            # It may be written and not read. An empty line does less harm than two lines in one.
+            # The file may be writable and not readable. An empty line does less harm than two lines in one.
             return True
 
 
-class _Pieces:
+class _LineBatch:
     """
-    Some lines on their way out, in pieces of whole lines.
+    Lines that are being written, in pieces of whole lines.
 
     Shape: `begins_anew` if what was written before did not end with a line end.
     """
@@ -185,7 +253,7 @@ class _Pieces:
 
     @property
     def lines(self) -> int:
-        """How many lines are written whole; none where the disk did not take them."""
+        """How many lines are written whole; 0 where the disk did not take them."""
         return 0 if self._is_lost else max(bisect_right(self._ends, self._done) - 1, 0)
 
     @property
@@ -195,55 +263,57 @@ class _Pieces:
             return self._began_torn
         return self._data[self._done - 1] != ord("\n")
 
-    def write(self, descriptor: int, turn: threading.Lock, is_off: Callable[[], bool]) -> OSError | None:
-        """Write all, or as much as can be until it is off; give what went wrong."""
+    def write(self, descriptor: int, lock: threading.Lock, is_stopped: Callable[[], bool]) -> OSError | None:
+        """Write all, or as much as possible until it is stopped; return the error, if any."""
         is_regular, error = _is_regular(descriptor), None
         try:
-            self._write(descriptor, _FILE_BYTES if is_regular else _PIPE_BYTES, turn, is_off)
+            self._write(descriptor, _FILE_BYTES if is_regular else _PIPE_BYTES, lock, is_stopped)
         except OSError as exc:
             error = exc
         if is_regular and self._done:
             try:
-                # Events leave the ledger after this: a power cut must not take them.
+                # Events leave the ledger after this: a power cut must not lose them.
                 os.fsync(descriptor)
             except OSError as exc:
                 self._is_lost, error = True, exc
         return error
 
-    def _write(self, descriptor: int, most: int, turn: threading.Lock, is_off: Callable[[], bool]) -> None:
+    def _write(
+        self, descriptor: int, most: int, lock: threading.Lock, is_stopped: Callable[[], bool]
+    ) -> None:
         while self._done < len(self._data):
-            # Outside of the turn: while a reader is waited for, the log need not wait.
-            if _waited_in_vain(descriptor, is_off) or not _took(turn, is_off):
+            # Before taking the lock: the log need not wait while this waits for a reader.
+            if _must_stop(descriptor, is_stopped) or not _acquired(lock, is_stopped):
                 return
             try:
-                self._write_piece(descriptor, most, is_off)
+                self._write_piece(descriptor, most, is_stopped)
             finally:
-                turn.release()
+                lock.release()
 
-    def _write_piece(self, descriptor: int, most: int, is_off: Callable[[], bool]) -> None:
-        """Write as many lines as go out at once, or one that is longer than that."""
+    def _write_piece(self, descriptor: int, most: int, is_stopped: Callable[[], bool]) -> None:
+        """Write as many lines as go out at once, or one that is longer."""
         last = bisect_right(self._ends, self._done + most) - 1
         end = self._ends[last] if self._ends[last] > self._done else self._ends[last + 1]
-        while self._done < end and not _waited_in_vain(descriptor, is_off):
+        while self._done < end and not _must_stop(descriptor, is_stopped):
             try:
                 self._done += os.write(descriptor, self._data[self._done : min(end, self._done + most)])
             except BlockingIOError:
                 continue
 
 
-def _waited_in_vain(descriptor: int, is_off: Callable[[], bool]) -> bool:
-    """Wait until something can be written, or until writing is off; tell whether it is off."""
+def _must_stop(descriptor: int, is_stopped: Callable[[], bool]) -> bool:
+    """Wait until the descriptor takes data; return True if the writer is stopped meanwhile."""
     ready = select.poll()
     ready.register(descriptor, select.POLLOUT)
     while not ready.poll(_LOOK_SECONDS * 1000):
-        if is_off():
+        if is_stopped():
             return True
     return False
 
 
-def _took(turn: threading.Lock, is_off: Callable[[], bool]) -> bool:
-    while not turn.acquire(timeout=_LOOK_SECONDS):
-        if is_off():
+def _acquired(lock: threading.Lock, is_stopped: Callable[[], bool]) -> bool:
+    while not lock.acquire(timeout=_LOOK_SECONDS):
+        if is_stopped():
             return False
     return True
 
@@ -253,7 +323,7 @@ def _is_regular(descriptor: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let a new file's name outlive a power cut, where the folder can be opened."""
+    """Make a new file's name survive a power cut, if the folder can be opened."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

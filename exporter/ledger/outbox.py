@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from exporter.counting.rules import EventRules
-from exporter.events.outbox import Event, OutboxNews, Waiting
+from exporter.events.outbox import Event, OutboxNews, PendingEvent
 from exporter.model import Run, TargetKey
 
 _encode = msgspec.json.Encoder().encode
@@ -62,7 +62,7 @@ class NewEvents:
         return self._db.execute(dropping, (self._target, self._taken, waiting - most)).rowcount
 
 
-def oldest(db: sqlite3.Connection, most: int) -> tuple[Waiting, ...]:
+def oldest(db: sqlite3.Connection, most: int) -> tuple[PendingEvent, ...]:
     """Give the events that have waited the longest."""
     rows = db.execute(
         """
@@ -72,7 +72,7 @@ def oldest(db: sqlite3.Connection, most: int) -> tuple[Waiting, ...]:
         """,
         (most,),
     )
-    return tuple(Waiting(row[0], _event(TargetKey(*row[1:5]), row[5], row[6])) for row in rows)
+    return tuple(PendingEvent(row[0], _event(TargetKey(*row[1:5]), row[5], row[6])) for row in rows)
 
 
 def _event(target: TargetKey, counted_ms: int, run: bytes) -> Event | None:

@@ -22,7 +22,7 @@ import msgspec
 
 from exporter.counting.rules import CountingRules
 from exporter.errors import LedgerError, StartError, one_line
-from exporter.events.outbox import OutboxNews, Waiting
+from exporter.events.outbox import OutboxNews, PendingEvent
 from exporter.ledger import labels, outbox, purge, set_apart, staging
 from exporter.ledger.commit import keep_learnt, record, record_audit
 from exporter.ledger.connection import FAILURES, connect, connect_to_read, problem_of, reason
@@ -238,10 +238,10 @@ class SqliteLedger:
         news, self._event_news = self._event_news, OutboxNews()
         return news
 
-    async def waiting_events(self, most: int) -> tuple[Waiting, ...]:
+    async def waiting_events(self, most: int) -> tuple[PendingEvent, ...]:
         return await self._run(lambda db: self._take_events(db, most))
 
-    def _take_events(self, db: sqlite3.Connection, most: int) -> tuple[Waiting, ...]:
+    def _take_events(self, db: sqlite3.Connection, most: int) -> tuple[PendingEvent, ...]:
         taken = outbox.oldest(db, most)
         self._events_taken = taken[-1].id if taken else self._events_taken
         return taken

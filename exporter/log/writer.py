@@ -1,4 +1,4 @@
-"""Writes lines in a thread of its own: whoever logs never waits for whoever reads."""
+"""Writes log lines in a thread, so that code that logs never waits for the reader of the log."""
 
 from __future__ import annotations
 
@@ -18,25 +18,20 @@ _WRITE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """A line that waits; `told` is how many dropped ones it tells of, 0 for an ordinary line."""
+class _WaitingLine:
+    """A line that waits; `reports` is how many dropped lines it reports, 0 for an ordinary line."""
 
     text: str
-    told: int = 0
-
-    @property
-    def lost(self) -> int:
-        """How many lines nobody hears of if this one is not written."""
-        return self.told or 1
+    reports: int = 0
 
 
 class LineWriter:
     """
     Takes lines and writes them when it can; a line for which there is no room is dropped.
 
-    Once it drops, it goes on dropping until half of what waits is written; then one line, made by `notice`,
-    says how many are missing. Lines that cannot be written (no reader any more, a full disk) are dropped too.
-    Shape: `on_dropped` is called once for each, from any thread.
+    Once it drops lines, it goes on until half of what waits is written; then one line, made by `notice`, says
+    how many are missing. Lines that cannot be written (the reader has ended, a full disk) are dropped too.
+    Shape: `on_dropped` is called once for each dropped line, from any thread.
     """
 
     def __init__(
@@ -51,13 +46,13 @@ class LineWriter:
         self._notice = notice
         self._on_dropped = on_dropped
         self._max_waiting = max_waiting_bytes
-        self._lines: deque[_Line] = deque()
+        self._lines: deque[_WaitingLine] = deque()
         self._waiting = 0
         self._is_full = False
-        self._untold = 0
+        self._unreported = 0
         self._closing = False
         self._changed = threading.Condition()
-        # A daemon: where the reader has stopped for good, the process must be able to end.
+        # A daemon: if the reader never reads again, the process must still be able to end.
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -66,20 +61,20 @@ class LineWriter:
         with self._changed:
             if self._is_full or self._waiting + len(text) > self._max_waiting:
                 self._is_full = True
-                self._untold += 1
+                self._unreported += 1
             else:
-                self._append(_Line(text))
+                self._append(_WaitingLine(text))
                 return
         self._on_dropped()
 
     def close(self, timeout_seconds: float = CLOSING_SECONDS) -> None:
-        """Write what waits, for so long at the most."""
+        """Write what waits, within the timeout."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout_seconds)
 
-    def _append(self, line: _Line) -> None:
+    def _append(self, line: _WaitingLine) -> None:
         self._lines.append(line)
         self._waiting += len(line.text)
         self._changed.notify()
@@ -88,54 +83,54 @@ class LineWriter:
         while some := self._next():
             try:
                 self._write("".join(line.text for line in some))
-            # A stream that was closed says ValueError.
+            # A closed stream raises ValueError.
             except (OSError, ValueError):
                 self._written(some, ok=False)
             else:
                 self._written(some, ok=True)
 
-    def _next(self) -> list[_Line]:
-        """Wait for lines, and take some; none at the end."""
+    def _next(self) -> list[_WaitingLine]:
+        """Wait for lines and take some; an empty list at the end."""
         with self._changed:
             while not self._lines and not self._closing:
                 self._changed.wait()
-            some, size = list[_Line](), 0
+            some, size = list[_WaitingLine](), 0
             while self._lines and size < _WRITE_BYTES:
                 some.append(self._lines.popleft())
                 size += len(some[-1].text)
             return some
 
-    def _written(self, some: list[_Line], *, ok: bool) -> None:
+    def _written(self, some: list[_WaitingLine], *, ok: bool) -> None:
         with self._changed:
-            # Only now: what is being written takes room as well.
+            # Only now: lines that are being written take room as well.
             self._waiting -= sum(len(line.text) for line in some)
             if 2 * self._waiting <= self._max_waiting:
                 self._is_full = False
             if not ok:
-                self._untold += sum(line.lost for line in some)
-            elif self._untold and not self._is_full:
-                self._append(_Line(self._notice(self._untold), self._untold))
-                self._untold = 0
+                self._unreported += sum(line.reports or 1 for line in some)
+            elif self._unreported and not self._is_full:
+                self._append(_WaitingLine(self._notice(self._unreported), self._unreported))
+                self._unreported = 0
         for line in some:
-            if not ok and not line.told:
+            if not ok and not line.reports:
                 self._on_dropped()
 
 
-def writing_to(stream: TextIO, turn: threading.Lock) -> Callable[[str], None]:
+def writing_to(stream: TextIO, lock: threading.Lock) -> Callable[[str], None]:
     """
-    Give what writes to a stream, and waits until it is written. Meanwhile it holds the lock `turn`.
+    Return a function that writes to a stream under `lock`, and waits until the text is written.
 
     A pipe or a file is written to by its descriptor: a thread that waits for a reader would otherwise hold
-    the stream's lock, which Python takes when the process ends. A terminal is written to as `sys.stderr`: a
-    progress bar may have put something else in its place.
+    the stream's lock, which Python takes when the process ends. A terminal is written to as `sys.stderr`,
+    because a progress bar may have replaced that stream.
     """
     write = _plain_writing_to(stream)
 
-    def write_in_turn(text: str) -> None:
-        with turn:
+    def write_locked(text: str) -> None:
+        with lock:
             write(text)
 
-    return write_in_turn
+    return write_locked
 
 
 def _plain_writing_to(stream: TextIO) -> Callable[[str], None]:
@@ -156,7 +151,7 @@ def _write_text(stream: TextIO, text: str) -> None:
 def _write_bytes(descriptor: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
-        # Whoever shares the pipe may have made it non-blocking.
+        # Another process that shares the pipe may have made it non-blocking.
         with suppress(BlockingIOError):
             left = left[os.write(descriptor, left) :]
             continue

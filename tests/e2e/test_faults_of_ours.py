@@ -36,7 +36,6 @@ def broken(real, workspace_of):
 import exporter.exposition.publication as publication
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.sync.poll import Poll
-from exporter.sync.poller import Poller
 
 if where == "poll":
     Poll.run = broken(Poll.run, lambda poll: poll.target.workspace)
