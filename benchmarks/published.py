@@ -106,7 +106,7 @@ def _histogram(bounds: tuple[float, ...], n: int) -> HistogramValue:
 def _samples(published: list[TargetSnapshot]) -> Iterator[tuple[Family, Sample]]:
     for family in TARGET_FAMILIES:
         for one in published:
-            for sample in SOURCES[family].samples(one, SOURCES[family].read(one)):
+            for sample in SOURCES[family].samples(one, SOURCES[family].extract(one)):
                 yield family, sample
 
 

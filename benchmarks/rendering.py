@@ -27,7 +27,7 @@ from exporter import __version__
 from exporter.config import ListenAddress
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
-from exporter.exposition.render import join, render_target
+from exporter.exposition.render import assemble, render_target
 from exporter.service import tune_process
 from exporter.web.app import Exporter, create_app
 from exporter.web.server import serve
@@ -56,14 +56,14 @@ def one_of_many(targets: int, times: int) -> None:
     """Compare the rendering of one changed target, up to the complete bodies, with that of all targets."""
     published = [snapshot(number) for number in range(targets)]
     parts = [render_target(one) for one in published]
-    bodies = join(parts)
+    bodies = assemble(parts)
     changed, quiet = snapshot(0, polls=2), snapshot(0)
 
     def all_() -> object:
-        return join([render_target(one) for one in published])
+        return assemble([render_target(one) for one in published])
 
     def one() -> object:
-        return join([render_target(changed, parts[0]), *parts[1:]], before=bodies)
+        return assemble([render_target(changed, parts[0]), *parts[1:]], before=bodies)
 
     everything = _cpu(all_, times)
     rows = [

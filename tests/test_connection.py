@@ -130,7 +130,7 @@ async def test_an_answer_that_is_not_taken_is_given_up(
     """It holds the publication it was made of, which is not to stay in memory for good."""
     monkeypatch.setattr(connection, "_STALL_SECONDS", 0.2)
     publish_megabytes(publisher)
-    old = publisher.bodies
+    old = publisher.exposition
     with await slow_reader(running) as stalled:
         assert await asyncio.get_running_loop().sock_recv(stalled, 1)
         publisher.publish(SNAPSHOT)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from exporter.exposition.render import EOF, join, render_target
+from exporter.exposition.render import EOF, assemble, render_target
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import CounterValue, HistogramValue, PollStatus, TargetSnapshot, Totals
 from exporter.sync.change_reader import PollRules
@@ -132,7 +132,7 @@ async def test_beginnings_are_exposed_where_they_are_asked_for(scene: Scene) -> 
     totals = await scene.poll()
     snapshot = TargetSnapshot(scene.target, totals, PollStatus(began_ms=5_000), created_series=True)
     for shown, wanted in ((snapshot, True), (replace(snapshot, created_series=False), False)):
-        text = (join([render_target(shown)]).openmetrics.plain + EOF).decode()
+        text = (assemble([render_target(shown)]).openmetrics.plain + EOF).decode()
         found = {
             (family.name, sample.value)
             for family in parse_openmetrics(text)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.exposition.families import FAMILIES, JOBS_CREATED, LABELS, Family
+from exporter.exposition.families import FAMILIES, JOBS_CREATED, LABELS, TARGET_FAMILIES, Family
+from exporter.exposition.samples import SOURCES
 
 CONTRACT = {
     "octopus_jobs": ("gauge", "project workspace job_type status"),
@@ -55,6 +56,10 @@ def test_the_table_is_the_contract() -> None:
     assert {family.name: (family.type, " ".join(family.labels)) for family in FAMILIES} == CONTRACT | BESIDES
 
 
+def test_every_family_of_a_target_has_a_source() -> None:
+    assert tuple(SOURCES) == TARGET_FAMILIES
+
+
 def test_no_family_is_there_twice() -> None:
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
 
@@ -64,7 +69,7 @@ def test_every_family_is_named_after_its_type_and_explained(family: Family) -> N
     assert family.name.endswith("_total") == (family.type == "counter")
     assert family.what.endswith(".")
     assert family.when.endswith(".")
-    assert all(family.name in query.promql for query in family.queries)
+    assert all(family.name in promql for promql in family.queries.values())
     assert family.queries
 
 
@@ -81,7 +86,7 @@ def test_every_label_is_explained() -> None:
     not shutil.which("promtool") and "CI" not in os.environ, reason="promtool is not installed"
 )
 def test_every_example_query_is_promql(tmp_path: Path) -> None:
-    queries = [query.promql for family in FAMILIES for query in family.queries]
+    queries = [promql for family in FAMILIES for promql in family.queries.values()]
     rules = [{"record": f"example:{number}", "expr": query} for number, query in enumerate(queries)]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "examples", "rules": rules}]}), encoding="utf-8")

@@ -230,13 +230,13 @@ async def test_idle_scrapers_are_let_go_at_the_end(server: Server) -> None:
 async def test_a_complete_answer_is_told_with_its_publication(
     client: Client, publisher: Publisher, served: list[Exposition]
 ) -> None:
-    first = publisher.bodies
+    first = publisher.exposition
     await client.ask()
     publisher.publish(named("other"))
     publisher.render_now()
     await client.ask(f"Accept: {OPENMETRICS}", "Accept-Encoding: gzip")
     await client.ask(request="GET /-/healthy HTTP/1.1")
-    assert served == [first, publisher.bodies]
+    assert served == [first, publisher.exposition]
 
 
 @pytest.mark.parametrize("request_", ["HEAD /metrics HTTP/1.1", "GET /metrics?name[]=octopus_up HTTP/1.1"])
@@ -255,7 +255,7 @@ async def test_an_answer_that_was_not_taken_is_not_told(
     with await slow_reader(server) as leaving:
         assert await asyncio.get_running_loop().sock_recv(leaving, 100)
     assert (await client.ask("Accept-Encoding: identity")).status == 200
-    assert served == [publisher.bodies]
+    assert served == [publisher.exposition]
 
 
 def publish_megabytes(publisher: Publisher) -> None:
@@ -290,7 +290,7 @@ def test_an_older_publication_is_not_kept(publisher: Publisher) -> None:
     scrapes = ScrapeCache(publisher)
     for gzip_ in (True, False):
         scrapes.content(ScrapeRequest(Format.TEXT, gzip_))
-    old = publisher.bodies
+    old = publisher.exposition
     publisher.publish(named("other"))
     publisher.render_now()
     scrapes.content(ScrapeRequest(Format.OPENMETRICS, gzip=True))

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from exporter.exposition import publication
 from exporter.exposition.publication import Publisher
-from exporter.exposition.render import Exposition, TargetParts, render_target
+from exporter.exposition.render import Exposition, TargetLines, render_target
 from exporter.model import CounterValue, SeriesKey, TargetSnapshot, Totals
 from tests.snapshots import TOTALS, named
 
@@ -73,7 +73,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The projects that are rendered, in order."""
     projects: list[str] = []
 
-    def render(snapshot: TargetSnapshot, before: TargetParts | None = None) -> TargetParts:
+    def render(snapshot: TargetSnapshot, before: TargetLines | None = None) -> TargetLines:
         projects.append(snapshot.target.project)
         return render_target(snapshot, before)
 
@@ -82,7 +82,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def shown(publisher: Publisher) -> str:
-    return publisher.bodies.text.plain.decode()
+    return publisher.exposition.text.plain.decode()
 
 
 def test_there_is_something_to_scrape_before_anything_is_published(idle: Publisher) -> None:
@@ -94,7 +94,7 @@ async def test_what_is_published_is_shown_after_a_flush(publisher: Publisher) ->
     publisher.publish(named("a"))
     await publisher.flush()
     assert 'octopus_up{project="a",workspace="0"} 1' in shown(publisher)
-    assert b'octopus_up{project="a",workspace="0"} 1' in publisher.bodies.openmetrics.plain
+    assert b'octopus_up{project="a",workspace="0"} 1' in publisher.exposition.openmetrics.plain
 
 
 async def test_only_the_target_that_changed_is_rendered_again(
@@ -139,7 +139,7 @@ async def test_a_round_under_way_shows_the_last_one_and_what_comes_meanwhile_sha
 ) -> None:
     publisher.publish(named("a"))
     await publisher.flush()
-    before = publisher.bodies
+    before = publisher.exposition
     instrument.entered.clear()
     instrument.gate.clear()
     publisher.publish(named("b"))
@@ -147,7 +147,7 @@ async def test_a_round_under_way_shows_the_last_one_and_what_comes_meanwhile_sha
     for project in ("c", "a", "a"):
         publisher.publish(named(project))
         await asyncio.sleep(0)
-    assert publisher.bodies is before
+    assert publisher.exposition is before
     instrument.gate.set()
     await publisher.flush()
     assert rendered == ["a", "b", "a", "c"]
@@ -177,7 +177,7 @@ def unrenderable(monkeypatch: pytest.MonkeyPatch) -> list[Totals]:
     """Totals that meet a fault when they are rendered."""
     broken: list[Totals] = []
 
-    def render(snapshot: TargetSnapshot, before: TargetParts | None = None) -> TargetParts:
+    def render(snapshot: TargetSnapshot, before: TargetLines | None = None) -> TargetLines:
         if any(snapshot.totals is totals for totals in broken):
             raise ZeroDivisionError("in the midst of it")
         return render_target(snapshot, before)
@@ -226,7 +226,7 @@ def test_once_is_rendered_at_once(idle: Publisher) -> None:
     assert 'octopus_up{project="a",workspace="0"} 1' not in shown(idle)
     bodies = idle.render_now()
     assert b'octopus_up{project="a",workspace="0"} 1' in bodies.text.plain
-    assert bodies is idle.bodies
+    assert bodies is idle.exposition
 
 
 def test_snapshots_are_sorted_by_target(idle: Publisher) -> None:
@@ -263,9 +263,9 @@ def failures(publisher: Publisher, code: str) -> list[str]:
 async def next_round(publisher: Publisher, before: Exposition) -> Exposition:
     """Wait until something else is shown."""
     async with asyncio.timeout(60):
-        while publisher.bodies is before:
+        while publisher.exposition is before:
             await asyncio.sleep(0.002)
-    return publisher.bodies
+    return publisher.exposition
 
 
 async def test_a_round_shows_the_last_of_what_was_published(
@@ -273,7 +273,7 @@ async def test_a_round_shows_the_last_of_what_was_published(
 ) -> None:
     publisher.publish(failed("E1", 3))
     await publisher.flush()
-    bodies, seen = publisher.bodies, []
+    bodies, seen = publisher.exposition, []
     instrument.entered.clear()
     instrument.gate.clear()
     publisher.publish(failed("E1", 3, "b"))
@@ -297,7 +297,7 @@ async def test_each_round_tells_which_new_series_it_shows_at_0(instrument: Instr
         for snapshot in (new, named("b"), failed("E1", 2)):
             publisher.publish(snapshot)
             await publisher.flush()
-            assert told[-1] is publisher.bodies
+            assert told[-1] is publisher.exposition
     assert [bodies.held for bodies in told] == [{new.target.key: {key}}] * 2 + [{}]
     assert [b'msg_code="E1"} 0\n' in bodies.text.plain for bodies in told] == [True, True, False]
 
@@ -305,10 +305,10 @@ async def test_each_round_tells_which_new_series_it_shows_at_0(instrument: Instr
 async def test_rounds_rest_once_everything_has_been_shown(resting: Publisher) -> None:
     resting.publish(failed("E1", 1))
     await resting.flush()
-    before = resting.bodies
+    before = resting.exposition
     resting.publish(failed("E1", 2))
     await asyncio.sleep(0.2)
-    assert resting.bodies is before
+    assert resting.exposition is before
     await resting.flush()
     assert failures(resting, "E1") == ["2"]
 
@@ -317,7 +317,7 @@ async def test_what_is_shown_for_the_first_time_does_not_wait_for_a_rest_to_end(
     resting: Publisher,
 ) -> None:
     """Readiness waits for it."""
-    bodies = resting.bodies
+    bodies = resting.exposition
     resting.publish(named("a"))
     resting.publish(named("b", totals=None))
     bodies = await next_round(resting, bodies)
@@ -330,7 +330,7 @@ async def test_what_is_shown_for_the_first_time_does_not_wait_for_a_rest_to_end(
 async def test_what_a_reload_changes_does_not_wait_for_a_rest_to_end(resting: Publisher, what: str) -> None:
     resting.publish(named("a"))
     await resting.flush()
-    bodies = resting.bodies
+    bodies = resting.exposition
     if what == "withdraw":
         resting.withdraw(named("a").target.key)
     else:

@@ -69,7 +69,7 @@ def test_no_chinese_text_is_missing_or_left_over() -> None:
 def test_a_family_without_its_entry_is_named_with_each_of_its_texts(family: Family) -> None:
     catalogue = read_catalogue() | {"shared": {}}
     del catalogue[family.name]
-    texts = (family.what, family.when, *(query.question for query in family.queries))
+    texts = (family.what, family.when, *family.queries)
     expected = [f"{family.name}: no Chinese text for {text!r}" for text in texts]
     assert [fault for fault in faults(catalogue) if fault.startswith(f"{family.name}:")] == expected
 

@@ -22,7 +22,7 @@ from prometheus_client.utils import floatToGoString
 from exporter.exposition import families as f
 from exporter.exposition.families import TARGET_FAMILIES, Family
 from exporter.exposition.instruments import Instruments, ProcessMetrics, render_collector
-from exporter.exposition.render import EOF, Exposition, Format, join, render_target
+from exporter.exposition.render import EOF, Exposition, Format, assemble, render_target
 from exporter.model import STATUSES, CounterValue, Exemplar, HistogramValue, PollStatus, TargetSnapshot
 from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named, snapshots
 
@@ -31,7 +31,7 @@ thoroughly = settings(deadline=None, max_examples=50, phases=(Phase.explicit, Ph
 
 
 def rendered(*published: TargetSnapshot) -> Exposition:
-    return join(map(render_target, published))
+    return assemble(map(render_target, published))
 
 
 def text_of(*published: TargetSnapshot) -> str:
@@ -199,7 +199,7 @@ def test_what_is_used_again_is_what_would_be_rendered(
     halves = [replace(old, poll=new.poll) for old, new in zip(before, now, strict=False)]
     for published in (now, halves):
         parts = [render_target(snapshot, known.get(snapshot.target)) for snapshot in published]
-        again = join(parts, before=join(known.values()))
+        again = assemble(parts, before=assemble(known.values()))
         assert again.text.plain == rendered(*published).text.plain
         assert b"".join(again.openmetrics.gzip_with_tail(EOF)) == b"".join(
             rendered(*published).openmetrics.gzip_with_tail(EOF)
@@ -275,7 +275,7 @@ def test_births_are_in_the_family_in_openmetrics_and_a_gauge_in_text() -> None:
 def test_there_are_no_births_unless_they_are_asked_for() -> None:
     silent = replace(WITH_BIRTHS, created_series=False)
     assert "169000" not in text_of(silent) + openmetrics_of(silent)
-    again = join([render_target(silent, render_target(WITH_BIRTHS))])
+    again = assemble([render_target(silent, render_target(WITH_BIRTHS))])
     assert b"169000" not in again.text.plain + again.openmetrics.plain
 
 
@@ -327,7 +327,7 @@ def test_promtool_has_nothing_to_say() -> None:
     instruments.add_project("perception")
     instruments.request("perception", "200", 0.2)
     targets = [render_target(snapshot) for snapshot in (WITH_BIRTHS, named("other"))]
-    bodies = join(targets, render_collector(instruments))
+    bodies = assemble(targets, render_collector(instruments))
     exposition = bodies.text.plain + ProcessMetrics().tail(Format.TEXT)
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=exposition, capture_output=True, check=False

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Sample
 
 from exporter.exposition.families import TARGET_FAMILIES
-from exporter.exposition.render import EOF, Format, join, render_target
+from exporter.exposition.render import EOF, Format, assemble, render_target
 from exporter.exposition.selection import select
 from exporter.model import TargetSnapshot
 from tests.snapshots import SNAPSHOT, snapshots
@@ -35,7 +35,7 @@ SAMPLES = sorted(
 
 
 def selected(format_: Format, names: Iterable[str], *published: TargetSnapshot) -> str:
-    body = join(map(render_target, published)).of(format_)
+    body = assemble(map(render_target, published)).of(format_)
     tail = EOF if format_ is Format.OPENMETRICS else b""
     wanted = frozenset(name.encode() for name in names)
     return b"".join(select(body.with_tail(tail), wanted)).decode()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import ApiUnavailable
-from exporter.exposition.render import join, render_target
+from exporter.exposition.render import assemble, render_target
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import JOB_TYPES, OTHER, STATUSES, Job, PollStatus, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
@@ -373,7 +373,7 @@ async def test_ten_thousand_types_and_two_thousand_statuses_stay_bounded_and_exa
     assert sum(value.value for value in totals.failures.values()) == 5_000
     assert sum(sum(value.counts) for value in totals.running.values()) == 5_000
     assert len(scene.api.asked) < 30
-    exposition = join([render_target(TargetSnapshot(scene.target, totals, PollStatus()))]).text.plain
+    exposition = assemble([render_target(TargetSnapshot(scene.target, totals, PollStatus()))]).text.plain
     assert len(exposition) < 5_000_000
     audited = await scene.audit()
     assert audited is not None

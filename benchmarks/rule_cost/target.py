@@ -87,7 +87,7 @@ def samples(names: set[str], kind: int, at: float) -> Iterator[tuple[str, Labels
     for family in TARGET_FAMILIES:
         if not any(name.startswith(family.name) for name in names):
             continue
-        for sample in SOURCES[family].samples(shown, SOURCES[family].read(shown)):
+        for sample in SOURCES[family].samples(shown, SOURCES[family].extract(shown)):
             if (name := family.name + sample.suffix) in names:
                 pairs = [*zip(family.labels, sample.labels, strict=True)]
                 if sample.le is not None:

@@ -1,9 +1,9 @@
 """
-gzip in pieces: every piece is compressed when it changes, and the pieces are put together by copying. The
-checksum is made likewise, from those of some pieces at a time, so that nothing is read that did not change.
+gzip in chunks: each chunk is compressed when it changes, and the chunks are put together by copying. The
+checksum is combined from those of the segments, so that no byte is read that did not change.
 
-A gzip file of several members would be simpler, but curl refuses one. So the pieces are runs of deflate
-blocks that end on a byte and refer to nothing before them, and together make one member.
+A gzip file of several members would be simpler, but curl refuses one. So each chunk is a sequence of deflate
+blocks that ends on a byte and refers to nothing before it; together they make one member.
 Source: RFC 1951, section 3.2; RFC 1952, sections 2.3 and 8; zlib manual, Z_SYNC_FLUSH and crc32_combine.
 """
 
@@ -28,7 +28,7 @@ def _deflate(plain: bytes, flush: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some bytes, and the same as deflate blocks that others may stand before and after."""
+    """Some bytes, and the same bytes as deflate blocks, which may have other blocks before and after them."""
 
     plain: bytes
     deflated: bytes
@@ -40,52 +40,53 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Pieces that follow each other; `size` and `crc32` are those of the plain bytes."""
+    """Some chunks in a row; `size` and `crc32` are those of the plain bytes."""
 
-    pieces: tuple[Chunk, ...]
+    chunks: tuple[Chunk, ...]
     deflated: bytes
     size: int
     crc32: int
 
     @classmethod
-    def of(cls, pieces: tuple[Chunk, ...]) -> Self:
+    def of(cls, chunks: tuple[Chunk, ...]) -> Self:
         crc32 = 0
-        for piece in pieces:
-            crc32 = zlib.crc32(piece.plain, crc32)
-        deflated = b"".join(piece.deflated for piece in pieces)
-        return cls(pieces, deflated, sum(len(piece.plain) for piece in pieces), crc32)
+        for chunk in chunks:
+            crc32 = zlib.crc32(chunk.plain, crc32)
+        deflated = b"".join(chunk.deflated for chunk in chunks)
+        return cls(chunks, deflated, sum(len(chunk.plain) for chunk in chunks), crc32)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What is there of a response, but for its tail, which is known at the request only."""
+    """A response body without its tail, which is only known when the request comes."""
 
-    runs: tuple[Segment, ...]
+    segments: tuple[Segment, ...]
     size: int
     crc32: int
 
     @classmethod
-    def of(cls, runs: Iterable[Segment]) -> Self:
-        runs = tuple(runs)
+    def of(cls, segments: Iterable[Segment]) -> Self:
+        segments = tuple(segments)
         crc32 = 0
-        for run in runs:
-            crc32 = combined(crc32, run.crc32, run.size)
-        return cls(runs, sum(run.size for run in runs), crc32)
+        for segment in segments:
+            crc32 = combined(crc32, segment.crc32, segment.size)
+        return cls(segments, sum(segment.size for segment in segments), crc32)
 
     @property
     def plain(self) -> bytes:
         return b"".join(self.with_tail(b""))
 
     def with_tail(self, tail: bytes) -> list[bytes]:
-        """Give the whole, in many runs."""
-        return [*(piece.plain for run in self.runs for piece in run.pieces), tail]
+        """Return the whole body, in many parts."""
+        return [*(chunk.plain for segment in self.segments for chunk in segment.chunks), tail]
 
     def gzip_with_tail(self, tail: bytes) -> list[bytes]:
-        """Give the whole as one gzip member, in many runs."""
+        """Return the whole body as one gzip member, in many parts."""
         crc32 = zlib.crc32(tail, self.crc32)
         size = (self.size + len(tail)) & 0xFFFFFFFF
         trailer = crc32.to_bytes(4, "little") + size.to_bytes(4, "little")
-        return [_HEADER, *(run.deflated for run in self.runs), _deflate(tail, zlib.Z_FINISH), trailer]
+        deflated = (segment.deflated for segment in self.segments)
+        return [_HEADER, *deflated, _deflate(tail, zlib.Z_FINISH), trailer]
 
 
 # A checksum is a polynomial over GF(2), the highest power in the lowest bit, modulo this one.
@@ -94,13 +95,13 @@ _ONE = 1 << 31
 
 
 def combined(left: int, right: int, right_size: int) -> int:
-    """Give the CRC-32 of two byte strings put together, from those of the two."""
+    """Return the CRC-32 of two byte strings put together, from those of the two."""
     return _product(left, _shift(right_size)) ^ right
 
 
 @lru_cache(maxsize=8192)
 def _shift(size: int) -> int:
-    """Give what so many bytes of zeros multiply a checksum by: x to the power of their bits."""
+    """Return the factor by which so many zero bytes multiply a checksum: x to the power of their bits."""
     power, square = _ONE, _ONE >> 8
     while size:
         if size & 1:

@@ -1,10 +1,10 @@
-"""What the exporter measures of itself, with the client library: the API's answers, credentials, reloads."""
+"""The exporter's metrics of itself, kept with the client library: API requests, credentials, reloads."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -31,30 +31,17 @@ _M = TypeVar("_M", Counter, Gauge, Histogram)
 
 
 class Instruments:
-    """The self metrics: an ApiObserver, and a collector, without `_created` series unless told otherwise."""
+    """The self metrics: an ApiObserver and a collector. `_created` series are off until `show_created`."""
 
     def __init__(self, registry: CollectorRegistry, version: str) -> None:
         self._registry = registry
         self._created = False
         self._requests = self._make(Counter, f.API_REQUESTS)
-        self._durations = Histogram(
-            f.API_REQUEST_DURATION.name,
-            f.API_REQUEST_DURATION.help,
-            f.API_REQUEST_DURATION.labels,
-            unit=f.API_REQUEST_DURATION.unit,
-            buckets=_REQUEST_BUCKETS,
-            registry=registry,
-        )
+        self._durations = self._make(Histogram, f.API_REQUEST_DURATION, buckets=_REQUEST_BUCKETS)
         self._retries = self._make(Counter, f.API_RETRIES)
         self._clock_skew = self._make(Gauge, f.API_CLOCK_SKEW)
         self._expiries: Callable[[], Mapping[str, float]] = dict
-        self._loop_lag = Histogram(
-            f.EVENT_LOOP_LAG.name,
-            f.EVENT_LOOP_LAG.help,
-            unit=f.EVENT_LOOP_LAG.unit,
-            buckets=_LAG_BUCKETS,
-            registry=registry,
-        )
+        self._loop_lag = self._make(Histogram, f.EVENT_LOOP_LAG, buckets=_LAG_BUCKETS)
         self._log_lines_dropped = self._make(Counter, f.LOG_LINES_DROPPED)
         self._events_dropped = self._make(Counter, f.EVENTS_DROPPED)
         self._events_pending = self._make(Gauge, f.EVENTS_PENDING)
@@ -62,8 +49,10 @@ class Instruments:
         self._reload_ok = self._make(Gauge, f.CONFIG_RELOAD_OK)
         self._reload_time = self._make(Gauge, f.CONFIG_RELOAD_TIME)
 
-    def _make(self, kind: type[_M], family: Family) -> _M:
-        return kind(family.name, family.help, family.labels, unit=family.unit, registry=self._registry)
+    def _make(self, kind: type[_M], family: Family, **options: Any) -> _M:
+        return kind(
+            family.name, family.help, family.labels, unit=family.unit, registry=self._registry, **options
+        )
 
     def request(self, project: str, code: str, seconds: float) -> None:
         self._requests.labels(project, code).inc()
@@ -76,43 +65,44 @@ class Instruments:
         self._clock_skew.labels(project).set(seconds)
 
     def loop_lag(self, seconds: float) -> None:
-        """A timer of the event loop ran this much late."""
+        """Observe how much later than due a timer of the event loop ran."""
         self._loop_lag.observe(seconds)
 
     def log_line_dropped(self) -> None:
-        """A log line was not written. Any thread may say so."""
+        """Count a log line that was not written; any thread may call this."""
         self._log_lines_dropped.inc()
 
     def log_lines_dropped(self) -> int:
-        """Give how many log lines were dropped since the process started."""
+        """Return the number of log lines dropped since the process started."""
         return _value(self._log_lines_dropped)
 
     def events_waiting_and_lost(self) -> tuple[int, int]:
-        """Give how many events wait for their output, and how many were dropped since the process started."""
+        """Return the number of events that wait for their output, and of those dropped since the start."""
         return _value(self._events_pending), _value(self._events_dropped)
 
     def events_dropped(self, events: int) -> None:
-        """So many more events will not be written."""
+        """Count events that will never be written."""
         self._events_dropped.inc(events)
 
     def events_pending(self, events: int) -> None:
-        """So many events wait for their output."""
+        """Set the number of events that wait for their output."""
         self._events_pending.set(events)
 
     def show_expiries(self, expiries: Callable[[], Mapping[str, float]]) -> None:
         """
-        Show from now on when each credentials' token or key ends, as this says when asked.
+        Show from now on when each credentials' token or key expires.
 
-        Shape: Unix seconds by the credentials' name. It is asked in the thread that renders.
+        Shape: `expiries` returns Unix seconds by the credentials' name; it is called by the rendering thread.
         """
         self._expiries = expiries
 
     def clock_skews(self) -> dict[str, float]:
-        """Give each project's server's clock minus ours, in seconds, once it has answered."""
-        return _by_label(self._clock_skew)
+        """Return the server's clock minus ours, in seconds, by project; none before its first response."""
+        (metric,) = self._clock_skew.collect()
+        return {label: sample.value for sample in metric.samples for label in sample.labels.values()}
 
     def add_project(self, project: str) -> None:
-        """Let the project's known series begin at 0."""
+        """Create the project's known series at 0."""
         self._durations.labels(project)
         for reason in RETRY_REASONS:
             self._retries.labels(project, reason)
@@ -129,7 +119,7 @@ class Instruments:
             self._reload_time.set(timestamp_seconds)
 
     def show_created(self, wanted: bool) -> None:
-        """Show when each series began, or not."""
+        """Show the `_created` series, or not."""
         self._created = wanted
 
     def collect(self) -> Iterator[Metric]:
@@ -146,7 +136,7 @@ class Instruments:
 
 
 class ProcessMetrics:
-    """The client library's own `process_*` and `python_*`, read when asked for."""
+    """The client library's own `process_*` and `python_*`, read at a scrape."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -160,14 +150,8 @@ class ProcessMetrics:
         return _openmetrics(self._registry) + EOF
 
 
-def _by_label(gauge: Gauge) -> dict[str, float]:
-    """Give a gauge's values by its one label."""
-    (metric,) = gauge.collect()
-    return {label: sample.value for sample in metric.samples for label in sample.labels.values()}
-
-
 def render_collector(collector: Collector) -> FamilyLines:
-    """Render what the client library keeps, as it would itself."""
+    """Render a collector of the client library, with the library's own functions."""
     return FamilyLines.of(generate_latest(collector), _openmetrics(collector))
 
 
@@ -177,6 +161,6 @@ def _openmetrics(collector: Collector) -> bytes:
 
 
 def _value(metric: Counter | Gauge) -> int:
-    """Give the value of a metric without labels."""
+    """Return the value of a metric without labels."""
     (family,) = metric.collect()
     return sum(int(sample.value) for sample in family.samples if not sample.name.endswith("_created"))

@@ -23,7 +23,7 @@ Language = Literal["en", "zh-CN"]
 Catalogue = Mapping[str, Mapping[str, str]]
 """Chinese texts by their English ones, by section: the name of a family, or one of those below."""
 Say = Callable[[str, str], str]
-"""Give a text in the language of the page. Takes its section and the English text."""
+"""Return a text in the language of the page, from its section and the English text."""
 
 CATALOGUE = Path(__file__).with_name("reference.zh-CN.yaml")
 PAGE = "page"  # what the page says besides the families
@@ -82,7 +82,7 @@ def read_catalogue() -> dict[str, dict[str, str]]:
 
 
 def faults(catalogue: Catalogue) -> list[str]:
-    """Name each text that has no Chinese in a catalogue, and each one that no page uses."""
+    """Name each text that has no Chinese translation in a catalogue, and each one that no page uses."""
     wanted: list[tuple[str, str]] = []
 
     def note(section: str, text: str) -> str:
@@ -111,7 +111,7 @@ def _found(catalogue: Catalogue, section: str, text: str) -> str | None:
 
 
 def _key(text: str) -> str:
-    """Give a text as the catalogue has it: a paragraph in one line."""
+    """Return a text as the catalogue has it: a paragraph in one line."""
     return text.replace("\n", " ")
 
 
@@ -149,7 +149,7 @@ def _family(say: Say, family: Family) -> Iterator[str]:
     yield say(PAGE, "{type} · {unit} · labels: {labels}").format(type=kind, unit=unit, labels=labels)
     what, when = say(family.name, family.what), say(family.name, family.when)
     yield say(PAGE, "{what} {when}").format(what=what, when=when)
-    queries = (f"# {say(family.name, query.question)}\n{query.promql}" for query in family.queries)
+    queries = (f"# {say(family.name, question)}\n{promql}" for question, promql in family.queries.items())
     yield "\n".join(["```promql", *queries, "```"])
 
 

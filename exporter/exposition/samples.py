@@ -1,5 +1,5 @@
 """
-What a target's snapshot says, as samples of families.
+A target's snapshot as samples of families.
 
 Units: milliseconds become seconds here, and nowhere else.
 """
@@ -27,8 +27,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     """
     One line of a family.
 
-    Shape: `labels` are the values for `Family.labels`; `suffix` and `le` as a histogram needs them. A series'
-    birth is a line of its own, with CREATED for a suffix.
+    Shape: `labels` are the values for `Family.labels`; `suffix` and `le` as a histogram needs them. The time
+    at which a series began is a line of its own, with the suffix CREATED.
     """
 
     labels: tuple[str, ...]
@@ -43,104 +43,101 @@ class FamilySource:
     """
     Where the samples of a family come from.
 
-    Shape: `read` picks from a snapshot all that the family shows of it, None for nothing: what is equal looks
-    the same. `write` makes samples of that, sorted by labels, with project and workspace as `at`.
+    Shape: `extract` picks from a snapshot everything that the family shows, None for nothing; equal values
+    are rendered to equal lines, so that lines can be reused. `to_samples` makes samples of that, sorted by
+    labels; it is given the values of project and workspace.
     """
 
-    read: Callable[[TargetSnapshot], Any]
-    write: Callable[[_Labels, Any], list[Sample]]
+    extract: Callable[[TargetSnapshot], Any]
+    to_samples: Callable[[_Labels, Any], list[Sample]]
 
-    def samples(self, snapshot: TargetSnapshot, shown: object) -> list[Sample]:
-        """Write what was read of the snapshot, without the births of series where they are not wanted."""
-        if shown is None:
+    def samples(self, snapshot: TargetSnapshot, extracted: object) -> list[Sample]:
+        """Make samples of what was extracted, without the `_created` ones where they are not wanted."""
+        if extracted is None:
             return []
-        samples = self.write((snapshot.target.project, snapshot.target.workspace), shown)
+        samples = self.to_samples((snapshot.target.project, snapshot.target.workspace), extracted)
         if snapshot.created_series:
             return samples
         return [sample for sample in samples if sample.suffix != CREATED]
 
 
-def _poll(read: Callable[[PollStatus], Any]) -> Callable[[TargetSnapshot], Any]:
-    """Read how the polling goes."""
-    return lambda snapshot: read(snapshot.poll)
+def _polling(extract: Callable[[PollStatus], Any]) -> Callable[[TargetSnapshot], Any]:
+    """Extract from the state of the polling."""
+    return lambda snapshot: extract(snapshot.poll)
 
 
-def _counted(read: Callable[[Totals], Any]) -> Callable[[TargetSnapshot], Any]:
-    """Read what stays known of a target however old it is."""
-    return lambda snapshot: None if snapshot.totals is None else read(snapshot.totals)
+def _cumulative(extract: Callable[[Totals], Any]) -> Callable[[TargetSnapshot], Any]:
+    """Extract what stays valid while polls fail: a stale target keeps its counters."""
+    return lambda snapshot: None if snapshot.totals is None else extract(snapshot.totals)
 
 
-def _listed(read: Callable[[Totals], Any]) -> Callable[[TargetSnapshot], Any]:
-    """Read what is only shown as long as it can be believed: a stale snapshot has none of it."""
-    return lambda snapshot: None if snapshot.totals is None or snapshot.stale else read(snapshot.totals)
+def _current(extract: Callable[[Totals], Any]) -> Callable[[TargetSnapshot], Any]:
+    """Extract what describes the present: a stale target has none of it."""
+    return lambda snapshot: None if snapshot.totals is None or snapshot.stale else extract(snapshot.totals)
 
 
-def _project(target: Target) -> _Labels:
-    return (target.project, target.project_id, target.region, target.endpoint)
+def _labels(key: str | _Labels) -> _Labels:
+    return (key,) if isinstance(key, str) else key
 
 
-def _info(at: _Labels, labels: _Labels) -> list[Sample]:
-    return [Sample(labels, 1)]
+def _number(at: _Labels, value: float) -> list[Sample]:
+    # The sign turns True into 1.
+    return [Sample(at, +value)]
 
 
-def _one(at: _Labels, value: float) -> list[Sample]:
-    return [Sample(at, value)]
-
-
-def _bit(at: _Labels, value: bool) -> list[Sample]:
-    return [Sample(at, int(value))]
+def _numbers(at: _Labels, values: Mapping[_Key, int]) -> list[Sample]:
+    return [Sample(at + _labels(key), +value) for key, value in sorted(values.items())]
 
 
 def _time(at: _Labels, at_ms: int) -> list[Sample]:
     return [Sample(at, at_ms / 1000)]
 
 
-def _values(at: _Labels, values: Mapping[_Key, int]) -> list[Sample]:
-    return [Sample(at + _labels(key), value) for key, value in sorted(values.items())]
-
-
-def _bits(at: _Labels, values: Mapping[_Key, bool]) -> list[Sample]:
-    return [Sample(at + _labels(key), int(value)) for key, value in sorted(values.items())]
-
-
 def _times(at: _Labels, times_ms: Mapping[_Key, int]) -> list[Sample]:
     return [Sample(at + _labels(key), at_ms / 1000) for key, at_ms in sorted(times_ms.items())]
 
 
-def _count(at: _Labels, counted: tuple[int, int | None]) -> list[Sample]:
+def _project_info(_: _Labels, target: Target) -> list[Sample]:
+    return [Sample((target.project, target.project_id, target.region, target.endpoint), 1)]
+
+
+def _poll_counter(at: _Labels, counted: tuple[int, int | None]) -> list[Sample]:
     value, created_ms = counted
-    return [Sample(at, value), *_birth(at, created_ms)]
+    return [Sample(at, value), *_created(at, created_ms)]
 
 
-def _counts(at: _Labels, counted: tuple[Mapping[str, int], int | None]) -> list[Sample]:
+def _poll_counters(at: _Labels, counted: tuple[Mapping[str, int], int | None]) -> list[Sample]:
     values, created_ms = counted
     return [
-        sample for key, value in sorted(values.items()) for sample in _count((*at, key), (value, created_ms))
+        sample
+        for key, value in sorted(values.items())
+        for sample in _poll_counter((*at, key), (value, created_ms))
     ]
 
 
 def _counters(at: _Labels, values: Mapping[_Key, CounterValue]) -> list[Sample]:
     return [
         sample
-        for key, found in sorted(values.items())
-        for sample in _count(at + _labels(key), (found.value, found.created_ms))
+        for key, counter in sorted(values.items())
+        for sample in _poll_counter(at + _labels(key), (counter.value, counter.created_ms))
     ]
 
 
 def _failures(at: _Labels, values: Mapping[_Labels, CounterValue]) -> list[Sample]:
+    """Make samples of the one family of counters that shows exemplars."""
     return [
         sample
-        for key, found in sorted(values.items())
+        for key, counter in sorted(values.items())
         for sample in (
-            Sample(at + key, found.value, found.exemplar),
-            *_birth(at + key, found.created_ms),
+            Sample(at + key, counter.value, counter.exemplar),
+            *_created(at + key, counter.created_ms),
         )
     ]
 
 
 def _histograms(at: _Labels, values: Mapping[_Key, HistogramValue]) -> list[Sample]:
     return [
-        sample for key, found in sorted(values.items()) for sample in _histogram(found, at + _labels(key))
+        sample for key, value in sorted(values.items()) for sample in _histogram(value, at + _labels(key))
     ]
 
 
@@ -150,38 +147,36 @@ def _histogram(value: HistogramValue, labels: _Labels) -> Iterator[Sample]:
         yield Sample(labels, count, exemplar, "_bucket", le)
     yield Sample(labels, sum(value.counts), suffix="_count")
     yield Sample(labels, value.sum_ms / 1000, suffix="_sum")
-    yield from _birth(labels, value.created_ms)
+    yield from _created(labels, value.created_ms)
 
 
-def _birth(labels: _Labels, created_ms: int | None) -> tuple[Sample, ...]:
+def _created(labels: _Labels, created_ms: int | None) -> tuple[Sample, ...]:
     return () if created_ms is None else (Sample(labels, created_ms / 1000, suffix=CREATED),)
 
 
-def _labels(key: str | _Labels) -> _Labels:
-    return (key,) if isinstance(key, str) else key
-
-
 SOURCES: Mapping[Family, FamilySource] = {
-    f.JOBS: FamilySource(_listed(lambda totals: totals.jobs), _values),
-    f.JOBS_OLDEST_CREATED: FamilySource(_listed(lambda totals: totals.oldest_created_ms), _times),
-    f.JOBS_OLDEST_STARTED: FamilySource(_listed(lambda totals: totals.oldest_started_ms), _times),
-    f.JOBS_OLDER_THAN: FamilySource(_listed(lambda totals: totals.older_than), _values),
-    f.JOBS_CREATED: FamilySource(_counted(lambda totals: totals.created), _counters),
-    f.JOBS_COMPLETED: FamilySource(_counted(lambda totals: totals.completed), _counters),
-    f.JOB_FAILURES: FamilySource(_counted(lambda totals: totals.failures), _failures),
-    f.JOB_SUBMITTING_DURATION: FamilySource(_counted(lambda totals: totals.submitting), _histograms),
-    f.JOB_RUNNING_DURATION: FamilySource(_counted(lambda totals: totals.running), _histograms),
-    f.ROWS_UNREADABLE: FamilySource(_listed(lambda totals: totals.rows_unreadable), _one),
-    f.UP: FamilySource(_poll(lambda poll: poll.up), _bit),
-    f.POLL_DURATION: FamilySource(_poll(lambda poll: poll.duration_seconds), _one),
-    f.POLL_LAST_SUCCESS: FamilySource(_poll(lambda poll: poll.last_success_ms), _time),
-    f.POLL_REQUESTS: FamilySource(_poll(lambda poll: poll.requests), _one),
-    f.POLLS: FamilySource(_poll(lambda poll: (poll.polls, poll.began_ms)), _count),
-    f.POLL_FAILURES: FamilySource(_poll(lambda poll: (poll.failures, poll.began_ms)), _counts),
-    f.POLLS_SKIPPED: FamilySource(_poll(lambda poll: (poll.skipped, poll.began_ms)), _count),
-    f.API_FILTER_WORKS: FamilySource(_counted(lambda totals: totals.filters), _bits),
-    f.LEDGER_DRIFT: FamilySource(_listed(lambda totals: totals.drift), _values),
-    f.AUDIT_LAST: FamilySource(_counted(lambda totals: totals.last_audit_ms), _time),
-    f.LEDGER_FULL_SYNCS: FamilySource(_poll(lambda poll: (poll.full_syncs, poll.began_ms)), _counts),
-    f.PROJECT_INFO: FamilySource(lambda snapshot: _project(snapshot.target), _info),
+    f.JOBS: FamilySource(_current(lambda totals: totals.jobs), _numbers),
+    f.JOBS_OLDEST_CREATED: FamilySource(_current(lambda totals: totals.oldest_created_ms), _times),
+    f.JOBS_OLDEST_STARTED: FamilySource(_current(lambda totals: totals.oldest_started_ms), _times),
+    f.JOBS_OLDER_THAN: FamilySource(_current(lambda totals: totals.older_than), _numbers),
+    f.JOBS_CREATED: FamilySource(_cumulative(lambda totals: totals.created), _counters),
+    f.JOBS_COMPLETED: FamilySource(_cumulative(lambda totals: totals.completed), _counters),
+    f.JOB_FAILURES: FamilySource(_cumulative(lambda totals: totals.failures), _failures),
+    f.JOB_SUBMITTING_DURATION: FamilySource(_cumulative(lambda totals: totals.submitting), _histograms),
+    f.JOB_RUNNING_DURATION: FamilySource(_cumulative(lambda totals: totals.running), _histograms),
+    f.ROWS_UNREADABLE: FamilySource(_current(lambda totals: totals.rows_unreadable), _number),
+    f.UP: FamilySource(_polling(lambda poll: poll.up), _number),
+    f.POLL_DURATION: FamilySource(_polling(lambda poll: poll.duration_seconds), _number),
+    f.POLL_LAST_SUCCESS: FamilySource(_polling(lambda poll: poll.last_success_ms), _time),
+    f.POLL_REQUESTS: FamilySource(_polling(lambda poll: poll.requests), _number),
+    f.POLLS: FamilySource(_polling(lambda poll: (poll.polls, poll.began_ms)), _poll_counter),
+    f.POLL_FAILURES: FamilySource(_polling(lambda poll: (poll.failures, poll.began_ms)), _poll_counters),
+    f.POLLS_SKIPPED: FamilySource(_polling(lambda poll: (poll.skipped, poll.began_ms)), _poll_counter),
+    f.API_FILTER_WORKS: FamilySource(_cumulative(lambda totals: totals.filters), _numbers),
+    f.LEDGER_DRIFT: FamilySource(_current(lambda totals: totals.drift), _numbers),
+    f.AUDIT_LAST: FamilySource(_cumulative(lambda totals: totals.last_audit_ms), _time),
+    f.LEDGER_FULL_SYNCS: FamilySource(
+        _polling(lambda poll: (poll.full_syncs, poll.began_ms)), _poll_counters
+    ),
+    f.PROJECT_INFO: FamilySource(lambda snapshot: snapshot.target, _project_info),
 }

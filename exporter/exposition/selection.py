@@ -1,5 +1,5 @@
 """
-What `name[]` asks for: some families of an exposition, or some of their samples.
+The parameter `name[]`: some families of an exposition, or some of their samples.
 
 A sample's name selects just those samples, as with the client libraries (`…_total`, `…_bucket`, `…_sum`).
 A family's name, as either format writes it, selects all of the family.
@@ -15,22 +15,22 @@ _HELP, _TYPE, _EOF = b"# HELP ", b"# TYPE ", b"# EOF"
 
 def select(runs: Iterable[bytes], names: frozenset[bytes]) -> Iterator[bytes]:
     """
-    Keep what is asked for, and the end of the exposition if it has one.
+    Keep the selected samples with their headers, and the end of the exposition if it has one.
 
-    Shape: `runs` are whole lines of one exposition in either format, each family below its header; so is what
-    comes out. A family of which nothing is kept has no header either.
+    Shape: `runs` and the result are whole lines of one exposition in either format, each family below its
+    header. A family without a selected sample loses its header too.
     """
-    family = _Family(names)
+    family = _FamilyFilter(names)
     for run in runs:
         for line in run.split(b"\n"):
             if line.startswith(_HELP):
-                family = _Family(names)
+                family = _FamilyFilter(names)
             yield from family.keep(line)
 
 
 @dataclass(slots=True)
-class _Family:
-    """One family while its lines go by: its header is kept with its first sample."""
+class _FamilyFilter:
+    """Filters the lines of one family; the header is written with the first sample that is kept."""
 
     names: frozenset[bytes]
     header: bytes = b""
@@ -54,5 +54,5 @@ class _Family:
 
 
 def _name(line: bytes) -> bytes:
-    """Give a sample's name: labels, or else the value, come after it."""
+    """Return a sample's name, which ends at its labels or, without any, at its value."""
     return line.partition(b"{")[0].partition(b" ")[0]

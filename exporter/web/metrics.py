@@ -97,7 +97,7 @@ class ScrapeCache:
             frozenset(name.encode("utf-8", "replace") for name in request.query.getall("name[]", [])),
         )
         if wanted.names:
-            body, tail = self._publisher.bodies.of(wanted.format), self._tail(wanted.format)
+            body, tail = self._publisher.exposition.of(wanted.format), self._tail(wanted.format)
             # In a thread: it reads every line.
             content = await asyncio.to_thread(_select, body, tail, wanted)
         else:
@@ -110,7 +110,7 @@ class ScrapeCache:
 
     def content(self, wanted: ScrapeRequest) -> Content:
         """Return all metrics. The process metrics are compressed once per reading, not by every scrape."""
-        bodies, tail = self._publisher.bodies, self._tail(wanted.format)
+        bodies, tail = self._publisher.exposition, self._tail(wanted.format)
         known_tail, known = self._known.get(wanted, (b"", None))
         if known is not None and known.published is bodies and known_tail is tail:
             return known
