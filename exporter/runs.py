@@ -61,6 +61,7 @@ class Position:
     def parse(cls, text: str) -> Position:
         """Parse the text that `str` writes. Raises: ValueError."""
         parts = text.split(".")
+        # The text comes from a client: int() would take other digits, signs and any length.
         if len(parts) == 4 and all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
             numbers = [int(part) for part in parts]
             if max(numbers) < 2**63:

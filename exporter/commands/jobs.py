@@ -86,6 +86,7 @@ def select_runs(
     except FAILURES as exc:
         raise StartError(f"ledger {path}: {reason(exc)}") from exc
     with closing(db):
+        # Damage in the text of one row must not hide all other rows.
         db.text_factory = tolerant_text
         try:
             keys = [target.key for target in config.targets()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -93,7 +94,11 @@ def create_app(
             web.get("/-/ready", ready),
             web.post("/-/reload", reload),
             # A route for each file: a client's path is never used as the name of a file.
-            *(web.get(f"/static/{file.name}", _serve(file)) for file in STATIC.iterdir() if file.is_file()),
+            *(
+                web.get(f"/static/{file.name}", partial(_serve, file))
+                for file in STATIC.iterdir()
+                if file.is_file()
+            ),
         ]
     )
     app.on_response_prepare.append(_harden)
@@ -107,15 +112,12 @@ async def _short_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         return web.Response(text=f"use {allowed}\n", status=405, headers={"Allow": allowed})
-    except (web.HTTPNotFound, web.HTTPForbidden):
+    except (web.HTTPNotFound, web.HTTPForbidden):  # forbidden: a file that this user may not read
         return web.Response(text="nothing here; the pages are listed at /\n", status=404)
 
 
-def _serve(file: Path) -> Handler:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(file)
-
-    return answer
+async def _serve(file: Path, request: web.Request) -> web.StreamResponse:
+    return web.FileResponse(file)
 
 
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:

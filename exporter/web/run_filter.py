@@ -12,7 +12,7 @@ from exporter.runs import RunFilter
 
 FILTER_PARAMETERS = ("project", "workspace", "job_type", "status", "msg_code", "id", "since")
 
-_MAX_ID = 2**63 - 1
+_MAX_ID = 2**63 - 1  # the largest integer of SQLite
 _SHOWN_CHARS = 60
 _UNIX_SECONDS = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,9})?")
 # A plus sign that is not percent-encoded arrives as a space.

@@ -76,7 +76,7 @@ def run_record(target: TargetKey, run: Run | KnownRun, masked: Masked = str) -> 
     return RunRecord(
         project=target.project,
         workspace=target.workspace,
-        job_id=str(run.job_id),
+        job_id=str(run.job_id),  # a text: numbers in JavaScript are exact up to 2^53 only
         number=run.number,
         submitting_ms=run.submitting_ms,
         running_ms=run.running_ms,

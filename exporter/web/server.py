@@ -34,9 +34,7 @@ _SYSTEMD_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 class Server:
-    """
-    Serves an application on listening sockets, from `start` to `close`. `close` also closes the sockets.
-    """
+    """Serves an application on listening sockets, from `start` to `close`, which also closes the sockets."""
 
     def __init__(
         self,

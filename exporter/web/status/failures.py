@@ -154,10 +154,6 @@ class ShownGroup:
     key: str
     job_ids: Sequence[int]
 
-    @property
-    def has_more_ids(self) -> bool:
-        return len(self.job_ids) < len(self.group.job_ids)
-
 
 @dataclass(frozen=True, slots=True)
 class ShownFailures:

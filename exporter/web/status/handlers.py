@@ -49,11 +49,7 @@ class StatusSource(RunSource, Protocol):
 
 
 class StatusPages:
-    """
-    `/` and `/api/v1/status`.
-
-    Units: `clock` gives Unix seconds.
-    """
+    """`/` and `/api/v1/status`. Units: `clock` gives Unix seconds."""
 
     def __init__(self, source: StatusSource, masked: Masked, clock: Callable[[], float]) -> None:
         self._source = source
@@ -67,7 +63,7 @@ class StatusPages:
         return [web.get("/", self.page), web.get("/api/v1/status", self.api_status)]
 
     async def page(self, request: web.Request) -> web.Response:
-        now_ms, cookie = self._now_ms(), request.cookies.get(_COOKIE, "")
+        now_ms, cookie = int(self._clock() * 1000), request.cookies.get(_COOKIE, "")
         try:
             asked = read_page_request(request.query, cookie, header(request, "Accept-Language"), now_ms)
         except ValueError as error:
@@ -93,7 +89,7 @@ class StatusPages:
         return response
 
     async def api_status(self, request: web.Request) -> web.Response:
-        now_ms = self._now_ms()
+        now_ms = int(self._clock() * 1000)
         process, snapshots = await self._source.process_info(), tuple(self._source.snapshots())
         runs: Mapping[TargetKey, Sequence[Run]] = {}
         error = None
@@ -107,9 +103,6 @@ class StatusPages:
         make_status = self._status_maker(process, snapshots, now_ms, runs, error)
         json = await asyncio.to_thread(lambda: msgspec.json.encode(make_status()))
         return await _compressed(request, json, "application/json")
-
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
 
     def _status_maker(
         self,
