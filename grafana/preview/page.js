@@ -123,7 +123,7 @@ function draw(place, spec) {
       dash: one.dash,
       fill: one.fill ? faint(one.color, one.fill) : undefined,
       points: { show: false },
-      ...(spec.bars && { paths: uPlot.paths.bars({ size: [0.8] }) }),
+      ...(spec.bars && { paths: uPlot.paths.bars({ size: [0.6] }) }),
     }))],
     bands: spec.stacked ? series.slice(1).map((_, at) => ({ series: [at + 2, at + 1] })) : [],
     hooks: { draw: [(u) => drawCells(u, spec), (u) => drawMarks(u, spec)] },
