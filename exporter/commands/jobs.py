@@ -73,7 +73,7 @@ def select_runs(
     config: Config, wanted: RunFilter, *, failed_only: bool = False, most: int | None = None
 ) -> Iterator[KnownRuns]:
     """
-    Select runs from the ledger of a configuration. An exporter may be writing to it meanwhile.
+    Select runs from the ledger of a configuration. An exporter may be writing to it at the same time.
 
     Raises: StartError (the ledger cannot be opened); LedgerError, also while reading the runs (damaged).
     """

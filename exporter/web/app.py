@@ -78,6 +78,7 @@ def create_app(
         try:
             await exporter.reload()
         except ConfigError as error:
+            # 4xx, not 5xx: the file is wrong, and the exporter works on with the old one.
             return web.Response(text=f"{error}\n", status=422)
         return web.Response(text="the configuration was read again.\n")
 

@@ -173,7 +173,7 @@ class Connection(web.RequestHandler):
             self._faults.log(error)
 
     def _caused_by_client(self, error: BaseException) -> bool:
-        """Tell whether the client caused this error: by an invalid request, or by disconnecting."""
+        """Return whether the client caused this error: by an invalid request, or by disconnecting."""
         if isinstance(error, HttpProcessingError | web.RequestPayloadError):
             return True
         disconnected = self._wire is None or self._wire.is_closing()

@@ -143,7 +143,7 @@ class _ContentPayload(Payload):
     """
     Sends a content as the body of an answer.
 
-    aiohttp calls `write` after the handler has returned. A client that disconnects meanwhile is no error.
+    aiohttp calls `write` after the handler has returned. A client that disconnects before is no error.
     """
 
     def __init__(self, content: Content, request: web.Request, on_served: OnServed | None) -> None:

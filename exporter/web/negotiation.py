@@ -50,7 +50,7 @@ def choose_format(accept: str) -> Format:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether to compress: gzip is accepted, and its weight is not below that of no compression."""
+    """Return whether to compress: gzip is accepted, and its weight is not below that of no compression."""
     offered = offers(accept_encoding)
     gzip = _weight(offered, ("gzip", "x-gzip", "*"))
     return gzip > 0 and gzip >= _weight(offered, ("identity",))

@@ -15,6 +15,7 @@ FILTER_PARAMETERS = ("project", "workspace", "job_type", "status", "msg_code", "
 _MAX_ID = 2**63 - 1  # the largest integer of SQLite
 _SHOWN_CHARS = 60
 _UNIX_SECONDS = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,9})?")
+# Stricter than fromisoformat(), which also takes dates without a time and times without a zone.
 # A plus sign that is not percent-encoded arrives as a space.
 _RFC_3339 = re.compile(
     r"(?P<moment>[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?)"

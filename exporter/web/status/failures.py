@@ -15,7 +15,7 @@ from exporter.web.run_record import Masked, masked_value
 
 # Limits that keep the page small: 10,000 runs with 10,000 messages become 20 groups and a line.
 SHOWN_GROUPS, SHOWN_IDS_OF_A_GROUP, SHOWN_IDS = 20, 300, 1_000
-# What is read of the ledger. One id more than is shown tells that there are more.
+# Limits of what is read from the ledger. One more id than is shown is read, to know whether there are more.
 READ_GROUPS, READ_IDS_OF_A_GROUP = 100, SHOWN_IDS_OF_A_GROUP + 1
 # A message may name the data that a job worked on. Then every run has its own message, although all failed in
 # the same way. So at most this many messages of one target, type, status and code are shown one by one. If
@@ -36,7 +36,7 @@ class Spike:
     """
     More failed runs in the last hour than expected.
 
-    Shape: `targets` are those with a spike of their own, empty if the spike is in the sum of all;
+    Shape: `targets` are those that have a spike themselves, empty if the sum of all has it;
     `mean_per_hour` is None unless it is known of each target; `kinds` has the most frequent job type and code
     with the number of its runs, then the second if it has at least half as many.
     """

@@ -58,7 +58,7 @@ class ReloadStatus:
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
     """
-    The state of the process, beside the snapshots of the targets.
+    The state of the process. The state of the targets is in their snapshots.
 
     Shape: `polling_since_ms` of the polls that are running; `held_series` counts the new series that /metrics
     shows at 0 until they are released; `clock_skews` by project, the server's clock minus ours;

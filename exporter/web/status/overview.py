@@ -110,7 +110,7 @@ def problem_groups(targets: Iterable[TargetStatus]) -> list[list[TargetStatus]]:
 
 
 def known(targets: Iterable[TargetStatus], name: str) -> list[Any]:
-    """Return the values of a field, of those targets where it is known."""
+    """Return the values of a field, without those that are None."""
     return [value for target in targets if (value := getattr(target, name)) is not None]
 
 

@@ -23,7 +23,7 @@ HOUR = "1h"
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """
-    What a page is asked for.
+    The language, the filters and the period of a link to the page.
 
     Shape: `sets_language` if the link itself names the language. Of `run_filter` the project and workspace
     select the targets of the whole page, a job type also selects rows of the tables of jobs, and the other
@@ -103,8 +103,8 @@ def read_page_request(
     Read what a link asks for.
 
     Shape: `cookie` is the language that was chosen before. An empty filter is no filter, but an empty
-    `msg_code` selects runs without a code. Unknown parameters are ignored, as links get some added on their
-    way. Raises: ValueError, with a line that says what is wrong and what is expected.
+    `msg_code` selects runs without a code. Unknown parameters are ignored: chat and mail programs add some to
+    links. Raises: ValueError, with a line that says what is wrong and what is expected.
     """
     given = {name: [query[name]] for name in query if query[name] or name == "msg_code"}
     since = query.get("since") or None
