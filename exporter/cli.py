@@ -1,6 +1,4 @@
-"""
-The command line: reads flags, builds what a command needs, turns errors into lines and exit codes.
-"""
+"""The command line: reads options, runs the commands, turns errors into lines and exit codes."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from exporter.clients import keep_configured_secrets, require_extras
 from exporter.commands import audit, check, demo, files, jobs
 from exporter.commands.output import guarded_streams, print_data, print_error, print_line, print_table
 from exporter.config import Config, load
-from exporter.config import settings as config_settings
+from exporter.config.settings import LogFormat, LogLevel
 from exporter.errors import CannotListen, ConfigError, ExporterError, ReaderGone, StartError
 from exporter.log import Log
 from exporter.masking import Secrets
@@ -61,7 +59,7 @@ Documentation, in the source repository:
 
 
 class _Commands(TyperGroup):
-    """Lists each command with the first sentence of its help, whole: it would be cut at the line's end."""
+    """Lists each command with the whole first sentence of its help, which typer would cut off."""
 
     def format_commands(self, *arguments: Any) -> None:
         for command in self.commands.values():
@@ -81,63 +79,31 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ConfigFile = Annotated[
-    Path,
-    typer.Option(
-        "--config",
-        "--config.file",
-        envvar="OCTOPUS_EXPORTER_CONFIG",
-        metavar="FILE",
-        help="The configuration file (YAML).",
-        show_default=False,
-        readable=False,  # asked when it is read: then the message is ours
-    ),
-]
-Listen = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--web.listen-address",
-        metavar="ADDRESS",
-        help="Listen here instead of web.listen; may be given several times.",
-    ),
-]
-WebConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--web.config.file",
-        metavar="FILE",
-        readable=False,
-        help="TLS and users, instead of web.config_file.",
-    ),
-]
-SystemdSocket = Annotated[
-    bool,
-    typer.Option("--web.systemd-socket", help="Serve the sockets that systemd passes, not web.listen."),
-]
-LogLevel = Annotated[
-    str | None,
-    typer.Option(
-        "--log.level",
-        metavar="LEVEL",
-        help="debug, info, warning or error.",
-        autocompletion=lambda: list(get_args(config_settings.LogLevel)),
-    ),
-]
-LogFormat = Annotated[
-    str | None,
-    typer.Option(
-        "--log.format",
-        metavar="FORMAT",
-        help="logfmt or json.",
-        autocompletion=lambda: list(get_args(config_settings.LogFormat)),
-    ),
-]
-
 
 class OutputFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
+
+
+# -- options ---------------------------------------------------------------------------------------------
+
+
+def _option(metavar: str, text: str, *names: str, **details: Any) -> Any:
+    """Declare an option that takes a value; `text` is its line in the help."""
+    return typer.Option(*names, metavar=metavar, help=text, **details)
+
+
+def _path(metavar: str, text: str, option: str, what: str, **details: Any) -> Any:
+    """Declare an option that takes the path of `what`."""
+
+    def parsed(value: str) -> Path:
+        # An unset variable of a script gives an empty path, which Path would take for the current folder.
+        if not value:
+            raise ConfigError([f"{option}: is empty, expected {what}"])
+        return Path(value)
+
+    return _option(metavar, text, parser=parsed, **details)
 
 
 def _finite(number: float) -> float:
@@ -146,35 +112,44 @@ def _finite(number: float) -> float:
     return number
 
 
-def _place(option: str, what: str) -> Callable[[str], Path]:
-    """Read an option's path. An empty one, as an unset variable of a script gives, would be this folder."""
-
-    def path(text: str) -> Path:
-        if not text:
-            raise ConfigError([f"{option}: is empty, expected {what}"])
-        return Path(text)
-
-    return path
+def _words(of: object) -> Callable[[], list[str]]:
+    """Complete an option with the words of a Literal."""
+    return lambda: list(get_args(of))
 
 
-Port = partial(typer.Option, min=0, max=65535, metavar="N")
-Jobs = Annotated[int, typer.Option(min=0, metavar="N", help="How many jobs are listed at the start.")]
-Speed = Annotated[
-    float,
-    typer.Option(min=0, metavar="X", callback=_finite, help="How many times as fast as real time jobs live."),
+# `readable=False`: whether a file can be read is found out when it is read, and the message is ours.
+ConfigFile = Annotated[
+    Path,
+    _option(
+        "FILE",
+        "The configuration file (YAML).",
+        "--config",
+        "--config.file",
+        envvar="OCTOPUS_EXPORTER_CONFIG",
+        show_default=False,
+        readable=False,
+    ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same jobs.")]
+Port = partial(_option, "N", min=0, max=65535)
+Jobs = Annotated[int, _option("N", "How many jobs are listed at the start.", min=0)]
+Speed = Annotated[
+    float, _option("X", "How many times as fast as real time jobs live.", min=0, callback=_finite)
+]
+Seed = Annotated[int, _option("N", "The same seed gives the same jobs.")]
 JobProfile = Annotated[
     str,
-    typer.Option(
-        "--profile",
-        metavar="NAME",
-        help="How jobs live: calm (few fail, each by itself), even (up to 30 % fail, each by itself) or "
+    _option(
+        "NAME",
+        "How jobs live: calm (few fail, each by itself), even (up to 30 % fail, each by itself) or "
         "bursty (batches that fail together, retries, weekends, drift).",
+        "--profile",
         autocompletion=lambda: list(PROFILE_SETS),
     ),
 ]
 _OTHER_PORT = "take another port with --port N, or any free one with --port 0"
+
+
+# -- commands --------------------------------------------------------------------------------------------
 
 
 @app.callback(invoke_without_command=True)
@@ -189,11 +164,29 @@ def root(
 @app.command()
 def run(
     config: ConfigFile,
-    listen: Listen = None,
-    web_config_file: WebConfigFile = None,
-    systemd_socket: SystemdSocket = False,
-    log_level: LogLevel = None,
-    log_format: LogFormat = None,
+    listen: Annotated[
+        list[str] | None,
+        _option(
+            "ADDRESS",
+            "Listen here instead of web.listen; may be given several times.",
+            "--web.listen-address",
+        ),
+    ] = None,
+    web_config_file: Annotated[
+        Path | None,
+        _option("FILE", "TLS and users, instead of web.config_file.", "--web.config.file", readable=False),
+    ] = None,
+    systemd_socket: Annotated[
+        bool,
+        typer.Option("--web.systemd-socket", help="Serve the sockets that systemd passes, not web.listen."),
+    ] = False,
+    log_level: Annotated[
+        str | None,
+        _option("LEVEL", "debug, info, warning or error.", "--log.level", autocompletion=_words(LogLevel)),
+    ] = None,
+    log_format: Annotated[
+        str | None, _option("FORMAT", "logfmt or json.", "--log.format", autocompletion=_words(LogFormat))
+    ] = None,
 ) -> None:
     """Poll every target and serve its metrics until SIGTERM or SIGINT; SIGHUP reads FILE again."""
     read = partial(
@@ -205,46 +198,43 @@ def run(
         log_format=log_format,
     )
     _finish(
-        service.run_exporter(read(), read, _say_listening, systemd_socket=systemd_socket),
+        service.run_exporter(read(), read, _log_listening, systemd_socket=systemd_socket),
         "choose another address with web.listen or --web.listen-address",
     )
 
 
 @app.command(name="demo")
 def demo_command(
-    port: Annotated[int, Port(help="The exporter's port; 0 takes a free one.")] = DEFAULT_PORT,
+    port: Annotated[int, Port("The exporter's port; 0 takes a free one.")] = DEFAULT_PORT,
     jobs: Jobs = 2000,
     speed: Speed = 60.0,
     seed: Seed = 1,
     profile: JobProfile = CALM,
 ) -> None:
     """Run the exporter against the built-in simulator; nothing is needed and nothing is left behind."""
-    # Fast jobs, not a fast clock: that would look like a clock that is wrong.
+    # `pace` makes jobs faster and not the clock, which would look like a wrong one to the exporter.
     settings = SimulatorSettings(jobs=jobs, pace=speed, seed=seed, profile=profile)
-    _finish(demo.demo(settings, port, partial(_greet, speed)), _OTHER_PORT)
+    _finish(demo.demo(settings, port), _OTHER_PORT)
 
 
 @app.command()
 def simulate(
-    port: Annotated[int, Port(help="The port; 0 takes a free one.")] = DEFAULT_SIMULATOR_PORT,
+    port: Annotated[int, Port("The port; 0 takes a free one.")] = DEFAULT_SIMULATOR_PORT,
     jobs: Jobs = 2000,
     speed: Speed = 1.0,
     seed: Seed = 1,
     profile: JobProfile = CALM,
-    faults: Annotated[
-        str, typer.Option(metavar="NAMES", help="What goes wrong by chance, as throttle,errors=0.1.")
-    ] = "",
+    faults: Annotated[str, _option("NAMES", "What goes wrong by chance, as throttle,errors=0.1.")] = "",
     quirks: Annotated[
-        str,
-        typer.Option(metavar="JSON", help="What the server does differently, as in docs/simulator.md."),
+        str, _option("JSON", "What the server does differently, as in docs/simulator.md.")
     ] = "{}",
-    host: Annotated[str, typer.Option(metavar="HOST", help="The address to listen on.")] = demo.HOST,
+    host: Annotated[str, _option("HOST", "The address to listen on.")] = demo.HOST,
 ) -> None:
     """Run the simulator alone: IAM and the job list over HTTP."""
     settings = SimulatorSettings(
         jobs=jobs, speed=speed, seed=seed, profile=profile, faults=faults, quirks=parse_quirks(quirks)
     )
-    _finish(demo.simulate(settings, host, port, lambda url: print_line(f"simulator: {url}")), _OTHER_PORT)
+    _finish(demo.simulate(settings, host, port), _OTHER_PORT)
 
 
 @app.command(name="check")
@@ -258,10 +248,11 @@ def check_command(
     ] = check.CheckFormat.TABLE,
     report: Annotated[
         Path | None,
-        typer.Option(
-            parser=_place("--report", "a file"),
-            metavar="FILE",
-            help="Write what was found out as JSON for a bug report, without secrets, ids and names.",
+        _path(
+            "FILE",
+            "Write what was found out as JSON for a bug report, without secrets, ids and names.",
+            "--report",
+            "a file",
         ),
     ] = None,
 ) -> None:
@@ -301,28 +292,22 @@ def audit_command(config: ConfigFile) -> None:
 @app.command(name="jobs")
 def jobs_command(
     config: ConfigFile,
-    project: Annotated[str | None, typer.Option(metavar="NAME", help="Of this project only.")] = None,
-    workspace: Annotated[str | None, typer.Option(metavar="ID", help="Of this workspace only.")] = None,
-    job_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Of this job type only.")] = None,
-    status: Annotated[str | None, typer.Option(metavar="STATUS", help="In this status only.")] = None,
+    project: Annotated[str | None, _option("NAME", "Of this project only.")] = None,
+    workspace: Annotated[str | None, _option("ID", "Of this workspace only.")] = None,
+    job_type: Annotated[str | None, _option("TYPE", "Of this job type only.")] = None,
+    status: Annotated[str | None, _option("STATUS", "In this status only.")] = None,
     msg_code: Annotated[
-        str | None, typer.Option(metavar="CODE", help='Failed with this error code only; "": with none.')
+        str | None, _option("CODE", 'Failed with this error code only; "": with none.')
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Failed runs only.")] = False,
     since: Annotated[
-        str | None,
-        typer.Option(metavar="WHEN", help="Without runs that ended before: 1h, a time, or Unix seconds."),
+        str | None, _option("WHEN", "Without runs that ended before: 1h, a time, or Unix seconds.")
     ] = None,
-    job_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Of the job with this id.")] = None,
+    job_id: Annotated[str | None, _option("ID", "Of the job with this id.", "--id")] = None,
     format_: Annotated[OutputFormat, typer.Option("--format", help="How to print it.")] = OutputFormat.TABLE,
     limit: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=1_000_000_000,
-            metavar="N",
-            help=f"At most so many; {jobs.TABLE_ROWS} in a table, else all.",
-        ),
+        _option("N", f"At most so many; {jobs.TABLE_ROWS} in a table, else all.", min=1, max=1_000_000_000),
     ] = None,
 ) -> None:
     """List what the ledger knows of single runs, the newest first. The exporter may be running."""
@@ -360,28 +345,30 @@ def files_command(
     kind: Annotated[files.Kind, typer.Argument(metavar="KIND", help="config, rules, dashboards or units.")],
     output: Annotated[
         Path | None,
-        typer.Option(
-            parser=_place("--output", "a folder"),
-            metavar="DIR",
-            help="The folder to write to; without it config and rules go to standard output.",
+        _path(
+            "DIR",
+            "The folder to write to; without it config and rules go to standard output.",
+            "--output",
+            "a folder",
             show_default=False,
         ),
     ] = None,
     settings: Annotated[
         Path | None,
-        typer.Option(
-            parser=_place("--settings", "a file"),
-            metavar="FILE",
-            help="Settings of the rules; missing keys are as shipped. Dashboards use links.status_page.",
+        _path(
+            "FILE",
+            "Settings of the rules; missing keys are as shipped. Dashboards use links.status_page.",
+            "--settings",
+            "a file",
             show_default=False,
         ),
     ] = None,
     rule_format: Annotated[
         files.RuleFormat | None,
-        typer.Option(
+        _option(
+            "FORMAT",
+            "Of rules: prometheus, or prometheusrule for the Prometheus Operator.",
             "--format",
-            metavar="FORMAT",
-            help="Of rules: prometheus, or prometheusrule for the Prometheus Operator.",
             show_default="prometheus",
         ),
     ] = None,
@@ -399,7 +386,7 @@ def files_command(
 
 
 def main() -> None:
-    """Run the command line; what goes wrong is a line on standard error and an exit code."""
+    """Run the command line; an error is printed on standard error and decides the exit code."""
     try:
         with guarded_streams():
             app()
@@ -407,7 +394,7 @@ def main() -> None:
         sys.exit(1)
     except ExporterError as error:
         print_error(str(error))
-        sys.exit(_exit_code(error))
+        sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, StartError) else 1)
 
 
 def _load(path: Path, **overrides: Any) -> Config:
@@ -418,9 +405,9 @@ def _load(path: Path, **overrides: Any) -> Config:
 
 def _finish(work: Coroutine[Any, Any, T], elsewhere: str = "") -> T:
     """
-    Run a command's work; `elsewhere` says how to listen on another address.
+    Run a command's coroutine; `elsewhere` says how to listen on another address.
 
-    Raises: ExporterError, out of whatever group of errors it came in.
+    Raises: ExporterError, taken out of the groups of errors that task groups put around it.
     """
     try:
         return asyncio.run(work)
@@ -434,33 +421,11 @@ def _finish(work: Coroutine[Any, Any, T], elsewhere: str = "") -> T:
         raise
     except CannotListen as exc:
         raise CannotListen(f"{exc}: {elsewhere}") from exc
-    # A second signal may also come when the work has ended and only cleans up.
+    # A second signal may also come after the work, while connections are closed.
     except (service.ForcedStop, asyncio.CancelledError):
         raise typer.Exit(1) from None
 
 
-def _exit_code(error: ExporterError) -> int:
-    if isinstance(error, ConfigError):
-        return 2
-    return 3 if isinstance(error, StartError) else 1
-
-
-def _say_listening(urls: tuple[str, ...]) -> None:
+def _log_listening(urls: tuple[str, ...]) -> None:
     for url in urls:
         structlog.get_logger().info("listening", url=f"{url}/", metrics=f"{url}/metrics", version=__version__)
-
-
-def _greet(speed: float, exporter: str, simulator: str) -> None:
-    print_line(
-        f"""
-octopus-exporter {__version__}: a demo against simulated jobs, {speed:g} times as fast as real ones.
-
-  status page   {exporter}/
-  metrics       {exporter}/metrics
-  simulator     {simulator}/
-
-Try:  curl -s {exporter}/metrics | grep octopus_jobs
-      watch octopus_job_failures_total and octopus_job_running_duration_seconds grow.
-Stop: Ctrl-C; nothing is left behind.
-"""
-    )

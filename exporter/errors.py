@@ -3,22 +3,22 @@ Everything that can go wrong, as a tree.
 
     ExporterError
       ConfigError                bad file or flag; one line per problem          -> exit 2
-      StartError                 a port or a ledger that cannot be had           -> exit 3
-        CannotListen             an address that cannot be had
+      StartError                 a port or a ledger that cannot be used          -> exit 3
+        CannotListen             an address that cannot be listened on
       OutputError                standard output cannot be written to            -> exit 1
-        ReaderGone               what read it has ended; this is no message
-      PollError                  ends a poll; `.reason` is the metric label's value
+        ReaderGone               the program that read it has ended; nothing is printed
+      PollError                  a poll fails; `.reason` is the value of the metric's label
         ApiError                 `.status`, `.url` without query, `.request_id`, `.code`
           AuthError              reason auth: 401; the token is renewed once, then the poll fails
             CredentialsRefused   a wrong password or key, or a locked one: not tried again for a while
           PermissionRefused      reason permission: 403
           RateLimited            reason throttled: 429; `.retry_after_seconds`, `.limit`
           ApiUnavailable         reason unavailable: 5xx, no connection; retried with backoff
-            ApiTimeout           reason timeout: no answer in time; retried with backoff
-          ContractError          reason contract: an answer that is not what the API documents
-            AnswerTooLarge       an answer longer than the bound: a smaller page may fit
+            ApiTimeout           reason timeout: no response in time; retried with backoff
+          ContractError          reason contract: a response that differs from the API's documentation
+            AnswerTooLarge       a response longer than the limit: a smaller page may fit
         LedgerError              reason ledger: the record could not be read or written
-        InternalFault            reason internal: an exception that nothing foresaw, a fault of this program
+        InternalFault            reason internal: an unexpected exception, a fault of this program
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def without_controls(text: str) -> str:
-    """Replace control characters, some of which a terminal obeys; tabs and line ends stay."""
+    """Replace control characters, which a terminal may execute; tabs and line ends stay."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def one_line(text: str) -> str:
-    """Give a text that nobody chose as one printable line of bounded length."""
+    """Turn a text from outside into one printable line of bounded length."""
     line = " ".join(text.split())[:_LONGEST_LINE]
     return "".join(character if character.isprintable() else "?" for character in line)
 
@@ -65,15 +65,15 @@ class ConfigError(ExporterError):
 
 
 class StartError(ExporterError):
-    """What `run` needs to start is not to be had."""
+    """The exporter cannot start."""
 
 
 class CannotListen(StartError):
-    """An address that cannot be listened on."""
+    """An address that cannot be listened on; the message gets a hint how to choose another."""
 
 
 class OutputError(ExporterError, OSError):
-    """Standard output cannot be written to: it is closed, or its disk is full. Writers expect an OSError."""
+    """Standard output is closed or its disk is full. Also an OSError, which libraries that write expect."""
 
 
 class ReaderGone(OutputError):
@@ -91,7 +91,7 @@ class LedgerError(PollError):
 
 
 class InternalFault(PollError):
-    """Stands for an exception that nothing foresaw, where it is shown."""
+    """An unexpected exception, as it is shown to users."""
 
     reason = "internal"
 
@@ -102,10 +102,10 @@ class InternalFault(PollError):
 
 class ApiError(PollError):
     """
-    The API did not give what was asked.
+    A request to the API failed.
 
-    Shape: `status` is 0 where no answer came; `url` has no query; `code` is the API's own error code or "".
-    `given_up` once it has been tried again for as often as it is worth.
+    Shape: `status` is 0 where no response came; `url` has no query; `code` is the API's own error code or "".
+    `given_up` once all retries have failed too.
     """
 
     given_up = False
@@ -152,9 +152,7 @@ class RateLimit:
 
 
 class RateLimited(ApiError):
-    """
-    Units: `retry_after_seconds` from Retry-After, or None; `limit` from the message, or None.
-    """
+    """Units: `retry_after_seconds` from Retry-After, or None; `limit` from the message, or None."""
 
     reason = "throttled"
 
@@ -165,11 +163,9 @@ class RateLimited(ApiError):
         retry_after_seconds: float | None = None,
         limit: RateLimit | None = None,
         status: int = 429,
-        url: str = "",
-        code: str = "",
-        request_id: str = "",
+        **details: str,
     ) -> None:
-        super().__init__(message, status=status, url=url, code=code, request_id=request_id)
+        super().__init__(message, status=status, **details)
         self.retry_after_seconds = retry_after_seconds
         self.limit = limit
 
@@ -183,10 +179,10 @@ class ApiTimeout(ApiUnavailable):
 
 
 class ContractError(ApiError):
-    """Not retried: the same question would get the same answer. Names the field."""
+    """Names the field. Not retried: the same request would get the same response."""
 
     reason = "contract"
 
 
 class AnswerTooLarge(ContractError):
-    """The answer is longer than this program reads. A request for fewer rows may be answered."""
+    """The response is longer than this program reads. A request for fewer rows may succeed."""

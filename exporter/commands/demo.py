@@ -1,13 +1,14 @@
-"""`demo` and `simulate`: the built-in simulator, with the exporter in front of it or alone."""
+"""`demo` and `simulate`: the built-in simulator, with an exporter that polls it or alone."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import ClientError, ClientSession
 
+from exporter import __version__
+from exporter.commands.output import print_line
 from exporter.config import Config
 from exporter.log import Log
 from exporter.masking import Secrets
@@ -18,17 +19,29 @@ HOST = "127.0.0.1"
 _SCRAPE_SECONDS = 5.0
 
 
-async def demo(settings: SimulatorSettings, port: int, announce: Callable[[str, str], None]) -> None:
+async def demo(settings: SimulatorSettings, port: int) -> None:
     """
-    Run a simulator and an exporter of it until stopped; both live in this process and leave nothing behind.
+    Run a simulator and its exporter in this process until stopped; nothing is left behind.
 
-    Shape: `announce` is told the URLs of the exporter and of the simulator. Raises: as run_exporter.
+    Raises: as run_exporter.
     """
     simulator = await serve(settings, HOST)
     scrapers: list[asyncio.Task[None]] = []
 
     def listening(urls: tuple[str, ...]) -> None:
-        announce(urls[0], simulator.url)
+        print_line(
+            f"""
+octopus-exporter {__version__}: a demo against simulated jobs, {settings.pace:g} times as fast as real ones.
+
+  status page   {urls[0]}/
+  metrics       {urls[0]}/metrics
+  simulator     {simulator.url}/
+
+Try:  curl -s {urls[0]}/metrics | grep octopus_jobs
+      watch octopus_job_failures_total and octopus_job_running_duration_seconds grow.
+Stop: Ctrl-C; nothing is left behind.
+"""
+        )
         scrapers.append(asyncio.create_task(_scrape(urls[0])))
 
     try:
@@ -41,7 +54,7 @@ async def demo(settings: SimulatorSettings, port: int, announce: Callable[[str, 
 
 
 async def _scrape(url: str) -> None:
-    """Scrape the demo as a Prometheus would: otherwise its new counters show 0 for the first five minutes."""
+    """Scrape the demo as Prometheus would: without scrapes its new counters show 0 for five minutes."""
     async with ClientSession() as session:
         while True:
             with suppress(ClientError, TimeoutError):
@@ -51,7 +64,7 @@ async def _scrape(url: str) -> None:
 
 
 def demo_config(settings: SimulatorSettings, simulator_url: str, port: int) -> Config:
-    """Give the configuration that reads a simulator: in memory, often, as fast as it answers."""
+    """Return a configuration for a simulator: a ledger in memory, frequent polls, a high request rate."""
     account = settings.credentials
     return Config.model_validate(
         {
@@ -75,7 +88,7 @@ def demo_config(settings: SimulatorSettings, simulator_url: str, port: int) -> C
             },
             "poll": {"interval": "5s", "requests_per_second": 200, "overlap": "1m"},
             "ledger": {"url": "sqlite://"},
-            # More than the demo's own scrapes and those of `make prometheus` are apart.
+            # Longer than the interval of the demo's own scrapes and of `make prometheus`.
             "metrics": {"new_series_hold": "10s"},
             "web": {"listen": [f"{HOST}:{port}"], "enable_lifecycle": False},
             "log": {"level": "warning"},
@@ -83,16 +96,14 @@ def demo_config(settings: SimulatorSettings, simulator_url: str, port: int) -> C
     )
 
 
-async def simulate(
-    settings: SimulatorSettings, host: str, port: int, announce: Callable[[str], None]
-) -> None:
+async def simulate(settings: SimulatorSettings, host: str, port: int) -> None:
     """Run a simulator until stopped. Raises: StartError; ConfigError; ForcedStop."""
     stop = asyncio.Event()
     with Log(Secrets()) as log, handled_signals(stop):
         log.configure("info", "logfmt")
         simulator = await serve(settings, host, port)
         try:
-            announce(simulator.url)
+            print_line(f"simulator: {simulator.url}")
             await stop.wait()
         finally:
             await simulator.close()

@@ -1,4 +1,4 @@
-"""The files that ship beside the code, for those who installed a wheel: the command `files`."""
+"""`files`: gives the files that ship beside the code, which an installed wheel has too."""
 
 from __future__ import annotations
 
@@ -32,8 +32,6 @@ _MODE = 0o644
 
 
 class Kind(StrEnum):
-    """What can be had."""
-
     CONFIG = "config"
     RULES = "rules"
     DASHBOARDS = "dashboards"
@@ -41,7 +39,7 @@ class Kind(StrEnum):
 
 
 class RuleFormat(StrEnum):
-    """How rules are written: as a rule file, or as the object that the Prometheus Operator reads."""
+    """The format of rules: a rule file, or the object that the Prometheus Operator reads."""
 
     PROMETHEUS = "prometheus"
     PROMETHEUS_RULE = "prometheusrule"
@@ -51,14 +49,14 @@ Files = Mapping[str, str]
 
 
 class WouldOverwrite(ExporterError):
-    """Files in the way have another content."""
+    """Files with another content are in the way."""
 
 
 def collect(kind: Kind, settings: Path | None = None, rule_format: RuleFormat | None = None) -> Files:
     """
-    Give the texts of the files by their path below the output folder, the main one first.
+    Return the texts of the files by their path below the output folder, the main one first.
 
-    Raises: ConfigError (settings that are wrong, or options that do not belong to this kind).
+    Raises: ConfigError (wrong settings, or options that do not belong to this kind).
     """
     problems = []
     if settings and kind not in {Kind.RULES, Kind.DASHBOARDS}:
@@ -79,14 +77,14 @@ def collect(kind: Kind, settings: Path | None = None, rule_format: RuleFormat | 
 
 
 def _rules(file: Path | None, rule_format: RuleFormat) -> Files:
-    """Give the rules and the example for Alertmanager; without settings also the shipped settings."""
+    """Return the rules and the example for Alertmanager; without `file` also the shipped settings."""
     settings = load_settings(file or SETTINGS)
     text = generate(settings)[RULES]
     if rule_format is RuleFormat.PROMETHEUS_RULE:
         files = {"octopus-prometheusrule.yaml": as_prometheus_rule(text)}
     else:
         files = {RULES: text}
-    # Prometheus' usual `rule_files: DIR/*.yml` finds neither .yaml nor what is in a folder below.
+    # The usual `rule_files: DIR/*.yml` of Prometheus must not match these: neither .yaml nor subfolders.
     if file is None:
         files["octopus-settings.yaml"] = _text(SETTINGS)
     files[f"alertmanager/{ALERTMANAGER}"] = generate_alertmanager(settings)
@@ -104,7 +102,7 @@ def _dashboards(settings: Path | None) -> Files:
 
 
 def _units(program: Path) -> Files:
-    """Give the units; the service starts the program that is running, if it is one that was installed."""
+    """Return the units; the service starts the running program if that is an installed one."""
     start = str(program) if program.is_file() else _PROGRAM
     return {name.removeprefix(f"{_UNITS}/"): text.replace(_PROGRAM, start) for name, text in _below(_UNITS)}
 
@@ -122,7 +120,7 @@ def _text(file: Path) -> str:
 
 def write(files: Files, folder: Path, *, force: bool) -> list[str]:
     """
-    Write the files below the folder, all of them or none; give a line for each.
+    Write the files below the folder, all of them or none; return a line for each.
 
     Raises: WouldOverwrite (without `force`, and a file is there with another content); ExporterError (the
     folder cannot be written).
@@ -139,12 +137,12 @@ def write(files: Files, folder: Path, *, force: bool) -> list[str]:
 
 
 def _found(file: Path) -> str | None:
-    """Give the content of a file, whatever its bytes are; None where there is no file."""
+    """Return the content of a file, also if it is no UTF-8; None where there is no file."""
     return file.read_bytes().decode("utf-8", "replace") if file.exists() else None
 
 
 def _write(file: Path, content: str, found: str | None) -> str:
-    """Replace the file as a whole, so that a program that reads it meanwhile never reads half of it."""
+    """Replace the file as a whole, so that no program ever reads half of it."""
     if found == content:
         return f"{file}: is up to date"
     file.parent.mkdir(parents=True, exist_ok=True)

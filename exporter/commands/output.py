@@ -29,10 +29,10 @@ _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
 @contextmanager
 def guarded_streams() -> Iterator[None]:
     """
-    Make the standard streams fit to be written to, for as long as the block lasts.
+    Guard the standard streams during the block.
 
-    Every write to standard output in it, a library's too, raises OutputError where it fails. Messages that
-    standard error does not take are lost, and change no exit code.
+    A write to standard output that fails raises OutputError, also in a library. Messages that standard error
+    does not take are lost, and change no exit code.
     """
     _fill_closed_descriptors()
     escaped = False
@@ -51,7 +51,7 @@ def guarded_streams() -> Iterator[None]:
         try:
             yield
         finally:
-            # Here and not at the end of the process, where a failure is a traceback.
+            # Here, because at the end of the process a failure would be a traceback.
             sys.stdout.flush()
     finally:
         sys.stdout = stdout
@@ -60,7 +60,7 @@ def guarded_streams() -> Iterator[None]:
                 f"standard output has the encoding {stdout.encoding}: characters that it does not have"
                 " are written as escapes: set PYTHONIOENCODING=utf-8 to see them"
             )
-        print_error("")  # what a library has left in it goes out now, or nowhere
+        print_error("")  # flushes what a library has written, or discards it
 
 
 def print_line(text: str) -> None:
@@ -71,9 +71,9 @@ def print_line(text: str) -> None:
 
 def print_table(table: Table, *, width: int | None = None) -> None:
     """
-    Print a table for people; what is in its cells is text and no markup.
+    Print a table for people; its cells are text without markup.
 
-    Shape: `width` is how wide it may be where no terminal shows it. Raises: OutputError.
+    Shape: `width` is the largest width where the output is no terminal. Raises: OutputError.
     """
     console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
     if width is not None and not console.is_terminal:
@@ -82,7 +82,7 @@ def print_table(table: Table, *, width: int | None = None) -> None:
 
 
 def print_data(text: str) -> None:
-    """Print what programs read, as it is and in UTF-8. Raises: OutputError."""
+    """Print data for programs, unchanged and in UTF-8. Raises: OutputError."""
     if isinstance(sys.stdout, _Guarded):
         sys.stdout.write_bytes(text.encode("utf-8", "backslashreplace"))
     else:
@@ -90,20 +90,20 @@ def print_data(text: str) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print a message of one or more lines on standard error; where nobody reads it, it is lost."""
+    """Print a message of one or more lines on standard error; it is lost if that cannot be written to."""
     try:
         for line in message.splitlines():
             sys.stderr.write(f"octopus-exporter: {line}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        _put_nothing_behind(_ERRORS)
+        _redirect_to_null(_ERRORS)
 
 
 class _Guarded:
     """
     A text stream whose failures are OutputErrors.
 
-    Once it has failed it fails for good: there are libraries that try a write and ignore what comes of it.
+    Once a write has failed all later ones fail: some libraries ignore the first error.
     """
 
     def __init__(self, stream: TextIOWrapper) -> None:
@@ -134,8 +134,8 @@ class _Guarded:
         try:
             yield
         except OSError as exc:
-            # What is left in the buffers goes nowhere, or Python would try again at its end, and fail again.
-            _put_nothing_behind(_OUTPUT)
+            # Discard what is left in the buffers: at exit Python would try to write it, and fail again.
+            _redirect_to_null(_OUTPUT)
             self._failure = _failure(exc)
             raise self._failure from exc
 
@@ -147,7 +147,7 @@ def _failure(exc: OSError) -> OutputError:
     return OutputError(f"cannot write to standard output: {reason}")
 
 
-def _put_nothing_behind(descriptor: int) -> None:
+def _redirect_to_null(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
     os.close(null)
@@ -155,9 +155,9 @@ def _put_nothing_behind(descriptor: int) -> None:
 
 def _fill_closed_descriptors() -> None:
     """
-    Open what was closed before the start, so that no file or socket of ours gets its number.
+    Open the standard descriptors that were closed before the start, so that no socket of ours gets one.
 
-    What is opened takes no writing: a command that prints says so, and no line or event counts as written.
+    They are opened for reading only: a command that prints fails, and no line or event counts as written.
     """
     for descriptor in (_INPUT, _OUTPUT, _ERRORS):
         try:
