@@ -1,5 +1,5 @@
 """
-The words of the project: jobs, targets, and what is published of them.
+The data types of the project: jobs, targets, and the published state of a target.
 
 Units: every `*_ms` is Unix milliseconds UTC (a time) or milliseconds (a duration), as the API has them.
 Source: Huawei Cloud Octopus API reference, "querying the list of internal jobs", table 6.
@@ -30,8 +30,8 @@ FAILED_STATUSES = ("SUBMIT_FAILED", "RUN_FAILED", "UPLOAD_FAILED")
 TERMINAL_STATUSES = ("FINISHED", "STOPPED", *FAILED_STATUSES)
 STATUSES = (*IN_FLIGHT_STATUSES, *TERMINAL_STATUSES)
 
-# The ages by which jobs in flight are counted, in ms. Each is at most twice the one before: so much later, at
-# most, is a job counted that passes a limit between two of them.
+# The ages by which jobs in flight are counted, in ms. Each is at most twice the one before, so an alert whose
+# limit lies between two of them fires at most at twice its limit.
 AGE_BOUNDS_MS: Mapping[str, int] = {
     "30m": 1_800_000,
     "1h": 3_600_000,
@@ -52,7 +52,7 @@ AGE_BOUNDS_MS: Mapping[str, int] = {
     "14d": 1_209_600_000,
 }
 
-# The label of undocumented job types and statuses that have none of their own.
+# The label of undocumented job types and statuses beyond the configured maximum of such labels.
 OTHER = "other"
 
 FULL_SYNC_REASONS = ("first", "gap", "scheduled", "drift", "filters")
@@ -62,12 +62,12 @@ _TERMINAL = frozenset(TERMINAL_STATUSES)
 
 
 def is_terminal(status: str) -> bool:
-    """Tell whether the API documents that a job in this status has ended. Of one job ask `Job.has_ended`."""
+    """Tell whether this is a documented terminal status. For a job, use `Job.has_ended` instead."""
     return status in _TERMINAL
 
 
 def is_failed(status: str) -> bool:
-    """Tell whether a run that ended in this status has failed; an undocumented status tells by its ending."""
+    """Tell whether a run that ended in this status has failed; the suffix decides, also if undocumented."""
     return status.endswith("_FAILED")
 
 
@@ -112,7 +112,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class TargetKey:
-    """What a target is in the ledger: another name, project id, workspace or API path is another target."""
+    """Identifies a target in the ledger. A change of any of these makes it another target, counted from 0."""
 
     project: str
     project_id: str
@@ -147,9 +147,9 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class SeriesKey:
     """
-    One series of a target, or all series of a family that are shown with a job type from the first on.
+    One series of a target, or all series of a family that appear together with a job type.
 
-    Shape: `family` is one of the names in ledger.tally; labels that do not apply are "".
+    Shape: `family` is one of the names in counting.increments; labels that do not apply are "".
     """
 
     family: str
@@ -160,7 +160,7 @@ class SeriesKey:
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """The job last counted in a series or bucket; `value` in the metric's unit (1 for a counter)."""
+    """The last job counted in a series or bucket; `value` in the metric's unit (1 for a counter)."""
 
     job_id: int
     value: float
@@ -169,7 +169,7 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class CounterValue:
-    """One counter series; `created_ms` is when it began to count, None where that is not known."""
+    """One counter series; `created_ms` is when it began to count, None where unknown."""
 
     value: int = 0
     exemplar: Exemplar | None = None
@@ -181,8 +181,8 @@ class HistogramValue:
     """
     One histogram series.
 
-    Shape: `counts` has one number per bound and a last one for +Inf, each bucket by itself (not cumulative);
-    `exemplars` the same length; `created_ms` as for a counter. Units: `bounds` in seconds, `sum_ms` in
+    Shape: `counts` has one number per bound and a last one for +Inf, not cumulative; `exemplars` has the same
+    length; `created_ms` as for a counter. Units: `bounds` in seconds, `sum_ms` in
     milliseconds, exact.
     """
 
@@ -247,43 +247,47 @@ class Totals:
     """
     All that the ledger publishes of one target, at one commit.
 
-    Shape: `jobs`, `completed`, `running` by (job_type, status); `failures` by (job_type, status, msg_code);
-    `created`, `submitting` by job_type; the oldest by (job_type, in-flight status), absent where there is
-    none; `older_than` by (job_type, in-flight status, age of AGE_BOUNDS_MS), absent where no job is that old;
-    `drift` by status; `filters` tells of each whether the server honours it as documented. Everything
-    known is zero-filled here. The values are what is to be shown: a new series that is not released yet
-    stands at 0 here, whatever it has counted. `held` are the keys under which such series are released, and
-    `held_series` is how many series they are. Of what the API invented there is what has come so far.
-    `revision` grows with every change of what is to be shown.
-    `undocumented_ended` are the listed jobs that have ended in a status nobody documents. `baseline_ms` is
-    None where all history counts; `committed_ms` is our clock at the commit. `rows_unreadable` are set apart,
-    `set_apart` has some of them. `drift_lasts` if two audits in a row found a difference; `unlisted_jobs` are
-    counted by the API's totals and on none of its pages; `page_size` is the largest page that the server
-    answers, None where that is the configured one.
+    Shape: known types, statuses and codes are zero-filled; undocumented ones are there once they have been
+    seen. The values are those to be exported: a new series that is held is 0 here, whatever it has counted.
     """
 
+    # By (job_type, status), for in-flight and terminal statuses.
     jobs: Mapping[tuple[str, str], int]
+    # By (job_type, in-flight status); absent where there is no such job.
     oldest_created_ms: Mapping[tuple[str, str], int]
     oldest_started_ms: Mapping[tuple[str, str], int]
+    # Counters and histograms by job_type, (job_type, terminal status) or (job_type, status, msg_code).
     created: Mapping[str, CounterValue]
     completed: Mapping[tuple[str, str], CounterValue]
     failures: Mapping[tuple[str, str, str], CounterValue]
     submitting: Mapping[str, HistogramValue]
     running: Mapping[tuple[str, str], HistogramValue]
+    # The API's totals minus the ledger's jobs, by status, at the last audit.
     drift: Mapping[str, int]
     last_audit_ms: int | None
+    # By (job_type, in-flight status, age of AGE_BOUNDS_MS); absent where no job is that old.
     older_than: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    # Whether the server honours each filter as documented.
     filters: Mapping[str, bool] = field(default_factory=dict)
+    # What ended before this time is not counted; None where the whole history is.
     baseline_ms: int | None = None
+    # The exporter's clock at the commit.
     committed_ms: int = 0
+    # How many rows are set apart, and some of them.
     rows_unreadable: int = 0
     set_apart: tuple[SetApart, ...] = ()
+    # Listed jobs that ended in an undocumented status.
     undocumented_ended: int = 0
+    # True if two audits in a row found a difference.
     drift_lasts: bool = False
+    # Jobs that the API counts in its totals but lists on no page.
     unlisted_jobs: int = 0
+    # The largest page that the server returns; None where that is the configured one.
     page_size: int | None = None
+    # The keys under which new series are held, and how many series these are.
     held: frozenset[SeriesKey] = frozenset()
     held_series: int = 0
+    # Grows with every change of an exported value.
     revision: int = 0
 
     def in_status(self, status: str) -> int:
@@ -296,7 +300,7 @@ class Fault:
     """
     Why the last poll failed, for the status page.
 
-    Shape: `since_ms` is when the polls began to fail; `status` (0 where no answer came), `code`, `url` and
+    Shape: `since_ms` is when the polls began to fail; `status` (0 without a response), `code`, `url` and
     `request_id` as errors.ApiError has them, "" where they do not apply.
     """
 
@@ -312,10 +316,10 @@ class Fault:
 @dataclass(frozen=True, slots=True)
 class PollStatus:
     """
-    How a target's polling goes, by our own clock.
+    The state of a target's polling; times are by the exporter's clock.
 
     Shape: `up` is None before the first poll has ended, at `last_poll_ms`; `failures` and `full_syncs` by
-    reason, zero-filled. `began_ms` is when the counts began.
+    reason, zero-filled. `began_ms` is when these counters began at 0.
     """
 
     up: bool | None = None
@@ -333,7 +337,7 @@ class PollStatus:
 
 @dataclass(slots=True)
 class Progress:
-    """How far the listing of everything has come; the one thing here that changes while it is looked at."""
+    """How far a full listing has come. The only mutable type here: it is read while it changes."""
 
     rows: int = 0
     total: int | None = None
@@ -342,7 +346,7 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class LedgerFacts:
     """
-    What there is to tell of a ledger.
+    The properties of a ledger, for the status page.
 
     Shape: `location` is a file's absolute path, a URL without password, or "" in memory; `schema_version` and
     `size_bytes` are None where this process does not know them.
@@ -357,11 +361,11 @@ class LedgerFacts:
 @dataclass(frozen=True, slots=True)
 class TargetSnapshot:
     """
-    What is published of one target.
+    The published state of one target.
 
-    Shape: `totals` is None until the first complete poll or the restoring from the ledger; `stale` drops the
-    gauges (a target that has failed for longer than `metrics.max_age`), counters and histograms stay;
-    `created_series` has the beginning of every counter shown.
+    Shape: `totals` is None until the first complete poll, or until it is restored from the ledger; a `stale`
+    target, whose polls have failed for longer than `metrics.max_age`, has no gauges, but keeps its counters
+    and histograms; with `created_series`, each counter and histogram has its `_created` series.
     """
 
     target: Target

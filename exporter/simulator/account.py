@@ -1,7 +1,7 @@
 """
-The simulator's own account: every run that started or ended, whatever became of its job.
+The simulator's own account of every run that started or ended, also of jobs that were deleted since.
 
-Tests hold the exporter's counters to it. All figures are exact integers.
+Tests compare the exporter's counters with it. All figures are exact integers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ Figures = Counter[tuple[int, ...]]
 
 
 class Moment(NamedTuple):
-    """A run started or ended; `duration_ms` is what was complete with it, -1 where the run never started."""
+    """
+    A run started or ended.
+
+    Units: `duration_ms` is the submitting time at a start, the running time at an end, -1 without a start.
+    """
 
     at_ms: int
     listing: int
@@ -35,7 +39,7 @@ class Journal:
     """
     Moments in compact columns.
 
-    The history comes first, in no order; behind it, moments stand in the order of time.
+    The history comes first, in no order; the moments after it are in the order of time.
     """
 
     def __init__(self) -> None:
@@ -49,17 +53,17 @@ class Journal:
             column.append(value)
 
     def extend(self, table: Table, at_ms: array[int], durations_ms: Iterable[int]) -> None:
-        """Append the moment of each row of the table where it is not 0, with what the row shows."""
+        """Append a moment for each row of the table where `at_ms` is not 0."""
         rows = (at_ms, table.listing, table.job_type, table.status, table.msg_code, durations_ms)
         for column, values in zip(self._columns, rows, strict=True):
             column.extend(compress(values, at_ms))
 
     def end_history(self) -> None:
-        """Declare that what stands here is the history, and that what follows comes in the order of time."""
+        """Declare that the history is complete: the next moments come in the order of time."""
         self._history, self._history_ms = len(self._at_ms), max(self._at_ms, default=0)
 
     def between(self, since_ms: int, until_ms: int) -> Iterator[Moment]:
-        """Yield the moments from `since_ms` to before `until_ms`, walking the history only if need be."""
+        """Yield the moments from `since_ms` to before `until_ms`."""
         if since_ms <= self._history_ms:
             history = starmap(Moment, self._rows(slice(0, self._history)))
             yield from (moment for moment in history if since_ms <= moment.at_ms < until_ms)
@@ -73,7 +77,7 @@ class Journal:
 
 class Account:
     """
-    Write down what runs do, and add it up.
+    Record the starts and ends of runs, and add them up.
 
     Shape: `targets` gives one dict per listing, as docs/simulator.md shows it.
     """
@@ -84,16 +88,16 @@ class Account:
         self._ended = Journal()
 
     def note_start(self, job_id: int, at_ms: int) -> None:
-        """Write down that the job's run started."""
+        """Record that the job's run started."""
         self._started.append(self._moment(job_id, at_ms, at_ms - self._table.submitted_ms[job_id - 1]))
 
     def note_end(self, job_id: int, at_ms: int) -> None:
-        """Write down that the job's run ended, in the status and with the code its row shows."""
+        """Record that the job's run ended, in the status and with the code of its row."""
         started_ms = self._table.started_ms[job_id - 1]
         self._ended.append(self._moment(job_id, at_ms, at_ms - started_ms if started_ms else -1))
 
     def note_history(self) -> None:
-        """Write down the starts and ends that the rows show."""
+        """Record the starts and ends of all rows."""
         table = self._table
         submitting = map(sub, table.started_ms, table.submitted_ms)
         running = (
@@ -108,11 +112,33 @@ class Account:
 
     def targets(self, listings: list[Listing], since_ms: int, until_ms: int) -> list[dict[str, Any]]:
         """Add up what happened from `since_ms` to before `until_ms`, and what is listed now."""
+        table = self._table
+        span = slice(table.first_id_since(since_ms) - 1, table.first_id_since(until_ms) - 1)
+        created: Figures = Counter(zip(table.listing[span], table.job_type[span], strict=True))
+        started, submitting_ms, ended, failures, ran, running_ms = (Figures() for _ in range(6))
+        for at in self._started.between(since_ms, until_ms):
+            started[at.listing, at.job_type] += 1
+            submitting_ms[at.listing, at.job_type] += at.duration_ms
+        for at in self._ended.between(since_ms, until_ms):
+            key = (at.listing, at.job_type, at.status)
+            ended[key] += 1
+            if is_failed(table.statuses[at.status]):
+                failures[*key, at.msg_code] += 1
+            if at.duration_ms >= 0:
+                ran[key] += 1
+                running_ms[key] += at.duration_ms
+        listed: Figures = Counter()
+        for number, listing in enumerate(listings):
+            listed |= {(number, *types): jobs for *types, jobs in listing.counts()}
         figures = {
-            "created": self._created(since_ms, until_ms),
-            **self._starts(since_ms, until_ms),
-            **self._ends(since_ms, until_ms),
-            "listed": _listed(listings),
+            "created": created,
+            "started": started,
+            "submitting_ms": submitting_ms,
+            "ended": ended,
+            "failures": failures,
+            "ran": ran,
+            "running_ms": running_ms,
+            "listed": listed,
         }
         return [
             {"project": listing.project_id, "workspace": listing.workspace_id}
@@ -125,58 +151,21 @@ class Account:
         listing, job_type = table.listing[row], table.job_type[row]
         return Moment(at_ms, listing, job_type, table.status[row], table.msg_code[row], duration_ms)
 
-    def _created(self, since_ms: int, until_ms: int) -> Figures:
-        table = self._table
-        span = slice(table.first_id_since(since_ms) - 1, table.first_id_since(until_ms) - 1)
-        return Counter(zip(table.listing[span], table.job_type[span], strict=True))
-
-    def _starts(self, since_ms: int, until_ms: int) -> dict[str, Figures]:
-        started: Figures = Counter()
-        submitting_ms: Figures = Counter()
-        for moment in self._started.between(since_ms, until_ms):
-            key = (moment.listing, moment.job_type)
-            started[key] += 1
-            submitting_ms[key] += moment.duration_ms
-        return {"started": started, "submitting_ms": submitting_ms}
-
-    def _ends(self, since_ms: int, until_ms: int) -> dict[str, Figures]:
-        ended: Figures = Counter()
-        failures: Figures = Counter()
-        ran: Figures = Counter()
-        running_ms: Figures = Counter()
-        for moment in self._ended.between(since_ms, until_ms):
-            key = (moment.listing, moment.job_type, moment.status)
-            ended[key] += 1
-            if is_failed(self._table.statuses[moment.status]):
-                failures[*key, moment.msg_code] += 1
-            if moment.duration_ms >= 0:
-                ran[key] += 1
-                running_ms[key] += moment.duration_ms
-        return {"ended": ended, "failures": failures, "ran": ran, "running_ms": running_ms}
-
     def _nested(self, listing: int, figures: Figures) -> dict[str, Any]:
-        """Turn one listing's figures by (listing, type, status, code) into {type: {status: {code: …}}}."""
+        """
+        Turn one listing's figures by (listing, type, status, code) into {type: {status: {code: …}}}.
+
+        The keys may end after the type or the status. A missing code is "".
+        """
         nested: dict[str, Any] = {}
         for key in sorted(key for key in figures if key[0] == listing):
-            *path, last = self._names(key)
+            names = [
+                *(self._table.types[number] for number in key[1:2]),
+                *(self._table.statuses[number] for number in key[2:3]),
+                *(str(code or "") for code in key[3:]),
+            ]
             level = nested
-            for name in path:
+            for name in names[:-1]:
                 level = level.setdefault(name, {})
-            level[last] = figures[key]
+            level[names[-1]] = figures[key]
         return nested
-
-    def _names(self, key: tuple[int, ...]) -> list[str]:
-        """Name a key's type, status and code, as far as it goes; no code is ""."""
-        job_types = [self._table.types[number] for number in key[1:2]]
-        statuses = [self._table.statuses[number] for number in key[2:3]]
-        return [*job_types, *statuses, *(str(code or "") for code in key[3:])]
-
-
-def _listed(listings: list[Listing]) -> Figures:
-    return Counter(
-        {
-            (number, job_type, status): jobs
-            for number, listing in enumerate(listings)
-            for job_type, status, jobs in listing.counts()
-        }
-    )

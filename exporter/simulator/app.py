@@ -22,7 +22,7 @@ SHUTDOWN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RunningSimulator:
-    """A simulator that serves until it is closed."""
+    """A simulator that serves until `close` is called."""
 
     url: str
     port: int
@@ -36,7 +36,7 @@ async def serve(settings: SimulatorSettings, host: str = "127.0.0.1", port: int 
     """
     Build a simulator and serve it; port 0 takes a free one.
 
-    Raises: ConfigError for faults that do not exist; CannotListen where the address cannot be had.
+    Raises: ConfigError for unknown faults; CannotListen where the address cannot be used.
     """
     app = await asyncio.to_thread(create_app, settings)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
@@ -45,7 +45,8 @@ async def serve(settings: SimulatorSettings, host: str = "127.0.0.1", port: int 
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         await runner.cleanup()
-        # asyncio has put the address into the system's text; a host that is not found has a number below 0.
+        # asyncio has added the address to the system's text, so take the text from the number. A host that is
+        # not found has a number below 0.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error.strerror)
         raise CannotListen(f"cannot listen on {host}:{port}: {reason.lower()}") from error
@@ -57,7 +58,7 @@ def create_app(settings: SimulatorSettings) -> web.Application:
     """
     Build a simulator, with all its history, as an aiohttp application.
 
-    Raises: ConfigError for faults that do not exist.
+    Raises: ConfigError for unknown faults.
     """
     start_ms = int(time.time() * 1000) if settings.start_ms is None else settings.start_ms
     clock = SimulatedClock(start_ms, settings.speed, time.monotonic)
@@ -71,7 +72,7 @@ def create_app(settings: SimulatorSettings) -> web.Application:
 
 
 class _Api:
-    """The remote API's own paths. Everything else is unknown to its gateway."""
+    """The paths of the remote API. Its gateway answers all others with 404."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -87,16 +88,16 @@ class _Api:
         ]
 
     async def close(self, _: web.Application) -> None:
-        """Send what is kept back at once, so that nothing waits for it."""
+        """End all delays, so that the shutdown waits for none."""
         self._closing.set()
 
     async def issue_token(self, request: web.Request) -> web.StreamResponse:
         return await self._send(request, self._simulator.issue_token(await _read(request)))
 
     async def list_jobs(self, request: web.Request) -> web.StreamResponse:
-        asked = await _read(request)
-        answer = self._simulator.list_jobs(asked, request.match_info["project_id"])
-        return await self._send(request, answer)
+        read = await _read(request)
+        response = self._simulator.list_jobs(read, request.match_info["project_id"])
+        return await self._send(request, response)
 
     async def wrong_method(self, request: web.Request) -> web.StreamResponse:
         return await self._send(request, self._simulator.wrong_method())
@@ -104,23 +105,20 @@ class _Api:
     async def not_found(self, request: web.Request) -> web.StreamResponse:
         return await self._send(request, self._simulator.not_found())
 
-    async def _send(self, request: web.Request, answer: SimulatedResponse) -> web.StreamResponse:
-        if answer.delay_seconds:
-            await self._keep_back(answer.delay_seconds)
-        if answer.is_cut:
-            return await _send_half(request, answer)
+    async def _send(self, request: web.Request, response: SimulatedResponse) -> web.StreamResponse:
+        if response.delay_seconds:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(response.delay_seconds):
+                    await self._closing.wait()
+        if response.is_cut:
+            return await _send_half(request, response)
         return web.Response(
-            status=answer.status,
-            body=answer.body,
-            content_type=answer.content_type,
-            charset=answer.charset,
-            headers=answer.headers,
+            status=response.status,
+            body=response.body,
+            content_type=response.content_type,
+            charset=response.charset,
+            headers=response.headers,
         )
-
-    async def _keep_back(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
 
 
 async def _read(request: web.Request) -> SignedRequest:
@@ -133,13 +131,13 @@ async def _read(request: web.Request) -> SignedRequest:
     )
 
 
-async def _send_half(request: web.Request, answer: SimulatedResponse) -> web.StreamResponse:
-    """Promise the whole body, send half of it and hang up."""
-    response = web.StreamResponse(status=answer.status, headers=answer.headers)
-    response.content_type = answer.content_type
-    response.content_length = len(answer.body)
-    await response.prepare(request)
-    await response.write(answer.body[: len(answer.body) // 2])
+async def _send_half(request: web.Request, response: SimulatedResponse) -> web.StreamResponse:
+    """Announce the whole body, send half of it and close the connection."""
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    stream.content_type = response.content_type
+    stream.content_length = len(response.body)
+    await stream.prepare(request)
+    await stream.write(response.body[: len(response.body) // 2])
     if request.transport is not None:
         request.transport.close()
-    return response
+    return stream

@@ -1,5 +1,5 @@
 """
-The control endpoints: what tests and demonstrations read from the simulator and tell it.
+The control endpoints, with which tests and demonstrations read and steer the simulator.
 
 Errors are one JSON line, {"error": "…"}, with 400.
 """
@@ -59,10 +59,10 @@ class JobsOrder(msgspec.Struct, forbid_unknown_fields=True):
     """
     Create jobs now.
 
-    Shape: `outcome` None lets them live as any other; a terminal status is reached within seconds, any other
-    is where they stay, unless it `ends` their run; `project` None is the first one; `msg_code` 0 gives no
-    code, None leaves it to chance. What is `numbered` is another one for every job: the type and the outcome
-    get _1, _2, … behind them, and the code is counted up.
+    Shape: `outcome` None lets them live as any other; a terminal status is reached within seconds; they stay
+    in any other status, unless it `ends` their run; `project` None is the first one; `msg_code` 0 gives no
+    code, None draws one. The field named by `numbered` differs from job to job: a type or an outcome gets the
+    suffixes _1, _2, …, and a code is counted up.
     """
 
     job_type: Name
@@ -189,7 +189,7 @@ class Control:
 
 
 def _one_by_one(order: JobsOrder) -> list[JobsOrder]:
-    """Split an order whose jobs are to differ into one for each job."""
+    """Split a numbered order into one order for each job."""
     if order.numbered is None:
         return [order]
     one = msgspec.structs.replace(order, count=1)
@@ -218,7 +218,7 @@ def _check_failure(order: JobsOrder) -> None:
 
 
 def _plain(handler: Handler) -> Handler:
-    """Turn what the caller got wrong into one readable line."""
+    """Answer a wrong order with 400 and one readable line."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
