@@ -1,10 +1,10 @@
 """
-A Prometheus with the rules, in front of a running demo.
+A Prometheus with the rules that scrapes a running demo.
 
     python -m prometheus.demo [--exporter 10877] [--port 9090]
 
-It starts the program `prometheus` of this machine with prometheus.yml beside this file, but with the demo as
-its target and at a pace that suits a demo. Its data is in a folder of its own, which is removed at the end.
+It starts the installed program `prometheus` with prometheus.yml of this folder, but with the demo as target
+and with shorter intervals. Its data is in a temporary folder, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from exporter.rules import generate, load_settings
 
 FOLDER = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
-PACE = "5s"
-LOOKS = {
+INTERVAL = "5s"
+GRAPHS = {
     "jobs by status": "sum by (status) (octopus_jobs) > 0",
     "failed runs by code": "increase(octopus_job_failures_total[5m]) > 0",
 }
 _READY_SECONDS = 60.0
 _TIMEOUT_SECONDS = 5.0
-# The demo is on this machine, where no proxy has any business.
+# The demo is on this machine: a proxy from the environment could not reach it.
 _OPENER = build_opener(ProxyHandler({}))
 
 
@@ -57,10 +57,10 @@ def main() -> None:
 
 
 def watch(program: str, folder: Path, exporter: int, port: int) -> None:
-    """Run Prometheus until Ctrl-C or SIGTERM, or until it ends by itself, which is a failure."""
+    """Run Prometheus until Ctrl-C or SIGTERM. It is an error if it ends by itself."""
     file = folder / "prometheus.yml"
     file.write_text(json.dumps(configuration(exporter)), encoding="utf-8")
-    # Without the dead man's switch: a demo that is well shows no alert.
+    # Without the dead man's switch: a demo without problems shows no alert.
     for name, text in generate(load_settings().model_copy(update={"watchdog": False})).items():
         (folder / name).write_text(text, encoding="utf-8")
     process = subprocess.Popen(  # noqa: S603 - the program that the user has installed
@@ -85,13 +85,13 @@ def watch(program: str, folder: Path, exporter: int, port: int) -> None:
 
 
 def configuration(exporter: int) -> dict[str, Any]:
-    """Give prometheus.yml with the demo's address and pace, and without an Alertmanager."""
+    """Return prometheus.yml with the demo's address and intervals, and without an Alertmanager."""
     config: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
     del config["alerting"]
-    config["global"] = {"scrape_interval": PACE, "evaluation_interval": PACE}
+    config["global"] = {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL}
     config["rule_files"] = ["octopus*.yml"]
     for scrape in config["scrape_configs"]:
-        scrape["scrape_interval"] = PACE
+        scrape["scrape_interval"] = INTERVAL
         scrape["static_configs"] = [{"targets": [f"{HOST}:{exporter}"]}]
     return config
 
@@ -106,9 +106,9 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def greet(url: str) -> None:
-    looks = "".join(
+    graphs = "".join(
         f"  {name:21}{url}/graph?g0.tab=0&g0.range_input=15m&g0.expr={quote(query)}\n"
-        for name, query in LOOKS.items()
+        for name, query in GRAPHS.items()
     )
     sys.stdout.write(
         f"""
@@ -116,7 +116,7 @@ Prometheus with the rules of prometheus/rules, on the demo:
 
   {"alerts":21}{url}/alerts
   {"rules":21}{url}/rules
-{looks}
+{graphs}
 The demo is well where no alert fires. Stop: Ctrl-C; nothing is left behind.
 
 """
@@ -133,7 +133,7 @@ def answers(url: str) -> bool:
 
 
 def free_port(wanted: int) -> int:
-    """Give the port if it is free, or else another: Debian's package starts a Prometheus on 9090."""
+    """Return the port if it is free, else another one: Debian's package runs a Prometheus on 9090."""
     try:
         probe = socket.create_server((HOST, wanted))
     except OSError:

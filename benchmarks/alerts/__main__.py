@@ -1,11 +1,11 @@
 """
-How good the spike alerts are, on lives they were not tuned on, beside three simple rules and an oracle.
+The quality of the spike alerts on untuned lives, compared with three simple rules and an oracle.
 
 Usage: python -m benchmarks.alerts [--quick] [--seeds tune|report|N-M] [--rules FILE] [--list] [--workers N]
 
-Each life is lived twice: calm, where every spike alert is false, and with spikes. The tables are Markdown, on
-standard output. Tune the rules with `--seeds tune` (a first round: `--quick --seeds tune --list`), and report
-with the seeds that are the default.
+Each life is evaluated twice: calm, where every spike alert is false, and with spikes. The tables are
+Markdown, on standard output. Tune the rules with `--seeds tune` (a first round: `--quick --seeds tune
+--list`), and report with the seeds that are the default.
 """
 
 from __future__ import annotations

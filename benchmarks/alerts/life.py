@@ -1,12 +1,13 @@
 """
-Twelve days of a project, minute by minute, drawn from a flavour and a seed.
+Twelve days of a project, minute by minute, drawn at random from a flavour and a seed.
 
     life = live("bursty", 7)            # with spikes: life.spikes
     quiet = live("bursty", 7, False)    # the same life without them
     series = scraped(life)              # benchmarks.alerts.scrapes: what Prometheus would have stored
 
-In an `even` life every run fails by itself at its type's usual share. In a `bursty` one runs come in batches
-that share their fate, users run failed ones again, and rates and shares drift. `project.py` has the figures.
+In an `even` life, runs fail independently with their type's usual share. In a `bursty` one, runs come in
+batches that fail together, users run failed ones again, and rates and shares drift. `project.py` has the
+figures.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ REPORTING_SEEDS = range(1000, 1020)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Life:
-    """All that happened in a project. `spikes` is in the order of `Runs.spike`, not of time."""
+    """All events of a project. `spikes` is in the order of `Runs.spike`, not of time."""
 
     flavour: Flavour
     seed: int
@@ -51,13 +52,13 @@ class Life:
 
     @property
     def series_days(self) -> float:
-        """Days of its series: job types times failed statuses, each from the type's first day on."""
+        """The days of all its series: job types times failed statuses, each from the type's first day."""
         lived = sum(MINUTES - max(kind.born, 0) for kind in self.kinds)
         return lived / DAY * len(FAILED_STATUSES)
 
 
 def live(flavour: Flavour, seed: int, has_spikes: bool = True) -> Life:
-    """Draw a life: the same flavour and seed give the same one, with spikes or without."""
+    """Draw a life. The same flavour and seed give the same life, with spikes or without."""
     streams = [np.random.default_rng([FLAVOURS.index(flavour), seed, part]) for part in range(4)]
     kinds = draw_kinds(streams[0], flavour, draw_size(streams[0], seed))
     pauses = draw_pauses(streams[1])

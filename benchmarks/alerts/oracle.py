@@ -1,16 +1,16 @@
 """
-What could be known: a test that is told the true usual share of every type and status, at every minute.
+The oracle: the best possible detector. It knows the true usual share of every type and status at every
+minute.
 
-It is a CUSUM over the runs as they are scraped. Each run that ended adds the logarithm of how much likelier
-its end is under a spike than usually. The sum never falls below 0; above a threshold it gives an alarm and
-starts again. Two kinds of spike are watched for in each series: odds of failing that are three times the
-usual, and failures of more than half of the runs. One more sum for each status adds up the types, for spikes
-that are thin in each of them. As it goes by runs and not by time, a type with three runs a day needs no
-window.
+It is a CUSUM over the runs as they are scraped. Each ended run adds the logarithm of a ratio: the probability
+of its end in a spike, to its usual probability. The sum never falls below 0; above a threshold it gives an
+alarm and starts again. Each series is tested for two kinds of spike: three times the usual odds of failure,
+and failures of more than half of the runs. One more sum for each status adds all types, for spikes with few
+failures in each of them. It counts by runs and not by time, so a type with three runs a day needs no window.
 
-Its thresholds are set so that on the calm lives of the tuning seeds its own false alarms are about as many as
-the aims allow false pages: 2 per 1,000 series-days in even lives, 15 in bursty ones. This prints them for
-more thresholds: python -m benchmarks.alerts.oracle
+Its thresholds are set so that on the calm lives of the tuning seeds its false alarms match the aims for false
+pages: 2 per 1,000 series-days in even lives, 15 in bursty ones. This prints them for more thresholds:
+python -m benchmarks.alerts.oracle
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from exporter.model import FAILED_STATUSES
 THRESHOLDS: dict[Flavour, float] = {"even": 9.75, "bursty": 16.75}
 _THREE = 3.0
 _LEAST_SHARE = 0.002
-# Alarms of one series that follow each other so closely are one.
+# Alarms of one series within this time are one alarm.
 _SAME_MINUTES = 20
 
 
 def alarms(life: Life, threshold: float | None = None) -> list[Alert]:
-    """Give the oracle's alarms, as alerts; those of a project's sum have a status and no job_type."""
+    """Return the oracle's alarms as alerts. Those of a project's sum have a status and no job_type."""
     threshold = THRESHOLDS[life.flavour] if threshold is None else threshold
     by_labels: dict[tuple[tuple[str, str], ...], list[int]] = {}
     labels, gains = _gains(life)
@@ -51,7 +51,7 @@ def alarms(life: Life, threshold: float | None = None) -> list[Alert]:
 
 
 def _gains(life: Life) -> tuple[list[dict[str, str]], Floats]:
-    """Give what each minute adds to each sum."""
+    """Return the increments of each sum by minute."""
     shown = Shown(life)
     runs = life.runs.where((life.runs.outcome != STOPPED) & (life.runs.ended >= 0))
     column = _shown_at(shown, seen_at(runs.ended))
@@ -78,7 +78,7 @@ def _gains(life: Life) -> tuple[list[dict[str, str]], Floats]:
 
 
 def _shown_at(shown: Shown, first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give the minute whose scrape shows what could be seen from `first` on; MINUTES where none does."""
+    """Return the minute of the first scrape that shows data of `first`; MINUTES if none does."""
     visible = np.where(shown.answers, shown.minute, 0)
     visible = np.maximum.accumulate(visible)
     return np.searchsorted(visible, first)

@@ -1,4 +1,4 @@
-"""One life, and what the rules, the simple rules and the oracle made of it."""
+"""The evaluation of one life: the alerts of the rules, the simple rules and the oracle."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from benchmarks.alerts.verdict import Alert, Verdict, judge, without_pages
 RULES = Path(__file__).parents[2] / "prometheus/rules/octopus.yml"
 NAIVE = Path(__file__).parent / "naive.yml"
 OURS, ORACLE = "pages", "oracle"
-# The alert's name in naive.yml, and what it is called in the report.
+# The alerts of naive.yml, with their names in the report.
 SIMPLE = {
     "NaiveIncrease": "increase[5m] > 5",
     "NaiveRatio": "a fifth of ten",
     "NaiveThreeSigma": "mean + 3 sigma",
 }
 _PAGES = "critical"
-# A leg may be silent again when its alert begins to fire after `for`.
+# When an alert fires after its `for`, its leg may no longer hold: look back so far.
 _LEG_MINUTES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A life to live and judge. `rules` is evaluated beside naive.yml."""
+    """A life to evaluate, with the rules of this file and of naive.yml."""
 
     flavour: Flavour
     seed: int
@@ -44,7 +44,7 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    What became of a life.
+    The result of a life.
 
     Shape: `verdicts` by rule: "pages", "warnings" (those without a page), the simple rules' names, "oracle".
     `legs` names the legs that were true when a false page or warning began, by its number in `false`.
@@ -80,7 +80,7 @@ def _alert_names(rules: Path) -> list[str]:
 
 
 def _names(rules: Path, kind: str) -> list[str]:
-    """Give the names of a file's alerts or records, each once."""
+    """Return the names of a file's alerts or records, each once."""
     groups = yaml.load(rules.read_text(encoding="utf-8"), yaml.CSafeLoader)["groups"]
     return list(dict.fromkeys(rule[kind] for group in groups for rule in group["rules"] if kind in rule))
 
@@ -94,7 +94,7 @@ def _leg_series(engine: Engine, rules: Path) -> list[tuple[dict[str, str], np.nd
 
 
 def _legs(series: Sequence[tuple[dict[str, str], np.ndarray]], alert: Alert) -> str:
-    """Name the legs that were true when an alert began: those of its labels, or the project's own."""
+    """Return the legs that held when an alert began: those of its labels, or the project's."""
     begin = max(0, alert.begin - _LEG_MINUTES)
     wanted = {name: alert.labels.get(name) for name in ("project", "job_type", "status", "severity")}
     names = {

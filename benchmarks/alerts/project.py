@@ -1,5 +1,5 @@
 """
-What a project is like: its job types, how often they run, how they usually fail, and what stops the polls.
+The properties of a project: its job types, their rates and usual failures, and the pauses of polls.
 
 Units: minutes since the first day's midnight; shares are parts of the runs that end. Arrays over time have
 one column for each minute, from WARM_UP minutes before the first day on.
@@ -35,7 +35,7 @@ _INVENTED = ("MODEL_TRAINING", "REPLAY_SIMULATION")
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How projects differ; ranges are drawn log-uniform unless said otherwise."""
+    """The variation between projects. Ranges are drawn log-uniform unless stated otherwise."""
 
     runs_per_day: tuple[float, float] = (20, 8_000)
     kinds: tuple[int, int] = (4, 8)
@@ -43,7 +43,7 @@ class Ways:
     usual_share: float = 0.04
     share_sigma: float = 0.8
     most_share: float = 0.32
-    # How unevenly failures fall on SUBMIT_FAILED, RUN_FAILED and UPLOAD_FAILED.
+    # Dirichlet parameters of the split of failures into SUBMIT_FAILED, RUN_FAILED and UPLOAD_FAILED.
     split: tuple[float, float, float] = (0.4, 1.6, 0.4)
     stopped: float = 0.01
     swing: tuple[float, float] = (0.2, 0.9)
@@ -57,7 +57,7 @@ class Ways:
 
 @dataclass(frozen=True, slots=True)
 class Bursts:
-    """What a bursty life has beside: see `benchmarks/README.md`."""
+    """The additional variation of bursty lives: see `benchmarks/README.md`."""
 
     batched: tuple[float, float] = (0.3, 0.9)
     batch_runs: tuple[int, int] = BURSTY_HABITS.batch_jobs
@@ -77,7 +77,7 @@ class Bursts:
 
 @dataclass(frozen=True, slots=True)
 class Troubles:
-    """How often the exporter restarts and the API pauses; minutes log-uniform."""
+    """Restarts of the exporter and pauses of the API; minutes are log-uniform."""
 
     restarts_per_day: float = 0.7
     restart_minutes: tuple[float, float] = (1, 4)
@@ -124,14 +124,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """When the exporter and the API were away; `spiked` is the API pause that a spike falls into."""
+    """When the exporter and the API were unavailable. `spiked` is the API pause with a spike in it."""
 
     exporter: tuple[Span, ...]
     api: tuple[Span, ...]
     spiked: Span
 
     def over(self, minute: int) -> int:
-        """Give the first minute from this one on whose scrape shows all that has ended before it."""
+        """Return the first minute from this one on whose scrape is complete: outside of all pauses."""
         for span in sorted((*self.exporter, *self.api), key=lambda span: span.begin):
             minute = span.end if span.begin <= minute < span.end else minute
         return minute
@@ -145,8 +145,8 @@ def draw_size(rng: np.random.Generator, seed: int) -> float:
     """
     Draw a project's runs a day, log-uniform.
 
-    Of each 20 seeds in a row every one draws from another twentieth of the range, neighbours far apart: two
-    sets of 20 lives have as many busy projects, on which most false alarms depend.
+    Each of 20 consecutive seeds draws from another twentieth of the range. So two sets of 20 lives have the
+    same number of busy projects, which cause most false alarms.
     """
     part = (seed * 7 + 10) % _SIZES
     least, most = np.log(WAYS.runs_per_day)
@@ -154,7 +154,7 @@ def draw_size(rng: np.random.Generator, seed: int) -> float:
 
 
 def draw_kinds(rng: np.random.Generator, flavour: Flavour, runs_per_day: float) -> tuple[Kind, ...]:
-    """Draw the job types of a project: the slow one and the day-long one, where there are such, come last."""
+    """Draw the job types of a project. The slow and the day-long one, if any, come last."""
     count = int(rng.integers(WAYS.kinds[0], WAYS.kinds[1] + 1))
     names = [*rng.permutation(JOB_TYPES), *_INVENTED][:count]
     special = [rng.random() < WAYS.slow_projects, rng.random() < WAYS.day_long_projects]
@@ -243,7 +243,7 @@ def _fates(rng: np.random.Generator, flavour: Flavour) -> Floats:
 
 
 def with_retries(fates: Floats) -> Floats:
-    """Give the usual shares of all runs, those that users run again included; a broken input fails again."""
+    """Return the usual shares of all runs with repeated ones, of which those with broken input fail again."""
     again = BURSTS.retried / (1 - BURSTS.retried * BURSTS.broken_fails)
     total = fates.sum(axis=0)
     failures = 1 + BURSTS.broken * BURSTS.broken_fails * again + (1 - BURSTS.broken) * BURSTS.retried * total
@@ -252,7 +252,7 @@ def with_retries(fates: Floats) -> Floats:
 
 
 def draw_pauses(rng: np.random.Generator) -> Pauses:
-    """Draw restarts and API pauses, and one API pause at a time when people work."""
+    """Draw restarts and API pauses, and one API pause during working hours."""
     restarts = [
         _span(rng, TROUBLES.restart_minutes) for _ in range(rng.poisson(TROUBLES.restarts_per_day * DAYS))
     ]

@@ -1,8 +1,7 @@
 """
-`promtool test rules`: Prometheus' own rule engine, with `for` and `keep_firing_for`, over made-up time.
+`promtool test rules`: Prometheus' own rule engine, with `for` and `keep_firing_for`, over simulated time.
 
-It is asked at every minute for the alerts that fire, and told to expect none: what it complains of is what
-fired.
+The test expects no firing alert at every minute. The failures that promtool reports are the firing alerts.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Firing:
 
 
 class RulesFailed(Exception):
-    """promtool could not run the rules."""
+    """promtool failed to run the rules."""
 
 
 def run(
@@ -40,7 +39,7 @@ def run(
     """
     Run the rules over the series, scraped and evaluated each minute.
 
-    Raises: RulesFailed, with what promtool said.
+    Raises: RulesFailed, with the output of promtool.
     """
     file = folder / "test.yml"
     with file.open("w", encoding="utf-8") as test:
@@ -66,7 +65,7 @@ def _test(rules: Sequence[Path], series: Iterable[tuple[str, Values]], minutes: 
 
 
 def notation(values: Values) -> Iterator[str]:
-    """Spell values in promtool's notation: steady slopes as one word, the first absence as stale."""
+    """Write values in promtool's notation: constant slopes as one word, the first missing value as stale."""
     start = 0
     while start < len(values):
         end, word = _run(values, start)
@@ -79,7 +78,7 @@ def notation(values: Values) -> Iterator[str]:
 
 
 def _run(values: Values, start: int) -> tuple[int, str]:
-    """Find how far the slope, or the absence, that begins here goes."""
+    """Return the end of the slope, or of the missing values, that begins here."""
     first = values[start]
     end = start + 1
     if first is None:

@@ -22,7 +22,7 @@ Caught = tuple[Spike, tuple[Alert, ...], float | None]
 
 
 def markdown(title: str, columns: Row, rows: Iterable[Row]) -> str:
-    """Spell a table, the first column to the left, the others to the right."""
+    """Write a table, the first column aligned left, the others right."""
     lines = [f"**{title}**", "", _line(columns), _line(["---", *["--:"] * (len(columns) - 1)])]
     return "\n".join([*lines, *map(_line, rows), ""])
 
@@ -32,7 +32,7 @@ def _line(cells: Row) -> str:
 
 
 def tables(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Spell all tables: the aims, the rules, the spikes by shape, what was false."""
+    """Write all tables: the aims, the rules, the spikes by shape, the false alerts."""
     yield markdown("Aims", ("aim", "measured", ""), list(_aims(outcomes)))
     yield _of_rules(outcomes)
     yield _by_shape(outcomes)
@@ -49,7 +49,7 @@ def _per_thousand(outcomes: Sequence[Outcome], rule: str) -> tuple[int, float]:
 
 
 def _caught(outcomes: Iterable[Outcome], rule: str) -> list[Caught]:
-    """Give each spike with the alerts about it and the delay of the first."""
+    """Return each spike with the alerts about it and the delay of the first."""
     return [
         (spike, about, delay)
         for one in outcomes
@@ -63,7 +63,7 @@ def _caught(outcomes: Iterable[Outcome], rule: str) -> list[Caught]:
 
 
 def delay_ratio(outcomes: Sequence[Outcome], rule: str) -> tuple[float, float]:
-    """Give the median delay of a rule and of the oracle, over the spikes that both found."""
+    """Return the median delays of a rule and of the oracle, over the spikes that both found."""
     pairs = zip(_caught(outcomes, rule), _caught(outcomes, ORACLE), strict=True)
     both = [(own, known) for (*_, own), (*_, known) in pairs if own is not None and known is not None]
     return (median(own for own, _ in both), median(known for _, known in both)) if both else (0.0, 0.0)
@@ -168,7 +168,7 @@ def _false_by_leg(outcomes: Sequence[Outcome]) -> str:
 
 
 def listing(outcomes: Iterable[Outcome]) -> Iterator[str]:
-    """Spell each false page, and each spike that no page is about."""
+    """Write each false page, and each spike without a page."""
     for one in outcomes:
         life = f"{one.work.flavour} {one.work.seed}{'' if one.work.has_spikes else ' calm'}"
         for alert, leg in zip(one.verdicts[OURS].false, one.legs[OURS], strict=True):

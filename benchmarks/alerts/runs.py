@@ -1,4 +1,4 @@
-"""The runs of a project: when they are submitted, when they end and how."""
+"""The runs of a project: when they are submitted, and when and how they end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FINISHED, STOPPED = TERMINAL_STATUSES.index("FINISHED"), TERMINAL_STATUSES.index
 # The number of the first failed status; the others follow as in FAILED_STATUSES.
 FAILED = TERMINAL_STATUSES.index(FAILED_STATUSES[0])
 SUBMIT_FAILED = TERMINAL_STATUSES.index("SUBMIT_FAILED")
-# How often each of a status' own error codes comes; the last is none ("").
+# The frequencies of the error codes of a status; the last is no code ("").
 CODE_WEIGHTS = (0.55, 0.3, 0.15)
 SPIKE_CODE = 9001
 _RUN_SIGMA, _BATCH_SIGMA, _DAY_LONG_SIGMA, _WAIT_SIGMA = 0.6, 0.25, 0.15, 0.7
-# So many runs of a batch run side by side.
+# The number of runs of a batch that run at the same time.
 _BATCH_SLOTS = 100
 _SUBMITTED_WITHIN = 3.0
 _MOST_RETRIES = 4
@@ -76,7 +76,7 @@ def _runs_of(rng: np.random.Generator, flavour: Flavour, number: int, kind: Kind
 
 
 def _submissions(rng: np.random.Generator, kind: Kind) -> tuple[Floats, NDArray[np.int32], NDArray[np.int32]]:
-    """Draw when runs are submitted, in which batch, and as which of it."""
+    """Draw the times of submission, the batches, and the positions in the batch."""
     if kind.is_slow:
         times = np.flatnonzero(kind.rate) - WARM_UP + rng.normal(0, 20, int(kind.rate.sum()))
         singles = np.full(len(times), -1, np.int32)
@@ -99,7 +99,7 @@ def _submissions(rng: np.random.Generator, kind: Kind) -> tuple[Floats, NDArray[
 
 
 def _batches(rng: np.random.Generator, kind: Kind) -> tuple[Floats, NDArray[np.int64]]:
-    """Draw batches so that their runs are the type's batched part: a small type has one every few days."""
+    """Draw batches with the type's batched part of its runs: a small type has one every few days."""
     expected = float(kind.rate.sum()) * kind.batched
     least, most = BURSTS.batch_runs
     mean = (most - least) / np.log(most / least)
@@ -123,7 +123,7 @@ def _column(times: Floats) -> NDArray[np.int64]:
 
 def _shared(rng: np.random.Generator, odds: Floats, batch: NDArray[np.int32]) -> Floats:
     """
-    Give all runs of a batch the same shares, drawn around the usual ones.
+    Return shares that are the same for all runs of a batch, drawn around the usual ones.
 
     They are drawn from a Dirichlet distribution: each status' failures in a batch are then beta-binomial,
     with BURSTS.correlation between any two runs.
@@ -136,7 +136,7 @@ def _shared(rng: np.random.Generator, odds: Floats, batch: NDArray[np.int32]) ->
 
 
 def _outcomes(rng: np.random.Generator, odds: Floats) -> NDArray[np.int8]:
-    """Draw how runs end, each by its own shares of the failed statuses."""
+    """Draw the final statuses of runs, each by its own shares of the failed ones."""
     drawn = rng.random(odds.shape[1])
     step = (drawn >= np.cumsum(odds, axis=0)).sum(axis=0)
     others = np.where(rng.random(len(drawn)) < WAYS.stopped, STOPPED, FINISHED)
@@ -152,7 +152,7 @@ def _lived(
     batch: NDArray[np.int32],
     rank: NDArray[np.int32],
 ) -> Runs:
-    """Draw how long each waits and runs: of a large batch the later ones wait for the first to end."""
+    """Draw waiting and running times. Later runs of a large batch wait for the first to end."""
     count = len(created)
     wait = kind.wait_minutes * np.exp(rng.normal(0, _WAIT_SIGMA, count))
     wait += rank * kind.run_minutes / _BATCH_SLOTS
@@ -176,7 +176,7 @@ def _lived(
 def draw_codes(
     rng: np.random.Generator, number: int | NDArray[np.int8], outcome: NDArray[np.int8]
 ) -> NDArray[np.int16]:
-    """Draw error codes: a type's statuses have two of their own each, and failures without one."""
+    """Draw error codes: each status of a type has two own codes, and failures without a code."""
     which = rng.choice(len(CODE_WEIGHTS), len(outcome), p=CODE_WEIGHTS)
     own = 1000 * (np.asarray(number, np.int64) + 1) + 10 * outcome.astype(np.int64) + which
     has_code = (outcome >= FAILED) & (which < len(CODE_WEIGHTS) - 1)
@@ -184,7 +184,7 @@ def draw_codes(
 
 
 def _retries(rng: np.random.Generator, number: int, kind: Kind, first: Runs) -> list[Runs]:
-    """Run part of the failed ones again, and those again that fail again; a broken input mostly does."""
+    """Run a part of the failed runs again, repeatedly. Those with a broken input mostly fail again."""
     found: list[Runs] = []
     runs, broken = first, rng.random(len(first)) < BURSTS.broken
     for _ in range(_MOST_RETRIES):
@@ -203,7 +203,7 @@ def _retries(rng: np.random.Generator, number: int, kind: Kind, first: Runs) -> 
 
 
 def changed(runs: Runs, rows: NDArray[np.int64], **columns: object) -> Runs:
-    """Give the runs with these columns of these rows replaced."""
+    """Return the runs with these columns of these rows replaced."""
     new = {}
     for name, values in columns.items():
         column = getattr(runs, name).copy()

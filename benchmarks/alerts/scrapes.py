@@ -1,9 +1,8 @@
 """
-What Prometheus would have scraped of a life, each minute, as the exporter's contract has it.
+The samples that Prometheus would have scraped of a life, one each minute.
 
-A poll that fails changes nothing but the poll's own metrics. The job gauges vanish after five minutes of
-that; counters stand still meanwhile and go on from the ledger. A series that is born later shows 0 first, for
-90 s.
+A failed poll changes only the metrics of polls. After five minutes of failed polls the job gauges are
+dropped; counters stay constant and then continue from the ledger. A new series shows 0 for the first 90 s.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from exporter.model import IN_FLIGHT_STATUSES, JOB_TYPES, TERMINAL_STATUSES
 # The name is in it, as __name__; sorted by name.
 Labels = tuple[tuple[str, str], ...]
 Series = dict[Labels, Floats]
-# As promtool is told them: None where there is no sample.
+# In the form for promtool: None for a missing sample.
 Values = list[float | None]
 
 RUNNING_BUCKETS = (10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 172800)
@@ -30,13 +29,13 @@ _MAX_AGE = 5
 _POLLED_BEFORE_SCRAPE_SECONDS = 15
 # A new counter series shows 0 in two scrapes, one minute apart, before it is released after 90 s.
 _HELD = 2
-# How an in-flight job's time is divided: launching is the end of waiting, uploading that of running.
+# The parts of a job's time in flight: launching begins at 70 % of its wait, uploading at 90 % of its run.
 _LAUNCHED, _UPLOADING = 0.7, 0.9
 
 
 def scraped(life: Life, histograms: bool = True) -> Series:
     """
-    Give every series by its labels: one value for each minute, NaN where there is no sample.
+    Return all series by their labels: one value for each minute, NaN for a missing sample.
 
     Units: column m is the scrape at 60·m seconds since 1970. `histograms` are two thirds of the series.
     """
@@ -44,12 +43,12 @@ def scraped(life: Life, histograms: bool = True) -> Series:
     parts = [exporter.polls(), exporter.counters(), exporter.gauges()]
     if histograms:
         parts.append(exporter.running())
-    # What happened only before the first minute, or while nothing was polled, has no sample.
+    # A series with events only before the first minute, or only during pauses, has no sample.
     return {labels: values for part in parts for labels, values in part if np.isfinite(values).any()}
 
 
 class Shown:
-    """Which poll each scrape shows: `minute` is that of the last good poll; `answers`: it was scraped."""
+    """The poll that each scrape shows: `minute` of the last successful poll, `answers` if it was scraped."""
 
     def __init__(self, life: Life) -> None:
         self.answers = ~_inside(life.pauses.exporter)
@@ -58,7 +57,7 @@ class Shown:
         self.is_fresh = np.arange(MINUTES) - self.minute <= _MAX_AGE
 
     def counter(self, each_minute: NDArray[np.int64], is_born: bool = True) -> Floats:
-        """Add up what each poll found; a series that is born with its first event is held at 0 first."""
+        """Return the cumulative counts. A series that begins with its first event is held at 0 first."""
         totals = np.cumsum(each_minute)[self.minute].astype(np.float64)
         if not is_born:
             first = int(np.argmax(totals > 0)) if totals[-1] else MINUTES
@@ -74,12 +73,12 @@ class Shown:
 
 
 def seen_at(times: Floats) -> NDArray[np.int64]:
-    """Give the first minute whose scrape can show what happened then; MINUTES where none does."""
+    """Return the first minute whose scrape can show an event; MINUTES if none can."""
     return np.clip(np.floor(times) + 1, 0, MINUTES).astype(np.int64)
 
 
 def counted(times: Floats) -> NDArray[np.int64]:
-    """Count what happened by the minute whose scrape first shows it; what was before is not counted."""
+    """Count events by the minute whose scrape first shows them. Earlier events are not counted."""
     inside = times[(times >= 0) & (times < MINUTES - 1)]
     return np.bincount(seen_at(inside), minlength=MINUTES)[:MINUTES]
 
@@ -154,7 +153,7 @@ class _Exporter:
                 yield name, self._shown.gauge(listed)
 
     def running(self) -> Iterator[tuple[Labels, Floats]]:
-        """Yield the running histogram of what runs at all: its first event shows all its buckets, at 0."""
+        """Yield the running histograms. The first event of one makes all its buckets appear, at 0."""
         family = "octopus_job_running_duration_seconds"
         for job_type, runs in self._by_kind.items():
             for number in np.unique(runs.outcome).tolist():
@@ -186,7 +185,7 @@ def _labels(family: str, **labels: str) -> Labels:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Stay:
-    """When jobs were in one status, and when they were created and started; a job a row, in minutes."""
+    """When jobs were in one status, created and started: one row for each job, in minutes."""
 
     begin: Floats
     end: Floats
@@ -195,7 +194,7 @@ class _Stay:
 
 
 def _stays(runs: Runs) -> dict[str, _Stay]:
-    """Give each in-flight status' stays; `started` means something from RUNNING on."""
+    """Return the stays in each in-flight status. `started` is valid from RUNNING on."""
     waited = np.where(np.isfinite(runs.started), runs.started, runs.ended)
     launched = runs.created + (waited - runs.created) * _LAUNCHED
     ran = runs.where(np.isfinite(runs.started))
@@ -216,10 +215,10 @@ def _present(stay: _Stay) -> Floats:
 
 def _oldest(stay: _Stay, since: Floats) -> Floats:
     """
-    Give what the oldest job's age counts from (seconds), at each minute's poll; NaN where there is no job.
+    Return the time (seconds) from which the oldest job's age counts, at each minute; NaN without a job.
 
-    Each job, the oldest first, takes the minutes that no older one has taken. A younger job that comes into
-    the status before an older one is drawn first, in the order of coming.
+    Two passes write the minutes of each job. The first goes by arrival in the status; the second, by age,
+    overwrites it: each job gets the minutes that no older one has.
     """
     values = np.full(MINUTES, np.nan)
     for order in (np.argsort(stay.begin, kind="stable"), np.argsort(since, kind="stable")):

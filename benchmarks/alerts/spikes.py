@@ -1,9 +1,8 @@
 """
-Spikes of failures, put into a life's runs.
+Spikes of failures, injected into the runs of a life.
 
-A spike either lets runs fail that would have finished (an outage, a ratio), or adds failed runs (a burst). It
-is drawn only where one would call it a spike: with many more failures than are usual for those runs and that
-time.
+A spike either makes runs fail that would have finished (an outage, a ratio), or adds failed runs (a burst).
+It is injected only if it has many more failures than are usual for those runs and that time.
 """
 
 from __future__ import annotations
@@ -59,8 +58,8 @@ class Spike:
     """
     An injected spike: one incident.
 
-    Shape: `series` are the job types and statuses it touches. `begin` is its first failure, `end` its last
-    one, or when the API is back where it fell into a pause.
+    Shape: `series` are its job types and statuses. `begin` is its first failure. `end` is its last one or,
+    for a spike in a pause of the API, the end of the pause.
     """
 
     shape: Shape
@@ -80,7 +79,7 @@ class Spike:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A spike as changes of the runs: rows that fail instead, and failed runs that come in addition."""
+    """A spike as changes of the runs: rows that fail instead of finishing, and additional failed runs."""
 
     rows: NDArray[np.int64]
     kinds: NDArray[np.int8]
@@ -101,7 +100,7 @@ _Made = tuple[_Change, int] | None
 
 
 class Injector:
-    """Puts one spike after the other into the runs."""
+    """Injects one spike after the other into the runs."""
 
     def __init__(self, rng: np.random.Generator, kinds: Sequence[Kind], pauses: Pauses, runs: Runs) -> None:
         self._rng = rng
@@ -109,13 +108,13 @@ class Injector:
         self._pauses = pauses
         self.runs = runs
         self.spikes: list[Spike] = []
-        # Only what lived as it would have is looked at: a spike does not count as usual for the next.
+        # The unchanged runs: the failures of one spike are not part of the usual ones for the next.
         self._calm = runs
         self._order = np.argsort(runs.ended, kind="stable")
         self._ended = runs.ended[self._order]
 
     def inject(self) -> None:
-        """Give each shape a slot of half a day of its own, and start again while slots are left."""
+        """Give each shape its own slot of half a day, and repeat the shapes while slots are left."""
         slots = list(self._rng.permutation(np.arange(2, 2 * DAYS - 1)))
         self._first_day()
         self._slow()
@@ -147,7 +146,7 @@ class Injector:
         make: Callable[[float], _Made],
         jitter: float = _JITTER,
     ) -> Spike | None:
-        """Draw begins in the slot until a spike comes about."""
+        """Draw begins in the slot until one gives a spike."""
         for _ in range(_TRIES):
             begin = slot + self._rng.random() * jitter
             if made := make(begin):
@@ -209,7 +208,7 @@ class Injector:
         return FAILED + (1 if self._rng.random() < 0.5 else int(self._rng.integers(len(FAILED_STATUSES))))
 
     def _pick(self, begin: float) -> int:
-        """Draw a type that runs often, its chance as the root of its rate at that time."""
+        """Draw a type, with the root of its rate at that time as the weight."""
         weights = np.sqrt([self._rate(kind, begin) for kind in self._kinds])
         if not weights.sum():
             return 0
@@ -219,13 +218,13 @@ class Injector:
         return 0.0 if kind.is_slow or kind.is_day_long else float(kind.rate[WARM_UP + int(begin)])
 
     def _window(self, begin: float, minutes: float, kind: int | None = None) -> NDArray[np.int64]:
-        """Give the rows of what ends in that time, of one type or all."""
+        """Return the rows of runs that end in that time, of one type or all."""
         low, high = np.searchsorted(self._ended, [begin, begin + minutes])
         rows = self._order[low:high]
         return rows if kind is None else rows[self._calm.kind[rows] == kind]
 
     def _usual(self, rows: NDArray[np.int64], status: int) -> float:
-        """Give how many of these runs fail in that status usually."""
+        """Return how many of these runs usually fail with this status."""
         minutes = self._calm.ended[rows].astype(np.int64) + WARM_UP
         kinds = self._calm.kind[rows]
         shares = (
@@ -241,7 +240,7 @@ class Injector:
         status: int | None = None,
         least: int = 8,
     ) -> _Made:
-        """Let all runs of a type fail that would have finished."""
+        """Make all runs of a type fail that would have finished."""
         kind = self._pick(begin) if kind is None else kind
         status = self._status() if status is None else status
         rows = self._window(begin, minutes, kind)
@@ -251,12 +250,12 @@ class Injector:
         return (change, status) if _is_spike(change, least) else None
 
     def _ratio(self, begin: float, minutes: float, part: float, least: int) -> _Made:
-        """Let so large a part of a type's runs fail."""
+        """Make this part of a type's runs fail."""
         kind, status = self._pick(begin), self._status()
         return self._raised(begin, minutes, kind, status, lambda times: np.full(len(times), part), least)
 
     def _gradual(self, begin: float) -> _Made:
-        """Let ever more of a type's runs fail, up to 60 % after six hours."""
+        """Make an increasing part of a type's runs fail, up to 60 % after six hours."""
         kind, status = self._pick(begin), self._status()
         return self._raised(begin, 360, kind, status, lambda times: 0.6 * (times - begin) / 360, 12)
 
@@ -281,7 +280,7 @@ class Injector:
     def _burst(
         self, begin: float, count: int, minutes: float = 5, kind: int | None = None, status: int | None = None
     ) -> _Made:
-        """Add failed runs of a type that runs: a user submits what cannot work."""
+        """Add failed runs of an active type: a user submits runs that cannot work."""
         kind = self._pick(begin) if kind is None else kind
         status = self._status() if status is None else status
         if not self._rate(self._kinds[kind], begin):
@@ -304,7 +303,7 @@ class Injector:
         return (change, status) if _is_spike(change, 32) else None
 
     def _submit(self, begin: float) -> _Made:
-        """Let everything fail that the project submits in an hour; it ends when it would have started."""
+        """Make all runs fail that the project submits in an hour, when they would have started."""
         created = self._calm.created
         inside = (created >= begin) & (created < begin + 60) & (self._calm.outcome == FINISHED)
         rows = np.flatnonzero(inside & (self.runs.spike[: len(created)] < 0))
@@ -318,11 +317,11 @@ class Injector:
         return change, SUBMIT_FAILED
 
     def _drop(self, rows: NDArray[np.int64]) -> None:
-        """Take runs away that now never come to run: they are marked, and removed when all is done."""
+        """Mark runs that no longer run; `inject` removes them at the end."""
         self.runs = changed(self.runs, rows, ended=np.inf)
 
     def _diffuse(self, begin: float) -> _Made:
-        """Add three or four failures within an hour in each of six types, of all where there are fewer."""
+        """Add three or four failures within an hour in each of six types, or of all if there are fewer."""
         status = self._status()
         usual_kinds = [n for n, kind in enumerate(self._kinds) if self._rate(kind, begin)]
         kinds = self._rng.permutation(usual_kinds)[:6]
@@ -332,14 +331,14 @@ class Injector:
         times = begin + self._rng.random(len(each)) * 60
         usual = self._usual(self._window(begin, 60), status)
         change = _Change(_NO_ROWS, each, times, usual)
-        # A thin spike need not stand out as clearly as one of a single type.
+        # A diffuse spike may stand out less than one of a single type.
         return (change, status) if len(each) >= max(usual, 3.5 * sqrt(usual) + 2) else None
 
     def _first_day(self) -> None:
         self._try("first-day outage", 7 * 60, self._outage, 12 * 60)
 
     def _slow(self) -> None:
-        """Let a type's three daily runs all fail for three days."""
+        """Make all runs of a type with three a day fail for three days."""
         slow = [number for number, kind in enumerate(self._kinds) if kind.is_slow]
         for _ in range(_TRIES if slow else 0):
             begin = float(self._rng.integers(3, DAYS - 4)) * DAY + self._rng.random() * DAY
@@ -348,7 +347,7 @@ class Injector:
                 return
 
     def _inside_pause(self) -> None:
-        """Let a type fail for up to an hour while the API is away: all of it shows when it is back."""
+        """Make a type fail for up to an hour during a pause of the API: all failures appear after it."""
         pause = self._pauses.spiked
         for _ in range(_TRIES):
             made = self._outage(pause.begin + 10, 60)
@@ -358,7 +357,7 @@ class Injector:
                 return
 
     def _twice_a_day_apart(self, slot: float) -> None:
-        """Let a type fail for an hour and again a day later; where hardly anything runs, bursts of eight."""
+        """Make a type fail for an hour and again a day later; with too few runs, add bursts of eight."""
         first = self._try("outage", slot, self._outage)
         again = self._outage if first else self._burst_of_8
         first = first or self._try("burst of 8", slot, self._burst_of_8)
@@ -384,14 +383,14 @@ class Injector:
 
 
 def _is_spike(change: _Change, least: int) -> bool:
-    """Tell whether one would call this a spike: clearly more than what usually fails of those runs."""
+    """Tell whether this is a spike: clearly more failures than are usual for those runs."""
     return change.count >= max(least, 1.5 * change.usual, 5 * sqrt(change.usual) + 2)
 
 
 def inject(
     rng: np.random.Generator, kinds: Sequence[Kind], pauses: Pauses, runs: Runs
 ) -> tuple[Runs, tuple[Spike, ...]]:
-    """Put spikes into the runs: give the runs with them, and what was put in, as numbered in `Runs.spike`."""
+    """Inject spikes. Returns the runs, and the spikes in the order of their numbers in `Runs.spike`."""
     injector = Injector(rng, kinds, pauses, runs)
     injector.inject()
     kept = injector.runs.where(injector.runs.ended < MINUTES - 1)

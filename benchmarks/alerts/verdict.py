@@ -1,10 +1,10 @@
 """
-What fired, against what was injected.
+Alerts compared with the injected spikes.
 
 A page is about a spike if it begins between the spike's first failure and an hour after its last one (twelve
-hours where three runs a day fail), and names one of its series, or its project and no job type. It counts for
-the latest such spike only: a page that an earlier spike has begun says nothing about a later one. A page
-about no spike is false.
+hours for a type with three runs a day), and has the labels of one of its series, or of its project without a
+job type. It counts only for the latest such spike: a page that began in an earlier spike is no information
+about a later one. A page about no spike is false.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SLOW_LATE_MINUTES = 12 * 60
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One stretch of firing of one label set, first and last minute."""
+    """One period in which one label set fired, with its first and last minute."""
 
     name: str
     severity: str
@@ -34,7 +34,7 @@ class Alert:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """
-    What a set of alerts made of a life.
+    The evaluation of a set of alerts in a life.
 
     Shape: `about` gives the alerts about each spike, in the order of the spikes; `false` those about none.
     """
@@ -44,7 +44,7 @@ class Verdict:
 
 
 def stretches(firings: Iterable[Firing]) -> list[Alert]:
-    """Put the minutes together in which the same alert fired without a pause."""
+    """Join consecutive minutes in which the same alert fired."""
     by_alert: dict[tuple[str, tuple[tuple[str, str], ...]], list[int]] = {}
     for firing in firings:
         by_alert.setdefault((firing.alert, firing.labels), []).append(firing.minute)
@@ -79,7 +79,7 @@ def judge(alerts: Iterable[Alert], spikes: Sequence[Spike]) -> Verdict:
 
 
 def is_about(alert: Alert, spike: Spike) -> bool:
-    """Tell whether an alert can be about a spike; one without job_type or status is about all of them."""
+    """Tell whether an alert can be about a spike. A missing job_type or status matches all."""
     late = _SLOW_LATE_MINUTES if spike.is_slow else _LATE_MINUTES
     if not spike.begin <= alert.begin <= spike.end + late:
         return False
@@ -88,7 +88,7 @@ def is_about(alert: Alert, spike: Spike) -> bool:
 
 
 def without_pages(warnings: Iterable[Alert], pages: Sequence[Alert]) -> list[Alert]:
-    """Keep the warnings that have no page of the same labels beside them at any time."""
+    """Return the warnings without a page of the same labels at the same time."""
     return [warning for warning in warnings if not any(_is_beside(page, warning) for page in pages)]
 
 
@@ -101,13 +101,13 @@ def _is_beside(page: Alert, warning: Alert) -> bool:
 
 
 def delays(spikes: Sequence[Spike], verdict: Verdict) -> list[float | None]:
-    """Give the minutes from each spike's first failure to the first alert about it, None without one."""
+    """Return the minutes from each spike's first failure to the first alert about it, None without one."""
     pairs = zip(spikes, verdict.about, strict=True)
     return [min((alert.begin - spike.begin for alert in about), default=None) for spike, about in pairs]
 
 
 def spelled(delays: Iterable[float | None]) -> str:
-    """Spell the median and the 95th percentile, in minutes."""
+    """Write the median and the 95th percentile, in minutes."""
     known = sorted(delay for delay in delays if delay is not None)
     if len(known) < 2:
         return f"{known[0]:.0f} / -" if known else "-"

@@ -1,8 +1,8 @@
 """
-A week of simulated jobs up to now, as Prometheus' blocks: its first hours, and its last two days.
+A week of simulated jobs up to now as Prometheus blocks: its first hours and its last two days.
 
-The simulator, its clock in the past, is polled by the exporter's own pollers. Both go by that clock, which
-goes forward in steps until it has reached the present; each exposition is written down as of its time.
+The exporter's own pollers poll a simulator with a clock in the past. Both use that clock, which advances in
+steps until it reaches the present. The exposition of each step is written with the time of the step.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from exporter.simulator import SimulatorSettings, serve
 from exporter.sync.ledger import Ledger
 from exporter.sync.poller import PollTiming, TargetPoller
 
-# Between two expositions: in the hours that are shown, and in those before, which the rules and the fleet
-# overview compare them with. Prometheus finds a sample for five minutes.
+# The step in the shown hours, and the step in the earlier hours that rules and dashboards compare them with.
+# It is less than five minutes: an older sample is stale for Prometheus.
 STEP_SECONDS = 60
 EARLIER_STEP_SECONDS = 240
 SHOWN_SECONDS = 13 * 3600
-# The rules want a day of history before what they judge; the fleet overview looks at these hours a week ago.
+# The rules need a day of history before the shown hours. The fleet overview reads also those a week ago.
 EARLIER_SECONDS = 40 * 3600
 WEEK_AGO_SECONDS = 7 * 3600
 WEEK_SECONDS = 7 * 86_400 + WEEK_AGO_SECONDS
-# An exposition is scraped so long after the poll that it shows.
+# The time from a poll to the scrape of its exposition.
 AFTER_POLL_SECONDS = 17
 PROJECTS = {
     "perception": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
@@ -52,25 +52,25 @@ PROJECTS = {
 }
 INSTANCE = "octopus-exporter:10877"
 
-# A sample of the exposition: name, labels or none, value, and what follows it.
+# A sample of the exposition: name, labels if any, value, and the rest of the line.
 _SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)(.*)$")
 _LATER = {f.CREDENTIALS_EXPIRY.name}
-# What is about this process: as if it had run since the beginning.
+# Times of this process: as if it had run since the beginning.
 _STARTED = {f.CONFIG_RELOAD_TIME.name, "process_start_time_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happens so many minutes before the end: an order to the simulator."""
+    """A request to the simulator's controls, so many minutes before the end."""
 
     minutes: int
     path: str
-    order: dict[str, object]
+    body: dict[str, object]
 
 
 def _spike(minutes: int, count: int, job_type: str, status: str, code: int) -> Event:
-    order = {"job_type": job_type, "count": count, "outcome": status, "msg_code": code}
-    return Event(minutes, "jobs", order)
+    body = {"job_type": job_type, "count": count, "outcome": status, "msg_code": code}
+    return Event(minutes, "jobs", body)
 
 
 SPIKE = ("FRAME_EXTRACT", "RUN_FAILED", 3001)
@@ -79,12 +79,12 @@ EVENTS = (
     Event(229, "faults", {"faults": ""}),
     *(_spike(minutes, 6, *SPIKE) for minutes in range(16, 0, -2)),
 )
-"""What makes the last hours worth a look. Throttling would make the exporter wait, in real time."""
+"""Events for the pictures. Throttling is not one: the exporter would wait in real time."""
 
 
-class Past:
+class PastExporter:
     """
-    An exporter that polls a simulator at times that have gone by.
+    An exporter that polls a simulator at times in the past.
 
     Units: `now` and all times are Unix seconds.
     """
@@ -101,7 +101,6 @@ class Past:
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         self._shift, self._began = 0.0, now
-        # Every exposition is scraped.
         self._hold = Hold(config.metrics.new_series_hold_seconds)
         self._publisher = Publisher(self._instruments)
         access = ClientFactory(config, session, self._instruments, Secrets(time.time))
@@ -118,18 +117,18 @@ class Past:
             for target in config.targets()
         }
 
-    async def tell(self, path: str, order: dict[str, object]) -> None:
-        """Give the simulator an order."""
-        async with self._session.post(f"{self._simulator}/simulator/{path}", json=order) as answer:
+    async def tell(self, path: str, body: dict[str, object]) -> None:
+        """Send a request to the simulator's controls."""
+        async with self._session.post(f"{self._simulator}/simulator/{path}", json=body) as answer:
             answer.raise_for_status()
 
     async def advance(self, until: float) -> None:
-        """Let simulated time pass."""
+        """Advance the simulated time."""
         await self.tell("clock", {"advance_seconds": until - self.now})
         self.now = until
 
     async def samples(self, until: float) -> Iterator[str]:
-        """Poll every target some seconds before that time, and give the exposition as of it."""
+        """Poll every target some seconds before that time, and return the exposition at that time."""
         await self.advance(until - AFTER_POLL_SECONDS)
         if all([await poller.poll() for poller in self._pollers.values()]):
             self._shift = time.time() - self.now
@@ -143,7 +142,7 @@ class Past:
         return stamped(exposition.decode(), self.now, self._shift, self._began)
 
     async def _release(self) -> None:
-        """Let new series rise that were scraped long enough ago."""
+        """Release new series that have been at 0 for long enough."""
         for target, keys in self._hold.due(self.now).items():
             await self._pollers[target].release(keys)
             self._hold.released(target, keys)
@@ -173,7 +172,7 @@ def _config(simulator: str) -> Config:
 
 @asynccontextmanager
 async def simulator_of_the_past(start: float) -> AsyncIterator[str]:
-    """Run a simulator whose clock stands still at a time in the past; give its URL."""
+    """Run a simulator whose clock is stopped at a time in the past. Returns its URL."""
     settings = SimulatorSettings(
         jobs=12_000,
         speed=0,
@@ -188,17 +187,17 @@ async def simulator_of_the_past(start: float) -> AsyncIterator[str]:
         await simulator.close()
 
 
-async def live_through(simulator: str, start: float, end: float, ledger_file: Path, out: TextIO) -> float:
+async def simulate_past(simulator: str, start: float, end: float, ledger_file: Path, out: TextIO) -> float:
     """
-    Live from one time to another, or to the present if that is later, and write down what is exposed.
+    Simulate from one time to another, or to the present if that is later, and write all expositions.
 
-    Gives when that was, in Unix seconds. The simulator's clock stands there; the ledger goes on from there.
+    Returns the end in Unix seconds. The simulator's clock stops there, and the ledger continues from there.
     """
     events = sorted(EVENTS, key=lambda event: -event.minutes)
     ledger = await SqliteLedger.open(ledger_file)
     try:
         async with open_session() as session:
-            exporter = Past(session, simulator, ledger, start)
+            exporter = PastExporter(session, simulator, ledger, start)
             while exporter.now < max(end, time.time() - STEP_SECONDS):
                 if start + WEEK_AGO_SECONDS < exporter.now < end - EARLIER_SECONDS:
                     await exporter.advance(end - EARLIER_SECONDS)
@@ -206,7 +205,7 @@ async def live_through(simulator: str, start: float, end: float, ledger_file: Pa
                 step = STEP_SECONDS if shown else EARLIER_STEP_SECONDS
                 while events and end - events[0].minutes * 60 <= exporter.now:
                     event = events.pop(0)
-                    await exporter.tell(event.path, event.order)
+                    await exporter.tell(event.path, event.body)
                 out.writelines(await exporter.samples(exporter.now + step))
             return exporter.now
     finally:
@@ -222,9 +221,10 @@ def open_metrics(file: Path) -> Iterator[TextIO]:
 
 def stamped(exposition: str, now: float, shift: float, began: float | None = None) -> Iterator[str]:
     """
-    Give the samples as of a time.
+    Return the samples with this time as their timestamp.
 
-    What is about the real clock, `shift` seconds ahead, is moved back; `began` is when the process started.
+    Values that are times of the real clock, `shift` seconds ahead, are moved back. `began` is the start time
+    of the process.
     """
     for line in exposition.splitlines():
         found = _SAMPLE.match(line)
@@ -243,7 +243,7 @@ def stamped(exposition: str, now: float, shift: float, began: float | None = Non
 
 
 def make_blocks(files: list[Path], output: Path) -> None:
-    """Turn the files into blocks. Raises: CalledProcessError."""
+    """Make Prometheus blocks from the files. Raises: CalledProcessError."""
     for file in files:
         command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(file), str(output)]
         subprocess.run(command, check=True)  # noqa: S603 - the program and files are our own

@@ -3,11 +3,11 @@ Pictures of the dashboards over a staged spike, with real alerts.
 
     python -m grafana.preview.stage --output docs/images
 
-A week of simulated jobs goes by as fast as it can. From the present on, everything runs at real time: the
-simulator, an exporter that goes on with that week's ledger, and a Prometheus that has the week as blocks,
-and the rules. Runs of one job type begin to fail a quarter of an hour before the present and go on failing
-for some minutes. Once the alert fires, every dashboard is drawn, and the one that the alert links to with
-what the link chooses. All of it takes about a quarter of an hour; it needs prometheus, promtool and
+A week of simulated jobs is made as fast as possible. From then on everything runs in real time: the
+simulator, an exporter that continues with the ledger of that week, and a Prometheus with the week as blocks,
+and with the rules. The runs of one job type begin to fail a quarter of an hour before the present, and fail
+for some more minutes. Once the alert fires, all dashboards are drawn, and once more the one that the alert
+links to, with the variables of the link. It takes about 25 minutes, and needs prometheus, promtool, npm and
 Chromium.
 """
 
@@ -40,9 +40,9 @@ from grafana.preview.history import (
     SPIKE,
     STEP_SECONDS,
     WEEK_SECONDS,
-    live_through,
     make_blocks,
     open_metrics,
+    simulate_past,
     simulator_of_the_past,
 )
 from grafana.preview.page import THEMES, Theme
@@ -52,13 +52,13 @@ from grafana.preview.view import DashboardView, seconds
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "prometheus" / "rules" / "octopus.yml"
-# About how long the week takes to go by.
+# About how long the simulation of the week takes.
 WEEK_TAKES_SECONDS = 300
 SCRAPE_SECONDS = 30
-# After the present: how long runs go on failing, and how long after that pictures are taken.
+# How long runs fail after the week, and the time from the alert to the pictures.
 SPIKE_SECONDS, AFTERMATH_SECONDS = 240, 240
 ALERT = "OctopusRunFailedSpike"
-# What other rules have recorded of the past, with which the rules compare: each from those before it.
+# The recorded series of the past that the rules read. Each pass reads the results of the passes before.
 RECORDED = (
     r"octopus_poll_success_timestamp_seconds:max$",
     r"octopus_poll_window:(short|long)$",
@@ -81,8 +81,8 @@ async def stage(output: Path, theme: Theme) -> None:
         simulator = await stack.enter_async_context(simulator_of_the_past(start))
         session = await stack.enter_async_context(open_session())
         with open_metrics(folder / "week.txt") as out:
-            present = await live_through(simulator, start, end, folder / "ledger.db", out)
-        say("a week has gone by")
+            present = await simulate_past(simulator, start, end, folder / "ledger.db", out)
+        say("the week is simulated")
         await asyncio.sleep(max(present - time.time(), 0))
         await tell(
             session, simulator, "clock", {"speed": 1, "advance_seconds": max(time.time() - present, 0)}
@@ -91,7 +91,7 @@ async def stage(output: Path, theme: Theme) -> None:
         await asyncio.to_thread(make_blocks, [folder / "week.txt"], folder / "data")
         server = await stack.enter_async_context(prometheus(folder, port))
         await record_the_past(folder, server, start, present)
-        say("the rules know the past")
+        say("the past is recorded")
         await keep_failing(session, simulator, SPIKE_SECONDS)
         alert = await fired(session, server)
         await asyncio.sleep(AFTERMATH_SECONDS)
@@ -104,24 +104,24 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-async def tell(session: aiohttp.ClientSession, simulator: str, path: str, order: dict[str, object]) -> None:
-    """Give the simulator an order."""
-    async with session.post(f"{simulator}/simulator/{path}", json=order) as answer:
+async def tell(session: aiohttp.ClientSession, simulator: str, path: str, body: dict[str, object]) -> None:
+    """Send a request to the simulator's controls."""
+    async with session.post(f"{simulator}/simulator/{path}", json=body) as answer:
         answer.raise_for_status()
 
 
 async def keep_failing(session: aiohttp.ClientSession, simulator: str, length: float) -> None:
     job_type, status, code = SPIKE
-    order = {"job_type": job_type, "count": 8, "outcome": status, "msg_code": code}
+    body = {"job_type": job_type, "count": 8, "outcome": status, "msg_code": code}
     until = time.monotonic() + length
     while time.monotonic() < until:
-        await tell(session, simulator, "jobs", order)
+        await tell(session, simulator, "jobs", body)
         await asyncio.sleep(STEP_SECONDS)
 
 
 @asynccontextmanager
 async def exporter(folder: Path, simulator: str) -> AsyncIterator[int]:
-    """Run the exporter on the week's ledger; give its port."""
+    """Run the exporter on the week's ledger. Returns its port."""
     port = free_port()
     account = {"type": "password", "domain": "octopus-demo", "user": "exporter", "password": "demo-password"}
     config = {
@@ -141,7 +141,7 @@ async def exporter(folder: Path, simulator: str) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def prometheus(folder: Path, exporter_port: int) -> AsyncIterator[str]:
-    """Run Prometheus on the blocks, with the rules, scraping the exporter; give its URL."""
+    """Run Prometheus on the blocks, with the rules, scraping the exporter. Returns its URL."""
     target = {"targets": [f"127.0.0.1:{exporter_port}"], "labels": {"instance": INSTANCE}}
     every = f"{SCRAPE_SECONDS}s"
     config = {
@@ -170,7 +170,7 @@ async def prometheus(folder: Path, exporter_port: int) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running(*command: str) -> AsyncIterator[None]:
-    """Run a program for as long as the block takes. Raises: FileNotFoundError."""
+    """Run a program until the end of the block. Raises: FileNotFoundError."""
     program = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, cwd=ROOT)
     try:
         yield
@@ -181,7 +181,7 @@ async def running(*command: str) -> AsyncIterator[None]:
 
 
 async def record_the_past(folder: Path, server: str, start: float, end: float) -> None:
-    """Let promtool record what the rules would have recorded; each pass sees what the one before has made."""
+    """Record the past of the recording rules with promtool, one pass after the other."""
     for number, pattern in enumerate(RECORDED):
         rules = folder / f"past-{number}.yml"
         rules.write_text(yaml.safe_dump(recording(pattern)), encoding="utf-8")
@@ -189,12 +189,12 @@ async def record_the_past(folder: Path, server: str, start: float, end: float) -
         bounds = [f"--start={start:.0f}", f"--end={end:.0f}", f"--output-dir={folder / 'data'}"]
         run = [*command, *bounds, str(rules)]
         await asyncio.to_thread(subprocess.run, run, check=True, capture_output=True)
-        # Prometheus looks for new blocks once a minute.
+        # Prometheus loads new blocks once a minute, and the next pass needs them.
         await asyncio.sleep(70)
 
 
 def recording(pattern: str) -> dict[str, Any]:
-    """Take the recording rules with such names from the rules."""
+    """Return a rule file of the recording rules whose names match."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     rules = [
         rule for group in groups for rule in group["rules"] if re.search(pattern, rule.get("record", ""))
@@ -203,7 +203,7 @@ def recording(pattern: str) -> dict[str, Any]:
 
 
 async def fired(session: aiohttp.ClientSession, server: str) -> dict[str, Any]:
-    """Wait until the staged alert fires, and give it."""
+    """Wait until the staged alert fires, and return it."""
     while True:
         async with session.get(f"{server}/api/v1/alerts") as answer:
             alerts: list[dict[str, Any]] = (await answer.json())["data"]["alerts"]
@@ -214,7 +214,7 @@ async def fired(session: aiohttp.ClientSession, server: str) -> dict[str, Any]:
 
 
 def take_pictures(server: Prometheus, alert: dict[str, Any], output: Path, theme: Theme) -> None:
-    """Draw the dashboards, and what the alert links to in both languages."""
+    """Draw the dashboards, and in both languages the one that the alert links to."""
     end = time.time()
     draw_all(server, end, STEP_SECONDS, output, theme)
     link = urlsplit(alert["annotations"]["dashboard_url"])

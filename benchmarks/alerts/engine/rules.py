@@ -1,4 +1,4 @@
-"""Rule files: groups, records and alerts, each evaluated over the whole time."""
+"""Rule files: groups, records and alerts, each evaluated for all steps."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from benchmarks.alerts.verdict import Alert
 
 _LOOKBACK_MS = 5 * 60_000
 _READS_ALL = 1 << 30
-# Many times as fast, where PyYAML was built with it.
+# Many times faster, if PyYAML was built with it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class RulesRefused(Exception):
-    """A rule that Prometheus would refuse, or that this engine does not know: which, and why."""
+    """Prometheus would refuse a rule, or this engine does not support it. The message has rule and reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule. `every`: the steps from one evaluation to the next; `position`: its place among all rules."""
+    """A rule. `every`: the steps between two evaluations; `position`: its position among all rules."""
 
     group: str
     is_alert: bool
@@ -56,11 +56,11 @@ class Rule:
 
     @property
     def records(self) -> tuple[str, ...]:
-        """The names of the series that come of it."""
+        """The names of its result series."""
         return ("ALERTS", "ALERTS_FOR_STATE") if self.is_alert else (self.name,)
 
     def may_record(self, matchers: Iterable[Matcher]) -> bool:
-        """Whether a series of this rule may match."""
+        """Tell whether a series of this rule may match."""
         known = {**self.labels, **({"alertname": self.name} if self.is_alert else {})}
         asked = [one for one in matchers if one.label in known or one.label == NAME]
         return any(all(one.matches(known | {NAME: name}) for one in asked) for name in self.records)
@@ -70,9 +70,9 @@ class Engine:
     """
     The rules of some files, over series on a regular grid of time.
 
-    A rule is evaluated when something that needs it is asked for.
+    A rule is evaluated when a query needs it.
 
-    Raises: RulesRefused, from every method, for what Prometheus refuses or this engine does not know.
+    Raises: RulesRefused, from every method, for a rule that is refused or unsupported.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Engine:
         lookback_seconds: int = 300,
     ) -> None:
         """
-        Shape: each array of `series` has a value for each step from time 0 on, NaN where there is no sample.
+        Shape: each array of `series` has a value for each step from time 0 on, NaN for a missing sample.
 
-        `gaps_are_stale`: a series without a sample is gone at once, as after a scrape that lacks it, and as
-        `promtool.notation` spells it. Else its last sample is seen for `lookback_seconds`.
+        `gaps_are_stale`: a series without a sample ends at once, as after a scrape that lacks it, and as
+        `promtool.notation` writes it. Else its last sample is valid for `lookback_seconds`.
         `keeps_intervals`: groups are evaluated at their own intervals, as by Prometheus, in whole steps. Else
         each is at every step, as by promtool, which does not know intervals.
         `is_version_3`: as Prometheus 3 does, whose windows leave out their oldest edge. Else as 2.42 does.
@@ -110,7 +110,7 @@ class Engine:
         self._underway: list[Rule] = []
 
     def series(self, name: str) -> dict[Labels, Floats]:
-        """Give the series of a record or of a scraped metric: a value for each step, NaN for none."""
+        """Return the series of a record or of a scraped metric: a value for each step, NaN for none."""
         return self.query(name)
 
     def query(self, expression: str) -> dict[Labels, Floats]:
@@ -120,7 +120,7 @@ class Engine:
         return {labels: cells[row] for row, labels in enumerate(vector.labels) if vector.present[row].any()}
 
     def vector(self, expression: str) -> Vector:
-        """As `query`, and tells samples whose value is NaN from those that there are not."""
+        """Like `query`, but a sample with the value NaN differs from a missing one."""
         node = promql.parse(expression)
         try:
             self._evaluate_for(node)
@@ -130,7 +130,7 @@ class Engine:
 
     def firing(self, *names: str) -> dict[tuple[str, Labels], Bools]:
         """
-        Say at which steps each alert fires, by the alert's name and labels; those named, or all.
+        Return the steps at which alerts fire, by name and labels: of the named alerts, or of all.
 
         The labels have the rule's own, and neither `alertname` nor `alertstate`.
         """
@@ -142,7 +142,7 @@ class Engine:
         return found
 
     def firings(self, *names: str) -> list[Firing]:
-        """Give what `promtool.run` gives; `minute` counts steps."""
+        """Return the same as `promtool.run`; `minute` counts steps."""
         return sorted(
             (
                 Firing(int(step), name, labels)
@@ -153,7 +153,7 @@ class Engine:
         )
 
     def stretches(self, *names: str) -> list[Alert]:
-        """Give what `verdict.stretches` makes of the firings, in steps."""
+        """Return the same as `verdict.stretches` of the firings, in steps."""
         found = []
         for (name, pairs), fires in self.firing(*names).items():
             labels = dict(pairs)
@@ -191,7 +191,7 @@ class Engine:
         self._evaluated.add(rule.position)
 
     def _block(self, rule: Rule, vector: Vector) -> Block:
-        """Store what a rule has found; a series that is not found again ends by a stale marker."""
+        """Store the result of a rule. A series that is missing in the next result gets a stale marker."""
         some = np.flatnonzero(vector.present.any(axis=1))
         vector = vector.rows([int(row) for row in some])
         if rule.every == 1:
@@ -277,7 +277,7 @@ def _named(vector: Vector, values: Floats, present: Bools, labels: dict[str, str
 def _go_through(
     rule: Rule, present: Bools, times: Ints, pending: Bools, firing: Bools, since: Floats
 ) -> None:
-    """Go through an alert's states, and note them. Source: AlertingRule.Eval of Prometheus 2.42."""
+    """Compute the states of an alert at all steps. Source: AlertingRule.Eval of Prometheus 2.42."""
     active_at = None
     runs = _runs(present)
     for at, (begin, end) in enumerate(runs):
@@ -301,6 +301,6 @@ def _go_through(
 
 
 def _runs(steps: Bools) -> list[tuple[int, int]]:
-    """Give the first and the last step of each run of True."""
+    """Return the first and the last step of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], steps, [False])).astype(np.int8)))
     return [(int(begin), int(end) - 1) for begin, end in edges.reshape(-1, 2)]
