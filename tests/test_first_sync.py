@@ -226,7 +226,7 @@ async def test_what_counts_is_what_the_transition_says_of_each_row(
     await staged(scene, [job], PageOrigin(FoundBy.WINDOW, 1))
     await record(scene)
     latest_ms = BEGAN_MS + 60_000  # what is later was stamped by a wrong clock
-    change = transition(None, job, Baseline(BEGAN_MS, latest_ms=latest_ms, begins=True))
+    change = transition(None, job, Baseline(BEGAN_MS, latest_ms=latest_ms, is_first_sync=True))
     assert change is not None
     assert scene.known_jobs() == [change.known]
     assert scene.rows("counters") == change.ended + change.created

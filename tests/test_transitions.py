@@ -232,15 +232,15 @@ def test_a_start_that_comes_to_light_late_counts_unless_it_is_history(
     assert counted(known(before), after) == (False, counts, False)
 
 
-@pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.parametrize("is_first_sync", [True, False])
 @pytest.mark.parametrize("status", ["RUNNING", "FINISHED"])
-def test_a_time_yet_to_come_is_no_news_at_the_first_sync_only(status: str, begins: bool) -> None:
+def test_a_time_yet_to_come_is_no_news_at_the_first_sync_only(status: str, is_first_sync: bool) -> None:
     times = {"created_ms": 9_001, "started_ms": 9_002, "updated_ms": 9_003}
     ended = {"ended_ms": 9_003} if status == "FINISHED" else {}
-    baseline = Baseline(at_ms=1_000, latest_ms=9_000, begins=begins)
+    baseline = Baseline(at_ms=1_000, latest_ms=9_000, is_first_sync=is_first_sync)
     assert counted(None, job(status, **times, **ended), baseline) == (
-        *(not begins, not begins),
-        status == "FINISHED" and not begins,
+        *(not is_first_sync, not is_first_sync),
+        status == "FINISHED" and not is_first_sync,
     )
 
 

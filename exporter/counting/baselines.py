@@ -1,5 +1,5 @@
 """
-Where counting begins, type by type: pure.
+Where counting is_first_sync, type by type: pure.
 
 A target has one baseline for all job types, or, where the configuration lists types, one for each. A type
 that comes into scope later gets a baseline of its own, so that its past is no spike; one that leaves scope
@@ -20,19 +20,19 @@ class Baselines:
     """
     The baselines of a target.
 
-    Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `latest_ms` and `begins` as
+    Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `latest_ms` and `is_first_sync` as
     Baseline's.
     """
 
     at_ms: dict[str, int | None]
     forgotten_before_ms: int | None
     latest_ms: int | None = None
-    begins: bool = False
+    is_first_sync: bool = False
 
     def of(self, job_type: str) -> Baseline:
         """Give the baseline that holds for a type."""
         scope = job_type if job_type in self.at_ms else ALL_TYPES
-        return Baseline(self.at_ms.get(scope), self.forgotten_before_ms, self.latest_ms, self.begins)
+        return Baseline(self.at_ms.get(scope), self.forgotten_before_ms, self.latest_ms, self.is_first_sync)
 
 
 def rescope(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from collections import Counter
 
 from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import Transition, end_of
@@ -16,39 +16,37 @@ COMPLETED = "completed"
 FAILURES = "failures"
 
 
-@dataclass(slots=True)
 class Increments:
     """
-    The additions of one poll.
+    The additions of one poll, added up in place.
 
     Shape: `msg_codes` are the codes that have a series of their own, and grows with the first codes seen.
     """
 
-    rules: CountingRules
-    msg_codes: set[str]
-    counters: dict[SeriesKey, CounterValue] = field(default_factory=dict)
-    histograms: dict[SeriesKey, HistogramValue] = field(default_factory=dict)
+    def __init__(self, rules: CountingRules, msg_codes: set[str]) -> None:
+        self.rules = rules
+        self.msg_codes = msg_codes
+        self._counts: Counter[SeriesKey] = Counter()
+        self._exemplars: dict[SeriesKey, Exemplar | None] = {}
+        self._buckets: dict[SeriesKey, _Buckets] = {}
 
     def add(self, job: Job, change: Transition, *, failed: bool) -> None:
         """Add what one transition says is to be counted; `failed` if the run failed, should it have ended."""
         if change.created:
-            self._count(SeriesKey(CREATED, job.job_type))
+            self._counts[SeriesKey(CREATED, job.job_type)] += 1
         if change.submitting_ms is not None:
-            key = SeriesKey(SUBMITTING, job.job_type)
             at_ms = job.updated_ms if job.started_ms is None else job.started_ms
-            self._observe(key, self.rules.submitting_bounds, change.submitting_ms, job.id, at_ms)
-        if change.ended:
-            self._end(job, change, failed)
-
-    def _end(self, job: Job, change: Transition, failed: bool) -> None:
-        self._count(SeriesKey(COMPLETED, job.job_type, job.status))
+            self._observe(SeriesKey(SUBMITTING, job.job_type), change.submitting_ms, job.id, at_ms)
+        if not change.ended:
+            return
         at_ms = end_of(job)
+        self._counts[SeriesKey(COMPLETED, job.job_type, job.status)] += 1
         if change.running_ms is not None:
-            key = SeriesKey(RUNNING, job.job_type, job.status)
-            self._observe(key, self.rules.running_bounds, change.running_ms, job.id, at_ms)
+            self._observe(SeriesKey(RUNNING, job.job_type, job.status), change.running_ms, job.id, at_ms)
         if failed:
             key = SeriesKey(FAILURES, job.job_type, job.status, self._code(job.msg_code))
-            self._count(key, Exemplar(job.id, 1.0, at_ms))
+            self._counts[key] += 1
+            self._exemplars[key] = _later(self._exemplars.get(key), Exemplar(job.id, 1.0, at_ms))
 
     def _code(self, msg_code: str) -> str:
         if msg_code == "" or msg_code in self.msg_codes:
@@ -58,22 +56,44 @@ class Increments:
         self.msg_codes.add(msg_code)
         return msg_code
 
-    def _count(self, key: SeriesKey, exemplar: Exemplar | None = None) -> None:
-        self.counters[key] = add_counters(self.counters.get(key, CounterValue()), CounterValue(1, exemplar))
+    def _observe(self, key: SeriesKey, duration_ms: int, job_id: int, at_ms: int) -> None:
+        buckets = self._buckets.get(key)
+        if buckets is None:
+            buckets = self._buckets[key] = _Buckets(bounds_of(key, self.rules))
+        buckets.observe(duration_ms, job_id, at_ms)
 
-    def _observe(
-        self, key: SeriesKey, bounds: tuple[float, ...], duration_ms: int, job_id: int, at_ms: int
-    ) -> None:
+    @property
+    def counters(self) -> dict[SeriesKey, CounterValue]:
+        return {key: CounterValue(count, self._exemplars.get(key)) for key, count in self._counts.items()}
+
+    @property
+    def histograms(self) -> dict[SeriesKey, HistogramValue]:
+        return {key: buckets.value for key, buckets in self._buckets.items()}
+
+
+class _Buckets:
+    """A histogram that is added to in place: new tuples for each observation cost ten times as much."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
+        self._sum_ms = 0
+
+    def observe(self, duration_ms: int, job_id: int, at_ms: int) -> None:
         seconds = duration_ms / 1000
-        bucket = bisect_left(bounds, seconds)
-        before = self.histograms.get(key) or HistogramValue.empty(bounds)
-        one = HistogramValue(
-            bounds,
-            tuple(int(i == bucket) for i in range(len(bounds) + 1)),
-            duration_ms,
-            tuple(Exemplar(job_id, seconds, at_ms) if i == bucket else None for i in range(len(bounds) + 1)),
-        )
-        self.histograms[key] = add_histograms(before, one)
+        bucket = bisect_left(self._bounds, seconds)
+        self._counts[bucket] += 1
+        self._sum_ms += duration_ms
+        self._exemplars[bucket] = _later(self._exemplars[bucket], Exemplar(job_id, seconds, at_ms))
+
+    @property
+    def value(self) -> HistogramValue:
+        return HistogramValue(self._bounds, tuple(self._counts), self._sum_ms, tuple(self._exemplars))
+
+
+def bounds_of(key: SeriesKey, rules: CountingRules) -> tuple[float, ...]:
+    return rules.submitting_bounds if key.family == SUBMITTING else rules.running_bounds
 
 
 def add_counters(left: CounterValue, right: CounterValue) -> CounterValue:

@@ -63,19 +63,19 @@ class Baseline:
     Shape: `at_ms` is when the first complete sync began, by the clock of the rows (None: all history counts);
     jobs created before `forgotten_before_ms` may have been counted and pruned since, so they count only for
     what they do from now on; no job is updated after `latest_ms`, unless by a wrong clock (None: any time may
-    be right). `begins` at the first sync: a time yet to come that it lists is not one since it began.
+    be right). `is_first_sync` at the first sync: a time yet to come that it lists is not one since it began.
     """
 
     at_ms: int | None
     forgotten_before_ms: int | None = None
     latest_ms: int | None = None
-    begins: bool = False
+    is_first_sync: bool = False
 
     def is_news(self, at_ms: int) -> bool:
         """Tell whether what happened at `at_ms` to a job that was never seen before counts."""
         if self.at_ms is None:
             return True
-        return at_ms >= self.at_ms and not (self.begins and self.is_yet_to_come(at_ms))
+        return at_ms >= self.at_ms and not (self.is_first_sync and self.is_yet_to_come(at_ms))
 
     def forgot(self, job: Job) -> bool:
         return self.forgotten_before_ms is not None and job.created_ms < self.forgotten_before_ms

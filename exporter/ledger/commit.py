@@ -1,15 +1,15 @@
 """
-One poll's transaction: compare what is staged with what is known, count, and move the listing on.
+One poll's transaction: compare what is staged with what is known, count, and write down what is listed now.
 
-Everything here happens between one BEGIN and one COMMIT, so that a crash leaves either all of it or nothing:
-that, and comparing rows with rows, is what makes every run count once.
+Everything here happens between one BEGIN and one COMMIT, so a crash leaves either all of it or nothing. That,
+and comparing rows with rows, is what makes every run count once.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -18,16 +18,17 @@ from exporter.counting.baselines import Baselines, rescope
 from exporter.counting.increments import Increments
 from exporter.counting.released import Released
 from exporter.counting.rules import CountingRules
-from exporter.counting.transitions import KnownJob, Transition, transition
+from exporter.counting.transitions import KnownJob, transition
 from exporter.events.outbox import OutboxNews
 from exporter.ledger import set_apart
 from exporter.ledger.ended import EndedRuns, is_another_hour, prune_runs
 from exporter.ledger.outbox import NewEvents
 from exporter.ledger.series import (
-    Births,
+    NewSeries,
     add_to_series,
     empty_changed_histograms,
     known_codes,
+    release_rows,
 )
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
 from exporter.ledger.totals import (
@@ -38,12 +39,9 @@ from exporter.ledger.totals import (
     target_id,
     types_to_show,
 )
-from exporter.model import Job, Target, Totals
+from exporter.model import Job, SeriesKey, Target, Totals
 from exporter.sync.ledger import Audit, PollResult
 from exporter.sync.server_traits import Filters, ServerTraits
-
-# Where a job stands in the listing: its job type, its status, and whether it is in flight.
-_Place = tuple[str, str, bool]
 
 _CHUNK = 2000
 # A row stamped this much later than the clock of the rows was stamped by another, which is wrong.
@@ -81,115 +79,96 @@ _KEEP_HISTORY = f"""
     INSERT INTO jobs ({", ".join(_JOBS[:-2])})
     SELECT {", ".join(_AS_HISTORY.get(name, name) for name in _JOBS[:-2])} FROM staged WHERE {_HISTORY}
 """  # noqa: S608 - constants only
+_IS_DELETED = """
+    known.target = :target AND known.listed = 1 AND known.in_flight = 0
+    AND known.id IN (SELECT value FROM json_each(:ids))
+"""
 _KEEP = f"INSERT OR REPLACE INTO jobs ({', '.join(_JOBS)}) VALUES ({', '.join('?' * len(_JOBS))})"  # noqa: S608
-_MOVE = """
+_ADD_TO_LISTING = """
     INSERT INTO listing VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (target, job_type, status, in_flight) DO UPDATE SET jobs = jobs + excluded.jobs
 """
 
 
 def record(
-    db: sqlite3.Connection, observation: PollResult, rules: CountingRules, events_taken: int = 0
+    db: sqlite3.Connection, poll: PollResult, rules: CountingRules, events_taken: int = 0
 ) -> tuple[Totals, OutboxNews]:
     """
-    Fold what is staged of a target into the ledger; see protocol.Ledger.record.
+    Fold what is staged of a target into the ledger; see sync.ledger.Ledger.record.
 
     Shape: events up to the id `events_taken` are being written. With the totals come the events that were
     added and dropped.
     """
-    target = target_id(db, observation.target)
+    target = target_id(db, poll.target)
     db.execute("BEGIN IMMEDIATE")
     row = read_target(db, target)
-    baselines = _baselines(row, observation, rules)
-    _leave_scope(db, target, observation.target)
-    empty_changed_histograms(db, target, rules, observation.now_ms)
-    events = NewEvents(db, target, observation.now_ms, rules.events, events_taken)
-    tally = _fold(db, target, observation, rules, baselines, events)
-    set_apart.keep(db, target, observation)
-    if row.commits and not set_apart.has_nameless(db, target):
-        _unlist_missing(db, target, observation)
-    if observation.deleted:
-        _unlist_deleted(db, target, observation.deleted)
-    _prune(db, target, observation.horizon_ms)
-    if is_another_hour(row.committed_ms, observation.now_ms):
-        prune_runs(db, target, observation.now_ms)
-    add_to_series(db, target, tally, _births(row, observation, rules))
-    _close(db, target, observation, baselines, row, row.released.under(rules))
+    is_first = row.commits == 0
+    baselines = _baselines(row, poll, rules)
+    jobs = JobWriter(db, target)
+    jobs.leave_scope(poll.target.job_types)
+    empty_changed_histograms(db, target, rules, poll.now_ms)
+
+    # The fold: each row that differs from its job is asked what it changes and what of it counts.
+    increments = Increments(rules, known_codes(db, target))
+    events = NewEvents(db, target, poll.now_ms, rules.events, events_taken)
+    ended = EndedRuns(db, target, poll, events)
+    if is_first:
+        jobs.keep_history(poll.horizon_ms)
+    for job, failed, known in _changed(db, target, poll.horizon_ms):
+        change = transition(known, job, baselines.of(job.job_type))
+        if change is not None:
+            increments.add(job, change, failed=failed)
+            jobs.put(job, known, change.known)
+            if change.ended:
+                ended.add(job, change, failed=failed)
+    jobs.flush()
+    ended.flush()
+
+    # A complete listing did not show these: of all jobs, or of those in flight. Their rows stay until they
+    # leave the lookback, to be compared with if they show up again. While a row without a readable id is
+    # listed, it may be the row of any of them.
+    set_apart.keep(db, target, poll)
+    given = {"horizon": poll.horizon_ms or 0, "undocumented": poll.undocumented_from_ms}
+    if not is_first and not set_apart.has_nameless(db, target):
+        jobs.unlist(IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, given)
+        if poll.full:
+            jobs.unlist(FINISHED_JOBS, MISSING_TERMINAL, given)
+    if poll.deleted:
+        jobs.unlist("jobs AS known", _IS_DELETED, {"ids": _encoded(poll.deleted)})
+    if poll.horizon_ms is not None:
+        _prune(db, jobs, target, poll.horizon_ms)
+    if is_another_hour(row.committed_ms, poll.now_ms):
+        prune_runs(db, target, poll.now_ms)
+
+    released = row.released.under(rules)
+    # With `count_history` the first commit shows what it counts at once (contract, rule 2).
+    at_once = rules.count_history and (is_first or (row.commits == 1 and poll.same_poll))
+    add_to_series(db, target, increments, NewSeries(row.shown_types, released, poll.now_ms, at_once))
+    _write_target(db, target, poll, baselines, row, released)
     # What cannot be shown is not recorded: else a new series would have no publication at 0.
-    totals = read_totals(db, read_target(db, target), observation.target, rules)
+    totals = read_totals(db, read_target(db, target), poll.target, rules)
     db.execute("COMMIT")
     clear(db, target)
     return totals, events.news
 
 
-def _births(row: TargetRow, observation: PollResult, rules: CountingRules) -> Births:
-    is_first = row.commits + _step(observation) == 1
-    at_once = rules.count_history and is_first
-    return Births(row.shown_types, row.released.under(rules), observation.now_ms, at_once)
-
-
-def _baselines(row: TargetRow, observation: PollResult, rules: CountingRules) -> Baselines:
-    begin_ms = observation.began_ms + observation.lead_ms
-    baselines = rescope(
-        _without_future(row, observation.clock_ms),
-        observation.target.job_types,
-        None if rules.count_history and row.commits == 0 else begin_ms,
-        row.forgotten_before_ms,
-    )
-    latest_ms = observation.clock_ms + observation.lead_ms + _CLOCK_TOLERANCE_MS
-    return replace(baselines, latest_ms=latest_ms, begins=row.commits == 0)
-
-
-def _without_future(row: TargetRow, now_ms: int) -> dict[str, int | None]:
-    """
-    Correct a beginning that is yet to come: a wrong clock gave it, or the absurd times of some rows. Left as
-    it is, it makes history of all that comes until then.
-    """
-    return {
+def _baselines(row: TargetRow, poll: PollResult, rules: CountingRules) -> Baselines:
+    is_first, now_ms = row.commits == 0, poll.clock_ms
+    # A baseline in the future was set by a wrong clock, or by the absurd times of some rows. Left as it is,
+    # it would make history of all that comes until then.
+    known = {
         kind: at_ms if at_ms is None or at_ms <= now_ms else min(at_ms, row.watermark_ms)
         for kind, at_ms in row.baselines.items()
     }
-
-
-def _leave_scope(db: sqlite3.Connection, target: int, configured: Target) -> None:
-    """Drop the rows of job types that are not polled any more; what they did meanwhile is not known."""
-    if not configured.job_types:
-        return
-    listed = db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target,)).fetchall()
-    for kind in {kind for (kind,) in listed} - set(configured.job_types):
-        db.execute("DELETE FROM jobs WHERE target = ? AND job_type = ?", (target, kind))
-        for table in ("listing", "failed_runs", "hourly_runs"):
-            db.execute(f"DELETE FROM {table} WHERE target = ? AND job_type = ?", (target, kind))  # noqa: S608 - constants only
-
-
-def _fold(
-    db: sqlite3.Connection,
-    target: int,
-    observation: PollResult,
-    rules: CountingRules,
-    baselines: Baselines,
-    events: NewEvents,
-) -> Increments:
-    if baselines.begins:
-        _keep_history(db, target, observation.horizon_ms)
-    tally = Increments(rules, known_codes(db, target))
-    moves = _Moves(db, target)
-    ended = EndedRuns(db, target, observation, events)
-    for job, failed, known in _changed(db, target, observation.horizon_ms):
-        change = transition(known, job, baselines.of(job.job_type))
-        if change is not None:
-            tally.add(job, change, failed=failed)
-            moves.add(job, known, change)
-            if change.ended:
-                ended.add(job, change, failed=failed)
-    moves.flush()
-    ended.flush()
-    return tally
+    begin_ms = None if rules.count_history and is_first else poll.began_ms + poll.lead_ms
+    baselines = rescope(known, poll.target.job_types, begin_ms, row.forgotten_before_ms)
+    return replace(baselines, latest_ms=now_ms + poll.lead_ms + _CLOCK_TOLERANCE_MS, is_first_sync=is_first)
 
 
 def _changed(
     db: sqlite3.Connection, target: int, horizon_ms: int | None
 ) -> Iterator[tuple[Job, bool, KnownJob | None]]:
+    """Give the staged rows that differ from what is known of their jobs, and whether they have failed."""
     cursor, width = db.execute(_CHANGED, {"target": target, "horizon": horizon_ms or 0}), len(_JOB)
     while rows := cursor.fetchmany(_CHUNK):
         for row in rows:
@@ -197,185 +176,168 @@ def _changed(
             yield Job(*row[:width]), bool(failed), KnownJob(*known) if is_known else None
 
 
-def _keep_history(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
+class JobWriter:
     """
-    Keep what a first sync has staged as history: nearly all of its rows.
+    All that one commit writes to `jobs`. It keeps `listing`, which counts the listed jobs, in balance.
 
-    No job of the target is known. So each is what transition() makes of a job that ended before the baseline:
-    its own row, and nothing to count. Two statements spare a million calls.
+    What was put waits in memory for `flush`.
     """
-    given = {"target": target, "horizon": horizon_ms or 0}
-    arriving = db.execute(_COUNT_HISTORY, given)
-    moves = Counter({(kind, status, False): jobs for kind, status, jobs in arriving})
-    db.execute(_KEEP_HISTORY, given)
-    _move_listing(db, target, moves)
-
-
-class _Moves:
-    """The rows to write, some thousands at a time, and how they move the listing's numbers."""
 
     def __init__(self, db: sqlite3.Connection, target: int) -> None:
         self._db = db
         self._target = target
         self._rows: list[tuple[object, ...]] = []
-        self._listing: Counter[_Place] = Counter()
+        self._added: Counter[tuple[str, str, bool]] = Counter()  # by job type, status, in flight
 
-    def add(self, job: Job, known: KnownJob | None, change: Transition) -> None:
+    def leave_scope(self, job_types: tuple[str, ...]) -> None:
+        """Drop the jobs of types that are not polled any more; what they do meanwhile is not known."""
+        if not job_types:
+            return
+        db, target = self._db, self._target
+        listed = db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target,)).fetchall()
+        for kind in {kind for (kind,) in listed} - set(job_types):
+            for table in ("jobs", "listing", "failed_runs", "hourly_runs"):
+                db.execute(f"DELETE FROM {table} WHERE target = ? AND job_type = ?", (target, kind))  # noqa: S608 - constants only
+
+    def keep_history(self, horizon_ms: int | None) -> None:
+        """
+        Keep what a first sync has staged as history: nearly all of its rows.
+
+        No job of the target is known. So each is what transition() makes of a job that ended before the
+        baseline: its own row, and nothing to count. Two statements spare a million calls.
+        """
+        given = {"target": self._target, "horizon": horizon_ms or 0}
+        for kind, status, jobs in self._db.execute(_COUNT_HISTORY, given):
+            self._added[kind, status, False] += jobs
+        self._db.execute(_KEEP_HISTORY, given)
+
+    def put(self, job: Job, known: KnownJob | None, now: KnownJob) -> None:
+        """Write what is known of a job from now on."""
         if known is not None and known.listed:
-            self._listing[known.job_type, known.status, bool(known.in_flight)] -= 1
-        now = change.known
-        self._listing[now.job_type, now.status, now.in_flight] += 1
+            self._added[known.job_type, known.status, bool(known.in_flight)] -= 1
+        self._added[now.job_type, now.status, now.in_flight] += 1
         # What a job works on is kept while it is in flight: finished jobs are many.
         details = (job.data_id, job.resource_spec) if now.in_flight else (None, None)
         self._rows.append((self._target, job.id, *msgspec.structs.astuple(now), *details))
         if len(self._rows) >= _CHUNK:
             self.flush()
 
+    def unlist(self, table: str, which: str, given: Mapping[str, object]) -> None:
+        """Mark listed jobs as not listed any more."""
+        change = "UPDATE {} SET listed = -in_flight, in_flight = 0, data_id = NULL, resource_spec = NULL"
+        self._take_out(change.format(table), table, which, given)
+
+    def delete(self, table: str, which: str, given: Mapping[str, object]) -> None:
+        """Delete jobs; no counter is touched."""
+        self._take_out(f"DELETE FROM {table}", table, which, given)  # noqa: S608 - constants only
+
+    def _take_out(self, change: str, table: str, which: str, given: Mapping[str, object]) -> None:
+        given = {**given, "target": self._target}
+        leaving = f"""
+            SELECT job_type, status, in_flight, count(*) FROM {table} WHERE {which} AND known.listed = 1
+            GROUP BY job_type, status, in_flight
+        """  # noqa: S608 - constants only
+        for kind, status, in_flight, jobs in self._db.execute(leaving, given):
+            self._added[kind, status, bool(in_flight)] -= jobs
+        self._db.execute(f"{change} WHERE {which}", given)
+        self.flush()
+
     def flush(self) -> None:
         self._db.executemany(_KEEP, self._rows)
-        _move_listing(self._db, self._target, self._listing)
         self._rows.clear()
-        self._listing.clear()
+        added = [(self._target, *place, jobs) for place, jobs in self._added.items()]
+        self._db.executemany(_ADD_TO_LISTING, added)
+        self._added.clear()
 
 
-def _move_listing(db: sqlite3.Connection, target: int, moves: Counter[_Place]) -> None:
-    db.executemany(_MOVE, [(target, *place, jobs) for place, jobs in moves.items()])
-
-
-def _unlist_deleted(db: sqlite3.Connection, target: int, job_ids: tuple[int, ...]) -> None:
-    given = {"target": target, "ids": _encoded(job_ids)}
-    which = "known.target = :target AND known.listed = 1 AND known.in_flight = 0"
-    among = "known.id IN (SELECT value FROM json_each(:ids))"
-    _unlist(db, target, "jobs AS known", f"{which} AND {among}", given)
-
-
-def _unlist_missing(db: sqlite3.Connection, target: int, observation: PollResult) -> None:
-    """
-    Take what a complete listing did not show out of the listing: of all jobs, or of those in flight.
-
-    The rows stay until they leave the lookback: a job that shows up again is compared with what was counted.
-    """
-    given = {
-        "target": target,
-        "horizon": observation.horizon_ms or 0,
-        "undocumented": observation.undocumented_from_ms,
-    }
-    _unlist(db, target, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, given)
-    if observation.full:
-        _unlist(db, target, FINISHED_JOBS, MISSING_TERMINAL, given)
-
-
-def _unlist(
-    db: sqlite3.Connection, target: int, table: str, missing: str, given: Mapping[str, object]
-) -> None:
-    _subtract(db, target, table, missing, given)
-    db.execute(
-        f"""
-        UPDATE {table} SET listed = -in_flight, in_flight = 0, data_id = NULL, resource_spec = NULL
-        WHERE {missing}
-        """,  # noqa: S608 - constants only
-        given,
-    )
-
-
-def _prune(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> None:
-    """Forget the rows that have left the lookback; no counter is touched."""
-    if horizon_ms is None:
-        return
-    given = {"target": target, "horizon": horizon_ms}
+def _prune(db: sqlite3.Connection, jobs: JobWriter, target: int, horizon_ms: int) -> None:
+    """Forget the finished jobs that have left the lookback."""
     # A clock that is wrong for once must not make us forget jobs that are yet to come.
     newest_ms = newest_creation(db, target)
     outside = "known.target = :target AND known.in_flight = 0 AND known.created_ms < :horizon"
-    _subtract(db, target, FINISHED_JOBS, f"{outside} AND known.listed = 1", given)
-    db.execute(f"DELETE FROM {FINISHED_JOBS} WHERE {outside}", given)  # noqa: S608 - constants only
+    jobs.delete(FINISHED_JOBS, outside, {"horizon": horizon_ms})
     db.execute(
         """
         UPDATE targets SET forgotten_before_ms = max(coalesce(forgotten_before_ms, 0), :forgotten)
         WHERE id = :target
         """,
-        given | {"forgotten": min(horizon_ms, newest_ms + 1)},
+        {"target": target, "forgotten": min(horizon_ms, newest_ms + 1)},
     )
 
 
-def _subtract(
-    db: sqlite3.Connection, target: int, table: str, which: str, given: Mapping[str, object]
-) -> None:
-    leaving = db.execute(
-        f"""
-        SELECT job_type, status, in_flight, count(*) FROM {table} WHERE {which}
-        GROUP BY job_type, status, in_flight
-        """,  # noqa: S608 - constants only
-        given,
-    )
-    moves = Counter({(kind, status, bool(flies)): -jobs for kind, status, flies, jobs in leaving})
-    _move_listing(db, target, moves)
-
-
-def _step(observation: PollResult) -> int:
-    """Count a poll as one commit, however often it records."""
-    return 0 if observation.followed_up else 1
-
-
-def _close(
+def _write_target(
     db: sqlite3.Connection,
     target: int,
-    observation: PollResult,
+    poll: PollResult,
     baselines: Baselines,
     row: TargetRow,
     released: Released,
 ) -> None:
-    types, audit = types_to_show(db, target, observation.target), row.audit
-    if audit is not None and observation.full_sync:
+    types, audit = types_to_show(db, target, poll.target), row.audit
+    if audit is not None and poll.full_sync:
         # Whatever differed was read anew: what the next audit finds, another full sync would not change.
         audit = replace(audit, persists=False, again=False, standing=None)
+    columns = {
+        "endpoint": poll.target.endpoint,
+        # A poll is one commit, however often it records.
+        "commits": row.commits + (0 if poll.same_poll else 1),
+        "committed_ms": poll.now_ms,
+        "baselines": _encoded(baselines.at_ms),
+        "shown_types": _encoded({kind: row.shown_types.get(kind, poll.now_ms) for kind in types}),
+        "watermark_ms": poll.began_ms,
+        "filters": _encoded(poll.filters),
+        "horizon_ms": poll.horizon_ms,
+        "covered_from_ms": (poll.horizon_ms or 0) if poll.full else row.covered_from_ms,
+        "full_sync_ms": poll.now_ms if poll.full else row.full_sync_ms,
+        "audit": None if audit is None else _encoded(audit),
+        "server": _encoded(poll.server),
+        "released": _encoded(released.among(types)),
+        "revision": row.revision + 1,
+        "rows_ahead_ms": poll.rows_ahead_ms,
+    }
     db.execute(
-        """
-        UPDATE targets SET commits = commits + :step, committed_ms = :now, baselines = :baselines,
-            shown_types = :types, watermark_ms = :began, filters = :filters,
-            horizon_ms = :given_horizon, covered_from_ms = iif(:full, :horizon, covered_from_ms),
-            full_sync_ms = iif(:full, :now, full_sync_ms), endpoint = :endpoint,
-            hourly_from_ms = iif(hourly_from_ms BETWEEN 1 AND :now, hourly_from_ms, :now),
-            audit = :audit, server = :server, released = :released, revision = revision + 1,
-            rows_ahead_ms = :ahead
+        f"""
+        UPDATE targets SET {", ".join(f"{name} = :{name}" for name in columns)},
+            hourly_from_ms = iif(hourly_from_ms BETWEEN 1 AND :now, hourly_from_ms, :now)
         WHERE id = :target
-        """,
-        {
-            "target": target,
-            "endpoint": observation.target.endpoint,
-            "step": _step(observation),
-            "now": observation.now_ms,
-            "ahead": observation.rows_ahead_ms,
-            "began": observation.began_ms,
-            "full": observation.full,
-            "horizon": observation.horizon_ms or 0,
-            "given_horizon": observation.horizon_ms,
-            "baselines": _encoded(baselines.at_ms),
-            "types": _encoded({kind: row.shown_types.get(kind, observation.now_ms) for kind in types}),
-            "filters": _encoded(observation.filters),
-            "audit": None if audit is None else _encoded(audit),
-            "server": _encoded(observation.server),
-            "released": _encoded(released.among(types)),
-        },
+        """,  # noqa: S608 - constants only
+        {"target": target, "now": poll.now_ms, **columns},
     )
 
 
 def keep_learnt(db: sqlite3.Connection, target: int, server: ServerTraits, filters: Filters) -> None:
-    """See protocol.Ledger.learnt."""
-    db.execute(
-        "UPDATE targets SET server = ?, filters = ? WHERE id = ?",
-        (_encoded(server), _encoded(filters), target),
-    )
+    """See sync.ledger.Ledger.learnt."""
+    given = _encoded(server), _encoded(filters), target
+    db.execute("UPDATE targets SET server = ?, filters = ? WHERE id = ?", given)
+
+
+def record_audit(db: sqlite3.Connection, target: Target, audit: Audit, rules: CountingRules) -> Totals:
+    """Keep what an audit found; see sync.ledger.Ledger.audited."""
+    target_row = target_id(db, target)
+    db.execute("BEGIN IMMEDIATE")
+    given = _encoded(audit), target_row
+    db.execute("UPDATE targets SET audit = ?, revision = revision + 1 WHERE id = ?", given)
+    totals = read_totals(db, read_target(db, target_row), target, rules)
+    db.execute("COMMIT")
+    return totals
+
+
+def record_release(
+    db: sqlite3.Connection, target: Target, keys: Collection[SeriesKey], rules: CountingRules, now_ms: int
+) -> Totals:
+    """Let these series show their values; see sync.ledger.Ledger.release."""
+    target_row = target_id(db, target)
+    db.execute("BEGIN IMMEDIATE")
+    # Histograms of other bounds are shown empty before a poll makes them so. Those are the ones released.
+    empty_changed_histograms(db, target_row, rules, now_ms)
+    release_rows(db, target_row, keys)
+    released = read_target(db, target_row).released.under(rules).adding(keys)
+    given = _encoded(released), target_row
+    db.execute("UPDATE targets SET released = ?, revision = revision + 1 WHERE id = ?", given)
+    totals = read_totals(db, read_target(db, target_row), target, rules)
+    db.execute("COMMIT")
+    return totals
 
 
 def _encoded(value: object) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def record_audit(db: sqlite3.Connection, target: Target, audit: Audit, rules: CountingRules) -> Totals:
-    """Keep what an audit found; see protocol.Ledger.audited."""
-    row = target_id(db, target)
-    db.execute("BEGIN IMMEDIATE")
-    db.execute("UPDATE targets SET audit = ?, revision = revision + 1 WHERE id = ?", (_encoded(audit), row))
-    totals = read_totals(db, read_target(db, row), target, rules)
-    db.execute("COMMIT")
-    return totals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -15,6 +15,7 @@ from exporter.counting.increments import (
     Increments,
     add_counters,
     add_histograms,
+    bounds_of,
 )
 from exporter.counting.released import STATUSES_SHOWN, Released, known_family, released_with, stands_for_type
 from exporter.counting.rules import CountingRules
@@ -26,9 +27,9 @@ _histogram = msgspec.json.Decoder(HistogramValue).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Births:
+class NewSeries:
     """
-    How a series begins that has no row yet.
+    How a series starts that has no row yet.
 
     Shape: `shown_types` has since when each type's series have been shown, at 0; `at_once` if what is counted
     now is shown with its value at once (a first sync with `count_history`). Units: `now_ms` by our clock.
@@ -98,51 +99,40 @@ def read_histograms(
     }
 
 
-def bounds_of(key: SeriesKey, rules: CountingRules) -> tuple[float, ...]:
-    return rules.submitting_bounds if key.family == SUBMITTING else rules.running_bounds
-
-
-def add_to_series(db: sqlite3.Connection, target: int, tally: Increments, births: Births) -> None:
-    """Add a poll's tally. A series that is not known yet is new, or was shown with its job type, at 0."""
-    counters = read_counters(db, target) if tally.counters else {}
-    for key, added in tally.counters.items():
-        new = births.is_released(key), CounterValue(created_ms=births.created_ms(key))
+def add_to_series(db: sqlite3.Connection, target: int, increments: Increments, new_series: NewSeries) -> None:
+    """Add a poll's increments. A series without a row is new, or was shown with its job type, at 0."""
+    counts, observed = increments.counters, increments.histograms
+    counters = read_counters(db, target) if counts else {}
+    histograms = read_histograms(db, target, increments.rules) if observed else {}
+    rows: list[dict[str, object]] = []
+    for key, added in counts.items():
+        new = new_series.is_released(key), CounterValue(created_ms=new_series.created_ms(key))
         released, value = counters.get(key, new)
-        _write_counter(db, target, key, released, add_counters(value, added))
-    histograms = read_histograms(db, target, tally.rules) if tally.histograms else {}
-    for key, increase in tally.histograms.items():
-        empty = replace(HistogramValue.empty(increase.bounds), created_ms=births.created_ms(key))
-        released, histogram = histograms.get(key, (births.is_released(key), empty))
-        _write_histogram(db, target, key, released, add_histograms(histogram, increase))
+        counter = add_counters(value, added)
+        exemplar = None if counter.exemplar is None else _encode(counter.exemplar).decode()
+        shown = {"released": released, "value": counter.value, "exemplar": exemplar}
+        rows.append({**_labels(key), **shown, "msg_code": key.msg_code, "created_ms": counter.created_ms})
+    _replace_rows(db, "counters", target, rows)
+    rows = []
+    for key, increase in observed.items():
+        empty = replace(HistogramValue.empty(increase.bounds), created_ms=new_series.created_ms(key))
+        released, histogram = histograms.get(key, (new_series.is_released(key), empty))
+        value_json = _encode(add_histograms(histogram, increase)).decode()
+        rows.append({**_labels(key), "released": released, "value": value_json})
+    _replace_rows(db, "histograms", target, rows)
 
 
-def _write_counter(
-    db: sqlite3.Connection, target: int, key: SeriesKey, released: bool, value: CounterValue
+def _labels(key: SeriesKey) -> dict[str, object]:
+    return {"family": key.family, "job_type": key.job_type, "status": key.status}
+
+
+def _replace_rows(
+    db: sqlite3.Connection, table: str, target: int, rows: Sequence[Mapping[str, object]]
 ) -> None:
-    exemplar = None if value.exemplar is None else _encode(value.exemplar).decode()
-    db.execute(
-        """
-        INSERT OR REPLACE INTO counters
-            (target, family, job_type, status, msg_code, released, value, exemplar, created_ms)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-        """,
-        (
-            *(target, key.family, key.job_type, key.status, key.msg_code),
-            *(released, value.value, exemplar, value.created_ms),
-        ),
-    )
-
-
-def _write_histogram(
-    db: sqlite3.Connection, target: int, key: SeriesKey, released: bool, value: HistogramValue
-) -> None:
-    db.execute(
-        """
-        INSERT OR REPLACE INTO histograms (target, family, job_type, status, released, value)
-        VALUES (?, ?, ?, ?, ?, ?)
-        """,
-        (target, key.family, key.job_type, key.status, released, _encode(value).decode()),
-    )
+    for row in rows:
+        given = {"target": target, **row}
+        columns, values = ", ".join(given), ", ".join(f":{name}" for name in given)
+        db.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({values})", given)  # noqa: S608 - constants only
 
 
 def release_rows(db: sqlite3.Connection, target: int, keys: Iterable[SeriesKey]) -> None:

@@ -24,12 +24,11 @@ from exporter.counting.rules import CountingRules
 from exporter.errors import LedgerError, StartError, one_line
 from exporter.events.outbox import OutboxNews, PendingEvent
 from exporter.ledger import labels, outbox, purge, set_apart, staging
-from exporter.ledger.commit import keep_learnt, record, record_audit
+from exporter.ledger.commit import keep_learnt, record, record_audit, record_release
 from exporter.ledger.connection import FAILURES, connect, connect_to_read, problem_of, reason
 from exporter.ledger.file import FileLost, LedgerFile
 from exporter.ledger.pages import Pages
 from exporter.ledger.reading import SqliteRunReader, reading_file
-from exporter.ledger.releasing import record_release
 from exporter.ledger.totals import (
     find_target,
     finished_between,

@@ -106,7 +106,7 @@ class PollResult:
     One complete poll of a target.
 
     Shape: `full` if everything in the window was listed, else what was not staged is as it was, but for what
-    was in flight; `full_sync` is the reason for that, None if only because it is little; `followed_up` if
+    was in flight; `full_sync` is the reason for that, None if only because it is little; `same_poll` if
     the same poll has recorded before, and nothing was published since; `set_apart` are the rows that this
     poll could not read; `deleted` are finished jobs that it found not to be listed any more.
     Units: `began_ms` and `clock_ms` (now) by the clock of the rows, which these are ahead of by `lead_ms`
@@ -124,7 +124,7 @@ class PollResult:
     full: bool
     filters: Filters
     full_sync: str | None = None
-    followed_up: bool = False
+    same_poll: bool = False
     server: ServerTraits = field(default_factory=ServerTraits)
     set_apart: tuple[SetApart, ...] = ()
     deleted: tuple[int, ...] = ()

@@ -161,7 +161,7 @@ class Poll:
         server = reader.server
         if server.total_is_low and server.total_was_low and self.filters.totals:
             self._downgrade_filter("totals")
-        self._result = replace(result, filters=self.filters, followed_up=same_poll, deleted=deleted)
+        self._result = replace(result, filters=self.filters, same_poll=same_poll, deleted=deleted)
         self.totals = await self.ledger.record(self._result, self.rules.counting)
         self.full_sync = result.full_sync or self.full_sync
 
