@@ -23,8 +23,7 @@ from exporter.errors import ConfigError, InternalFault
 from exporter.events.delivery import Delivery, EventOutput
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
-from exporter.ledger.facts import ledger_facts
-from exporter.ledger.opening import open_ledger
+from exporter.ledger.opening import ledger_facts, open_ledger
 from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.model import Progress, TargetKey, TargetSnapshot

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.counting.transitions import Baseline, KnownJob, transition
 from exporter.errors import ApiUnavailable
-from exporter.ledger import purge, sqlite
+from exporter.ledger import sqlite, targets
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Job, Totals
 from exporter.octopus.wire import ListQuery
@@ -127,7 +127,7 @@ async def test_the_next_first_sync_begins_anew(scene: Scene, restarted: bool) ->
 async def test_what_a_broken_off_forgetting_left_of_a_target_is_cleared_away(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(purge, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(targets, "_ROWS_AT_ONCE", 2)
     await scene.poll()
     looks = iter([True, True])  # one piece and a bit: its counts are gone, its jobs are not
     assert not await scene.ledger.forget(TARGET.key, lambda: next(looks, False))
@@ -152,7 +152,7 @@ async def test_beginning_a_poll_does_not_walk_what_is_committed(scene: Scene) ->
     db = sqlite3.connect(scene.file)
     steps = iter(range(1_000))
     db.set_progress_handler(lambda: next(steps, None) is None, 1)  # gives up at the thousandth
-    assert purge.forget_some_unrecorded(db, 1)
+    assert targets.forget_some_unrecorded(db, 1)
     db.close()
     await scene.open()
 

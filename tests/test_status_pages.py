@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient
 from exporter import __version__
 from exporter.config import LedgerUrl
 from exporter.errors import LedgerError
-from exporter.ledger.facts import ledger_facts
+from exporter.ledger.opening import ledger_facts
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.model import LedgerFacts, Progress, TargetKey, TargetSnapshot

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from exporter.errors import LedgerError
-from exporter.ledger import purge
+from exporter.ledger import targets
 from exporter.model import Target, TargetKey
 from exporter.sync.ledger import RecordedTarget
 from exporter.target_cleanup import DAY_SECONDS, LEAST_MS, TargetCleanup, expired_targets, retention_ms
@@ -184,7 +184,7 @@ async def test_a_target_that_is_configured_again_meanwhile_is_let_be(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is a target without a past then: what was left of its jobs counts nothing."""
-    monkeypatch.setattr(purge, "_ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(targets, "_ROWS_AT_ONCE", 10)
     life.configured, looks = [KEPT], 0
 
     def is_unused() -> bool:
@@ -205,7 +205,7 @@ async def test_a_target_that_is_configured_again_meanwhile_is_let_be(
 async def test_it_goes_in_pieces_between_which_others_are_served(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(purge, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(targets, "_ROWS_AT_ONCE", 1)
     order: list[str] = []
 
     def is_unused() -> bool:

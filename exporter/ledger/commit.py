@@ -21,8 +21,7 @@ from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import KnownJob, transition
 from exporter.events.outbox import OutboxNews
 from exporter.ledger import set_apart
-from exporter.ledger.ended import EndedRuns, is_another_hour, prune_runs
-from exporter.ledger.outbox import NewEvents
+from exporter.ledger.ended import EndedRuns, NewEvents, is_another_hour, prune_runs
 from exporter.ledger.series import (
     NewSeries,
     add_to_series,
@@ -31,14 +30,8 @@ from exporter.ledger.series import (
     release_rows,
 )
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
-from exporter.ledger.totals import (
-    TargetRow,
-    newest_creation,
-    read_target,
-    read_totals,
-    target_id,
-    types_to_show,
-)
+from exporter.ledger.targets import TargetRow, read_target, target_id
+from exporter.ledger.totals import newest_creation, read_totals, types_to_show
 from exporter.model import Job, SeriesKey, Target, Totals
 from exporter.sync.ledger import Audit, PollResult
 from exporter.sync.server_traits import Filters, ServerTraits

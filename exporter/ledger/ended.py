@@ -1,8 +1,9 @@
 """
-The single runs that a poll saw end: the failed ones are kept for a while, all are counted by the hour.
+The single runs that a poll saw end: the failed ones are kept for a while, all are counted by the hour, and
+events wait here until they are written (exporter.events).
 
-Both belong to the poll's transaction, and nothing is written where nothing has ended. Failed runs are kept
-for 24 hours: at least the latest 500 of a target, whatever their age, and never more than its latest 10,000.
+All of it belongs to the poll's transaction, and nothing is written where nothing has ended. Failed runs are
+kept for 24 hours: at least the latest 500 of a target, whatever their age, and at most its latest 10,000.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
+from operator import attrgetter
 
+import msgspec
+
+from exporter.counting.rules import EventRules
 from exporter.counting.transitions import Transition, end_of
-from exporter.ledger.outbox import NewEvents
-from exporter.model import Job, Run
+from exporter.events.outbox import Event, OutboxNews, PendingEvent
+from exporter.model import Job, Run, TargetKey
 from exporter.sync.ledger import PollResult
 
 HOUR_MS = 3_600_000
@@ -24,15 +30,65 @@ HOURS_COUNTED = 7 * 24
 
 # A first sync that counts history may see a million runs end: memory holds so many of them at a time.
 _AT_ONCE = 2_000
-_KEEP_FAILED = """
-    INSERT INTO failed_runs (target, job_id, number, job_type, status, msg_code, msg_error, data_id,
-        resource_spec, created_ms, started_ms, ended_ms, at_ms, submitting_ms, running_ms)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+# The columns of `failed_runs` are the fields of a run, but for the one that says that it failed.
+RUN_COLUMNS = tuple(field.name for field in fields(Run) if field.name != "failed")
+_KEEP_FAILED = f"""
+    INSERT INTO failed_runs (target, {", ".join(RUN_COLUMNS)}) VALUES (?{", ?" * len(RUN_COLUMNS)})
+"""  # noqa: S608 - constants only
+_run_values = attrgetter(*RUN_COLUMNS)
+_encode = msgspec.json.Encoder().encode
+_decode_run = msgspec.json.Decoder(Run).decode
 _COUNT = """
     INSERT INTO hourly_runs (target, hour, job_type, status, failed, runs) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (target, hour, job_type, status, failed) DO UPDATE SET runs = runs + excluded.runs
 """
+
+
+class NewEvents:
+    """
+    The events of one poll's transaction.
+
+    Shape: `rules` is None where no events are wanted; those up to the id `taken` are being written, and are
+    not dropped; `news` is what the transaction has done so far.
+    """
+
+    def __init__(
+        self, db: sqlite3.Connection, target: int, now_ms: int, rules: EventRules | None, taken: int
+    ) -> None:
+        self._db = db
+        self._target = target
+        self._now_ms = now_ms
+        self._rules = rules
+        self._taken = taken
+        self.news = OutboxNews()
+
+    def add(self, runs: Sequence[Run]) -> None:
+        """Add events for runs that were just counted, and drop the oldest of the target if too many wait."""
+        rules = self._rules
+        if rules is None:
+            return
+        wanted = [run for run in runs if run.failed or rules.include == "ended"]
+        if not wanted:
+            return
+        self._db.executemany(
+            "INSERT INTO events (target, counted_ms, run) VALUES (?, ?, ?)",
+            [(self._target, self._now_ms, _encode(run).decode()) for run in wanted],
+        )
+        self.news += OutboxNews(len(wanted), self._drop_beyond(rules.max_waiting))
+
+    def _drop_beyond(self, most: int) -> int:
+        (waiting,) = self._db.execute(
+            "SELECT count(*) FROM events WHERE target = ?", (self._target,)
+        ).fetchone()
+        if waiting <= most:
+            return 0
+        dropping = """
+            DELETE FROM events WHERE id IN (
+                SELECT id FROM events INDEXED BY events_by_target
+                WHERE target = ? AND id > ? ORDER BY id LIMIT ?
+            )
+        """
+        return self._db.execute(dropping, (self._target, self._taken, waiting - most)).rowcount
 
 
 class EndedRuns:
@@ -90,20 +146,9 @@ class EndedRuns:
 
 def keep_failed(db: sqlite3.Connection, target: int, runs: Sequence[Run], now_ms: int) -> None:
     """Keep failed runs, and of the older ones no more than there is to be kept."""
-    if not runs:
-        return
-    db.executemany(
-        _KEEP_FAILED,
-        [
-            (
-                *(target, run.job_id, run.number, run.job_type, run.status, run.msg_code, run.msg_error),
-                *(run.data_id, run.resource_spec, run.created_ms, run.started_ms, run.ended_ms, run.at_ms),
-                *(run.submitting_ms, run.running_ms),
-            )
-            for run in runs
-        ],
-    )
-    _prune_failed(db, target, now_ms)
+    if runs:
+        db.executemany(_KEEP_FAILED, [(target, *_run_values(run)) for run in runs])
+        _prune_failed(db, target, now_ms)
 
 
 def count_by_hour(db: sqlite3.Connection, target: int, runs: Sequence[Run], now_ms: int) -> None:
@@ -152,3 +197,33 @@ def _prune_failed(db: sqlite3.Connection, target: int, now_ms: int) -> None:
         """,
         (target, MOST_KEPT),
     )
+
+
+def oldest_events(db: sqlite3.Connection, most: int) -> tuple[PendingEvent, ...]:
+    """Give the events that have waited the longest."""
+    rows = db.execute(
+        """
+        SELECT events.id, project, project_id, workspace, path, counted_ms, CAST(run AS BLOB)
+        FROM events JOIN targets ON targets.id = events.target
+        ORDER BY events.id LIMIT ?
+        """,
+        (most,),
+    )
+    return tuple(PendingEvent(row[0], _event(TargetKey(*row[1:5]), row[5], row[6])) for row in rows)
+
+
+def _event(target: TargetKey, counted_ms: int, run: bytes) -> Event | None:
+    try:
+        return Event(target, counted_ms, _decode_run(run))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def delete_events(db: sqlite3.Connection, last: int) -> None:
+    """Delete the events up to this id."""
+    db.execute("DELETE FROM events WHERE id <= ?", (last,))
+
+
+def count_events(db: sqlite3.Connection) -> int:
+    (waiting,) = db.execute("SELECT count(*) FROM events").fetchone()
+    return int(waiting)

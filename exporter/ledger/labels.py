@@ -86,7 +86,7 @@ _kept = msgspec.json.Decoder(KeptLabels).decode
 _NOTHING = "{}"
 
 
-def read(db: sqlite3.Connection, target: int) -> KeptLabels:
+def read_labels(db: sqlite3.Connection, target: int) -> KeptLabels:
     """Give the labels of a target; in a ledger of a version that had no bound, those are all it has used."""
     (labels,) = db.execute("SELECT labels FROM targets WHERE id = ?", (target,)).fetchone()
     if labels != _NOTHING:
@@ -105,5 +105,5 @@ def _used(db: sqlite3.Connection, target: int, column: str, documented: tuple[st
     return tuple(sorted({value for (value,) in rows} - {*documented, "", OTHER}))
 
 
-def write(db: sqlite3.Connection, target: int, kept: KeptLabels) -> None:
+def write_labels(db: sqlite3.Connection, target: int, kept: KeptLabels) -> None:
     db.execute("UPDATE targets SET labels = ? WHERE id = ?", (msgspec.json.encode(kept).decode(), target))

@@ -1,5 +1,11 @@
 """
-The questions of exporter.runs as SQL, on a connection that may only read.
+The questions of exporter.runs as SQL, answered beside whatever is being recorded.
+
+A ledger in a file is read in threads, through a connection that may only read: WAL lets it read while the
+ledger's thread writes. A ledger in memory has one connection and no other (SQLite's shared cache would lock
+whole tables, and a reader could make a poll fail), so its questions go to the ledger's thread. Each question
+is short, since long answers are read piece by piece, and no snapshot is held between pieces, however slow a
+client is.
 
 What these rows hold decides no count. So a text that is damaged is read as far as it goes, and a row with
 numbers that are none is left out: neither keeps the others from being read.
@@ -7,15 +13,21 @@ numbers that are none is left out: neither keeps the others from being read.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
-from exporter.ledger.ended import HOUR_MS, HOURS_COUNTED
-from exporter.ledger.totals import find_target
+from exporter.errors import LedgerError
+from exporter.ledger.connection import FAILURES, connect_to_look, reason
+from exporter.ledger.ended import HOUR_MS, HOURS_COUNTED, RUN_COLUMNS
+from exporter.ledger.targets import find_target
 from exporter.model import Run, TargetKey
 from exporter.runs import (
     FailedRun,
@@ -27,11 +39,14 @@ from exporter.runs import (
     Selection,
 )
 
+R = TypeVar("R")
+
+Ask = Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]
+
 _HOURS_OF_A_DAY = 24
 # Of the last hour so many kinds of failure are told apart: a server may give every run a code of its own.
 _KINDS = 1_000
-_FIELDS = tuple(field.name for field in fields(Run) if field.name != "failed")
-_COLUMNS = ", ".join(_FIELDS)
+_COLUMNS = ", ".join(RUN_COLUMNS)
 _IS_OF = "target IN (SELECT value FROM json_each(:targets))"
 _GROUP = "target, job_type, status, msg_code, msg_error"
 # The columns of _GROUP.
@@ -249,7 +264,7 @@ def _fitting(
 def _run(row: Sequence[object]) -> Run | None:
     """Read a row of _COLUMNS; None where a number is none."""
     try:
-        return msgspec.convert(dict(zip(_FIELDS, row, strict=True), failed=True), Run)
+        return msgspec.convert(dict(zip(RUN_COLUMNS, row, strict=True), failed=True), Run)
     except msgspec.ValidationError:
         return None
 
@@ -261,3 +276,77 @@ def tolerant_text(text: bytes) -> str:
 
 def _json(values: Sequence[int]) -> str:
     return msgspec.json.encode(values).decode()
+
+
+class SqliteRunReader:
+    """Implements runs.RunReader. `ask` answers a question with the ledger's connection, in a thread."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def select_failed(
+        self, targets: Sequence[TargetKey], which: RunFilter, most: int, after: Position | None = None
+    ) -> Selection:
+        selection: Selection = await self._ask(lambda db: select_failed(db, targets, which, most, after))
+        return selection
+
+    async def failed(self, targets: Sequence[TargetKey], keys: Sequence[int]) -> tuple[FailedRun, ...]:
+        found: tuple[FailedRun, ...] = await self._ask(lambda db: failed(db, targets, keys))
+        return found
+
+    async def failure_groups(
+        self, targets: Sequence[TargetKey], which: RunFilter, most: int, most_ids: int = 500
+    ) -> FailureGroups:
+        groups: FailureGroups = await self._ask(lambda db: failure_groups(db, targets, which, most, most_ids))
+        return groups
+
+    async def last_hour(
+        self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
+    ) -> tuple[HourlyFailures, ...]:
+        hours: tuple[HourlyFailures, ...] = await self._ask(lambda db: last_hour(db, targets, which, now_ms))
+        return hours
+
+    async def recent_failures(
+        self, targets: Sequence[TargetKey], most: int
+    ) -> Mapping[TargetKey, tuple[Run, ...]]:
+        recent: Mapping[TargetKey, tuple[Run, ...]] = await self._ask(
+            lambda db: recent_failures(db, targets, most)
+        )
+        return recent
+
+
+@asynccontextmanager
+async def reading_file(path: Path) -> AsyncIterator[SqliteRunReader]:
+    """Give a reader of the ledger in a file. Raises: LedgerError."""
+    db = await _in_thread(path, partial(_opened, path))
+    try:
+        yield SqliteRunReader(partial(_asked, path, db))
+    finally:
+        await asyncio.shield(asyncio.to_thread(db.close))
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    db = connect_to_look(path)
+    db.text_factory = tolerant_text
+    return db
+
+
+async def _asked(path: Path, db: sqlite3.Connection, question: Callable[[sqlite3.Connection], R]) -> R:
+    return await _in_thread(path, partial(question, db), db)
+
+
+async def _in_thread(path: Path, work: Callable[[], R], db: sqlite3.Connection | None = None) -> R:
+    """Do some work in a thread; who is cancelled meanwhile stops the work and waits for its end."""
+    under_way = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(under_way)
+    except asyncio.CancelledError:
+        if db is not None:
+            db.interrupt()
+        with suppress(Exception):
+            found = await under_way
+            if isinstance(found, sqlite3.Connection):
+                found.close()
+        raise
+    except FAILURES as exc:
+        raise LedgerError(f"ledger {path}: {reason(exc)}") from exc

@@ -16,28 +16,27 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from traceback import clear_frames
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
 from exporter.counting.rules import CountingRules
 from exporter.errors import LedgerError, StartError, one_line
 from exporter.events.outbox import OutboxNews, PendingEvent
-from exporter.ledger import labels, outbox, purge, set_apart, staging
+from exporter.ledger import ended, set_apart, staging, targets
 from exporter.ledger.commit import keep_learnt, record, record_audit, record_release
 from exporter.ledger.connection import FAILURES, connect, connect_to_read, problem_of, reason
 from exporter.ledger.file import FileLost, LedgerFile
-from exporter.ledger.pages import Pages
-from exporter.ledger.reading import SqliteRunReader, reading_file
+from exporter.ledger.runs import SqliteRunReader, reading_file
+from exporter.ledger.staging import Pages
+from exporter.ledger.targets import find_target, target_id
 from exporter.ledger.totals import (
-    find_target,
     finished_between,
     listed_lately,
     listed_since,
     oldest_created,
     read_summary,
     restore,
-    target_id,
 )
 from exporter.ledger.values import first_unreadable
 from exporter.model import Job, SeriesKey, Target, TargetKey, Totals
@@ -54,6 +53,7 @@ from exporter.sync.ledger import (
 )
 from exporter.sync.server_traits import Filters, ServerTraits
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 # Failures that say nothing of what the ledger holds, and that may be gone at the next poll.
@@ -67,7 +67,7 @@ _ROWS_PER_HOP = 10_000
 
 class SqliteLedger:
     """
-    The embedded ledger; implements protocol.Ledger.
+    The embedded ledger; implements sync.ledger.Ledger.
 
     Raises: StartError from `open` where the file is locked, damaged, foreign, newer or out of reach; it is
     then left as it was.
@@ -135,7 +135,7 @@ class SqliteLedger:
         await self._on(target, staging.clear)
         # A first sync finds no jobs, unless the target was forgotten and that was cut short. Piece by piece:
         # others have work for this thread too.
-        while not await self._on(target, purge.forget_some_unrecorded):
+        while not await self._on(target, targets.forget_some_unrecorded):
             pass
 
     async def stage(
@@ -160,48 +160,48 @@ class SqliteLedger:
     async def staged(
         self, target: Target, first_pass: int, pass_no: int, *, before_ms: int | None = None
     ) -> Staged:
-        return await self._on(target, lambda db, row: staging.count(db, row, first_pass, pass_no, before_ms))
+        return await self._on(target, staging.count, first_pass, pass_no, before_ms)
 
     async def gone(self, target: Target, statuses: Sequence[str], start_ms: int) -> int:
-        return await self._on(target, lambda db, row: staging.gone(db, row, statuses, start_ms))
+        return await self._on(target, staging.gone, statuses, start_ms)
 
     async def readable(self, target: Target, job_ids: Sequence[int]) -> tuple[int, ...]:
-        return await self._on(target, lambda db, row: staging.readable(db, row, job_ids))
+        return await self._on(target, staging.readable, job_ids)
 
     async def set_apart_by_status(self, target: Target) -> dict[str, int]:
         return await self._on(target, set_apart.by_status)
 
     async def vanished(self, target: Target, undocumented_from_ms: int) -> tuple[JobRef, ...]:
-        return await self._on(target, lambda db, row: staging.vanished(db, row, undocumented_from_ms))
+        return await self._on(target, staging.vanished, undocumented_from_ms)
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
-        return await self._on(target, lambda db, row: staging.missing(db, row, horizon_ms, most))
+        return await self._on(target, staging.missing, horizon_ms, most)
 
     async def listed_since(self, target: Target, horizon_ms: int | None) -> int:
-        return await self._on(target, lambda db, row: listed_since(db, row, horizon_ms))
+        return await self._on(target, listed_since, horizon_ms)
 
     async def listed_lately(self, target: Target, since_ms: int) -> int:
-        return await self._on(target, lambda db, row: listed_lately(db, row, since_ms))
+        return await self._on(target, listed_lately, since_ms)
 
     async def finished_between(
         self, target: Target, start_ms: int, end_ms: int, most: int
     ) -> tuple[int, ...]:
-        return await self._on(target, lambda db, row: finished_between(db, row, start_ms, end_ms, most))
+        return await self._on(target, finished_between, start_ms, end_ms, most)
 
     async def oldest_created(self, target: Target) -> int:
         return await self._on(target, oldest_created)
 
     async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
-        return await self._on(target, lambda db, row: staging.rows_since(db, row, cuts, most))
+        return await self._on(target, staging.rows_since, cuts, most)
 
     async def staged_since(self, target: Target, start_ms: int) -> int:
-        return await self._on(target, lambda db, row: staging.staged_since(db, row, start_ms))
+        return await self._on(target, staging.staged_since, start_ms)
 
     async def unlisted_statuses(self, target: Target, before_ms: int) -> int:
-        return await self._on(target, lambda db, row: staging.unlisted_statuses(db, row, before_ms))
+        return await self._on(target, staging.unlisted_statuses, before_ms)
 
     async def learnt(self, target: Target, server: ServerTraits, filters: Filters) -> None:
-        await self._on(target, lambda db, row: keep_learnt(db, row, server, filters))
+        await self._on(target, keep_learnt, server, filters)
 
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
         return await self._run(
@@ -241,24 +241,24 @@ class SqliteLedger:
         return await self._run(lambda db: self._take_events(db, most))
 
     def _take_events(self, db: sqlite3.Connection, most: int) -> tuple[PendingEvent, ...]:
-        taken = outbox.oldest(db, most)
+        taken = ended.oldest_events(db, most)
         self._events_taken = taken[-1].id if taken else self._events_taken
         return taken
 
     async def events_written(self, last: int) -> None:
-        await self._run(lambda db: outbox.delete(db, last))
+        await self._run(lambda db: ended.delete_events(db, last))
 
     async def count_events(self) -> int:
-        return await self._run(outbox.count)
+        return await self._run(ended.count_events)
 
     async def remembered(self) -> tuple[RecordedTarget, ...]:
-        return await self._run(purge.remembered)
+        return await self._run(targets.remembered)
 
     async def forget(self, key: TargetKey, is_unused: Callable[[], bool]) -> bool:
         target = await self._run(lambda db: find_target(db, key))
         if target is None:
             return True
-        for piece in purge.PIECES:
+        for piece in targets.PIECES:
             ended = False
             while not ended:
                 # Nothing may come between this look and the piece: a poll that begins later runs after it.
@@ -288,13 +288,19 @@ class SqliteLedger:
         if self._file is not None:
             self._file.close()
 
-    async def _on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> R:
+    async def _on(
+        self,
+        target: Target,
+        work: Callable[Concatenate[sqlite3.Connection, int, P], R],
+        *given: P.args,
+        **named: P.kwargs,
+    ) -> R:
         """Do some work on a target's row, on top of the pages that wait to be staged."""
         before = self._batches.pop(target.key, None)
         if before is not None:
             await asyncio.shield(before)
         # A cancelled caller must not take its rows back: a first sync that broke off goes on from them.
-        return await asyncio.shield(self._submit_on(target, work))
+        return await asyncio.shield(self._submit_on(target, lambda db, row: work(db, row, *given, **named)))
 
     def _submit_on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> asyncio.Future[R]:
         pages = self._pages.pop(target.key, None)
@@ -302,7 +308,7 @@ class SqliteLedger:
         def staged_first(db: sqlite3.Connection) -> R:
             row = self._row(db, target)
             if pages is not None:
-                _stage(db, row, target.job_types, pages)
+                staging.stage_pages(db, row, target.job_types, pages)
             return work(db, row)
 
         return self._submit(staged_first, target.key)
@@ -409,19 +415,6 @@ def _opened(file: LedgerFile | None) -> sqlite3.Connection:
         connection.close()
         raise StartError(str(exc)) from exc
     return connection
-
-
-def _stage(db: sqlite3.Connection, target: int, job_types: Sequence[str], pages: Pages) -> None:
-    db.execute("BEGIN")
-    before = labels.read(db, target)
-    known = labels.LabelSet(before, job_types, pages.rules)
-    (commits,) = db.execute("SELECT commits FROM targets WHERE id = ?", (target,)).fetchone()
-    has_history = commits == 0 and not pages.rules.count_history
-    for origin, jobs, wanted in pages.by_origin():
-        staging.stage(db, target, known, jobs, wanted, origin, origin.history_before_ms if has_history else 0)
-    if known.kept != before:
-        labels.write(db, target, known.kept)
-    db.execute("COMMIT")
 
 
 def _nothing(_db: sqlite3.Connection, _target: int) -> None:

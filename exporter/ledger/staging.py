@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import msgspec
 
+from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import ended_before
-from exporter.ledger.labels import LabelSet
+from exporter.ledger.labels import LabelSet, read_labels, write_labels
 from exporter.model import IN_FLIGHT_STATUSES, Job, is_failed
 from exporter.sync.ledger import FoundBy, JobRef, Missing, PageOrigin, RowKind, Staged
 
@@ -85,7 +86,40 @@ def clear(db: sqlite3.Connection, target: int) -> None:
         db.execute("DELETE FROM staged")
 
 
-def stage(
+class Pages:
+    """
+    The pages of one target that wait to be staged together; `rows` is how many rows they have.
+
+    Rows of one origin that were read one after the other stand together.
+    """
+
+    def __init__(self, rules: CountingRules) -> None:
+        self.rules = rules
+        self.rows = 0
+        self.by_origin: list[tuple[PageOrigin, list[Job], list[RowKind]]] = []
+
+    def add(self, jobs: Sequence[Job], wanted: Sequence[RowKind], origin: PageOrigin) -> None:
+        if not self.by_origin or self.by_origin[-1][0] != origin:
+            self.by_origin.append((origin, [], []))
+        self.by_origin[-1][1].extend(jobs)
+        self.by_origin[-1][2].extend(wanted)
+        self.rows += len(jobs)
+
+
+def stage_pages(db: sqlite3.Connection, target: int, job_types: Sequence[str], pages: Pages) -> None:
+    db.execute("BEGIN")
+    before = read_labels(db, target)
+    labels = LabelSet(before, job_types, pages.rules)
+    (commits,) = db.execute("SELECT commits FROM targets WHERE id = ?", (target,)).fetchone()
+    has_history = commits == 0 and not pages.rules.count_history
+    for origin, jobs, wanted in pages.by_origin:
+        _stage(db, target, labels, jobs, wanted, origin, origin.history_before_ms if has_history else 0)
+    if labels.kept != before:
+        write_labels(db, target, labels.kept)
+    db.execute("COMMIT")
+
+
+def _stage(
     db: sqlite3.Connection,
     target: int,
     labels: LabelSet,

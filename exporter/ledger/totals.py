@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
+from typing import TypedDict, TypeVar
 
-import msgspec
-
-from exporter.counting import released as releases
 from exporter.counting.baselines import latest
 from exporter.counting.increments import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING
 from exporter.counting.released import STATUSES_SHOWN, Released, released_with
 from exporter.counting.rules import CountingRules
 from exporter.ledger import set_apart
-from exporter.ledger.ages import read_ages
 from exporter.ledger.series import read_counters, read_histograms
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS
+from exporter.ledger.targets import TargetRow, find_target, read_target
 from exporter.model import (
+    AGE_BOUNDS_MS,
     FAILED_STATUSES,
     JOB_TYPES,
     OTHER,
     STATUSES,
     TERMINAL_STATUSES,
+    WAITING_STATUSES,
     CounterValue,
     HistogramValue,
     SeriesKey,
     Target,
-    TargetKey,
     Totals,
 )
-from exporter.sync.ledger import Audit, TargetState
-from exporter.sync.server_traits import FILTERS, Filters, ServerTraits
+from exporter.sync.ledger import TargetState
+from exporter.sync.server_traits import FILTERS
 
 V = TypeVar("V", CounterValue, HistogramValue)
 
@@ -43,105 +42,19 @@ _NEWEST = f"""
         (SELECT ifnull(max(created_ms), 0) FROM {FINISHED_JOBS} WHERE target = :target AND in_flight = 0)
     )
 """  # noqa: S608 - constants only
+_SOUND = ((str, str, int, int), (str, str, int, type(None)))
+_OLDEST = """
+    SELECT job_type, status, min(created_ms), min(started_ms) FROM jobs INDEXED BY jobs_in_flight
+    WHERE target = ? AND in_flight = 1 GROUP BY job_type, status
+"""
+_BEFORE = """
+    SELECT {since} FROM jobs INDEXED BY jobs_in_flight
+    WHERE target = ? AND in_flight = 1 AND job_type = ? AND status = ? AND {since} < ? ORDER BY {since}
+"""
+_CREATED_BEFORE, _STARTED_BEFORE = (_BEFORE.format(since=name) for name in ("created_ms", "started_ms"))
+_LEAST_MS = min(AGE_BOUNDS_MS.values())
 # A listing is worth its requests if it shows a job in flight among so many.
 _WORTH_LISTING = 100
-
-
-@dataclass(frozen=True, slots=True)
-class TargetRow:
-    """
-    A target as the ledger has it.
-
-    Shape: `baselines` as baselines.Baselines.at_ms; `shown_types` had their series published at `commits`,
-    and since then; `released` says which of these are released; `endpoint` is the one that was polled last,
-    "" where an older version did not record it; `revision` as in model.Totals.
-    """
-
-    id: int
-    endpoint: str
-    commits: int
-    committed_ms: int
-    baselines: dict[str, int | None]
-    forgotten_before_ms: int | None
-    shown_types: dict[str, int]
-    horizon_ms: int | None
-    watermark_ms: int
-    covered_from_ms: int
-    full_sync_ms: int
-    filters: Filters
-    audit: Audit | None
-    server: ServerTraits
-    released: Released
-    revision: int
-
-
-_baselines = msgspec.json.Decoder(dict[str, int | None]).decode
-_filters = msgspec.json.Decoder(Filters).decode
-_audit = msgspec.json.Decoder(Audit).decode
-_server = msgspec.json.Decoder(ServerTraits).decode
-_types = msgspec.json.Decoder(dict[str, int]).decode
-
-
-def target_id(db: sqlite3.Connection, target: Target) -> int:
-    """
-    Give a target's id in the ledger, making its row where it is new.
-
-    A row without a path was written by a version that did not record it: it becomes this target's, for good.
-    """
-    key = target.key
-    found = find_target(db, key)
-    if found is None:
-        (made,) = db.execute(
-            "INSERT INTO targets (project, project_id, workspace, path) VALUES (?, ?, ?, ?) RETURNING id",
-            (key.project, key.project_id, key.workspace, key.path),
-        ).fetchone()
-        return int(made)
-    db.execute("UPDATE targets SET path = ? WHERE id = ? AND path = ''", (key.path, found))
-    return found
-
-
-def find_target(db: sqlite3.Connection, key: TargetKey) -> int | None:
-    """Give a target's id in the ledger; that of the row without a path where there is none with this path."""
-    row = db.execute(
-        """
-        SELECT id FROM targets
-        WHERE project = ? AND project_id = ? AND workspace = ? AND path IN (?, '') ORDER BY path = ''
-        """,
-        (key.project, key.project_id, key.workspace, key.path),
-    ).fetchone()
-    return None if row is None else int(row[0])
-
-
-def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
-    row = db.execute(
-        """
-        SELECT endpoint, commits, committed_ms, baselines, forgotten_before_ms, shown_types,
-            horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server,
-            released, revision
-        FROM targets WHERE id = ?
-        """,
-        (target,),
-    ).fetchone()
-    endpoint, commits, committed_ms, baselines, forgotten, types, horizon, *others = row
-    watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server, released, revision = others
-    return TargetRow(
-        id=target,
-        endpoint=endpoint,
-        commits=commits,
-        committed_ms=committed_ms,
-        baselines=_baselines(baselines),
-        forgotten_before_ms=forgotten,
-        shown_types=_types(types),
-        horizon_ms=horizon,
-        watermark_ms=watermark_ms,
-        covered_from_ms=covered_from_ms,
-        full_sync_ms=full_sync_ms,
-        filters=_filters(filters),
-        audit=None if audit is None else _audit(audit),
-        server=_server(server),
-        released=releases.decode(released),
-        revision=revision,
-    )
 
 
 def read_summary(db: sqlite3.Connection, target: int) -> TargetState:
@@ -381,3 +294,42 @@ def _undocumented_ended(db: sqlite3.Connection, target: int, types: tuple[str, .
         "SELECT job_type, status, jobs FROM listing WHERE target = ? AND in_flight = 0", (target,)
     )
     return sum(jobs for kind, status, jobs in rows if kind in types and status not in STATUSES)
+
+
+class Ages(TypedDict):
+    """What model.Totals says of the ages of jobs."""
+
+    oldest_created_ms: dict[tuple[str, str], int]
+    oldest_started_ms: dict[tuple[str, str], int]
+    older_than: dict[tuple[str, str, str], int]
+
+
+def read_ages(db: sqlite3.Connection, target: int, types: tuple[str, ...], now_ms: int) -> Ages:
+    """
+    Give the ages of a target's jobs in flight, of these types.
+
+    Units: `now_ms` by our own clock, as the ages that are made of the oldest timestamps.
+    Raises: sqlite3.DatabaseError for a damaged index.
+    """
+    found = db.execute(_OLDEST, (target,)).fetchall()
+    # They come from the index, which no check of the tables looks into.
+    if any(tuple(map(type, row)) not in _SOUND for row in found):
+        raise sqlite3.DatabaseError("damaged: index jobs_in_flight holds a value of a wrong type")
+    shown = [row for row in found if row[0] in types]
+    ages: Ages = {"oldest_created_ms": {}, "oldest_started_ms": {}, "older_than": {}}
+    for kind, status, created_ms, started_ms in shown:
+        ages["oldest_created_ms"][kind, status] = created_ms
+        if started_ms is not None:
+            ages["oldest_started_ms"][kind, status] = started_ms
+        since_ms = created_ms if status in WAITING_STATUSES else started_ms
+        # The rows are read only where the oldest job has reached the first bound: usually nowhere.
+        if since_ms is not None and since_ms < now_ms - _LEAST_MS:
+            query = _CREATED_BEFORE if status in WAITING_STATUSES else _STARTED_BEFORE
+            rows = db.execute(query, (target, kind, status, now_ms - _LEAST_MS)).fetchall()
+            since = [row[0] for row in rows]
+            for age, bound_ms in AGE_BOUNDS_MS.items():
+                jobs = bisect_left(since, now_ms - bound_ms)
+                if not jobs:
+                    break
+                ages["older_than"][kind, status, age] = jobs
+    return ages

@@ -1,0 +1,184 @@
+"""
+The targets of the SQLite ledger: their rows, and deleting all that is recorded of one.
+
+A target that left the configuration is deleted in pieces that take little time each. The first piece makes it
+one that was never recorded: if the rest does not come to its end, and the target is configured again, it
+begins anew. Half of its rows would make the other half count twice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from exporter.counting import released as releases
+from exporter.counting.released import Released
+from exporter.model import Target, TargetKey
+from exporter.sync.ledger import Audit, RecordedTarget
+from exporter.sync.server_traits import Filters, ServerTraits
+
+_ROWS_AT_ONCE = 5_000
+_SMALL_TABLES = ("listing", "counters", "histograms", "failed_runs", "hourly_runs", "set_apart")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """
+    A target as the ledger has it.
+
+    Shape: `baselines` as baselines.Baselines.at_ms; `shown_types` had their series published at `commits`,
+    and since then; `released` says which of these are released; `endpoint` is the one that was polled last,
+    "" where an older version did not record it; `revision` as in model.Totals.
+    """
+
+    id: int
+    endpoint: str
+    commits: int
+    committed_ms: int
+    baselines: dict[str, int | None]
+    forgotten_before_ms: int | None
+    shown_types: dict[str, int]
+    horizon_ms: int | None
+    watermark_ms: int
+    covered_from_ms: int
+    full_sync_ms: int
+    filters: Filters
+    audit: Audit | None
+    server: ServerTraits
+    released: Released
+    revision: int
+
+
+_baselines = msgspec.json.Decoder(dict[str, int | None]).decode
+_filters = msgspec.json.Decoder(Filters).decode
+_audit = msgspec.json.Decoder(Audit).decode
+_server = msgspec.json.Decoder(ServerTraits).decode
+_types = msgspec.json.Decoder(dict[str, int]).decode
+
+
+def target_id(db: sqlite3.Connection, target: Target) -> int:
+    """
+    Give a target's id in the ledger, making its row where it is new.
+
+    A row without a path was written by a version that did not record it: it becomes this target's, for good.
+    """
+    key = target.key
+    found = find_target(db, key)
+    if found is None:
+        (made,) = db.execute(
+            "INSERT INTO targets (project, project_id, workspace, path) VALUES (?, ?, ?, ?) RETURNING id",
+            (key.project, key.project_id, key.workspace, key.path),
+        ).fetchone()
+        return int(made)
+    db.execute("UPDATE targets SET path = ? WHERE id = ? AND path = ''", (key.path, found))
+    return found
+
+
+def find_target(db: sqlite3.Connection, key: TargetKey) -> int | None:
+    """Give a target's id in the ledger; that of the row without a path where there is none with this path."""
+    row = db.execute(
+        """
+        SELECT id FROM targets
+        WHERE project = ? AND project_id = ? AND workspace = ? AND path IN (?, '') ORDER BY path = ''
+        """,
+        (key.project, key.project_id, key.workspace, key.path),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
+    row = db.execute(
+        """
+        SELECT endpoint, commits, committed_ms, baselines, forgotten_before_ms, shown_types,
+            horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server,
+            released, revision
+        FROM targets WHERE id = ?
+        """,
+        (target,),
+    ).fetchone()
+    endpoint, commits, committed_ms, baselines, forgotten, types, horizon, *others = row
+    watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server, released, revision = others
+    return TargetRow(
+        id=target,
+        endpoint=endpoint,
+        commits=commits,
+        committed_ms=committed_ms,
+        baselines=_baselines(baselines),
+        forgotten_before_ms=forgotten,
+        shown_types=_types(types),
+        horizon_ms=horizon,
+        watermark_ms=watermark_ms,
+        covered_from_ms=covered_from_ms,
+        full_sync_ms=full_sync_ms,
+        filters=_filters(filters),
+        audit=None if audit is None else _audit(audit),
+        server=_server(server),
+        released=releases.decode(released),
+        revision=revision,
+    )
+
+
+def remembered(db: sqlite3.Connection) -> tuple[RecordedTarget, ...]:
+    """Give every target there is a row of."""
+    rows = db.execute("SELECT project, project_id, workspace, path, committed_ms, watermark_ms FROM targets")
+    return tuple(RecordedTarget(TargetKey(*row[:4]), *row[4:]) for row in rows)
+
+
+def forget_counts(db: sqlite3.Connection, target: int) -> bool:
+    """Leave nothing of a target but its jobs, which nothing lists or compares then."""
+    db.execute("BEGIN IMMEDIATE")
+    for table in _SMALL_TABLES:
+        db.execute(f"DELETE FROM {table} WHERE target = ?", (target,))  # noqa: S608 - constants only
+    key = db.execute("SELECT project, project_id, workspace, path FROM targets WHERE id = ?", (target,))
+    (names,) = key.fetchall()
+    db.execute("DELETE FROM targets WHERE id = ?", (target,))
+    db.execute(
+        "INSERT INTO targets (id, project, project_id, workspace, path) VALUES (?, ?, ?, ?, ?)",
+        (target, *names),
+    )
+    db.execute("COMMIT")
+    return True
+
+
+def forget_some_jobs(db: sqlite3.Connection, target: int) -> bool:
+    """Delete some of the jobs; tell whether those were the last."""
+    deleted = db.execute(
+        """
+        DELETE FROM jobs
+        WHERE target = :target AND id IN (SELECT id FROM jobs WHERE target = :target LIMIT :some)
+        """,
+        {"target": target, "some": _ROWS_AT_ONCE},
+    ).rowcount
+    return deleted < _ROWS_AT_ONCE
+
+
+def forget_some_unrecorded(db: sqlite3.Connection, target: int) -> bool:
+    """Delete some of the jobs of a target that was never recorded; tell whether those were the last."""
+    (commits,) = db.execute("SELECT commits FROM targets WHERE id = ?", (target,)).fetchone()
+    return commits > 0 or forget_some_jobs(db, target)
+
+
+def forget_some_events(db: sqlite3.Connection, target: int) -> bool:
+    """Delete some of the events that wait; tell whether those were the last."""
+    deleted = db.execute(
+        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE target = ? LIMIT ?)",
+        (target, _ROWS_AT_ONCE),
+    ).rowcount
+    return deleted < _ROWS_AT_ONCE
+
+
+def forget_name(db: sqlite3.Connection, target: int) -> bool:
+    db.execute("DELETE FROM targets WHERE id = ?", (target,))
+    return True
+
+
+# In this order, each until it says that it has come to its end.
+PIECES: tuple[Callable[[sqlite3.Connection, int], bool], ...] = (
+    forget_counts,
+    forget_some_jobs,
+    forget_some_events,
+    forget_name,
+)
