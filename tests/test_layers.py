@@ -18,7 +18,6 @@ CORE = (
     "exporter.commands.check.probes",
     "exporter.commands.check.report",
     "exporter.commands.check.target_findings",
-    "exporter.counting.baselines",
     "exporter.counting.increments",
     "exporter.counting.released",
     "exporter.counting.rules",

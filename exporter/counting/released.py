@@ -8,7 +8,6 @@ documented status, no error code) are released together, family by family, since
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -84,6 +83,3 @@ def released_with(key: SeriesKey) -> SeriesKey:
 def stands_for_type(key: SeriesKey) -> bool:
     """Tell whether a key stands for all series of a family that are shown with a job type."""
     return key.msg_code == "" and key.status == ""
-
-
-decode: Any = msgspec.json.Decoder(Released).decode

@@ -28,6 +28,7 @@ import msgspec
 
 from exporter.model import TERMINAL_STATUSES, Job
 
+ALL_TYPES = "*"
 _TERMINAL = frozenset(TERMINAL_STATUSES)
 # The times of the API span so much (API reference, `start_time`): no duration is longer.
 _LONGEST_MS = 1_000_000_000_000
@@ -82,6 +83,47 @@ class Baseline:
 
     def is_yet_to_come(self, at_ms: int) -> bool:
         return self.latest_ms is not None and at_ms > self.latest_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """
+    The baselines of a target: one for all job types, or one for each type that the configuration lists.
+
+    A type that comes into scope later gets a baseline of its own, so that its past is no spike. One that
+    leaves scope loses it.
+    Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `latest_ms` and `is_first_sync` as
+    Baseline's.
+    """
+
+    at_ms: dict[str, int | None]
+    forgotten_before_ms: int | None
+    latest_ms: int | None = None
+    is_first_sync: bool = False
+
+    def of(self, job_type: str) -> Baseline:
+        """Give the baseline that holds for a type."""
+        scope = job_type if job_type in self.at_ms else ALL_TYPES
+        return Baseline(self.at_ms.get(scope), self.forgotten_before_ms, self.latest_ms, self.is_first_sync)
+
+
+def rescope(
+    known: dict[str, int | None],
+    job_types: tuple[str, ...],
+    began_ms: int | None,
+    forgotten_before_ms: int | None,
+) -> Baselines:
+    """Give the baselines for the types now in scope; what is new to it begins at `began_ms`."""
+    scope = job_types or (ALL_TYPES,)
+    kept = {name: known.get(name, known.get(ALL_TYPES)) for name in scope if {name, ALL_TYPES} & known.keys()}
+    begun = dict.fromkeys(sorted(set(scope) - kept.keys()), began_ms)
+    # Types that were listed one by one keep their own beginning when all types come into scope.
+    return Baselines({**(known if not job_types else kept), **begun}, forgotten_before_ms)
+
+
+def latest(at_ms: dict[str, int | None]) -> int | None:
+    """Give the latest of a target's baselines, for people to read; None where all history counts."""
+    return max((at for at in at_ms.values() if at is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

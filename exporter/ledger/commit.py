@@ -14,11 +14,10 @@ from dataclasses import replace
 
 import msgspec
 
-from exporter.counting.baselines import Baselines, rescope
 from exporter.counting.increments import Increments
 from exporter.counting.released import Released
 from exporter.counting.rules import CountingRules
-from exporter.counting.transitions import KnownJob, transition
+from exporter.counting.transitions import Baselines, KnownJob, rescope, transition
 from exporter.events.outbox import OutboxNews
 from exporter.ledger import set_apart
 from exporter.ledger.ended import EndedRuns, NewEvents, is_another_hour, prune_runs

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -40,8 +40,6 @@ from exporter.runs import (
 )
 
 R = TypeVar("R")
-
-Ask = Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]
 
 _HOURS_OF_A_DAY = 24
 # Of the last hour so many kinds of failure are told apart: a server may give every run a code of its own.
@@ -278,49 +276,52 @@ def _json(values: Sequence[int]) -> str:
     return msgspec.json.encode(values).decode()
 
 
-class SqliteRunReader:
-    """Implements runs.RunReader. `ask` answers a question with the ledger's connection, in a thread."""
+class Ask(Protocol):
+    """Answers a question with a connection of the ledger, in a thread. Raises: LedgerError."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    async def __call__(self, question: Callable[[sqlite3.Connection], R], /) -> R: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteRunReader:
+    """Implements runs.RunReader."""
+
+    ask: Ask
 
     async def select_failed(
         self, targets: Sequence[TargetKey], which: RunFilter, most: int, after: Position | None = None
     ) -> Selection:
-        selection: Selection = await self._ask(lambda db: select_failed(db, targets, which, most, after))
-        return selection
+        return await self.ask(lambda db: select_failed(db, targets, which, most, after))
 
     async def failed(self, targets: Sequence[TargetKey], keys: Sequence[int]) -> tuple[FailedRun, ...]:
-        found: tuple[FailedRun, ...] = await self._ask(lambda db: failed(db, targets, keys))
-        return found
+        return await self.ask(lambda db: failed(db, targets, keys))
 
     async def failure_groups(
         self, targets: Sequence[TargetKey], which: RunFilter, most: int, most_ids: int = 500
     ) -> FailureGroups:
-        groups: FailureGroups = await self._ask(lambda db: failure_groups(db, targets, which, most, most_ids))
-        return groups
+        return await self.ask(lambda db: failure_groups(db, targets, which, most, most_ids))
 
     async def last_hour(
         self, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
     ) -> tuple[HourlyFailures, ...]:
-        hours: tuple[HourlyFailures, ...] = await self._ask(lambda db: last_hour(db, targets, which, now_ms))
-        return hours
+        return await self.ask(lambda db: last_hour(db, targets, which, now_ms))
 
     async def recent_failures(
         self, targets: Sequence[TargetKey], most: int
     ) -> Mapping[TargetKey, tuple[Run, ...]]:
-        recent: Mapping[TargetKey, tuple[Run, ...]] = await self._ask(
-            lambda db: recent_failures(db, targets, most)
-        )
-        return recent
+        return await self.ask(lambda db: recent_failures(db, targets, most))
 
 
 @asynccontextmanager
 async def reading_file(path: Path) -> AsyncIterator[SqliteRunReader]:
     """Give a reader of the ledger in a file. Raises: LedgerError."""
     db = await _in_thread(path, partial(_opened, path))
+
+    async def ask(question: Callable[[sqlite3.Connection], R], /) -> R:
+        return await _in_thread(path, partial(question, db), db)
+
     try:
-        yield SqliteRunReader(partial(_asked, path, db))
+        yield SqliteRunReader(ask)
     finally:
         await asyncio.shield(asyncio.to_thread(db.close))
 
@@ -329,10 +330,6 @@ def _opened(path: Path) -> sqlite3.Connection:
     db = connect_to_look(path)
     db.text_factory = tolerant_text
     return db
-
-
-async def _asked(path: Path, db: sqlite3.Connection, question: Callable[[sqlite3.Connection], R]) -> R:
-    return await _in_thread(path, partial(question, db), db)
 
 
 async def _in_thread(path: Path, work: Callable[[], R], db: sqlite3.Connection | None = None) -> R:

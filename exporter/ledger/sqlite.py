@@ -150,10 +150,8 @@ class SqliteLedger:
         pages.add(jobs, wanted, origin)
         if pages.rows >= _ROWS_PER_HOP:
             # The next pages are read while this batch is written; only one batch is under way.
-            before, self._batches[target.key] = (
-                self._batches.get(target.key),
-                self._submit_on(target, _nothing),
-            )
+            before = self._batches.get(target.key)
+            self._batches[target.key] = self._submit_on(target, _nothing)
             if before is not None:
                 await asyncio.shield(before)
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import msgspec
 
-from exporter.counting import released as releases
 from exporter.counting.released import Released
 from exporter.model import Target, TargetKey
 from exporter.sync.ledger import Audit, RecordedTarget
@@ -29,7 +29,7 @@ class TargetRow:
     """
     A target as the ledger has it.
 
-    Shape: `baselines` as baselines.Baselines.at_ms; `shown_types` had their series published at `commits`,
+    Shape: `baselines` as transitions.Baselines.at_ms; `shown_types` had their series published at `commits`,
     and since then; `released` says which of these are released; `endpoint` is the one that was polled last,
     "" where an older version did not record it; `revision` as in model.Totals.
     """
@@ -52,11 +52,17 @@ class TargetRow:
     revision: int
 
 
-_baselines = msgspec.json.Decoder(dict[str, int | None]).decode
-_filters = msgspec.json.Decoder(Filters).decode
-_audit = msgspec.json.Decoder(Audit).decode
-_server = msgspec.json.Decoder(ServerTraits).decode
-_types = msgspec.json.Decoder(dict[str, int]).decode
+_decode_audit = msgspec.json.Decoder(Audit).decode
+_COLUMNS = tuple(field.name for field in fields(TargetRow))
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "baselines": msgspec.json.Decoder(dict[str, int | None]).decode,
+    "shown_types": msgspec.json.Decoder(dict[str, int]).decode,
+    "filters": msgspec.json.Decoder(Filters).decode,
+    "audit": lambda audit: None if audit is None else _decode_audit(audit),
+    "server": msgspec.json.Decoder(ServerTraits).decode,
+    "released": msgspec.json.Decoder(Released).decode,
+}
+_READ = f"SELECT {', '.join(_COLUMNS)} FROM targets WHERE id = ?"  # noqa: S608 - constants only
 
 
 def target_id(db: sqlite3.Connection, target: Target) -> int:
@@ -90,35 +96,9 @@ def find_target(db: sqlite3.Connection, key: TargetKey) -> int | None:
 
 
 def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
-    row = db.execute(
-        """
-        SELECT endpoint, commits, committed_ms, baselines, forgotten_before_ms, shown_types,
-            horizon_ms, watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server,
-            released, revision
-        FROM targets WHERE id = ?
-        """,
-        (target,),
-    ).fetchone()
-    endpoint, commits, committed_ms, baselines, forgotten, types, horizon, *others = row
-    watermark_ms, covered_from_ms, full_sync_ms, filters, audit, server, released, revision = others
-    return TargetRow(
-        id=target,
-        endpoint=endpoint,
-        commits=commits,
-        committed_ms=committed_ms,
-        baselines=_baselines(baselines),
-        forgotten_before_ms=forgotten,
-        shown_types=_types(types),
-        horizon_ms=horizon,
-        watermark_ms=watermark_ms,
-        covered_from_ms=covered_from_ms,
-        full_sync_ms=full_sync_ms,
-        filters=_filters(filters),
-        audit=None if audit is None else _audit(audit),
-        server=_server(server),
-        released=releases.decode(released),
-        revision=revision,
-    )
+    row = zip(_COLUMNS, db.execute(_READ, (target,)).fetchone(), strict=True)
+    decoded = {name: _DECODERS[name](value) if name in _DECODERS else value for name, value in row}
+    return TargetRow(**decoded)
 
 
 def remembered(db: sqlite3.Connection) -> tuple[RecordedTarget, ...]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict, TypeVar
 
-from exporter.counting.baselines import latest
 from exporter.counting.increments import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING
 from exporter.counting.released import STATUSES_SHOWN, Released, released_with
 from exporter.counting.rules import CountingRules
+from exporter.counting.transitions import latest
 from exporter.ledger import set_apart
 from exporter.ledger.series import read_counters, read_histograms
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS
