@@ -20,14 +20,9 @@ from exporter.octopus.messages import NullObserver
 from exporter.octopus.transport import open_session
 from exporter.pollers import poll_rules
 from exporter.state_log import FaultLog
+from exporter.sync import planner
 from exporter.sync.ledger import Ledger
-from exporter.sync.planner import (
-    StatusTotals,
-    audited_statuses,
-    exclude_statusless,
-    status_filters,
-    sum_totals,
-)
+from exporter.sync.planner import StatusTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +90,19 @@ async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target
         return [AuditLine(target, status, None, totals.in_status(status)) for status in STATUSES]
     set_apart = await ledger.set_apart_by_status(target)
     lines: list[AuditLine] = []
-    for status in audited_statuses(totals, state.horizon_ms, config.metrics.max_statuses):
-        filters = status_filters(target, state.filters, status, state.horizon_ms)
+    for status in planner.audited_statuses(totals, state.horizon_ms, config.metrics.max_statuses):
+        filters = planner.status_filters(target, state.filters, status, state.horizon_ms)
         try:
             pages = [await client.list_page(target, one.page(0, 1), RequestCounter()) for one in filters]
         except ApiError as error:
             return [*lines, AuditLine(target, status, error=error)]
-        total = sum_totals([page.total for page in pages])
+        total = planner.sum_totals([page.total for page in pages])
         api = None if total is None else total - set_apart.get(status, 0)
         lines.append(AuditLine(target, status, api, totals.in_status(status)))
     known = {line.status: StatusTotals(line.api, line.ledger or 0) for line in lines if line.api is not None}
-    api_totals = {status: one.api for status, one in exclude_statusless(known, set_apart.get("", 0)).items()}
+    api_totals = {
+        status: one.api for status, one in planner.exclude_statusless(known, set_apart.get("", 0)).items()
+    }
     count, rows = totals.rows_unreadable, totals.set_apart
     return [
         replace(line, api=api_totals.get(line.status), rows_unreadable=count, set_apart=rows)

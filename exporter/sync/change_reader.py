@@ -19,21 +19,10 @@ from exporter.errors import AnswerTooLarge, ContractError
 from exporter.model import IN_FLIGHT_STATUSES, Job, Progress, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
+from exporter.sync import planner
 from exporter.sync.ledger import FoundBy, JobRef, Ledger, PageOrigin, PollResult, RowKind, Staged, TargetState
 from exporter.sync.pagination import Paginator
-from exporter.sync.planner import (
-    MAX_ID_QUERIES,
-    ListFilter,
-    ListRequest,
-    Schedule,
-    full_sync_reason,
-    is_small,
-    list_filters,
-    sum_totals,
-    window_candidates,
-    window_start,
-    window_statuses,
-)
+from exporter.sync.planner import ListFilter, ListRequest, Schedule
 from exporter.sync.server_clock import Clocks
 from exporter.sync.server_traits import (
     FilterFailed,
@@ -120,7 +109,7 @@ class ChangeReader:
         await self._read_in_flight()
         self._set_horizon()
         now_ms = self.now_ms()
-        self._full_sync = reason or full_sync_reason(
+        self._full_sync = reason or planner.full_sync_reason(
             state,
             self.target,
             filters,
@@ -134,7 +123,7 @@ class ChangeReader:
         if self._full_sync is not None:
             await self._check_job_types()
             self._paginator.checks_lengths = True
-        self._everything = self._full_sync is not None or is_small(state.listed, rules.page_size)
+        self._everything = self._full_sync is not None or planner.is_small(state.listed, rules.page_size)
         if self._everything:
             await self._read_everything()
         else:
@@ -181,7 +170,7 @@ class ChangeReader:
 
     async def total(self, filters: Iterable[ListFilter]) -> int | None:
         """Ask how many rows some listings have together; None where the API gives no totals."""
-        return sum_totals([(await self.fetch(one.page(0, 1))).total for one in filters])
+        return planner.sum_totals([(await self.fetch(one.page(0, 1))).total for one in filters])
 
     @property
     def _undocumented(self) -> tuple[str, ...]:
@@ -207,11 +196,13 @@ class ChangeReader:
     async def _read_in_flight(self) -> None:
         if self.filters.statuses == "none":
             return
-        await self._list(list_filters(self.target, self.filters, None, IN_FLIGHT_STATUSES), FoundBy.IN_FLIGHT)
+        await self._list(
+            planner.list_filters(self.target, self.filters, None, IN_FLIGHT_STATUSES), FoundBy.IN_FLIGHT
+        )
         if self._undocumented:
             # Jobs in such a status may have ended, so they are listed within the lookback only.
             self._set_horizon()
-            filters = list_filters(self.target, self.filters, self.horizon_ms, self._undocumented)
+            filters = planner.list_filters(self.target, self.filters, self.horizon_ms, self._undocumented)
             await self._list(filters, FoundBy.IN_FLIGHT)
 
     async def _check_in_flight(self) -> None:
@@ -235,7 +226,7 @@ class ChangeReader:
     async def _read_window(self, start_ms: int | None, statuses: tuple[str, ...] = ()) -> None:
         # Without a filter by status, older jobs in flight are found by listing all jobs only.
         since_ms = None if self.filters.statuses == "none" else start_ms
-        await self._list(list_filters(self.target, self.filters, since_ms, statuses), FoundBy.WINDOW)
+        await self._list(planner.list_filters(self.target, self.filters, since_ms, statuses), FoundBy.WINDOW)
         await self._check_in_flight()
 
     async def _read_changes(self) -> None:
@@ -249,13 +240,13 @@ class ChangeReader:
         start_ms = max(self._state.watermark_ms - self.rules.schedule.overlap_ms, self.horizon_ms or 0)
         if vanished := await self._vanished():
             most = (len(vanished) + 1) * page_size
-            rows = await self.ledger.rows_since(self.target, window_candidates(vanished), most)
-            start_ms = window_start(start_ms, vanished, rows, page_size, ids_work=self.filters.id)
+            rows = await self.ledger.rows_since(self.target, planner.window_candidates(vanished), most)
+            start_ms = planner.window_start(start_ms, vanished, rows, page_size, ids_work=self.filters.id)
         if self._narrowed_from_ms is not None:
             await self._read_window(min(start_ms, self._narrowed_from_ms))
             return
         listed = await self.ledger.staged_since(self.target, start_ms)
-        if statuses := window_statuses(self.filters, listed, page_size):
+        if statuses := planner.window_statuses(self.filters, listed, page_size):
             self._narrowed_from_ms = start_ms
         await self._read_window(start_ms, statuses)
 
@@ -269,8 +260,8 @@ class ChangeReader:
         types = self.target.job_types
         if len(types) < 2 or self.filters.job_types not in ("array", "comma"):
             return
-        together = list_filters(self.target, self.filters, self.horizon_ms)
-        each = list_filters(self.target, replace(self.filters, job_types="single"), self.horizon_ms)
+        together = planner.list_filters(self.target, self.filters, self.horizon_ms)
+        each = planner.list_filters(self.target, replace(self.filters, job_types="single"), self.horizon_ms)
         for _ in range(2):  # a job that is created between the two totals makes them differ once
             totals = await self.total(together), await self.total(each)
             if totals[0] is not None and totals[0] == totals[1]:
@@ -290,16 +281,16 @@ class ChangeReader:
             return  # the first sync: no job is known yet
         self._set_horizon()
         vanished = await self._vanished()
-        if len(vanished) > MAX_ID_QUERIES and self.filters.statuses != "none" and self._undocumented:
+        if len(vanished) > planner.MAX_ID_QUERIES and self.filters.statuses != "none" and self._undocumented:
             # List all jobs in undocumented statuses where that costs less than to ask for each by id.
-            filters = list_filters(self.target, self.filters, None, self._undocumented)
+            filters = planner.list_filters(self.target, self.filters, None, self._undocumented)
             total = await self.total(filters)
             page_size = self.server.traits.allowed_page(self.rules.page_size)
             if total is not None and total < len(vanished) * page_size:
                 await self._list(filters, FoundBy.WINDOW)
                 vanished = await self._vanished()
-        missing = await self.ledger.missing(self.target, self.horizon_ms, MAX_ID_QUERIES)
-        many = missing.total > MAX_ID_QUERIES
+        missing = await self.ledger.missing(self.target, self.horizon_ms, planner.MAX_ID_QUERIES)
+        many = missing.total > planner.MAX_ID_QUERIES
         await self._ask_for([job.id for job in vanished])
         if not many:
             await self._ask_for(missing.some)

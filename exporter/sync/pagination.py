@@ -240,7 +240,11 @@ class Paginator:
                     self._server.traits = replace(self._server.traits, page_limit=this.first.rows)
                 this.joined = await self._join(request, this.newest, page) and this.joined
                 this.newest, this.covered, this.repeats = page, page.end, 0
-                this.extra_pages = self._extra_pages(page) if follows else 0
+                this.extra_pages = 0
+                if follows and self._is_full(page):
+                    # The total calls for no more pages, or for none at all: the pages decide.
+                    beyond = page.total is None or page.end > page.total
+                    this.extra_pages = 2 * self._concurrency if beyond else 1
         except ApiError:
             self._interrupted = this
             raise
@@ -265,12 +269,6 @@ class Paginator:
         limit = self._server.traits.page_limit
         asked = self._server.traits.allowed_page(self._page_size)
         return page.rows >= (asked if limit is None else min(limit, asked))
-
-    def _extra_pages(self, page: PageSpan) -> int:
-        """Tell how many pages to ask for after this one where the total does not call for them."""
-        if not self._is_full(page):
-            return 0
-        return 2 * self._concurrency if page.total is None or page.end > page.total else 1
 
     async def _join(self, request: ListRequest, left: PageSpan, right: PageSpan) -> bool:
         """Tell whether no row can stand between two pages, reading the pages between them where one may."""

@@ -16,20 +16,11 @@ import structlog
 from exporter.errors import PollError
 from exporter.model import Progress, Target, Totals
 from exporter.octopus.client import RequestCounter
+from exporter.sync import planner
 from exporter.sync.change_reader import ChangeReader, JobSource, PollRules
 from exporter.sync.count_check import CountCheck
 from exporter.sync.ledger import Ledger, PollResult, TargetState
-from exporter.sync.planner import (
-    StatusTotals,
-    audit_is_due,
-    audited_statuses,
-    evaluate_audit,
-    exclude_statusless,
-    full_sync_cost,
-    is_small,
-    may_repeat_full_sync,
-    status_filters,
-)
+from exporter.sync.planner import StatusTotals
 from exporter.sync.server_clock import Clocks
 from exporter.sync.server_traits import FILTERS, FilterFailed, FilterName, Filters, ServerFindings
 
@@ -126,7 +117,7 @@ class Poll:
             clocks=Clocks(state.newest_ms),
             counter=self.counter,
             on_progress=self.on_progress,
-            checks_lengths=audit_is_due(state, self.rules.schedule, self.now_ms()),
+            checks_lengths=planner.audit_is_due(state, self.rules.schedule, self.now_ms()),
         )
 
     async def _read_and_record(
@@ -205,12 +196,14 @@ class Poll:
             if await check.difference() != difference:
                 return
         page_size = self.rules.page_size
-        deleted = await check.find_deleted(expected - difference, full_sync_cost(self._state, page_size))
+        deleted = await check.find_deleted(
+            expected - difference, planner.full_sync_cost(self._state, page_size)
+        )
         if deleted:
             await self._read_again(deleted=deleted)
             if await check.difference() == expected:
                 return
-        if may_repeat_full_sync(self._state, self.rules.schedule, page_size, self.now_ms()):
+        if planner.may_repeat_full_sync(self._state, self.rules.schedule, page_size, self.now_ms()):
             await self._read_again("drift")
             await self._note_difference()
 
@@ -221,7 +214,7 @@ class Poll:
         It is less than the ledger where a job was deleted meanwhile: that is left to the next poll.
         """
         listed, server = sum(self.totals.jobs.values()), self._reader.server
-        if is_small(listed, self.rules.page_size) or not self.filters.can_tell_changes:
+        if planner.is_small(listed, self.rules.page_size) or not self.filters.can_tell_changes:
             return
         try:
             difference = max(await CountCheck(self._reader).difference(), 0)
@@ -241,7 +234,7 @@ class Poll:
         A filter that fails here is downgraded for the polls to come.
         """
         state, now_ms = await self.ledger.summary(self.target), self.now_ms()
-        due = audit_is_due(state, self.rules.schedule, now_ms)
+        due = planner.audit_is_due(state, self.rules.schedule, now_ms)
         if not due or not self.filters.can_tell_changes:
             return None
         try:
@@ -252,7 +245,7 @@ class Poll:
             compared = None
         self._log_changes(state)
         if compared is not None:
-            audit = evaluate_audit(state.audit, compared, now_ms)
+            audit = planner.evaluate_audit(state.audit, compared, now_ms)
             self.totals = await self.ledger.audited(self.target, audit, self.rules.counting)
         return self.totals
 
@@ -265,7 +258,7 @@ class Poll:
         """
         reader, compared = self._reader, dict[str, StatusTotals]()
         most = self.rules.counting.max_statuses
-        statuses: Sequence[str] = audited_statuses(self.totals, reader.horizon_ms, most)
+        statuses: Sequence[str] = planner.audited_statuses(self.totals, reader.horizon_ms, most)
         for look in range(_AUDIT_LOOKS):
             if look:
                 # The poll itself was published before its audit, but what the look before recorded was not.
@@ -274,7 +267,7 @@ class Poll:
                     return None
             set_apart = await self.ledger.set_apart_by_status(self.target)
             for status in statuses:
-                filters = status_filters(self.target, reader.filters, status, reader.horizon_ms)
+                filters = planner.status_filters(self.target, reader.filters, status, reader.horizon_ms)
                 total = await reader.total(filters)
                 if total is None:
                     return None
@@ -283,7 +276,7 @@ class Poll:
             statuses = [status for status, one in compared.items() if one.difference]
             if not statuses:
                 break
-        return exclude_statusless(compared, set_apart.get("", 0))
+        return planner.exclude_statusless(compared, set_apart.get("", 0))
 
     def _log_changes(self, before: TargetState) -> None:
         log = structlog.get_logger().bind(project=self.target.project, workspace=self.target.workspace)

@@ -177,7 +177,9 @@ class TargetPoller:
             finally:
                 self.polling_since_ms = None
                 self._findings = poll.findings
-                self._end_progress()
+                progress, self.progress = self.progress, None
+                if progress is not None and self._listener is not None:
+                    self._listener.on_finished(self.target)
             self._succeeded(totals, poll)
             self._poll_faults.clear()
         except PollError as exc:
@@ -213,20 +215,15 @@ class TargetPoller:
             self._ledger,
             self._rules,
             self._now_ms,
-            on_progress=self._on_progress,
+            on_progress=self._show_progress,
             catching_up=not self.status.up,
             before=self._findings,
         )
 
-    def _on_progress(self, progress: Progress) -> None:
+    def _show_progress(self, progress: Progress) -> None:
         self.progress = progress
         if self._listener is not None:
             self._listener.on_progress(self.target, progress)
-
-    def _end_progress(self) -> None:
-        progress, self.progress = self.progress, None
-        if progress is not None and self._listener is not None:
-            self._listener.on_finished(self.target)
 
     async def _audit(self, poll: Poll) -> None:
         """Audit if that is due. A failed audit does not fail the poll; the next poll audits again."""
