@@ -325,6 +325,7 @@ async def test_a_poll_walks_an_index_and_not_all_that_is_stored(tmp_path: Path, 
     plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", given))
     db.close()
     assert "USING COVERING INDEX jobs_" in plan or "USING INDEX jobs_" in plan
+    assert "staged USING PRIMARY KEY (target=? AND id=?)" in plan
 
 
 # -- files ---------------------------------------------------------------------------------------------------
