@@ -202,9 +202,8 @@ class Run:
     """
     One run of a job that ended and was counted.
 
-    Shape: `number` says which run of its job it is: how many runs of this job the ledger has seen end, this
-    one included, and those that are history. `msg_code`, `msg_error`, `data_id` and `resource_spec` are ""
-    where none came.
+    Shape: `number` counts the ended runs of this job that the ledger has seen, this one and those of the
+    baseline included. `msg_code`, `msg_error`, `data_id` and `resource_spec` are "" where none came.
     Units: `at_ms` is when it ended by our own clock, and never later than the poll that saw it; the other
     times are the API's, by the server's clock. A duration is None where the run has none, or none is known.
     """
@@ -231,8 +230,8 @@ class SetApart:
     """
     A listed row that cannot be counted; its job, if it is known, stays as it was.
 
-    Shape: `key` tells it from others; `job_id` and `created_ms` are None and `status` is "" where they cannot
-    be read; `problem` says in a line what is wrong with it.
+    Shape: `key` identifies the row; `job_id` and `created_ms` are None and `status` is "" where they cannot
+    be read; `problem` describes the defect in one line.
     """
 
     key: str

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -24,6 +26,31 @@ def steps(seen: list[Rows]) -> Iterator[tuple[Row, Row]]:
     """Yield every row an hour before and after, as long as its job is listed."""
     for before, after in pairwise(seen):
         yield from ((before[job_id], after[job_id]) for job_id in before.keys() & after.keys())
+
+
+_WITH_OTHER_STATUSES = """
+import exporter.model as model
+if {changed}:
+    model.IN_FLIGHT_STATUSES = ("PAUSED", *reversed(model.IN_FLIGHT_STATUSES))
+    model.STATUSES = (*model.IN_FLIGHT_STATUSES, *model.TERMINAL_STATUSES)
+from tests.simulated import DAY_MS, START_MS, rows_of, world_of
+world = world_of(jobs=100, jobs_per_day=100)
+world.advance(START_MS + DAY_MS)
+print(rows_of(world))
+"""
+
+
+def test_the_exporters_statuses_do_not_order_the_life_of_a_job() -> None:
+    usual, changed = (
+        subprocess.run(
+            [sys.executable, "-c", _WITH_OTHER_STATUSES.format(changed=changed)],
+            capture_output=True,
+            check=True,
+        ).stdout
+        for changed in (False, True)
+    )
+    assert b"RUN_FAILED" in usual
+    assert changed == usual
 
 
 def test_the_same_seed_gives_the_same_world_however_often_one_looks() -> None:

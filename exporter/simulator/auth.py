@@ -233,15 +233,13 @@ class Authenticator:
 
     def expire(self, text: str) -> None:
         """Let a token expire now."""
-        token = self._tokens.get(text)
-        if token is not None:
-            self._tokens[text] = replace(token, expires_at=0.0)
+        if text in self._tokens:
+            self._tokens[text] = replace(self._tokens[text], expires_at=0.0)
 
     def revoke(self, text: str) -> None:
         """Refuse a token with 403 from now on."""
-        token = self._tokens.get(text)
-        if token is not None:
-            self._tokens[text] = replace(token, is_revoked=True)
+        if text in self._tokens:
+            self._tokens[text] = replace(self._tokens[text], is_revoked=True)
 
     def check_signature(
         self, request: SignedRequest, request_id: str, now: float

@@ -112,14 +112,12 @@ class Profile:
     """
     What the jobs of one type are like.
 
-    Shape: `share` of the arrivals; `swing` 0 to 1 is how far the rate moves around its mean over a day, with
-    the peak at `peak_hour` UTC; `outcomes` gives terminal statuses their parts of 1; `causes` by failure.
+    Shape: `outcomes` gives terminal statuses their parts of 1; `causes` by failure; `share` of the arrivals,
+    0 for a type that only timetables submit; `swing` 0 to 1 is how far the rate moves around its mean over a
+    day, with the peak at `peak_hour` UTC.
     """
 
     job_type: str
-    share: float
-    peak_hour: int
-    swing: float
     resource_spec: str
     queue: LogNormal
     launch: LogNormal
@@ -128,6 +126,9 @@ class Profile:
     outcomes: Mapping[str, float]
     causes: Mapping[str, tuple[Cause, ...]] = field(default_factory=dict)
     habits: Habits = STEADY
+    share: float = 0.0
+    peak_hour: int = 0
+    swing: float = 0.0
 
 
 def _outcomes(submit: float, run: float, upload: float, stopped: float) -> dict[str, float]:
@@ -256,9 +257,6 @@ _SHARES = {
 
 _SLOW = Profile(
     job_type="MAP_UPDATE",
-    share=0.0,
-    peak_hour=0,
-    swing=0.0,
     resource_spec="4Core_16GiB",
     queue=LogNormal(60, 0.7),
     launch=LogNormal(20, 0.4),
@@ -271,9 +269,6 @@ _SLOW = Profile(
 
 _DAY_LONG = Profile(
     job_type="MODEL_TRAINING",
-    share=0.0,
-    peak_hour=0,
-    swing=0.0,
     resource_spec="32Core_256GiB_8GPU",
     queue=LogNormal(180, 0.7),
     launch=LogNormal(60, 0.4),

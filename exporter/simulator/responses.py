@@ -162,7 +162,7 @@ class Faults:
         return self._rng.choice(_FAILURES)(request_id)
 
     def broken(self, response: SimulatedResponse) -> SimulatedResponse:
-        """Spoil a good response."""
+        """Spoil a good response so that it lacks something, or everything."""
         return self._rng.choice(_BREAKS)(response)
 
     def garbled(self, response: SimulatedResponse) -> SimulatedResponse:

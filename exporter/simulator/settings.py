@@ -109,7 +109,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def longest_lag_seconds(self) -> float:
-        """How old the oldest state is that an answer may show."""
+        """The age of the oldest state that a response may show."""
         return max(self.total_lag_seconds, self.index_lag_seconds, 0.0) + max(
             self.replica_lags_seconds, default=0.0
         )

@@ -1,5 +1,5 @@
 """
-The simulated world: jobs that arrive, run, end and run again, moved on to whatever time it is told.
+The simulated world: jobs that arrive, run, end and run again, moved on to a given time.
 
 Pure: it reads no clock. All that will happen stands in one heap in the order of time. So the same seed and
 start give the same world at the same instant, however often it was looked at in between.
@@ -62,7 +62,7 @@ class World:
         self._reopening = settings.reopening
         self._pace = settings.pace
         self._rng = Random(settings.seed)
-        # When, the number of what it happens to (a job, a timetable or a submission), and what.
+        # The time, the number of the job, timetable or submission, and the kind of event.
         self._events: list[tuple[int, int, EventKind]] = []
         self._runs: dict[int, RunPlan] = {}
         # Submissions that are due later, by a number each, with their listings.
@@ -207,9 +207,9 @@ class World:
                 self._step(at_ms, number)
         elif self.table.listed[number - 1]:
             with self._recorded(number):
-                self._befall(at_ms, number, event)
+                self._after_end(at_ms, number, event)
 
-    def _befall(self, at_ms: int, job_id: int, event: EventKind) -> None:
+    def _after_end(self, at_ms: int, job_id: int, event: EventKind) -> None:
         """Touch, reopen or delete a job whose run has ended."""
         if event is EventKind.TOUCHED:
             self.table.touch(job_id, at_ms)
