@@ -262,7 +262,7 @@ def check_command(
     --online takes less than 60 requests and a minute for a target: which filters work, how long pages are,
     what the rows are like. It changes nothing, neither there nor in the ledger. See docs/first-contact.md.
     """
-    if not check.check(_load(config), check.CheckOptions(config, online, output, report)):
+    if not check.check(_load(config), config, online=online, output=output, report_file=report):
         raise typer.Exit(1)
 
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from exporter.commands.check.command import CheckFormat, CheckOptions, check, config_warnings, report
+from exporter.commands.check.command import CheckFormat, check, config_warnings, report
 from exporter.commands.check.display import CheckedTarget, as_paragraph, as_table
 from exporter.commands.check.findings import Code, Field, FormWorks, Spec, TotalsVerdict, Word, Works
 from exporter.commands.check.prober import probe_targets
@@ -555,24 +555,30 @@ def test_the_documentation_has_every_key_and_every_verdict(name: str) -> None:
 # -- the command -----------------------------------------------------------------------------------------
 
 
-def wanted(folder: Path, **fields: Any) -> CheckOptions:
-    said = {"file": folder / "config.yaml", "online": False, "format": CheckFormat.TABLE, "report": None}
-    return CheckOptions(**{**said, **fields})
+def checked(config: Config, folder: Path, **options: Any) -> bool:
+    given = {"online": False, "output": CheckFormat.TABLE, "report_file": None, **options}
+    return check(config, folder / "config.yaml", **given)
 
 
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"report": "report.json"}, "--report: there is nothing to report without --online, expected both"),
-        ({"report": "none/r.json", "online": True}, "No such file or directory, expected a file that can be"),
+        (
+            {"report_file": "report.json"},
+            "--report: there is nothing to report without --online, expected both",
+        ),
+        (
+            {"report_file": "none/r.json", "online": True},
+            "No such file or directory, expected a file that can be",
+        ),
     ],
 )
 def test_a_report_that_cannot_be_written_is_told_before_anything_is_asked(
     tmp_path: Path, fields: dict[str, Any], problem: str
 ) -> None:
-    fields = {**fields, "report": tmp_path / fields["report"]}
+    fields = {**fields, "report_file": tmp_path / fields["report_file"]}
     with pytest.raises(ConfigError, match=problem):
-        check(configured(tmp_path), wanted(tmp_path, **fields))
+        checked(configured(tmp_path), tmp_path, **fields)
 
 
 @pytest.fixture
@@ -612,7 +618,7 @@ def test_a_report_never_replaces_the_configuration_or_what_it_names(
     before = file.read_bytes() if file.exists() else None
     path = another_path(file, kind)
     with pytest.raises(ConfigError) as raised:
-        check(with_files, wanted(tmp_path, online=True, report=path))
+        checked(with_files, tmp_path, online=True, report_file=path)
     (problem,) = raised.value.problems
     assert problem.startswith(f"--report: {path}: ")
     assert named in problem
@@ -643,7 +649,7 @@ def test_the_example_gives_no_cause_for_doubt(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_valid_file_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(configured(tmp_path), wanted(tmp_path, format=CheckFormat.JSON))
+    assert checked(configured(tmp_path), tmp_path, output=CheckFormat.JSON)
     said = json.loads(capsys.readouterr().out)
     assert said == {
         "config": str(tmp_path / "config.yaml"),
@@ -716,7 +722,7 @@ def test_a_warning_is_a_line_on_standard_error_and_no_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = configured(tmp_path, poll={"page_size": 10})
-    assert check(config, wanted(tmp_path))
+    assert checked(config, tmp_path)
     said = capsys.readouterr()
     assert said.out == f"{tmp_path}/config.yaml: valid, 1 targets in 1 projects\n"
     assert said.err.startswith(

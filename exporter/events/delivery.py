@@ -20,7 +20,7 @@ import structlog
 from exporter.errors import LedgerError
 from exporter.events.lines import EventFormat, Masks, line_of
 from exporter.events.outbox import Outbox, PendingEvent
-from exporter.events.sinks import EventWriter, LockOf, Stream, sink_to
+from exporter.events.sinks import EventWriter, FileSink, LockOf, Stream, StreamSink
 from exporter.state_log import FaultLog, StateLog
 
 _BATCH_EVENTS = 500
@@ -173,9 +173,9 @@ class Delivery:
     async def _write_batch(self, output: EventOutput) -> OSError | None:
         """Write the batch, and keep what was not written."""
         if self._writer is None:
-            self._writer = EventWriter(
-                sink_to(output.to, self._lock_of), line_of(output.format, self._masks), self._leave_out
-            )
+            to, lock_of = output.to, self._lock_of
+            sink = FileSink(to, lock_of) if isinstance(to, Path) else StreamSink(to, lock_of)
+            self._writer = EventWriter(sink, line_of(output.format, self._masks), self._leave_out)
         events = [pending.event for pending in self._batch if pending.event is not None]
         writing = self._writer.write(events)
         while not (await asyncio.wait([writing], timeout=_PATIENCE_SECONDS))[0]:

@@ -22,7 +22,7 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal, Protocol, TextIO
+from typing import Literal, TextIO
 
 from exporter.events.outbox import Event
 
@@ -46,21 +46,6 @@ class Written:
     error: OSError | None = None
 
 
-class Sink(Protocol):
-    """An output, used by one thread."""
-
-    def write(self, lines: Sequence[bytes], is_stopped: Callable[[], bool]) -> Written:
-        """Write lines, and wait for a reader that does not read until `is_stopped`."""
-
-    def close(self) -> None:
-        """Close what was opened."""
-
-
-def sink_to(to: Stream | Path, lock_of: LockOf) -> Sink:
-    """Return the sink of a configured output. It is opened at the first write."""
-    return FileSink(to, lock_of) if isinstance(to, Path) else StreamSink(to, lock_of)
-
-
 # -- the thread ------------------------------------------------------------------------------------------
 
 
@@ -73,7 +58,10 @@ class EventWriter:
     """
 
     def __init__(
-        self, sink: Sink, line_of: Callable[[Event], bytes], on_fault: Callable[[Exception], None]
+        self,
+        sink: StreamSink | FileSink,
+        line_of: Callable[[Event], bytes],
+        on_fault: Callable[[Exception], None],
     ) -> None:
         self._sink = sink
         self._line_of = line_of
@@ -125,7 +113,11 @@ def _unless_done(future: asyncio.Future[Written], done: Callable[[], None]) -> N
 
 
 class StreamSink:
-    """Standard output or standard error."""
+    """
+    Standard output or standard error, for one thread.
+
+    A write waits for a reader that does not read, until `is_stopped`.
+    """
 
     def __init__(self, name: Stream, lock_of: LockOf) -> None:
         self._name = name
@@ -178,7 +170,7 @@ class StreamSink:
 
 class FileSink:
     """
-    A file that lines are appended to.
+    A file that lines are appended to, for one thread. It is opened at the first write.
 
     It is opened again if its path leads to another file or to none: so logrotate may rename it. It may be
     truncated too (copytruncate), because every write goes to its end.

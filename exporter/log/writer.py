@@ -124,28 +124,21 @@ def writing_to(stream: TextIO, lock: threading.Lock) -> Callable[[str], None]:
     the stream's lock, which Python takes when the process ends. A terminal is written to as `sys.stderr`,
     because a progress bar may have replaced that stream.
     """
-    write = _plain_writing_to(stream)
-
-    def write_locked(text: str) -> None:
-        with lock:
-            write(text)
-
-    return write_locked
-
-
-def _plain_writing_to(stream: TextIO) -> Callable[[str], None]:
     try:
-        descriptor = stream.fileno()
+        descriptor = None if stream.isatty() else stream.fileno()
     except (OSError, ValueError):
-        return lambda text: _write_text(stream, text)
-    if stream.isatty():
-        return lambda text: _write_text(sys.stderr if stream is sys.__stderr__ else stream, text)
-    return lambda text: _write_bytes(descriptor, text.encode("utf-8", "backslashreplace"))
+        descriptor = None
 
+    def write(text: str) -> None:
+        with lock:
+            if descriptor is not None:
+                _write_bytes(descriptor, text.encode("utf-8", "backslashreplace"))
+                return
+            out = sys.stderr if stream is sys.__stderr__ else stream
+            out.write(text)
+            out.flush()
 
-def _write_text(stream: TextIO, text: str) -> None:
-    stream.write(text)
-    stream.flush()
+    return write
 
 
 def _write_bytes(descriptor: int, data: bytes) -> None:

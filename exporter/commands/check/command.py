@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import combinations
@@ -59,46 +58,36 @@ class CheckFormat(StrEnum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True)
-class CheckOptions:
-    """
-    The options of the command line.
-
-    Shape: `file` is the configuration's; `report` is where the report goes, None for none.
-    """
-
-    file: Path
-    online: bool
-    format: CheckFormat
-    report: Path | None
-
-
-def check(config: Config, options: CheckOptions) -> bool:
+def check(config: Config, file: Path, *, online: bool, output: CheckFormat, report_file: Path | None) -> bool:
     """
     Check a configuration, print what was found and write the report; return whether every target works.
 
+    Shape: `file` is the configuration's; `report_file` is where the report goes, None for none.
     Raises: ConfigError (a file that it names cannot be used, or the report cannot be written).
     """
-    problems = [f"{options.file}: {problem}" for problem in config.secret_problems()]
-    problems += [*_web_problems(config), *_report_problems(config, options)]
+    problems = [f"{file}: {problem}" for problem in config.secret_problems()]
+    problems += [
+        *_web_problems(config),
+        *_report_problems(config, file, online=online, report_file=report_file),
+    ]
     if problems:
         raise ConfigError(problems)
     secrets, warnings = Secrets(time.time), config_warnings(config)
     secrets.keep(*_secrets(config))
     projects, targets = len(config.projects), len(config.targets())
-    if options.format is CheckFormat.TABLE:
-        print_line(f"{options.file}: valid, {targets} targets in {projects} projects")
+    if output is CheckFormat.TABLE:
+        print_line(f"{file}: valid, {targets} targets in {projects} projects")
         for warning in warnings:
-            print_error(f"warning: {options.file}: {warning}")
+            print_error(f"warning: {file}: {warning}")
     checked = None
-    if options.online:
+    if online:
         # Some probes are meant to be refused, and each failure has a paragraph: no warnings beside it.
         with Log(secrets) as log:
             log.configure("debug" if config.log.level == "debug" else "error", config.log.format)
             checked = [CheckedTarget.of(one) for one in asyncio.run(probe_targets(config, secrets))]
-    if options.format is CheckFormat.JSON:
+    if output is CheckFormat.JSON:
         found = {
-            "config": str(options.file),
+            "config": str(file),
             "valid": True,
             "projects": projects,
             "targets": targets,
@@ -110,8 +99,8 @@ def check(config: Config, options: CheckOptions) -> bool:
         print_table(as_table(checked, secrets), width=_WIDEST)
         for one in checked:
             print_line(f"\n{as_paragraph(one, secrets)}")
-    if options.report is not None and checked is not None:
-        _write(options.report, report(config, checked, secrets))
+    if report_file is not None and checked is not None:
+        _write(report_file, report(config, checked, secrets))
     return checked is None or all(one.works for one in checked)
 
 
@@ -128,23 +117,21 @@ def _web_problems(config: Config) -> list[str]:
     return []
 
 
-def _report_problems(config: Config, options: CheckOptions) -> list[str]:
+def _report_problems(config: Config, file: Path, *, online: bool, report_file: Path | None) -> list[str]:
     """Say why the report cannot or must not be written, before any request is sent for it."""
-    if options.report is None:
+    if report_file is None:
         return []
-    if not options.online:
+    if not online:
         return ["--report: there is nothing to report without --online, expected both"]
-    key = next(
-        (key for key, file in _named_files(config, options.file) if _are_same(options.report, file)), None
-    )
+    key = next((key for key, named in _named_files(config, file) if _are_same(report_file, named)), None)
     if key is not None:
         what = f"is a file of the configuration ({key})" if key else "is the configuration"
-        return [f"--report: {options.report}: {what}, expected another file"]
+        return [f"--report: {report_file}: {what}, expected another file"]
     try:
-        with options.report.open("ab"):
+        with report_file.open("ab"):
             return []
     except OSError as exc:
-        return [f"--report: {options.report}: {exc.strerror}, expected a file that can be written"]
+        return [f"--report: {report_file}: {exc.strerror}, expected a file that can be written"]
 
 
 def _named_files(config: Config, file: Path) -> Iterator[tuple[str, Path]]:
