@@ -74,6 +74,7 @@ class Pollers:
             for key, running in self._running.items()
             if key not in wanted or _identity(before, running.poller.target) != _identity(config, wanted[key])
         }
+        # Without grace: what a cancelled poll has not recorded is read again by the poller that follows.
         await self._stop(leaving.values(), 0)
         for key in leaving:
             del self._running[key]
@@ -136,6 +137,7 @@ class Pollers:
             self._publisher,
             poll_rules(config),
             PollTiming(config.poll.interval_seconds, config.metrics.max_age_seconds),
+            # Counters of polls and failures go on, although the poller is a new one.
             status=status,
             created_series=config.metrics.created_series,
             listener=self._progress_listener,
@@ -178,6 +180,7 @@ class Pollers:
             _, late = await asyncio.wait(tasks, timeout=grace_seconds)
             for task in late:
                 task.cancel()
+            # A poller that fails while it is cancelled must not keep the others from ending.
             await asyncio.gather(*late, return_exceptions=True)
 
 
@@ -190,6 +193,7 @@ def poll_rules(config: Config) -> PollRules:
             overlap_ms=round(poll.overlap_seconds * 1000),
             full_sync_interval_ms=round(poll.full_sync_interval_seconds * 1000),
             audit_interval_ms=round(poll.audit_interval_seconds * 1000),
+            # One or two failed polls are no gap, nor is a pause that the overlap covers.
             gap_ms=round(max(poll.overlap_seconds, 3 * poll.interval_seconds) * 1000),
         ),
         page_size=config.poll.page_size,

@@ -162,6 +162,7 @@ class Runtime:
 
     async def poll_once(self) -> bool:
         """Poll every target once, without a timer and without events; return whether all polls succeeded."""
+        # Nothing delivers events here.
         config = self._config.model_copy(update={"events": None})
         self._sync_self_metrics(config, config)
         return await self._pollers.poll_once(config, self._clients)
@@ -188,11 +189,13 @@ class Runtime:
 
     async def reload(self) -> None:
         """Read the configuration again and take it up. Raises: ConfigError, and the old one stays."""
+        # A signal may come while the targets are being restored.
         await self._started.wait()
         async with self._reloading:
             if self._stopping:
                 raise ConfigError(["the exporter is stopping"])
             try:
+                # In a thread: the configuration and the secrets' files may be on a slow disk.
                 config = await asyncio.to_thread(self._load)
                 _check_fixed(self._config, config)
                 await self._apply(config)

@@ -103,4 +103,5 @@ class SeriesReleaser:
             self._hold.released(target, keys)
             return
         self._failing.add(target)
+        # The hold makes it due again a little later, so a broken ledger is not asked in a loop.
         self._hold.failed(target, self._timer())

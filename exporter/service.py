@@ -72,6 +72,7 @@ async def poll_once(config: Config) -> tuple[str, bool]:
 def tune_process() -> None:
     """Let threads and the garbage collector delay the event loop less, and open as many files as allowed."""
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # Imported modules live as long as the process: no collection needs to visit them.
     gc.freeze()
     youngest, middle, _ = gc.get_threshold()
     gc.set_threshold(youngest, middle, _COLLECTIONS_UP_TO_THE_OLDEST)
@@ -106,6 +107,7 @@ def handled_signals(stop: asyncio.Event) -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError:
+        # Any other cancellation has another cause and must reach the caller as it is.
         if forced:
             raise ForcedStop from None
         raise

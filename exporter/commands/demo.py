@@ -87,6 +87,7 @@ def demo_config(settings: SimulatorSettings, simulator_url: str, port: int) -> C
                 }
             },
             "poll": {"interval": "5s", "requests_per_second": 200, "overlap": "1m"},
+            # In memory, so that nothing is left behind.
             "ledger": {"url": "sqlite://"},
             # Longer than the interval of the demo's own scrapes and of `make prometheus`.
             "metrics": {"new_series_hold": "10s"},

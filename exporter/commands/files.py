@@ -146,11 +146,13 @@ def _write(file: Path, content: str, found: str | None) -> str:
     if found == content:
         return f"{file}: is up to date"
     file.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, because a rename to another file system would not be atomic.
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     written = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(content)
+        # mkstemp lets only its owner read; Prometheus runs as another user.
         written.chmod(_MODE)
         written.replace(file)
     except OSError:

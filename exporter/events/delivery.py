@@ -117,6 +117,7 @@ class Delivery:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), grace_seconds)
             return
+        # The reader does not read. The writer reports what it has written so far, and the rest is kept.
         self._is_cut_off = True
         if self._writer is not None:
             self._writer.stop()
@@ -153,6 +154,7 @@ class Delivery:
         error: OSError | None = None
         measured_at = time.monotonic()
         while True:
+            # Also after a failure: what was written before it must not be written again.
             await self._forget_written()
             if time.monotonic() - measured_at >= _PATIENCE_SECONDS:
                 # A slow reader shows only in this figure: no write fails.
@@ -165,6 +167,7 @@ class Delivery:
             if not self._batch:
                 self._dropping.is_over(time.time())
                 break
+            # With the output of now: a reload may have changed it since the last batch.
             error = await self._write_batch(self._output)
         if error is None and not self._is_cut_off:
             self._on_pending(0)

@@ -91,7 +91,7 @@ class EventWriter:
                 done = partial(future.set_result, written)
             except Exception as exc:  # raised in the task that waits
                 done = partial(future.set_exception, exc)
-            # If nobody waits any more, the future is cancelled or its loop is closed.
+            # At the end of the process the loop may be closed already.
             with suppress(RuntimeError):
                 future.get_loop().call_soon_threadsafe(_unless_done, future, done)
         self._sink.close()
@@ -289,6 +289,7 @@ class _LineBatch:
         while self._done < end and not _must_stop(descriptor, is_stopped):
             try:
                 self._done += os.write(descriptor, self._data[self._done : min(end, self._done + most)])
+            # Another writer to the same pipe may have filled it after the poll.
             except BlockingIOError:
                 continue
 

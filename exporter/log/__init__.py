@@ -98,6 +98,7 @@ class Log:
             self._handler = _Handler(self._stream, self._lock, self._on_dropped, self._max_waiting_bytes)
             root.addHandler(self._handler)
         self._handler.setFormatter(_formatter(format, self._secrets.masked))
+        # At the root, so that the libraries' loggers follow the level too.
         root.setLevel(level.upper())
 
     def write_lock(self, descriptor: int) -> threading.Lock:

@@ -59,6 +59,7 @@ class LineWriter:
     def put(self, text: str) -> None:
         """Write this soon, or drop it; never waits."""
         with self._changed:
+            # One long gap with one notice is easier to read than many short ones.
             if self._is_full or self._waiting + len(text) > self._max_waiting:
                 self._is_full = True
                 self._unreported += 1

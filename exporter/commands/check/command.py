@@ -73,6 +73,7 @@ def check(config: Config, file: Path, *, online: bool, output: CheckFormat, repo
     if problems:
         raise ConfigError(problems)
     secrets, warnings = Secrets(time.time), config_warnings(config)
+    # Before the first request: a server may send a secret back in its first response.
     secrets.keep(*_secrets(config))
     projects, targets = len(config.projects), len(config.targets())
     if output is CheckFormat.TABLE:

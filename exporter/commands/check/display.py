@@ -68,9 +68,10 @@ class CheckedTarget:
 
 
 def as_table(checked: Iterable[CheckedTarget], secrets: Secrets) -> Table:
-    """Make a table with a line for each target; ids are folded and never cut."""
+    """Make a table with a line for each target."""
     table = Table(title="What the API says")
     for name in ("project", "workspace", "credentials", "answer", "jobs", "clock"):
+        # Folded, because an id that is cut off cannot be copied.
         table.add_column(name, overflow="fold")
     for one in checked:
         target, findings = one.probed.target, one.findings

@@ -141,11 +141,13 @@ class _Prober:
                 page = await self._client.list_page(
                     target, probe.query, self._counter, on_response=on_response
                 )
+            # Only failures in a row count: one that breaks now and then can still be probed.
             self._failures = 0
         except TimeoutError:
             error = ApiTimeout(f"no answer within the {MOST_SECONDS:g} s that a target is given")
         except ApiError as exc:
             error = exc
+        # A refusal is a result; these say that the server has trouble, which more probes would add to.
         if error is not None and error.reason in ("unavailable", "timeout", "throttled"):
             self._failures += 1
         return ProbeResult(probe, asked_ms, _now_ms(), page, error, raw[0])

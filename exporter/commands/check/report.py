@@ -90,6 +90,7 @@ def encoded(report: Report) -> bytes:
     Raises: ValueError (something in it does not fit the schema).
     """
     written = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    # Reading it back checks what msgspec does not check when it writes: the patterns and literals.
     decoded(written)
     return written
 
