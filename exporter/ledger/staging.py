@@ -28,9 +28,9 @@ _HISTORY_COLUMNS = tuple(name for name in JOB_COLUMNS if name not in _DETAILS)
 # `status` may be the label "other".
 _FLAGS = {"history": "1", "in_flight": "0", "failed": "0", "wanted": f"{RowKind.OWN:d}"}
 _PAGE_COLUMNS = ("target", "found_by", "last_pass")
-# SQLite reads a row from its beginning: what every row is asked for comes first. The key needs the type of the
-# columns in `jobs` that it is compared with: without it SQLite cannot use the key, and reads every staged row
-# for each job.
+# SQLite reads a row from its beginning: what every row is asked for comes first. The key needs the type of
+# the columns in `jobs` that it is compared with: without it SQLite cannot use the key, and reads every staged
+# row for each job.
 _TYPES = {"target": "target INTEGER", "id": "id INTEGER"}
 _COLUMNS = ", ".join(_TYPES.get(name, name) for name in (*_PAGE_COLUMNS, *_FLAGS, *JOB_COLUMNS))
 STAGING = f"""
