@@ -210,9 +210,9 @@ def test_only_the_families_that_changed_are_rendered_again() -> None:
     before = render_target(SNAPSHOT)
     now = replace(TOTALS, created={"FRAME_EXTRACT": CounterValue(8)})
     after = render_target(replace(SNAPSHOT, totals=now), before)
-    assert [family.name for family in after.parts if after.parts[family] is not before.parts[family]] == [
-        "octopus_jobs_created_total"
-    ]
+    assert [
+        family.name for family in after.families if after.families[family] is not before.families[family]
+    ] == ["octopus_jobs_created_total"]
 
 
 def test_a_gauge_in_text() -> None:
