@@ -27,7 +27,7 @@ STATUSES_SHOWN: Mapping[str, tuple[str, ...]] = {
 
 
 def known_family(family: str) -> str:
-    """Give the name back. Raises: ValidationError where it is none of ours, as in a damaged file."""
+    """Check the name of a family. Raises: ValidationError (a damaged file)."""
     if family not in STATUSES_SHOWN:
         raise msgspec.ValidationError(f"found {family!r}, expected one of {', '.join(STATUSES_SHOWN)}")
     return family

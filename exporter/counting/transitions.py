@@ -145,7 +145,7 @@ class Transition:
 
 
 def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transition | None:
-    """Tell what the sight of a job changes; None where it is an old copy of a row already known."""
+    """Decide what a row changes and what of it counts; None for an old copy of the row that is known."""
     seen = _without_empty_times(seen)
     if known is None:
         return _first_sight(seen, baseline)
@@ -169,7 +169,7 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
 
 
 def _without_empty_times(seen: Job) -> Job:
-    """Read a time that is not after 1970 as none."""
+    """Treat a time of 0 or less as missing."""
     started = seen.started_ms is not None and seen.started_ms <= 0
     ended = seen.ended_ms is not None and seen.ended_ms <= 0
     if not started and not ended:
@@ -182,7 +182,7 @@ def _without_empty_times(seen: Job) -> Job:
 
 
 def _first_sight(seen: Job, baseline: Baseline) -> Transition:
-    # A job that was pruned is seen again only if it runs again: the run before is not forgotten altogether.
+    # A pruned job shows up again only because it runs again. So at least one run came before this one.
     before = not seen.has_ended and baseline.forgot(seen)
     row = _row(seen, None, has_ended=seen.has_ended, runs=int(seen.has_ended or before))
     if is_history(seen, baseline):
@@ -251,7 +251,7 @@ def _stays_ended(known: KnownJob, seen: Job) -> bool:
 def _row(seen: Job, known: KnownJob | None, *, has_ended: bool, runs: int) -> KnownJob:
     ended_ms, counted_start_ms = seen.ended_ms, seen.started_ms
     if known is not None:
-        # Kept, so that a time that does not come for a while is none that has changed.
+        # A time that is missing for a while keeps its last value, and does not look like a change.
         ended_ms = known.ended_ms if ended_ms is None else ended_ms
         counted_start_ms = known.counted_start_ms if counted_start_ms is None else counted_start_ms
     return KnownJob(
@@ -290,7 +290,7 @@ def submitting_duration_ms(job: Job, known: KnownJob | None = None) -> int:
 
 
 def _waited_ms(job: Job, known: KnownJob | None) -> int | None:
-    """Give how long a run that has ended waited for its start; None where it shows none."""
+    """Give how long an ended run waited for its start; None where the row shows no start."""
     if job.started_ms is None:
         return _plausible(job.submitting_ms) or None  # 0 says "none" here
     if known is not None and known.counted_start_ms == job.started_ms:
@@ -315,5 +315,5 @@ def running_duration_ms(job: Job) -> int | None:
 
 
 def _plausible(duration_ms: int | None) -> int | None:
-    """Give a duration that can be one; a negative or endless one is none."""
+    """Give the duration, or None where it is negative or longer than the API's times span."""
     return duration_ms if duration_ms is not None and 0 <= duration_ms <= _LONGEST_MS else None

@@ -267,7 +267,7 @@ def _write_target(
 ) -> None:
     types, audit = types_to_show(db, target, poll.target), row.audit
     if audit is not None and poll.full_sync:
-        # Whatever differed was read anew: what the next audit finds, another full sync would not change.
+        # All rows were just read: a difference that the next audit finds would survive another full sync.
         audit = replace(audit, persists=False, again=False, standing=None)
     columns = {
         "endpoint": poll.target.endpoint,

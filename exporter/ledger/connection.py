@@ -20,7 +20,7 @@ from exporter.ledger.values import first_unreadable
 
 
 class Unusable(Exception):
-    """A file that is no ledger, or not one that this version can use."""
+    """The file is not a ledger, or this version cannot use it."""
 
 
 # Python's sqlite3 says UnicodeDecodeError where SQLite's own message has damaged text in it.

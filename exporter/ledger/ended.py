@@ -19,6 +19,7 @@ import msgspec
 from exporter.counting.rules import EventRules
 from exporter.counting.transitions import Transition, end_of
 from exporter.events.outbox import Event, OutboxNews, PendingEvent
+from exporter.ledger.targets import fetch_number
 from exporter.model import Job, Run, TargetKey
 from exporter.sync.ledger import PollResult
 
@@ -77,9 +78,7 @@ class NewEvents:
         self.news += OutboxNews(len(wanted), self._drop_beyond(rules.max_waiting))
 
     def _drop_beyond(self, most: int) -> int:
-        (waiting,) = self._db.execute(
-            "SELECT count(*) FROM events WHERE target = ?", (self._target,)
-        ).fetchone()
+        waiting = fetch_number(self._db, "SELECT count(*) FROM events WHERE target = ?", (self._target,))
         if waiting <= most:
             return 0
         dropping = """
@@ -145,7 +144,7 @@ class EndedRuns:
 
 
 def keep_failed(db: sqlite3.Connection, target: int, runs: Sequence[Run], now_ms: int) -> None:
-    """Keep failed runs, and of the older ones no more than there is to be kept."""
+    """Write failed runs, and delete older ones beyond the limits."""
     if runs:
         db.executemany(_KEEP_FAILED, [(target, *_run_values(run)) for run in runs])
         _prune_failed(db, target, now_ms)
@@ -225,5 +224,4 @@ def delete_events(db: sqlite3.Connection, last: int) -> None:
 
 
 def count_events(db: sqlite3.Connection) -> int:
-    (waiting,) = db.execute("SELECT count(*) FROM events").fetchone()
-    return int(waiting)
+    return fetch_number(db, "SELECT count(*) FROM events", ())

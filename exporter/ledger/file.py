@@ -1,10 +1,9 @@
 """
 The ledger's file on the disk: it is locked for one process, and it has to stay the file at its path.
 
-SQLite goes on writing to a file that was deleted, moved or replaced: a restart would not find what was
-recorded there, and another exporter could start on the new file. So the path is compared with the locked
-descriptor before every piece of work and after every commit. The write-ahead log and its index are files of
-their own and are compared likewise.
+SQLite keeps writing to a file that was deleted, moved or replaced. A restart would not find what was recorded
+there, and another exporter could start on the new file. So the path is compared with the locked descriptor
+before each task and after each commit. The files of the write-ahead log are compared in the same way.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class LedgerFile:
         self.size = os.fstat(self.descriptor).st_size
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         os.close(self.descriptor)
 
     def _found(self, suffix: str) -> tuple[int, int]:

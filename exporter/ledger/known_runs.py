@@ -1,8 +1,8 @@
 """
-All that a ledger knows of single runs: the latest run of every listed job, and the failed runs it keeps.
+All runs that a ledger knows: the latest run of every listed job, and the failed runs it keeps.
 
 The answer is copied into a temporary table first, on disk if it is large. So it takes little memory, and a
-reader that is slow holds up no checkpoint of the exporter that writes to the ledger meanwhile.
+slow reader does not delay the checkpoints of an exporter that is writing.
 """
 
 from __future__ import annotations

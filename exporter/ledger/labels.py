@@ -1,10 +1,9 @@
 """
 Which undocumented job types and statuses of a target have series of their own.
 
-What the API invents becomes a label as it comes, up to a bound; what comes after that is labelled "other", so
-that no answer makes the number of series grow without limit. A value that has a label keeps it for ever, and
-so does one that has none: otherwise counts would move from one series to another. So labels are given out
-where rows enter the ledger, and are written in the transaction that first uses them.
+An undocumented value gets a label of its own, up to a limit; later values share the label "other", so that
+the number of series is bounded. This is never changed again: otherwise counts would move from one series to
+another. So labels are given out when rows are staged, and written in the transaction that first uses them.
 """
 
 from __future__ import annotations

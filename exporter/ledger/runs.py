@@ -7,8 +7,8 @@ whole tables, and a reader could make a poll fail), so its questions go to the l
 is short, since long answers are read piece by piece, and no snapshot is held between pieces, however slow a
 client is.
 
-What these rows hold decides no count. So a text that is damaged is read as far as it goes, and a row with
-numbers that are none is left out: neither keeps the others from being read.
+No count depends on these rows. So damaged text is read as far as possible, and a row with a damaged number is
+left out: the other rows can still be read.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def _fitting(
 
 
 def _run(row: Sequence[object]) -> Run | None:
-    """Read a row of _COLUMNS; None where a number is none."""
+    """Read a row of _COLUMNS; None where a number is damaged."""
     try:
         return msgspec.convert(dict(zip(RUN_COLUMNS, row, strict=True), failed=True), Run)
     except msgspec.ValidationError:
@@ -333,7 +333,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 async def _in_thread(path: Path, work: Callable[[], R], db: sqlite3.Connection | None = None) -> R:
-    """Do some work in a thread; who is cancelled meanwhile stops the work and waits for its end."""
+    """Work in a thread. If the caller is cancelled, interrupt the work and wait until it has stopped."""
     under_way = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(under_way)

@@ -10,7 +10,7 @@ were first shown, at 0; a series with a row has `created_ms` in it, a histogram 
 with every change of what is shown of a target.
 """
 
-APPLICATION_ID = 0x4F435450  # "OCTP", to know our own files from other people's
+APPLICATION_ID = 0x4F435450  # "OCTP": marks an SQLite file as a ledger
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (

@@ -159,7 +159,7 @@ def release_rows(db: sqlite3.Connection, target: int, keys: Iterable[SeriesKey])
 
 
 def empty_changed_histograms(db: sqlite3.Connection, target: int, rules: CountingRules, now_ms: int) -> None:
-    """Let the histograms whose bounds are not the configured ones any more begin anew."""
+    """Restart at 0 the histograms whose bounds are no longer the configured ones."""
     for family, bounds in ((SUBMITTING, rules.submitting_bounds), (RUNNING, rules.running_bounds)):
         empty = replace(HistogramValue.empty(bounds), created_ms=now_ms)
         db.execute(

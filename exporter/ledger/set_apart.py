@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 
+from exporter.ledger.targets import fetch_number
 from exporter.model import SetApart
 from exporter.sync.ledger import PollResult, RowKind
 
@@ -39,15 +40,13 @@ def keep(db: sqlite3.Connection, target: int, observation: PollResult) -> None:
 
 def has_nameless(db: sqlite3.Connection, target: int) -> bool:
     """Tell whether a row without a readable id is listed: it may be the row of any job."""
-    (found,) = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM set_apart WHERE target = ? AND job_id IS NULL)", (target,)
-    ).fetchone()
-    return bool(found)
+    nameless = "SELECT EXISTS (SELECT 1 FROM set_apart WHERE target = ? AND job_id IS NULL)"
+    return bool(fetch_number(db, nameless, (target,)))
 
 
 def read(db: sqlite3.Connection, target: int) -> tuple[int, tuple[SetApart, ...]]:
     """Give how many rows are set apart, and some of them."""
-    (number,) = db.execute("SELECT count(*) FROM set_apart WHERE target = ?", (target,)).fetchone()
+    number = fetch_number(db, "SELECT count(*) FROM set_apart WHERE target = ?", (target,))
     if not number:
         return 0, ()
     rows = db.execute(
@@ -62,21 +61,18 @@ def read(db: sqlite3.Connection, target: int) -> tuple[int, tuple[SetApart, ...]
 
 def unlisted_since(db: sqlite3.Connection, target: int, since_ms: int) -> int:
     """Count the rows set apart whose job the ledger does not list, of those that may be created since."""
-    (rows,) = db.execute(
-        """
+    unlisted = """
         SELECT count(*) FROM set_apart
         WHERE target = :target AND ifnull(created_ms, :since) >= :since AND NOT EXISTS (
             SELECT 1 FROM jobs
             WHERE jobs.target = :target AND jobs.id = set_apart.job_id AND jobs.listed = 1
         )
-        """,
-        {"target": target, "since": since_ms},
-    ).fetchone()
-    return int(rows)
+    """
+    return fetch_number(db, unlisted, {"target": target, "since": since_ms})
 
 
 def by_status(db: sqlite3.Connection, target: int) -> dict[str, int]:
-    """See protocol.Ledger.set_apart_by_status."""
+    """See sync.ledger.Ledger.set_apart_by_status."""
     shown = db.execute(
         "SELECT iif(job_id IS NULL, '', status), count(*) FROM set_apart WHERE target = ? GROUP BY 1",
         (target,),

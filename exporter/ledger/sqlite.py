@@ -1,9 +1,9 @@
 """
 The ledger in one SQLite file: its thread, its file and what makes the file unusable.
 
-One connection lives in one thread of its own; the event loop hands it work and waits. What is recorded is
-written with WAL and synchronous=FULL: it outlives kill -9 and a power cut alike. What is yet to be recorded
-does not wait for the disk, and goes to the thread some pages at a time, before whatever is asked next.
+One connection is used in one thread; the event loop hands it work and waits. A commit is written with WAL and
+synchronous=FULL, so it survives kill -9 and a power cut. Staged rows need not survive: they do not wait for
+the disk, and go to the thread in batches, before the next question on their target.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from exporter.sync.server_traits import Filters, ServerTraits
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Failures that say nothing of what the ledger holds, and that may be gone at the next poll.
+# Failures that say nothing about the ledger's content, and that may have passed at the next poll.
 _PASSING = tuple(
     f"SQLITE_{name}" for name in ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM")
 )
@@ -297,7 +297,8 @@ class SqliteLedger:
         before = self._batches.pop(target.key, None)
         if before is not None:
             await asyncio.shield(before)
-        # A cancelled caller must not take its rows back: a first sync that broke off goes on from them.
+        # Shielded: a first sync that was interrupted resumes from its rows, so a cancelled caller must not
+        # cancel their staging.
         return await asyncio.shield(self._submit_on(target, lambda db, row: work(db, row, *given, **named)))
 
     def _submit_on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> asyncio.Future[R]:
@@ -367,7 +368,7 @@ class SqliteLedger:
         return None if checked == "ok" else f"damaged: {checked}"
 
     def _durably(self, work: Callable[[], R]) -> R:
-        """Do what has to be on the disk when it is done, and in the file that is found there."""
+        """Do work whose commit must be on the disk, in the file at our path, before it is reported."""
         self._connection.execute("PRAGMA synchronous = FULL")
         try:
             done = work()
@@ -394,7 +395,7 @@ class SqliteLedger:
         self._file.note_size()
 
     def _save(self) -> None:
-        """Bring what the log holds into the file that is open, once: it may be all that can be saved."""
+        """Write the log into the open file, once: nothing else may be left to recover from."""
         if not self._saved:
             self._saved = True
             with suppress(sqlite3.Error):

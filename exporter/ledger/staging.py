@@ -14,6 +14,7 @@ import msgspec
 from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import ended_before
 from exporter.ledger.labels import LabelSet, read_labels, write_labels
+from exporter.ledger.targets import fetch_number
 from exporter.model import IN_FLIGHT_STATUSES, Job, is_failed
 from exporter.sync.ledger import FoundBy, JobRef, Missing, PageOrigin, RowKind, Staged
 
@@ -59,21 +60,22 @@ _MISSING = """
         WHERE staged.target = known.target AND staged.id = known.id AND staged.wanted <> 0
       )
 """
-# Jobs in an undocumented status are asked for at every poll only if they are young; the others stay.
+# Polls list jobs in an undocumented status only if they are young. The older ones are not missing.
 MISSING_IN_FLIGHT = _MISSING.format(
     which=f"""known.in_flight = 1
       AND (known.status IN {IN_FLIGHT_STATUSES} OR known.created_ms >= :undocumented)"""
 )
 MISSING_TERMINAL = _MISSING.format(which="known.in_flight = 0 AND known.created_ms >= :horizon")
-# Named, because without statistics SQLite takes the primary key, and walks all that is stored.
+# The index is named because SQLite, without statistics, would walk the primary key: all stored jobs.
 IN_FLIGHT_JOBS = "jobs AS known INDEXED BY jobs_in_flight"
 FINISHED_JOBS = "jobs AS known INDEXED BY jobs_by_creation"
 _LISTED_IN_FLIGHT = f"SELECT known.id, known.created_ms FROM {IN_FLIGHT_JOBS} WHERE {MISSING_IN_FLIGHT}"  # noqa: S608
 _LISTED_TERMINAL = f"SELECT known.id FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL} LIMIT :most"  # noqa: S608
 _COUNT_TERMINAL = f"SELECT count(*) FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL}"  # noqa: S608
-# Python keeps the last 128 statements compiled, and one of a thousand rows takes a megabyte. So there are few
-# sizes of batches.
+# Few sizes: Python caches the last 128 compiled statements, and one of a thousand rows takes a megabyte.
 _BATCH_SIZES = (1, 4, 10, 25, 50, 100, 200, 500, 1000)
+# History has few columns: SQLite takes 32,766 values a statement.
+_HISTORY_BATCH = 4000
 _NEVER = 2**63 - 1
 
 
@@ -83,8 +85,7 @@ def clear(db: sqlite3.Connection, target: int) -> None:
         SELECT EXISTS (SELECT 1 FROM staged WHERE target < ?1)
             OR EXISTS (SELECT 1 FROM staged WHERE target > ?1)
     """
-    (are_others,) = db.execute(others, (target,)).fetchone()
-    if are_others:
+    if fetch_number(db, others, (target,)):
         db.execute("DELETE FROM staged WHERE target = ?", (target,))
     else:
         db.execute("DELETE FROM staged")
@@ -114,7 +115,7 @@ def stage_pages(db: sqlite3.Connection, target: int, job_types: Sequence[str], p
     db.execute("BEGIN")
     before = read_labels(db, target)
     labels = LabelSet(before, job_types, pages.rules)
-    (commits,) = db.execute("SELECT commits FROM targets WHERE id = ?", (target,)).fetchone()
+    commits = fetch_number(db, "SELECT commits FROM targets WHERE id = ?", (target,))
     has_history = commits == 0 and not pages.rules.count_history
     for origin, jobs, wanted in pages.by_origin:
         _stage(db, target, labels, jobs, wanted, origin, origin.history_before_ms if has_history else 0)
@@ -146,37 +147,32 @@ def _stage(
     ]
     page = (target, origin.question, origin.pass_no)
     # Many rows a statement: each step of SQLite releases the GIL, and has to win it back from the event loop.
-    for some in _batches(rows):
-        db.execute(_staging_statement(len(some)), (*page, *chain.from_iterable(some)))
-    for some in _batches(history):
-        db.execute(_history_statement(len(some)), (*page, *chain.from_iterable(some)))
+    for batch in _batches(rows, _BATCH_SIZES):
+        statement = _statement(JOB_COLUMNS, ("?",) * len(_FLAGS), len(batch))
+        db.execute(statement, (*page, *chain.from_iterable(batch)))
+    for batch in _batches(history, (*_BATCH_SIZES, _HISTORY_BATCH)):
+        statement = _statement(_HISTORY_COLUMNS, tuple(_FLAGS.values()), len(batch))
+        db.execute(statement, (*page, *chain.from_iterable(batch)))
 
 
 @cache
-def _staging_statement(rows: int) -> str:
-    row = f"(?1, ?2, ?3{', ?' * len((*_FLAGS, *JOB_COLUMNS))})"  # what is the same for a page is bound once
-    columns = ", ".join((*_PAGE_COLUMNS, *_FLAGS, *JOB_COLUMNS))
-    return _STAGE.format(columns=columns, rows=", ".join([row] * rows))
+def _statement(columns: tuple[str, ...], flags: tuple[str, ...], rows: int) -> str:
+    # What is the same for a whole page is bound once.
+    row = f"({', '.join(('?1', '?2', '?3', *flags, *'?' * len(columns)))})"
+    return _STAGE.format(columns=", ".join((*_PAGE_COLUMNS, *_FLAGS, *columns)), rows=", ".join([row] * rows))
 
 
-@cache
-def _history_statement(rows: int) -> str:
-    row = f"(?1, ?2, ?3, {', '.join(_FLAGS.values())}{', ?' * len(_HISTORY_COLUMNS)})"
-    columns = ", ".join((*_PAGE_COLUMNS, *_FLAGS, *_HISTORY_COLUMNS))
-    return _STAGE.format(columns=columns, rows=", ".join([row] * rows))
-
-
-def _batches(rows: list[T]) -> Iterator[list[T]]:
+def _batches(rows: list[T], sizes: Sequence[int]) -> Iterator[list[T]]:
     """
-    Give the rows in batches of a few sizes, each of which SQLite takes in one statement.
+    Give the rows in batches of these sizes, each of which SQLite takes in one statement.
 
-    A last batch that fills more than half of a size is filled up with its last row. To write it twice changes
-    nothing, and a statement more costs the thread another turn at the interpreter.
+    A last batch that fills more than half of a size is filled up with its last row: to write that twice
+    changes nothing, and another statement would wait for the GIL once more.
     """
     at = 0
     while left := len(rows) - at:
-        size = next((size for size in _BATCH_SIZES if left <= size < 2 * left), 0)
-        size = size or next(size for size in reversed(_BATCH_SIZES) if size <= left)
+        size = next((size for size in sizes if left <= size < 2 * left), 0)
+        size = size or next(size for size in reversed(sizes) if size <= left)
         batch = rows[at : at + size]
         yield batch + batch[-1:] * (size - len(batch))
         at += size
@@ -205,9 +201,8 @@ def vanished(db: sqlite3.Connection, target: int, undocumented_from_ms: int) -> 
 
 def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: int) -> Missing:
     given = {"target": target, "horizon": horizon_ms or 0}
-    (total,) = db.execute(_COUNT_TERMINAL, given).fetchone()
     some = db.execute(_LISTED_TERMINAL, given | {"most": most})
-    return Missing(tuple(row[0] for row in some), total)
+    return Missing(tuple(row[0] for row in some), fetch_number(db, _COUNT_TERMINAL, given))
 
 
 def gone(db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms: int) -> int:
@@ -218,15 +213,11 @@ def gone(db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms:
         "statuses": msgspec.json.encode(statuses).decode(),
     }
     chosen = "(:statuses = '[]' OR known.status IN (SELECT value FROM json_each(:statuses)))"
-    (in_flight,) = db.execute(
-        f"""
+    in_flight = f"""
         SELECT count(*) FROM {IN_FLIGHT_JOBS}
         WHERE {MISSING_IN_FLIGHT} AND known.created_ms >= :horizon AND {chosen}
-        """,  # noqa: S608 - constants only
-        given,
-    ).fetchone()
-    (finished,) = db.execute(f"{_COUNT_TERMINAL} AND {chosen}", given).fetchone()
-    return int(in_flight) + int(finished)
+    """  # noqa: S608 - constants only
+    return fetch_number(db, in_flight, given) + fetch_number(db, f"{_COUNT_TERMINAL} AND {chosen}", given)
 
 
 def readable(db: sqlite3.Connection, target: int, job_ids: Sequence[int]) -> tuple[int, ...]:
@@ -238,45 +229,36 @@ def readable(db: sqlite3.Connection, target: int, job_ids: Sequence[int]) -> tup
 
 
 def staged_since(db: sqlite3.Connection, target: int, start_ms: int) -> int:
-    given = (target, start_ms)
-    (jobs,) = db.execute("SELECT count(*) FROM staged WHERE target = ? AND created_ms >= ?", given).fetchone()
-    return int(jobs)
+    statement = "SELECT count(*) FROM staged WHERE target = ? AND created_ms >= ?"
+    return fetch_number(db, statement, (target, start_ms))
 
 
 def unlisted_statuses(db: sqlite3.Connection, target: int, before_ms: int) -> int:
-    (jobs,) = db.execute(
-        f"""
+    statement = f"""
         SELECT count(*) FROM (
             SELECT 1 FROM staged
             WHERE target = :target AND wanted = 1 AND status IN {IN_FLIGHT_STATUSES}
             GROUP BY status HAVING max(found_by & :in_flight) = 0 AND min(created_ms) < :before
         )
-        """,  # noqa: S608 - constants only
-        {"target": target, "before": before_ms, "in_flight": FoundBy.IN_FLIGHT},
-    ).fetchone()
-    return int(jobs)
+    """  # noqa: S608 - constants only
+    given = {"target": target, "before": before_ms, "in_flight": FoundBy.IN_FLIGHT}
+    return fetch_number(db, statement, given)
 
 
 def rows_since(db: sqlite3.Connection, target: int, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
-    return [(cut, _rows_since(db, target, cut, most)) for cut in cuts]
-
-
-def _rows_since(db: sqlite3.Connection, target: int, cut_ms: int, most: int) -> int:
     """Count along the index of creation times, and no further than it matters."""
-    (finished,) = db.execute(
-        """
+    finished = """
         SELECT count(*) FROM (
             SELECT 1 FROM jobs INDEXED BY jobs_by_creation
-            WHERE target = ? AND in_flight = 0 AND created_ms >= ? LIMIT ?
+            WHERE target = :target AND in_flight = 0 AND created_ms >= :cut LIMIT :most
         )
-        """,
-        (target, cut_ms, most),
-    ).fetchone()
-    (in_flight,) = db.execute(
-        """
+    """
+    in_flight = """
         SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
-        WHERE target = ? AND in_flight = 1 AND created_ms >= ?
-        """,
-        (target, cut_ms),
-    ).fetchone()
-    return int(finished) + int(in_flight)
+        WHERE target = :target AND in_flight = 1 AND created_ms >= :cut
+    """
+    given = {"target": target, "most": most}
+    return [
+        (cut_ms, sum(fetch_number(db, one, given | {"cut": cut_ms}) for one in (finished, in_flight)))
+        for cut_ms in cuts
+    ]

@@ -9,7 +9,7 @@ begins anew. Half of its rows would make the other half count twice.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,6 +19,8 @@ from exporter.counting.released import Released
 from exporter.model import Target, TargetKey
 from exporter.sync.ledger import Audit, RecordedTarget
 from exporter.sync.server_traits import Filters, ServerTraits
+
+Given = tuple[object, ...] | Mapping[str, object]
 
 _ROWS_AT_ONCE = 5_000
 _SMALL_TABLES = ("listing", "counters", "histograms", "failed_runs", "hourly_runs", "set_apart")
@@ -65,11 +67,17 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
 _READ = f"SELECT {', '.join(_COLUMNS)} FROM targets WHERE id = ?"  # noqa: S608 - constants only
 
 
+def fetch_number(db: sqlite3.Connection, statement: str, given: Given) -> int:
+    """Give the one number that a statement asks for."""
+    (number,) = db.execute(statement, given).fetchone()
+    return int(number)
+
+
 def target_id(db: sqlite3.Connection, target: Target) -> int:
     """
     Give a target's id in the ledger, making its row where it is new.
 
-    A row without a path was written by a version that did not record it: it becomes this target's, for good.
+    A row without a path was written by a version that did not record it. It becomes this target's row.
     """
     key = target.key
     found = find_target(db, key)
@@ -84,7 +92,7 @@ def target_id(db: sqlite3.Connection, target: Target) -> int:
 
 
 def find_target(db: sqlite3.Connection, key: TargetKey) -> int | None:
-    """Give a target's id in the ledger; that of the row without a path where there is none with this path."""
+    """Give a target's id in the ledger: of the row with this path, else of the one without a path."""
     row = db.execute(
         """
         SELECT id FROM targets
@@ -137,7 +145,7 @@ def forget_some_jobs(db: sqlite3.Connection, target: int) -> bool:
 
 def forget_some_unrecorded(db: sqlite3.Connection, target: int) -> bool:
     """Delete some of the jobs of a target that was never recorded; tell whether those were the last."""
-    (commits,) = db.execute("SELECT commits FROM targets WHERE id = ?", (target,)).fetchone()
+    commits = fetch_number(db, "SELECT commits FROM targets WHERE id = ?", (target,))
     return commits > 0 or forget_some_jobs(db, target)
 
 

@@ -16,7 +16,7 @@ from exporter.counting.transitions import latest
 from exporter.ledger import set_apart
 from exporter.ledger.series import read_counters, read_histograms
 from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS
-from exporter.ledger.targets import TargetRow, find_target, read_target
+from exporter.ledger.targets import TargetRow, fetch_number, find_target, read_target
 from exporter.model import (
     AGE_BOUNDS_MS,
     FAILED_STATUSES,
@@ -86,8 +86,7 @@ def read_summary(db: sqlite3.Connection, target: int) -> TargetState:
 
 def newest_creation(db: sqlite3.Connection, target: int) -> int:
     """Give when the newest known job was created, 0 where none is known."""
-    (newest_ms,) = db.execute(_NEWEST, {"target": target}).fetchone()
-    return int(newest_ms)
+    return fetch_number(db, _NEWEST, {"target": target})
 
 
 def _invented(listed: Sequence[tuple[str, int, float]]) -> tuple[str, ...]:
@@ -106,30 +105,26 @@ def _invented(listed: Sequence[tuple[str, int, float]]) -> tuple[str, ...]:
 
 def listed_since(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> int:
     """Count what is listed, less what is in flight since before the horizon: nothing else is older."""
-    (listed,) = db.execute("SELECT total(jobs) FROM listing WHERE target = ?", (target,)).fetchone()
-    (older,) = db.execute(
-        """
-        SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
-        WHERE target = ? AND in_flight = 1 AND created_ms < ?
-        """,
-        (target, horizon_ms or 0),
-    ).fetchone()
-    return int(listed) - int(older) + set_apart.unlisted_since(db, target, horizon_ms or 0)
+    listed = """
+        SELECT (SELECT total(jobs) FROM listing WHERE target = :target)
+            - (SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
+                WHERE target = :target AND in_flight = 1 AND created_ms < :horizon)
+    """
+    given = {"target": target, "horizon": horizon_ms or 0}
+    return fetch_number(db, listed, given) + set_apart.unlisted_since(db, target, horizon_ms or 0)
 
 
 def listed_lately(db: sqlite3.Connection, target: int, since_ms: int) -> int:
     """Count what is listed of the jobs created since, row by row: for a time not long ago."""
-    (jobs,) = db.execute(
-        """
+    listed = """
         SELECT
             (SELECT count(*) FROM jobs INDEXED BY jobs_by_creation
                 WHERE target = :target AND in_flight = 0 AND created_ms >= :since AND listed = 1)
             + (SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
                 WHERE target = :target AND in_flight = 1 AND created_ms >= :since)
-        """,
-        {"target": target, "since": since_ms},
-    ).fetchone()
-    return int(jobs) + set_apart.unlisted_since(db, target, since_ms)
+    """
+    jobs = fetch_number(db, listed, {"target": target, "since": since_ms})
+    return jobs + set_apart.unlisted_since(db, target, since_ms)
 
 
 def finished_between(
@@ -148,11 +143,11 @@ def finished_between(
 
 def oldest_created(db: sqlite3.Connection, target: int) -> int:
     """Give the creation time of the oldest finished job, 0 where there is none."""
-    (created_ms,) = db.execute(
-        "SELECT min(created_ms) FROM jobs INDEXED BY jobs_by_creation WHERE target = ? AND in_flight = 0",
-        (target,),
-    ).fetchone()
-    return int(created_ms or 0)
+    oldest = """
+        SELECT ifnull(min(created_ms), 0) FROM jobs INDEXED BY jobs_by_creation
+        WHERE target = ? AND in_flight = 0
+    """
+    return fetch_number(db, oldest, (target,))
 
 
 def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """
-What the poller needs of a ledger, whatever keeps it.
+The ledger as the poller uses it, whatever its back end.
 
-A poll first *stages* the rows it reads, page by page, then *records* them: one transaction that compares them
-with the rows known, counts what has happened since, and moves the listing on. What is staged is nobody's
-truth and is gone with the process.
+A poll first *stages* the rows it reads, page by page, then *records* them. Recording is one transaction: it
+compares the staged rows with the known jobs, counts what has happened since, and updates what is listed.
+Staged rows are provisional and lost with the process. Jobs of a target with commits = 0 are ignored by every
+reader.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class PollResult:
     the same poll has recorded before, and nothing was published since; `set_apart` are the rows that this
     poll could not read; `deleted` are finished jobs that it found not to be listed any more.
     Units: `began_ms` and `clock_ms` (now) by the clock of the rows, which these are ahead of by `lead_ms`
-    (serverclock.Clocks), `now_ms` by ours; `horizon_ms` is the start of the lookback by the clock of the
+    (server_clock.Clocks), `now_ms` by ours; `horizon_ms` is the start of the lookback by the clock of the
     rows, None for no limit; jobs in flight in an undocumented status that were created before
     `undocumented_from_ms` were not asked for.
     """
@@ -164,7 +165,7 @@ class RecordedTarget:
 
 
 class FoundBy(enum.IntFlag):
-    """By which question a row was found."""
+    """Which kind of request has listed a row."""
 
     IN_FLIGHT = 1
     WINDOW = 2
@@ -301,4 +302,4 @@ class Ledger(Outbox, Protocol):
         """See runs.RunSource."""
 
     async def close(self) -> None:
-        """Finish what is under way and let go of the record."""
+        """Finish the work under way and close the ledger."""
