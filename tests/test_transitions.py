@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.counting.transitions import Baseline, KnownJob, transition
+from exporter.counting.transitions import Baseline, KnownJob, ended_before, transition
 from exporter.model import Job
 
 LATER = Baseline(at_ms=1_000)
@@ -123,6 +123,14 @@ def test_another_run_that_ended_before_the_baseline_is_history() -> None:
 def test_a_job_pruned_before_is_not_counted_again() -> None:
     forgotten = Baseline(at_ms=100, forgotten_before_ms=600)
     assert counted(None, job("FINISHED", **RUN), forgotten) == (False, False, False)
+
+
+@pytest.mark.parametrize(("forgotten_before_ms", "expected"), [(501, False), (500, True)])
+def test_a_job_created_when_forgetting_ends_was_not_forgotten(
+    forgotten_before_ms: int, expected: bool
+) -> None:
+    baseline = Baseline(at_ms=100, forgotten_before_ms=forgotten_before_ms)
+    assert counted(None, job("FINISHED", **RUN), baseline) == (expected, expected, expected)
 
 
 def test_a_job_pruned_before_counts_for_what_it_does_now() -> None:
@@ -244,6 +252,60 @@ def test_a_time_yet_to_come_is_no_news_at_the_first_sync_only(status: str, is_fi
     )
 
 
+def test_a_time_yet_to_come_is_news_after_the_first_sync() -> None:
+    baseline = Baseline(at_ms=1_000, latest_ms=9_000)
+    assert counted(None, job("QUEUING", created_ms=9_001), baseline) == (True, False, False)
+
+
+def test_a_millisecond_after_1970_is_a_time() -> None:
+    seen = job("FINISHED", created_ms=1, started_ms=1, ended_ms=1)
+    assert counted(None, seen, HISTORY) == (True, True, True)
+    assert counted(None, seen) == (False, False, False)
+
+
+PRUNED = Baseline(at_ms=100, forgotten_before_ms=600)
+
+
+@pytest.mark.parametrize(
+    ("sights", "baseline", "runs"),
+    [
+        pytest.param([job("RUNNING")], LATER, 0, id="the first one goes on"),
+        pytest.param([job("FINISHED", ended_ms=900)], LATER, 1, id="history"),
+        pytest.param([job("FINISHED", **RUN)], PRUNED, 1, id="a run that was pruned"),
+        pytest.param([job("RUNNING")], PRUNED, 1, id="the run before this one was pruned"),
+        pytest.param([job("RUNNING"), job("FINISHED", **RUN)], LATER, 1, id="it ends"),
+        pytest.param([job("FINISHED", **RUN), job("FINISHED", **RUN)], LATER, 1, id="the same run again"),
+        pytest.param(
+            [job("RUN_FAILED", **RUN), job("FINISHED", started_ms=1_600, ended_ms=1_700)],
+            LATER,
+            2,
+            id="another run",
+        ),
+    ],
+)
+def test_every_run_that_was_seen_to_end_has_a_number(sights: list[Job], baseline: Baseline, runs: int) -> None:
+    row = known(*sights, baseline=baseline)
+    assert (row.runs, row.listed) == (runs, True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        pytest.param(job("FINISHED", ended_ms=999), True, id="ended before"),
+        pytest.param(job("FINISHED", ended_ms=1_000), False, id="ended at that time"),
+        pytest.param(job("FINISHED", updated_ms=999), True, id="no end: its update"),
+        pytest.param(job("FINISHED", ended_ms=0), False, id="an end at 0 is none"),
+        pytest.param(job("FINISHED", ended_ms=1), True, id="a millisecond after 1970"),
+        pytest.param(job("ARCHIVED", ended_ms=999), True, id="an undocumented status with an end"),
+        pytest.param(job("ARCHIVED", updated_ms=999, named_terminal=True), True, id="or named as one"),
+        pytest.param(job("ARCHIVED", updated_ms=999), False, id="an undocumented status"),
+        pytest.param(job("RUNNING", updated_ms=999), False, id="in flight"),
+    ],
+)
+def test_a_run_ended_before_a_time(seen: Job, expected: bool) -> None:
+    assert ended_before(seen, 1_000) is expected
+
+
 def test_a_reopened_job_ends_again() -> None:
     before = known(job("UPLOAD_FAILED", **RUN), job("UPLOADING", started_ms=1_100, updated_ms=3_000))
     after = job("FINISHED", started_ms=1_100, ended_ms=1_500, updated_ms=4_000)
@@ -279,6 +341,8 @@ def test_a_row_stamped_by_a_clock_put_right_since_is_no_newer_copy(latest_ms: in
         ({"started_ms": 1_100, "ended_ms": 50, "running_ms": 8}, 600, 8),
         ({"started_ms": 1_100, "ended_ms": 1_100}, 600, 0),
         ({"submitting_ms": 2**62, "running_ms": 2**62, **RUN}, 600, 400),
+        ({"submitting_ms": 10**12 + 1, "running_ms": 10**12 + 1, **RUN}, 600, 400),
+        ({"submitting_ms": 10**12, "running_ms": 10**12, **RUN}, 10**12, 10**12),
     ],
 )
 def test_durations(fields: dict[str, int], submitting_ms: int, running_ms: int | None) -> None:
@@ -291,6 +355,41 @@ def test_a_job_that_never_started_has_no_durations() -> None:
     change = transition(None, job("SUBMIT_FAILED", ended_ms=1_500), LATER)
     assert change is not None
     assert (change.ended, change.submitting_ms, change.running_ms) == (True, None, None)
+
+
+@pytest.mark.parametrize(
+    ("sights", "fields", "waited_ms", "running_ms"),
+    [
+        pytest.param([], RUN, 600, 400, id="from its creation to its start"),
+        pytest.param([], {"submitting_ms": 7, "running_ms": 8}, 7, 8, id="no start: the API's figures"),
+        pytest.param([], {"submitting_ms": 0, "running_ms": 0}, None, None, id="no start: 0 is no figure"),
+        pytest.param(
+            [job("RUNNING", started_ms=1_100)], RUN, 600, 400, id="its start was counted by another poll"
+        ),
+        pytest.param(
+            [job("RUN_FAILED", **RUN), job("RUNNING", started_ms=1_700)],
+            {"started_ms": 1_700, "ended_ms": 1_900},
+            200,
+            200,
+            id="since the end of the run before",
+        ),
+        pytest.param(
+            [job("RUNNING", started_ms=1_100)],
+            {"started_ms": 1_700, "ended_ms": 1_900},
+            600,
+            200,
+            id="since the start of the run before, of which no end is known",
+        ),
+    ],
+)
+def test_a_run_that_ends_says_how_long_it_waited_and_ran(
+    sights: list[Job], fields: dict[str, int], waited_ms: int | None, running_ms: int | None
+) -> None:
+    before = known(*sights) if sights else None
+    change = transition(before, job("FINISHED", **(fields | {"updated_ms": 2_500})), LATER)
+    assert change is not None
+    assert change.ended
+    assert (change.waited_ms, change.running_ms) == (waited_ms, running_ms)
 
 
 def submitting_ms(before: KnownJob, seen: Job) -> int | None:
@@ -318,6 +417,7 @@ AGAIN = {"started_ms": 2_000, "updated_ms": 2_000, "submitting_ms": 1_500}
         ),
         pytest.param([job("RUN_FAILED", started_ms=1_100, ended_ms=9_000)], 1_500, 900, id="an end to come"),
         pytest.param([QUEUED], 1_500, 1_500, id="a first start"),
+        pytest.param([job("RUN_FAILED", started_ms=1_100, ended_ms=2_000)], 1_500, 0, id="at that very end"),
     ],
 )
 def test_a_job_that_starts_again_waited_since_its_last_run_at_most(

@@ -51,9 +51,9 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     started_ms: int | None
     ended_ms: int | None
     counted_start_ms: int | None
-    listed: bool = True
-    in_flight: bool = False
-    runs: int = 0
+    listed: bool
+    in_flight: bool
+    runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +262,7 @@ def _row(seen: Job, known: KnownJob | None, *, has_ended: bool, runs: int) -> Kn
         started_ms=seen.started_ms,
         ended_ms=ended_ms,
         counted_start_ms=counted_start_ms,
+        listed=True,
         in_flight=not has_ended,
         runs=runs,
     )

@@ -24,12 +24,12 @@ from typing import Any
 
 # Imported here once, so that no mutant's process has to: they take longer than most of the tests.
 import aiohttp  # noqa: F401
-import hypothesis  # noqa: F401
 import msgspec  # noqa: F401
 import pydantic  # noqa: F401
 import pytest
 import structlog  # noqa: F401
 import yaml
+from hypothesis import Phase, settings
 
 from tests.mutation.mutants import Mutant, mutants
 
@@ -38,6 +38,14 @@ EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
 # The quick tests of each module of the core.
 TESTS: dict[str, tuple[str, ...]] = yaml.safe_load(Path(__file__).with_name("modules.yaml").read_text())
 _MOST_SECONDS = 120
+# The same examples for every mutant, so that a table can be repeated; and no search for the smallest one.
+settings.register_profile(
+    "mutants",
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +101,11 @@ def passes(module: str, tree: ast.Module | None) -> int:
             [
                 "-x",
                 "-q",
-                "-p",
-                "no:cacheprovider",
-                "-p",
-                "no:xdist",
-                "-W",
-                "ignore::pytest.PytestAssertRewriteWarning",
+                "--tb=no",
+                "-pno:cacheprovider",
+                "-pno:xdist",
+                "-Wignore::pytest.PytestAssertRewriteWarning",
+                "--hypothesis-profile=mutants",
                 *tests,
             ]
         )
