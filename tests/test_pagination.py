@@ -78,7 +78,7 @@ def an_api(rows: int, **fields: object) -> FakeApi:
     return api
 
 
-WINDOW = ListRequest(ListFilter(), FoundBy.WINDOW)
+WINDOW = ListRequest(ListFilter(), FoundBy.WINDOW, is_whole=True)
 
 
 async def read(

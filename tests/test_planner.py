@@ -8,22 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import IN_FLIGHT_STATUSES, TERMINAL_STATUSES
-from exporter.sync.ledger import Audit, JobRef, TargetState
+from exporter.model import IN_FLIGHT_STATUSES, OTHER, STATUSES, TERMINAL_STATUSES
+from exporter.sync.ledger import Audit, FoundBy, JobRef, TargetState
 from exporter.sync.planner import (
+    ListFilter,
+    ListRequest,
     Schedule,
     StatusTotals,
     audit_is_due,
+    audited_statuses,
     count_difference,
     evaluate_audit,
+    exclude_statusless,
+    full_sync_cost,
     full_sync_reason,
+    is_small,
     list_filters,
+    may_repeat_full_sync,
+    status_filters,
+    sum_totals,
     window_candidates,
     window_start,
     window_statuses,
 )
 from exporter.sync.server_traits import Filters, value_batches
 from tests.fake_api import a_target
+from tests.snapshots import TOTALS
 
 HOUR_MS = 3_600_000
 SCHEDULE = Schedule(
@@ -105,6 +115,117 @@ def test_what_happened_while_nobody_looked_is_looked_for(
     assert told == reason
 
 
+@pytest.mark.parametrize(
+    ("past", "lookback_ms", "reason"),
+    [
+        pytest.param({"watermark_ms": NOW_MS - 600_000}, 24 * HOUR_MS, None, id="no gap yet"),
+        pytest.param({"watermark_ms": NOW_MS - 600_001}, 24 * HOUR_MS, "gap", id="a gap"),
+        pytest.param(
+            {"covered_from_ms": NOW_MS - 24 * HOUR_MS + 600_000}, 24 * HOUR_MS, None, id="within the overlap"
+        ),
+        pytest.param(
+            {"covered_from_ms": NOW_MS - 24 * HOUR_MS + 600_001}, 24 * HOUR_MS, "first", id="beyond it"
+        ),
+        pytest.param({"covered_from_ms": 600_000}, None, None, id="all jobs ever, but for the overlap"),
+        pytest.param({"covered_from_ms": 600_001}, None, "first", id="no limit any more"),
+        pytest.param({"listed": 10_000, "full_sync_ms": 0}, 24 * HOUR_MS, "scheduled", id="its time"),
+        pytest.param(
+            {"rows_unreadable": 1, "listed": 10_000, "full_sync_ms": NOW_MS - 600_000},
+            24 * HOUR_MS,
+            "drift",
+            id="an unreadable row may be readable by now",
+        ),
+        pytest.param(
+            {"rows_unreadable": 1, "listed": 10_000, "full_sync_ms": NOW_MS - 599_999},
+            24 * HOUR_MS,
+            None,
+            id="it was read a moment ago",
+        ),
+        pytest.param(
+            {"rows_unreadable": 1, "listed": 10_001, "full_sync_ms": NOW_MS - 600_000},
+            24 * HOUR_MS,
+            None,
+            id="not on a large target",
+        ),
+        pytest.param(
+            {"rows_unreadable": 0, "listed": 10_000, "full_sync_ms": NOW_MS - 600_000},
+            24 * HOUR_MS,
+            None,
+            id="no unreadable row",
+        ),
+    ],
+)
+def test_everything_is_read_from_the_very_limit_on(
+    past: dict[str, object], lookback_ms: int | None, reason: str | None
+) -> None:
+    schedule = replace(SCHEDULE, lookback_ms=lookback_ms)
+    told = full_sync_reason(
+        summary(**past), a_target(), Filters(), schedule, NOW_MS, NOW_MS, catching_up=False, page_size=100
+    )
+    assert told == reason
+
+
+def test_totals_that_were_too_low_are_compared_with_everything() -> None:
+    told = full_sync_reason(
+        summary(),
+        a_target(),
+        Filters(),
+        SCHEDULE,
+        NOW_MS,
+        NOW_MS,
+        catching_up=False,
+        page_size=100,
+        total_was_low=True,
+    )
+    assert told == "filters"
+
+
+@pytest.mark.parametrize(
+    ("listed", "ago_ms", "expected"), [(10_000, 0, True), (10_001, 599_999, False), (10_001, 600_000, True)]
+)
+def test_a_large_target_is_not_read_whole_at_each_difference(
+    listed: int, ago_ms: int, expected: bool
+) -> None:
+    state = summary(listed=listed, full_sync_ms=NOW_MS - ago_ms)
+    assert may_repeat_full_sync(state, SCHEDULE, 100, NOW_MS) is expected
+
+
+def test_two_pages_of_jobs_are_read_at_every_poll() -> None:
+    assert is_small(400, page_size=200)
+    assert not is_small(401, page_size=200)
+
+
+@pytest.mark.parametrize(
+    ("listed", "page_size", "requests"), [(0, 200, 2), (1_899, 200, 11), (1_900, 200, 12), (5, 1, 7)]
+)
+def test_a_full_sync_costs_its_pages_which_overlap_by_a_twentieth(
+    listed: int, page_size: int, requests: int
+) -> None:
+    assert full_sync_cost(summary(listed=listed), page_size) == requests
+
+
+def test_jobs_in_flight_are_listed_however_old_and_finished_ones_within_the_lookback() -> None:
+    target = a_target(job_types=("A", "B"))
+    assert status_filters(target, Filters(), "RUNNING", 9_000) == (ListFilter(("A", "B"), ("RUNNING",)),)
+    assert status_filters(target, Filters(job_types="single"), "FINISHED", 9_000) == (
+        ListFilter(("A",), ("FINISHED",), 9_000),
+        ListFilter(("B",), ("FINISHED",), 9_000),
+    )
+
+
+@pytest.mark.parametrize("found_by", list(FoundBy))
+def test_a_request_says_whether_it_asks_for_jobs_in_flight(found_by: FoundBy) -> None:
+    request = ListRequest(ListFilter(), found_by, is_whole=False)
+    assert request.in_flight is (found_by is FoundBy.IN_FLIGHT)
+
+
+@pytest.mark.parametrize(
+    ("totals", "expected"), [((), 0), ((0, 1), 1), ((1, 2), 3), ((1, None), None), ((None, 1), None)]
+)
+def test_totals_add_up_unless_one_is_missing(totals: tuple[int | None, ...], expected: int | None) -> None:
+    assert sum_totals(totals) == expected
+
+
 def vanished(*created_ms: int) -> list[JobRef]:
     return [JobRef(number, at) for number, at in enumerate(created_ms)]
 
@@ -135,6 +256,36 @@ def test_a_stuck_one_among_many_young_does_not_draw_the_window_back() -> None:
 
 def test_where_no_id_can_be_asked_for_the_window_covers_all() -> None:
     assert start(9_000, vanished(1, 8_500), density=1, ids_work=False) == 1
+
+
+@pytest.mark.parametrize(
+    ("created_ms", "rows_since", "start_ms"),
+    [
+        pytest.param([100, 200, 300], [(300, 199), (200, 400), (100, 600)], 300, id="the cheapest"),
+        pytest.param([100, 200, 300], [(300, 200), (200, 200)], 200, id="one page saves one id"),
+        pytest.param([100, 200, 300], [(300, 0), (200, 200)], 300, id="of two equal ones the later"),
+        pytest.param([100], [(100, 199)], 100, id="the window lists a job created at its start"),
+        pytest.param([100, 9_000], [(100, 200)], 9_000, id="nor need one at the base be asked for by id"),
+    ],
+)
+def test_a_window_starts_where_that_costs_the_fewest_requests(
+    created_ms: list[int], rows_since: list[tuple[int, int]], start_ms: int
+) -> None:
+    assert window_start(9_000, vanished(*created_ms), rows_since, 200, ids_work=True) == start_ms
+
+
+@pytest.mark.parametrize(
+    ("created_ms", "expected"),
+    [
+        ([5, 7, 7, 6], (7, 6, 5)),
+        (list(range(1, 17)), (15, 13, 11, 9, 7, 5, 3, 1)),
+        (list(range(1, 18)), (16, 14, 12, 10, 8, 6, 4, 2, 1)),
+    ],
+)
+def test_of_many_creation_times_every_eighth_part_is_weighed(
+    created_ms: list[int], expected: tuple[int, ...]
+) -> None:
+    assert window_candidates(vanished(*created_ms)) == expected
 
 
 @given(
@@ -207,6 +358,8 @@ def audit_of(totals: dict[str, int], ledger: dict[str, int], before: Audit | Non
         pytest.param((5, 4), (7, 6), False, id="more end at each poll, and one at each audit"),
         pytest.param((3, 4), (3, 4), True, id="too many here"),
         pytest.param((3, 4), (1, 2), False, id="fewer at each poll, and one less at each audit"),
+        pytest.param((5, 4), (6, 5), False, id="the ledger came up to the API's number"),
+        pytest.param((5, 6), (4, 5), False, id="the ledger came down to the API's number"),
     ],
 )
 def test_only_a_difference_that_stays_is_one(
@@ -216,6 +369,28 @@ def test_only_a_difference_that_stays_is_one(
     one, two = (({"STOPPED": total}, {"STOPPED": ledger}) for total, ledger in (first, second))
     audit = audit_of(*two, before=audit_of(*one))
     assert (audit.persists, audit.drift["STOPPED"]) == (persists, second[0] - second[1])
+
+
+def test_one_difference_that_stays_is_enough_whatever_other_statuses_show() -> None:
+    ledger = {"STOPPED": 4, "FINISHED": 4}
+    first = audit_of({"STOPPED": 5, "FINISHED": 4}, ledger)
+    assert audit_of({"STOPPED": 5, "FINISHED": 5}, ledger, before=first).persists
+
+
+def test_a_difference_right_after_a_full_sync_stands_and_calls_for_no_other() -> None:
+    ledger = {"STOPPED": 4, "FINISHED": 4, "RUN_FAILED": 4}
+    api = {"STOPPED": 5, "FINISHED": 3, "RUN_FAILED": 4}
+    synced = audit_of(api, ledger, before=replace(audit_of(api, ledger), standing=None))
+    assert (synced.standing, synced.persists, synced.again) == ({"STOPPED": 1}, False, False)
+    later = audit_of({**api, "FINISHED": 4}, ledger, before=synced)
+    assert (later.standing, later.persists, later.again) == ({"STOPPED": 1}, False, False)
+
+
+def test_a_difference_is_looked_at_once_more_at_once_and_not_twice() -> None:
+    agreed = audit_of({"STOPPED": 4}, {"STOPPED": 4})
+    differs = audit_of({"STOPPED": 5}, {"STOPPED": 4}, before=agreed)
+    assert (agreed.again, differs.again) == (False, True)
+    assert not audit_of({"STOPPED": 6}, {"STOPPED": 4}, before=differs).again
 
 
 def test_what_is_in_flight_is_listed_anew_by_every_poll() -> None:
@@ -231,6 +406,8 @@ def test_what_is_in_flight_is_listed_anew_by_every_poll() -> None:
         pytest.param({"STOPPED": 1}, {"STOPPED": 3}, True, id="it grows"),
         pytest.param({"STOPPED": 1}, {"STOPPED": -1}, False, id="to the other side"),
         pytest.param({"STOPPED": 1, "RUNNING": 0}, {"STOPPED": 0, "RUNNING": 1}, False, id="another status"),
+        pytest.param({"STOPPED": 0}, {"STOPPED": 0, "RUNNING": 1}, False, id="a status not compared before"),
+        pytest.param({"STOPPED": 1, "RUNNING": 0}, {"STOPPED": 1, "RUNNING": 0}, True, id="one of two"),
         pytest.param({"RUNNING": 2}, {"RUNNING": 2}, True, id="in flight"),
     ],
 )
@@ -254,6 +431,7 @@ def test_a_difference_lasts_that_two_audits_in_a_row_show(
         (((5, 4), (8, 5), (7, 5)), 1),
         (((3, 5), (4, 5), (3, 5)), -1),
         (((5, 5), (6, 5)), 0),
+        (((5, 4), (6, 5)), 1),
     ],
 )
 def test_of_several_looks_the_least_difference_counts(
@@ -264,6 +442,42 @@ def test_of_several_looks_the_least_difference_counts(
     for look in looks[1:]:
         compared = StatusTotals(*look).nearer(compared)
     assert compared.difference == difference
+
+
+def test_where_two_looks_contradict_each_other_the_later_number_of_the_ledger_holds() -> None:
+    assert StatusTotals(7, 6).nearer(StatusTotals(5, 5)) == StatusTotals(6, 6)
+
+
+def test_rows_without_a_status_are_taken_from_statuses_of_which_the_api_counts_too_many() -> None:
+    compared = {
+        "FINISHED": StatusTotals(1, 3),
+        "STOPPED": StatusTotals(5, 4),
+        "RUN_FAILED": StatusTotals(9, 5),
+    }
+    assert exclude_statusless(compared, 3) == {
+        "FINISHED": StatusTotals(1, 3),
+        "STOPPED": StatusTotals(4, 4),
+        "RUN_FAILED": StatusTotals(7, 5),
+    }
+    assert exclude_statusless(compared, 0) == compared
+
+
+@pytest.mark.parametrize(
+    ("horizon_ms", "most", "others"),
+    [
+        (None, 9, ("ARCHIVED", "PAUSED")),
+        (500, 9, ("ARCHIVED", "PAUSED")),
+        (501, 9, ("PAUSED",)),
+        (None, 1, ("ARCHIVED",)),
+    ],
+)
+def test_an_undocumented_status_is_audited_unless_it_has_jobs_from_before_the_lookback(
+    horizon_ms: int | None, most: int, others: tuple[str, ...]
+) -> None:
+    listed = {("A", "ARCHIVED"): 1, ("B", "PAUSED"): 1, ("A", "RUNNING"): 1, ("A", OTHER): 1}
+    oldest = {("A", "ARCHIVED"): 500, ("B", "PAUSED"): 9_000, ("A", "RUNNING"): 0}
+    totals = replace(TOTALS, jobs=listed, oldest_created_ms=oldest)
+    assert audited_statuses(totals, horizon_ms, most) == (*STATUSES, *others)
 
 
 def test_an_audit_without_totals_is_from_an_older_ledger() -> None:

@@ -283,7 +283,9 @@ PRUNED = Baseline(at_ms=100, forgotten_before_ms=600)
         ),
     ],
 )
-def test_every_run_that_was_seen_to_end_has_a_number(sights: list[Job], baseline: Baseline, runs: int) -> None:
+def test_every_run_that_was_seen_to_end_has_a_number(
+    sights: list[Job], baseline: Baseline, runs: int
+) -> None:
     row = known(*sights, baseline=baseline)
     assert (row.runs, row.listed) == (runs, True)
 

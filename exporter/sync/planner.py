@@ -70,7 +70,7 @@ class ListRequest:
 
     filter: ListFilter
     found_by: FoundBy
-    is_whole: bool = True
+    is_whole: bool
 
     @property
     def in_flight(self) -> bool:
@@ -219,7 +219,7 @@ def window_start(
     best_ms, least = base_ms, sum(job.created_ms < base_ms for job in vanished)
     for start_ms, rows in rows_since:
         cost = rows // page_size + sum(job.created_ms < start_ms for job in vanished)
-        if start_ms < base_ms and cost < least:
+        if cost < least:  # never so of a start after the base
             best_ms, least = start_ms, cost
     return best_ms
 
