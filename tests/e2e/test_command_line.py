@@ -388,10 +388,10 @@ def test_a_reader_that_has_gone_ends_the_command_in_silence(working: Exporter, w
 def test_a_writer_of_lines_gets_the_error_that_it_expects() -> None:
     """Events are printed on a terminal by code of their own, which a failure must not end."""
     program = (
-        "import sys; from exporter import output\n"
-        "with output.streams():\n"
+        "import sys; from exporter.commands import output\n"
+        "with output.guarded_streams():\n"
         "    try: print('x', flush=True)\n"
-        "    except OSError as error: output.complain(f'caught: {error}')\n"
+        "    except OSError as error: output.print_error(f'caught: {error}')\n"
         "    sys.exit(7)\n"
     )
     with FULL.open("w") as full:
