@@ -24,14 +24,15 @@ JOB_TYPES = (
     "SCENARIO_EXTRACT",
 )
 IN_FLIGHT_STATUSES = ("QUEUING", "LAUNCHING", "RUNNING", "UPLOADING")
-# A job in one of these has not started: its age counts from its creation, in the others from its start.
+# A job in one of these has not started, so its age counts from its creation. In the other in-flight statuses
+# it counts from its start.
 WAITING_STATUSES = ("QUEUING", "LAUNCHING")
 FAILED_STATUSES = ("SUBMIT_FAILED", "RUN_FAILED", "UPLOAD_FAILED")
 TERMINAL_STATUSES = ("FINISHED", "STOPPED", *FAILED_STATUSES)
 STATUSES = (*IN_FLIGHT_STATUSES, *TERMINAL_STATUSES)
 
-# The ages by which jobs in flight are counted, in ms. Each is at most twice the one before, so an alert whose
-# limit lies between two of them fires at most at twice its limit.
+# Jobs in flight are counted by these ages, in ms. Each is at most twice the one before, so an alert whose
+# limit is between two of them fires at twice its limit at the latest.
 AGE_BOUNDS_MS: Mapping[str, int] = {
     "30m": 1_800_000,
     "1h": 3_600_000,
@@ -52,7 +53,7 @@ AGE_BOUNDS_MS: Mapping[str, int] = {
     "14d": 1_209_600_000,
 }
 
-# The label of undocumented job types and statuses beyond the configured maximum of such labels.
+# The label value of undocumented job types and statuses beyond the configured maximum of such values.
 OTHER = "other"
 
 FULL_SYNC_REASONS = ("first", "gap", "scheduled", "drift", "filters")
@@ -67,7 +68,7 @@ def is_terminal(status: str) -> bool:
 
 
 def is_failed(status: str) -> bool:
-    """Tell whether a run that ended in this status has failed; the suffix decides, also if undocumented."""
+    """Tell whether a run that ended in this status has failed: the suffix decides, documented or not."""
     return status.endswith("_FAILED")
 
 
@@ -75,8 +76,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """
     One row of the job list.
 
-    Shape: `msg_code`, `data_id` and `resource_spec` are "" where none came; `named_terminal` if the
-    configuration says that its status ends a run (`poll.terminal_statuses`).
+    Shape: `msg_code`, `data_id` and `resource_spec` are "" if the row has none; `named_terminal` is true if
+    the configuration says that its status ends a run (`poll.terminal_statuses`).
     """
 
     id: int
@@ -100,8 +101,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         """
         Tell whether this run has ended.
 
-        A documented status decides by itself. With an undocumented one an end time says so, as the API leaves
-        `end_at` out while a job runs, or the configuration does.
+        A documented status alone decides. A run in an undocumented status has ended if it has an end time,
+        because the API leaves `end_at` out while a job runs, or if the configuration says so.
         """
         if self.status in _TERMINAL:
             return True
@@ -112,7 +113,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class TargetKey:
-    """Identifies a target in the ledger. A change of any of these makes it another target, counted from 0."""
+    """Identifies a target in the ledger. If any field changes, it is another target, counted from 0."""
 
     project: str
     project_id: str
@@ -125,8 +126,8 @@ class Target:
     """
     One (project, workspace) to poll.
 
-    Shape: `workspace` is the label ("0" where none is configured), `workspace_id` what is sent (None:
-    nothing); `job_types` empty means all; `credentials` is the configured name.
+    Shape: `workspace` is the label ("0" if none is configured); `workspace_id` is the parameter to send, None
+    to send none; `job_types` empty means all; `credentials` is the configured name.
     """
 
     project: str
@@ -147,7 +148,7 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class SeriesKey:
     """
-    One series of a target, or all series of a family that appear together with a job type.
+    Identifies one series of a target, or all series of a family that appear together with a job type.
 
     Shape: `family` is one of the names in counting.increments; labels that do not apply are "".
     """
@@ -169,7 +170,7 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class CounterValue:
-    """One counter series; `created_ms` is when it began to count, None where unknown."""
+    """One counter series; `created_ms` is when it began to count, None if unknown."""
 
     value: int = 0
     exemplar: Exemplar | None = None
@@ -202,10 +203,10 @@ class Run:
     """
     One run of a job that ended and was counted.
 
-    Shape: `number` counts the ended runs of this job that the ledger has seen, this one and those of the
-    baseline included. `msg_code`, `msg_error`, `data_id` and `resource_spec` are "" where none came.
-    Units: `at_ms` is when it ended by our own clock, and never later than the poll that saw it; the other
-    times are the API's, by the server's clock. A duration is None where the run has none, or none is known.
+    Shape: `number` is the number of ended runs of this job that the ledger has seen, including this one and
+    those of the baseline. `msg_code`, `msg_error`, `data_id` and `resource_spec` are "" if the row has none.
+    Units: `at_ms` is when it ended by the exporter's clock, never later than the poll that saw it. The other
+    times are the API's, by the server's clock. A duration is None if the run has none or it is unknown.
     """
 
     job_id: int
@@ -244,15 +245,15 @@ class SetApart:
 @dataclass(frozen=True, slots=True)
 class Totals:
     """
-    All that the ledger publishes of one target, at one commit.
+    All numbers that the ledger publishes for one target, at one commit.
 
-    Shape: known types, statuses and codes are zero-filled; undocumented ones are there once they have been
-    seen. The values are those to be exported: a new series that is held is 0 here, whatever it has counted.
+    Shape: known types, statuses and codes are zero-filled; undocumented ones are added when they are first
+    seen. The values are those to export: a new series that is held is 0 here, whatever it has counted.
     """
 
     # By (job_type, status), for in-flight and terminal statuses.
     jobs: Mapping[tuple[str, str], int]
-    # By (job_type, in-flight status); absent where there is no such job.
+    # By (job_type, in-flight status); absent if there is no such job.
     oldest_created_ms: Mapping[tuple[str, str], int]
     oldest_started_ms: Mapping[tuple[str, str], int]
     # Counters and histograms by job_type, (job_type, terminal status) or (job_type, status, msg_code).
@@ -264,11 +265,11 @@ class Totals:
     # The API's totals minus the ledger's jobs, by status, at the last audit.
     drift: Mapping[str, int]
     last_audit_ms: int | None
-    # By (job_type, in-flight status, age of AGE_BOUNDS_MS); absent where no job is that old.
+    # By (job_type, in-flight status, age of AGE_BOUNDS_MS); absent if no job is that old.
     older_than: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     # Whether the server honours each filter as documented.
     filters: Mapping[str, bool] = field(default_factory=dict)
-    # What ended before this time is not counted; None where the whole history is.
+    # Runs that ended before this time are not counted; None if the whole history is counted.
     baseline_ms: int | None = None
     # The exporter's clock at the commit.
     committed_ms: int = 0
@@ -281,9 +282,9 @@ class Totals:
     drift_lasts: bool = False
     # Jobs that the API counts in its totals but lists on no page.
     unlisted_jobs: int = 0
-    # The largest page that the server returns; None where that is the configured one.
+    # The largest page that the server returns; None if that is the configured size.
     page_size: int | None = None
-    # The keys under which new series are held, and how many series these are.
+    # The keys of new series that are held, and the number of these series.
     held: frozenset[SeriesKey] = frozenset()
     held_series: int = 0
     # Grows with every change of an exported value.
@@ -299,8 +300,8 @@ class Fault:
     """
     Why the last poll failed, for the status page.
 
-    Shape: `since_ms` is when the polls began to fail; `status` (0 without a response), `code`, `url` and
-    `request_id` as errors.ApiError has them, "" where they do not apply.
+    Shape: `since_ms` is when polls began to fail; `status` (0 without a response), `code`, `url` and
+    `request_id` are those of errors.ApiError, "" if they do not apply.
     """
 
     reason: Reason
@@ -336,7 +337,7 @@ class PollStatus:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a full listing has come. The only mutable type here: it is read while it changes."""
+    """The progress of a full sync. The only mutable type here: the status page reads it while it changes."""
 
     rows: int = 0
     total: int | None = None
@@ -348,7 +349,7 @@ class LedgerFacts:
     The properties of a ledger, for the status page.
 
     Shape: `location` is a file's absolute path, a URL without password, or "" in memory; `schema_version` and
-    `size_bytes` are None where this process does not know them.
+    `size_bytes` are None if this process does not know them.
     """
 
     kind: Literal["sqlite", "memory", "postgresql"]

@@ -1,9 +1,9 @@
 """
-gzip in chunks: each chunk is compressed when it changes, and the chunks are put together by copying. The
-checksum is combined from those of the segments, so that no byte is read that did not change.
+gzip in chunks: each chunk is compressed when it changes, and the compressed chunks are concatenated. The
+checksum is combined from those of the segments, so that only changed bytes are read.
 
 A gzip file of several members would be simpler, but curl refuses one. So each chunk is a sequence of deflate
-blocks that ends on a byte and refers to nothing before it; together they make one member.
+blocks that ends at a byte boundary and refers to nothing before it; together they make one member.
 Source: RFC 1951, section 3.2; RFC 1952, sections 2.3 and 8; zlib manual, Z_SYNC_FLUSH and crc32_combine.
 """
 
@@ -28,7 +28,7 @@ def _deflate(plain: bytes, flush: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some bytes, and the same bytes as deflate blocks, which may have other blocks before and after them."""
+    """Some bytes, and the same bytes as deflate blocks, which can stand between any other blocks."""
 
     plain: bytes
     deflated: bytes
@@ -40,7 +40,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Some chunks in a row; `size` and `crc32` are those of the plain bytes."""
+    """Some consecutive chunks; `size` and `crc32` are those of the plain bytes."""
 
     chunks: tuple[Chunk, ...]
     deflated: bytes
@@ -58,7 +58,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A response body without its tail, which is only known when the request comes."""
+    """A response body without its tail, which is rendered at the request."""
 
     segments: tuple[Segment, ...]
     size: int
@@ -95,13 +95,13 @@ _ONE = 1 << 31
 
 
 def combined(left: int, right: int, right_size: int) -> int:
-    """Return the CRC-32 of two byte strings put together, from those of the two."""
+    """Return the CRC-32 of two concatenated byte strings, from the CRC-32 of each."""
     return _product(left, _shift(right_size)) ^ right
 
 
 @lru_cache(maxsize=8192)
 def _shift(size: int) -> int:
-    """Return the factor by which so many zero bytes multiply a checksum: x to the power of their bits."""
+    """Return the factor by which so many zero bytes multiply a checksum: x to the number of their bits."""
     power, square = _ONE, _ONE >> 8
     while size:
         if size & 1:

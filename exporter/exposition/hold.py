@@ -16,9 +16,9 @@ from exporter.model import SeriesKey, TargetKey
 Held = Mapping[TargetKey, frozenset[SeriesKey]]
 """The series that show 0 while they are held, by target; a target without any is left out."""
 
-# How long a series waits for its first scrape, at least.
+# How long a series waits at least for its first scrape.
 UNSEEN_SECONDS = 300.0
-# After a release that the ledger did not record.
+# The pause after a release that the ledger could not record.
 RETRY_SECONDS = 5.0
 
 
@@ -56,7 +56,7 @@ class Hold:
         known = self._targets
         self._targets = {target: known.get(target) or _HeldTarget() for target in held}
         for target, found in self._targets.items():
-            # The same set as last time, which most publications have, needs no look at each series.
+            # Most publications hold the same set as the last one; then the series need not be compared.
             if found.keys is not held[target]:
                 found.keys = held[target]
                 found.times = {key: found.times.get(key) or _Times(now) for key in found.keys}

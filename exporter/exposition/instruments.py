@@ -113,13 +113,12 @@ class Instruments:
             metric.remove_by_labels({"project": project})
 
     def reload_result(self, *, ok: bool, timestamp_seconds: float) -> None:
-        """Note that the configuration was read then (Unix seconds), at the start or later."""
+        """Note whether the configuration could be read, and when (Unix seconds), at the start or later."""
         self._reload_ok.set(ok)
         if ok:
             self._reload_time.set(timestamp_seconds)
 
     def show_created(self, wanted: bool) -> None:
-        """Show the `_created` series, or not."""
         self._created = wanted
 
     def collect(self) -> Iterator[Metric]:
@@ -136,7 +135,7 @@ class Instruments:
 
 
 class ProcessMetrics:
-    """The client library's own `process_*` and `python_*`, read at a scrape."""
+    """The client library's `process_*` and `python_*` metrics, read at a scrape."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

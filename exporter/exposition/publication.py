@@ -1,9 +1,9 @@
 """
-From snapshots to the bytes of a scrape: rendered when something is published, never at a scrape.
+Render snapshots to the bytes of a scrape, when something is published and never at a scrape.
 
-A round renders the targets that were published since the last round, assembles the exposition from old and
-new lines in a thread, and replaces the last exposition in one step. There is a pause between rounds: with
-many targets the rendering would never stop otherwise, and no server scrapes that often.
+A round renders, in a thread, the targets that were published since the last round, assembles the exposition
+from old and new lines, and replaces the last exposition in one step. There is a pause between rounds: without
+it, rendering would never stop with many targets, and no server scrapes that often.
 
 A target that cannot be rendered, because of a defect of this program, is shown as failing, with its last
 numbers. The other targets are not affected.
@@ -37,9 +37,9 @@ _REST_ROUNDS = 4.0
 @dataclass(frozen=True, slots=True)
 class _Round:
     """
-    One rendering of everything: the lines that the next round can use again, and the exposition.
+    The result of a round: the lines, which the next round can use again, and the exposition.
 
-    Shape: `faults` by the target that could not be rendered, None for the instruments.
+    Shape: `faults` by the target that could not be rendered; the key None stands for the instruments.
     """
 
     targets: Mapping[TargetKey, TargetLines]
@@ -52,8 +52,8 @@ class Publisher:
     """
     Keeps the last snapshot of every target and the exposition made of them.
 
-    Use it from one event loop; `run` renders. `instruments` are rendered anew in every round. `on_shown` is
-    called with the exposition of every round, once scrapes get it. Units: `rest_seconds` is the least time
+    Use it from one event loop; `run` renders. `instruments` are rendered in every round. `on_shown` is called
+    with the exposition of every round, as soon as scrapes get it. Units: `rest_seconds` is the least time
     between two rounds while nothing is urgent.
     """
 
@@ -73,7 +73,7 @@ class Publisher:
         self._shown = 0
         self._flushed = 0
         self._round_ended = asyncio.Condition()
-        # There is something to render; it ends the long pause; it ends every pause.
+        # _changed: there is something to render. _hurry: end the long pause. _urgent: end every pause.
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -112,7 +112,7 @@ class Publisher:
         self.refresh()
 
     def refresh(self) -> None:
-        """Request a round at once though no target has changed: the instruments have."""
+        """Request a round at once because the instruments have changed."""
         self._request_round()
         self._hurry.set()
         self._urgent.set()
@@ -122,7 +122,7 @@ class Publisher:
         self._changed.set()
 
     async def run(self) -> None:
-        """Render what is published, for as long as the task lives."""
+        """Render whenever something is published, until the task is cancelled."""
         # A thread for rendering alone: blocking work in the loop's shared threads cannot delay a publication.
         renderer = ThreadPoolExecutor(1, "render")
         loop = asyncio.get_running_loop()
@@ -153,7 +153,7 @@ class Publisher:
             self._round_ended.notify_all()
 
     def _end_round(self, round_: _Round) -> None:
-        """Show what was rendered, and log what could not be."""
+        """Replace the exposition, and log the targets that could not be rendered."""
         self._round = round_
         for key in self._faults.keys() - round_.faults.keys():
             self._faults.pop(key)
@@ -164,7 +164,7 @@ class Publisher:
         self._on_shown(round_.exposition)
 
     async def flush(self) -> None:
-        """Wait until all that is published so far is in `exposition`; `run` must be running."""
+        """Wait until everything published so far is in `exposition`; `run` must be running."""
         self._flushed = wanted = self._wanted
         self._hurry.set()
         self._urgent.set()
@@ -184,7 +184,7 @@ class Publisher:
 
 
 async def _unless(event: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until the event."""
+    """Wait this long, or until the event."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -214,11 +214,11 @@ def _render(snapshots: Snapshots, before: _Round | None, instruments: Collector)
 
 
 def _as_failing(last: TargetLines | None, snapshot: TargetSnapshot, exc: Exception) -> TargetLines:
-    """Show a target that cannot be rendered as one whose polls fail, with the numbers shown before."""
+    """Show a target that cannot be rendered like one whose polls fail, with the numbers shown before."""
     error = snapshot.poll.error or Fault("internal", str(InternalFault(exc)), snapshot.poll.last_poll_ms or 0)
     poll = replace(snapshot.poll, up=False, error=error)
     shown = None if last is None else last.snapshot.totals
-    # The numbers themselves may be what cannot be rendered; then the target is shown without any.
+    # Perhaps it is the numbers that cannot be rendered; then the target is shown without any.
     for totals in (shown, None):
         with suppress(Exception):
             return render_target(replace(snapshot, totals=totals, poll=poll))

@@ -1,5 +1,5 @@
 """
-docs/metrics.md and docs/metrics.zh-CN.md, made from the family table.
+Generate docs/metrics.md and docs/metrics.zh-CN.md from the family table.
 
     python -m exporter.exposition.reference > docs/metrics.md
     python -m exporter.exposition.reference --language zh-CN > docs/metrics.zh-CN.md
@@ -21,14 +21,14 @@ from exporter.exposition.families import INSTRUMENT_FAMILIES, LABELS, TARGET_FAM
 
 Language = Literal["en", "zh-CN"]
 Catalogue = Mapping[str, Mapping[str, str]]
-"""Chinese texts by their English ones, by section: the name of a family, or one of those below."""
+"""Chinese texts by the English text, by section: a family's name, PAGE, LABEL_MEANINGS or SHARED."""
 Say = Callable[[str, str], str]
-"""Return a text in the language of the page, from its section and the English text."""
+"""Returns a text in the language of the page, given its section and the English text."""
 
 CATALOGUE = Path(__file__).with_name("reference.zh-CN.yaml")
-PAGE = "page"  # what the page says besides the families
+PAGE = "page"  # the text outside the families
 LABEL_MEANINGS = "labels"
-SHARED = "shared"  # what several families say
+SHARED = "shared"  # texts that several families use
 
 _INTRODUCTION = """\
 This page is generated from `exporter/exposition/families.py`: change it there, then run
@@ -65,7 +65,7 @@ def reference(language: Language = "en") -> str:
     """
     Write the reference of all metrics, as Markdown.
 
-    Raises: ValueError, with a line for each text, where the catalogue lacks some or has others.
+    Raises: ValueError, with a line for each text that the catalogue lacks or that no page uses.
     """
     if language == "en":
         return _page(lambda _section, text: text)
@@ -76,13 +76,13 @@ def reference(language: Language = "en") -> str:
 
 
 def read_catalogue() -> dict[str, dict[str, str]]:
-    """Read the Chinese texts; a section without any is empty."""
+    """Read the Chinese texts; a section without texts is empty."""
     sections = yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))
     return {section: texts or {} for section, texts in sections.items()}
 
 
 def faults(catalogue: Catalogue) -> list[str]:
-    """Name each text that has no Chinese translation in a catalogue, and each one that no page uses."""
+    """Name each text without a Chinese translation in the catalogue, and each unused translation."""
     wanted: list[tuple[str, str]] = []
 
     def note(section: str, text: str) -> str:
@@ -111,7 +111,7 @@ def _found(catalogue: Catalogue, section: str, text: str) -> str | None:
 
 
 def _key(text: str) -> str:
-    """Return a text as the catalogue has it: a paragraph in one line."""
+    """Return the key of a text in the catalogue: the paragraph in one line."""
     return text.replace("\n", " ")
 
 

@@ -6,8 +6,8 @@ Samples as the bytes Prometheus reads: the text format 0.0.4 and OpenMetrics 1.0
     octopus_jobs_created_total{project="perception",workspace="0",job_type="FRAME_EXTRACT"} 12
 
 Sample lines are the same in both, except for exemplars, which only OpenMetrics has. The headers differ. The
-creation times of series (`_created`) are lines of the same family in OpenMetrics, and a gauge of their own in
-the text format.
+creation times of series (`_created`) are lines of the same family in OpenMetrics, and a separate gauge in the
+text format.
 Source: prometheus.io, "Exposition formats", section "Text-based format"; OpenMetrics 1.0.0, section 3.2.
 """
 
@@ -28,8 +28,8 @@ from exporter.exposition.samples import CREATED, SOURCES, Sample
 from exporter.model import Exemplar, TargetSnapshot
 
 EOF = b"# EOF\n"
-# So many targets share a segment. A changed target costs a new checksum of its segment, and each segment
-# costs a little at every change of any target.
+# How many targets share a segment. A changed target costs a new checksum of its segment, and each segment
+# costs a little whenever any target changes.
 _SEGMENT_TARGETS = 16
 
 
@@ -42,7 +42,7 @@ class Format(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FamilyLines:
-    """Whole lines of a family in both formats; OpenMetrics without its `# EOF`."""
+    """Complete lines of a family in both formats; those of OpenMetrics without the `# EOF`."""
 
     text: Chunk
     openmetrics: Chunk
@@ -55,7 +55,7 @@ class FamilyLines:
 
 @dataclass(frozen=True, slots=True)
 class TargetLines:
-    """A target's lines of each family that it has, without the headers."""
+    """The lines of a target by family, without the headers."""
 
     snapshot: TargetSnapshot
     families: Mapping[Family, FamilyLines]
@@ -64,9 +64,9 @@ class TargetLines:
 @dataclass(frozen=True, slots=True)
 class Exposition:
     """
-    All that is published, in both formats; the process metrics and the end of OpenMetrics follow at a scrape.
+    Everything published, in both formats. A scrape appends the process metrics and the end of OpenMetrics.
 
-    Shape: `held` are the new series in it that show 0 until they are released.
+    Shape: `held` has the new series in it that show 0 until they are released.
     """
 
     text: Body
@@ -78,8 +78,8 @@ class Exposition:
 
 
 def render_target(snapshot: TargetSnapshot, before: TargetLines | None = None) -> TargetLines:
-    """Render one target's lines; a family whose values are those of `before` keeps its lines."""
-    # All lines depend on these two.
+    """Render one target's lines. A family with the same values as `before` reuses its lines."""
+    # All lines depend on the target and on whether `_created` series are shown.
     if before is not None and (before.snapshot.target, before.snapshot.created_series) != (
         snapshot.target,
         snapshot.created_series,
@@ -101,9 +101,9 @@ def assemble(
     targets: Iterable[TargetLines], *others: FamilyLines, before: Exposition | None = None
 ) -> Exposition:
     """
-    Put the targets' lines together, each family in one run below its header, and the other lines after.
+    Join the lines of all targets, each family in one run below its header, followed by the other lines.
 
-    Segments that are as they were `before` are taken from there, with their compressed bytes and checksum.
+    Segments that have not changed since `before` are reused, with their compressed bytes and checksum.
     """
     targets = list(targets)
     segments = [segment for family in TARGET_FAMILIES for segment in _segments(family, targets)]
@@ -190,7 +190,7 @@ def _render_family(family: Family, samples: Iterable[Sample]) -> dict[Family, Fa
 
 
 def _encoded(lines: list[str]) -> bytes:
-    # A lone surrogate has no UTF-8. A question mark in its place keeps the rest of the line.
+    # A lone surrogate cannot be encoded in UTF-8. A question mark in its place keeps the rest of the line.
     return "".join(lines).encode("utf-8", "replace")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, zip_longest
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     One line of a family.
 
     Shape: `labels` are the values for `Family.labels`; `suffix` and `le` as a histogram needs them. The time
-    at which a series began is a line of its own, with the suffix CREATED.
+    at which a series began is a separate line, with the suffix CREATED.
     """
 
     labels: tuple[str, ...]
@@ -41,18 +42,18 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 @dataclass(frozen=True, slots=True)
 class FamilySource:
     """
-    Where the samples of a family come from.
+    How the samples of a family are made.
 
-    Shape: `extract` picks from a snapshot everything that the family shows, None for nothing; equal values
-    are rendered to equal lines, so that lines can be reused. `to_samples` makes samples of that, sorted by
-    labels; it is given the values of project and workspace.
+    Shape: `extract` returns all data that the family shows from a snapshot, or None if it shows nothing.
+    Equal data give equal lines, so that lines can be reused. `to_samples` makes samples of the data, sorted
+    by labels; its first argument has the values of project and workspace.
     """
 
     extract: Callable[[TargetSnapshot], Any]
     to_samples: Callable[[_Labels, Any], list[Sample]]
 
     def samples(self, snapshot: TargetSnapshot, extracted: object) -> list[Sample]:
-        """Make samples of what was extracted, without the `_created` ones where they are not wanted."""
+        """Make samples of the extracted data, the `_created` ones only if they are configured."""
         if extracted is None:
             return []
         samples = self.to_samples((snapshot.target.project, snapshot.target.workspace), extracted)
@@ -62,17 +63,17 @@ class FamilySource:
 
 
 def _polling(extract: Callable[[PollStatus], Any]) -> Callable[[TargetSnapshot], Any]:
-    """Extract from the state of the polling."""
+    """Extract from the state of polling."""
     return lambda snapshot: extract(snapshot.poll)
 
 
 def _cumulative(extract: Callable[[Totals], Any]) -> Callable[[TargetSnapshot], Any]:
-    """Extract what stays valid while polls fail: a stale target keeps its counters."""
+    """Extract data that stay valid while polls fail: a stale target keeps its counters."""
     return lambda snapshot: None if snapshot.totals is None else extract(snapshot.totals)
 
 
 def _current(extract: Callable[[Totals], Any]) -> Callable[[TargetSnapshot], Any]:
-    """Extract what describes the present: a stale target has none of it."""
+    """Extract data that describe the present: a stale target does not show them."""
     return lambda snapshot: None if snapshot.totals is None or snapshot.stale else extract(snapshot.totals)
 
 
@@ -115,24 +116,13 @@ def _poll_counters(at: _Labels, counted: tuple[Mapping[str, int], int | None]) -
     ]
 
 
-def _counters(at: _Labels, values: Mapping[_Key, CounterValue]) -> list[Sample]:
-    return [
-        sample
-        for key, counter in sorted(values.items())
-        for sample in _poll_counter(at + _labels(key), (counter.value, counter.created_ms))
-    ]
-
-
-def _failures(at: _Labels, values: Mapping[_Labels, CounterValue]) -> list[Sample]:
-    """Make samples of the one family of counters that shows exemplars."""
-    return [
-        sample
-        for key, counter in sorted(values.items())
-        for sample in (
-            Sample(at + key, counter.value, counter.exemplar),
-            *_created(at + key, counter.created_ms),
-        )
-    ]
+def _counters(at: _Labels, values: Mapping[_Key, CounterValue], *, exemplars: bool = False) -> list[Sample]:
+    samples = []
+    for key, counter in sorted(values.items()):
+        labels = at + _labels(key)
+        samples.append(Sample(labels, counter.value, counter.exemplar if exemplars else None))
+        samples += _created(labels, counter.created_ms)
+    return samples
 
 
 def _histograms(at: _Labels, values: Mapping[_Key, HistogramValue]) -> list[Sample]:
@@ -161,7 +151,9 @@ SOURCES: Mapping[Family, FamilySource] = {
     f.JOBS_OLDER_THAN: FamilySource(_current(lambda totals: totals.older_than), _numbers),
     f.JOBS_CREATED: FamilySource(_cumulative(lambda totals: totals.created), _counters),
     f.JOBS_COMPLETED: FamilySource(_cumulative(lambda totals: totals.completed), _counters),
-    f.JOB_FAILURES: FamilySource(_cumulative(lambda totals: totals.failures), _failures),
+    f.JOB_FAILURES: FamilySource(
+        _cumulative(lambda totals: totals.failures), partial(_counters, exemplars=True)
+    ),
     f.JOB_SUBMITTING_DURATION: FamilySource(_cumulative(lambda totals: totals.submitting), _histograms),
     f.JOB_RUNNING_DURATION: FamilySource(_cumulative(lambda totals: totals.running), _histograms),
     f.ROWS_UNREADABLE: FamilySource(_current(lambda totals: totals.rows_unreadable), _number),

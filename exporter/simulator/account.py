@@ -1,5 +1,5 @@
 """
-The simulator's own account of every run that started or ended, also of jobs that were deleted since.
+The simulator's record of every run that started or ended, also of jobs that were deleted since then.
 
 Tests compare the exporter's counters with it. All figures are exact integers.
 """
@@ -22,9 +22,10 @@ Figures = Counter[tuple[int, ...]]
 
 class Moment(NamedTuple):
     """
-    A run started or ended.
+    The start or the end of a run.
 
-    Units: `duration_ms` is the submitting time at a start, the running time at an end, -1 without a start.
+    Units: `duration_ms` is the submitting time at a start, and the running time at an end; -1 for a run that
+    ended without a start.
     """
 
     at_ms: int
@@ -39,7 +40,7 @@ class Journal:
     """
     Moments in compact columns.
 
-    The history comes first, in no order; the moments after it are in the order of time.
+    The moments of the history come first, unordered. Those after it are in the order of time.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class Journal:
             column.extend(compress(values, at_ms))
 
     def end_history(self) -> None:
-        """Declare that the history is complete: the next moments come in the order of time."""
+        """Declare that the history is complete: from now on, moments are appended in the order of time."""
         self._history, self._history_ms = len(self._at_ms), max(self._at_ms, default=0)
 
     def between(self, since_ms: int, until_ms: int) -> Iterator[Moment]:
@@ -111,7 +112,7 @@ class Account:
         self._ended.end_history()
 
     def targets(self, listings: list[Listing], since_ms: int, until_ms: int) -> list[dict[str, Any]]:
-        """Add up what happened from `since_ms` to before `until_ms`, and what is listed now."""
+        """Count what happened from `since_ms` to before `until_ms`, and what is listed now."""
         table = self._table
         span = slice(table.first_id_since(since_ms) - 1, table.first_id_since(until_ms) - 1)
         created: Figures = Counter(zip(table.listing[span], table.job_type[span], strict=True))

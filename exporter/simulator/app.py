@@ -63,62 +63,53 @@ def create_app(settings: SimulatorSettings) -> web.Application:
     start_ms = int(time.time() * 1000) if settings.start_ms is None else settings.start_ms
     clock = SimulatedClock(start_ms, settings.speed, time.monotonic)
     simulator = Simulator(settings, clock, time.time, time.monotonic)
+    closing = asyncio.Event()
+
+    async def close(_: web.Application) -> None:
+        # End all delays, so that the shutdown does not wait for them.
+        closing.set()
+
+    async def issue_token(request: web.Request) -> web.StreamResponse:
+        return await _send(request, simulator.issue_token(await _read(request)), closing)
+
+    async def list_jobs(request: web.Request) -> web.StreamResponse:
+        response = simulator.list_jobs(await _read(request), request.match_info["project_id"])
+        return await _send(request, response, closing)
+
+    async def wrong_method(request: web.Request) -> web.StreamResponse:
+        return await _send(request, simulator.wrong_method(), closing)
+
+    async def not_found(request: web.Request) -> web.StreamResponse:
+        return await _send(request, simulator.not_found(), closing)
+
+    path = f"/v1.0/{{project_id}}/data/{settings.path}"
     app = web.Application()
     app.add_routes(Control(simulator).routes())
-    api = _Api(simulator)
-    app.add_routes(api.routes())
-    app.on_shutdown.append(api.close)
+    app.router.add_post("/v3/auth/tokens", issue_token)
+    app.router.add_get(path, list_jobs, allow_head=False)
+    app.router.add_route("*", path, wrong_method)
+    app.router.add_route("*", "/{path:.*}", not_found)
+    app.on_shutdown.append(close)
     return app
 
 
-class _Api:
-    """The paths of the remote API. Its gateway answers all others with 404."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
-        self._closing = asyncio.Event()
-
-    def routes(self) -> list[web.RouteDef]:
-        path = f"/v1.0/{{project_id}}/data/{self._simulator.settings.path}"
-        return [
-            web.post("/v3/auth/tokens", self.issue_token),
-            web.get(path, self.list_jobs, allow_head=False),
-            web.route("*", path, self.wrong_method),
-            web.route("*", "/{path:.*}", self.not_found),
-        ]
-
-    async def close(self, _: web.Application) -> None:
-        """End all delays, so that the shutdown waits for none."""
-        self._closing.set()
-
-    async def issue_token(self, request: web.Request) -> web.StreamResponse:
-        return await self._send(request, self._simulator.issue_token(await _read(request)))
-
-    async def list_jobs(self, request: web.Request) -> web.StreamResponse:
-        read = await _read(request)
-        response = self._simulator.list_jobs(read, request.match_info["project_id"])
-        return await self._send(request, response)
-
-    async def wrong_method(self, request: web.Request) -> web.StreamResponse:
-        return await self._send(request, self._simulator.wrong_method())
-
-    async def not_found(self, request: web.Request) -> web.StreamResponse:
-        return await self._send(request, self._simulator.not_found())
-
-    async def _send(self, request: web.Request, response: SimulatedResponse) -> web.StreamResponse:
-        if response.delay_seconds:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(response.delay_seconds):
-                    await self._closing.wait()
-        if response.is_cut:
-            return await _send_half(request, response)
-        return web.Response(
-            status=response.status,
-            body=response.body,
-            content_type=response.content_type,
-            charset=response.charset,
-            headers=response.headers,
-        )
+async def _send(
+    request: web.Request, response: SimulatedResponse, closing: asyncio.Event
+) -> web.StreamResponse:
+    """Send a response after its delay, which ends early when the simulator is `closing`."""
+    if response.delay_seconds:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(response.delay_seconds):
+                await closing.wait()
+    if response.is_cut:
+        return await _send_half(request, response)
+    return web.Response(
+        status=response.status,
+        body=response.body,
+        content_type=response.content_type,
+        charset=response.charset,
+        headers=response.headers,
+    )
 
 
 async def _read(request: web.Request) -> SignedRequest:

@@ -1,10 +1,10 @@
 """
 When users and timetables submit jobs, of which type, and how many at once.
 
-A random process whose rate follows the hour of the day, the weekday and a drift from day to day; batches
-share their chances to fail, and failed jobs are submitted again.
-Pure: random sources come in with every call, or are seeded here so that a look changes nothing. Days begin at
-midnight UTC. Units: Unix milliseconds UTC.
+A random process whose rate depends on the hour, the weekday and a drift from day to day. The jobs of a batch
+share their probability to fail, and users submit failed jobs again.
+Pure: calls pass the random sources; the walks have seeds of their own, so that reading a factor draws nothing
+from the others. Days begin at midnight UTC. Units: Unix milliseconds UTC.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from exporter.simulator.profiles import DAY_MS, HOUR_MS, MINUTE_MS, Cron, Profil
 
 HISTORY_MS = 30 * DAY_MS
 MOST_DRIFT = 2.0
-# What is left of a drift on the next day. Without this, a factor stays at its limits for weeks.
+# The part of a drift that remains on the next day. Without this, a factor stays at its limits for weeks.
 _KEPT = 0.9
 # 1970-01-01 was a Thursday.
 _WEEKEND = (2, 3)
 _NO_CYCLE = 2**62
 _BATCH_WITHIN_MS = 3 * MINUTE_MS
-# So many jobs of a batch run side by side, the others wait in the queue.
+# How many jobs of a batch run at the same time; the others wait in the queue.
 _BATCH_SLOTS = 20
-# Drift takes no failed share above this, except for a type that fails more often anyway.
+# Drift raises no failed share above this, except for a type whose usual share is higher.
 _MOST_SHARE = 0.32
 
 Outcomes = Mapping[str, float]
@@ -60,8 +60,8 @@ class Seasons:
     """
     How rates and failed shares change from day to day: weekends, drift, and types that are new.
 
-    Shape: `first_ms` gives the time before which no job of a type is submitted, for the types that have one;
-    `highest` is no less than any factor of a rate. The walks begin at `begin_ms`.
+    Shape: `first_ms` has the time before which no job of a type is submitted, for new types; `highest` is an
+    upper bound of all factors of rates. The walks begin at `begin_ms`.
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class Submission(NamedTuple):
     """
     One job that is to be created.
 
-    Shape: `outcomes` as in Profile; `wait_ms` is how long the job waits for others of its batch before its
-    own time in the queue begins; a job `is_broken` if its input makes it fail again, then with `msg_code`.
+    Shape: `outcomes` as in Profile; `wait_ms` is how long the job waits for others of its batch, in addition
+    to its own time in the queue; a job `is_broken` if its input makes it fail again, then with `msg_code`.
     """
 
     at_ms: int
@@ -114,9 +114,9 @@ class Submission(NamedTuple):
 
 class Users:
     """
-    Everyone who submits jobs, with the habits of each job type.
+    All users, with the habits of each job type.
 
-    Shape: `per_day` gives the jobs of a type in a day; no batch has more. With `seasons` None all days are
+    Shape: `per_day` has the jobs of a type in a day; no batch is larger. With `seasons` None, all days are
     alike.
     """
 
@@ -135,7 +135,7 @@ class Users:
         return self.seasons is None or self.seasons.is_introduced(profile, at_ms)
 
     def submit(self, rng: Random, profile: Profile, at_ms: int) -> list[Submission]:
-        """Draw what a user submits now: one job or a batch, ascending in time; the first comes now."""
+        """Draw what a user submits now: one job or a batch, ascending in time; the first is submitted now."""
         batched = profile.habits.batched
         if not batched:
             return [self.single(profile, at_ms)]
@@ -147,7 +147,7 @@ class Users:
         return self._batch(rng, profile, at_ms, size, _BATCH_WITHIN_MS)
 
     def single(self, profile: Profile, at_ms: int) -> Submission:
-        """Submit one job that shares its chances with no other."""
+        """Submit one job that is independent of all others."""
         return Submission(at_ms, profile, self._outcomes(profile, at_ms))
 
     def scheduled(self, rng: Random, profile: Profile, cron: Cron, at_ms: int) -> list[Submission]:
@@ -183,9 +183,9 @@ class Users:
         self, rng: Random, profile: Profile, at_ms: int, size: int, within_ms: int
     ) -> list[Submission]:
         """
-        Draw a batch. All its jobs share the chances of each failed status, drawn around the usual ones.
+        Draw a batch. All its jobs share the probability of each failed status, drawn around the usual one.
 
-        The chances are Dirichlet, so that the failures of a batch are beta-binomial with the habits'
+        The probabilities are Dirichlet, so that the failures of a batch are beta-binomial with the habits'
         correlation.
         """
         outcomes = self._outcomes(profile, at_ms)
@@ -247,7 +247,7 @@ class Arrivals:
     """
     The rate at which users submit, constant within an hour, around a mean of `jobs_per_day`.
 
-    A batch is submitted once, whatever its size. Timetables submit on top of this rate.
+    A batch counts as one submission, whatever its size. Timetables submit in addition to this rate.
     """
 
     def __init__(self, profiles: tuple[Profile, ...], jobs_per_day: float, users: Users) -> None:
@@ -266,7 +266,7 @@ class Arrivals:
             self._peak *= seasons.highest
 
     def next_ms(self, rng: Random, after_ms: int) -> int | None:
-        """Draw the time of the next arrival; None where none ever comes."""
+        """Draw the time of the next arrival; None if jobs never arrive."""
         if not self._mean_per_ms:
             return None
         at = float(after_ms)
@@ -285,8 +285,8 @@ class Arrivals:
         """
         Draw the creation times of `count` jobs of the last 30 days, ascending.
 
-        A quarter is spread over all of the 30 days, so that old jobs are always there; the others came at the
-        rate at which jobs will go on arriving.
+        A quarter is spread over all of the 30 days, so that there are always old jobs. The others arrived at
+        the rate at which jobs will arrive from now on.
         """
         recent_ms = self.recent_ms(count)
         old = [self.past_ms(rng, until_ms, HISTORY_MS) for _ in range(count // 4)]

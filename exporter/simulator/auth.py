@@ -1,8 +1,8 @@
 """
 Authentication: tokens that IAM issues for a password, and requests signed with SDK-HMAC-SHA256.
 
-Signatures are verified by code that is written apart from the exporter's signer, so that the two check each
-other. Pure but for its memory: the real time comes in with every call. Units: real Unix seconds.
+The code that verifies signatures is independent of the exporter's signer, so that each checks the other.
+It reads no clock: every call passes the real time. Units: real Unix seconds.
 Source: the signing vectors in the tests, the published example among them.
 """
 
@@ -54,7 +54,7 @@ _OLD_SIGNATURE = "Incorrect IAM authentication information: the request time has
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
     """
-    A request as it came, with all that its signature covers.
+    A request with all the parts that its signature covers.
 
     Shape: `path` and `query` decoded, `headers` by lower-case name.
     """
@@ -66,23 +66,6 @@ class SignedRequest:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Authorization:
-    """The parts of an Authorization header."""
-
-    access_key: str
-    signed_headers: tuple[str, ...]
-    signature: str
-
-
-def parse_authorization(header: str) -> Authorization | None:
-    """Take the header apart; None for one of another form."""
-    match = _AUTHORIZATION.fullmatch(header.strip())
-    if match is None:
-        return None
-    return Authorization(match["key"], tuple(match["headers"].split(";")), match["signature"])
-
-
 def signature(request: SignedRequest, signed_headers: Sequence[str], secret_key: str) -> str:
     """Compute the signature: HMAC over the algorithm, the date and the hash of the canonical request."""
     digest = sha256(canonical_request(request, signed_headers).encode()).hexdigest()
@@ -91,18 +74,12 @@ def signature(request: SignedRequest, signed_headers: Sequence[str], secret_key:
 
 
 def canonical_request(request: SignedRequest, signed_headers: Sequence[str]) -> str:
-    """Write method, path with a closing slash, sorted query, signed headers, their names, the body's hash."""
+    """Join method, path with a final slash, sorted query, signed headers, their names and the body's hash."""
     path = quote(request.path, safe="/~").rstrip("/") + "/"
     pairs = (f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in sorted(request.query))
     headers = (f"{name}:{request.headers.get(name, '').strip()}\n" for name in signed_headers)
     lines = (request.method, path, "&".join(pairs), "".join(headers), ";".join(signed_headers))
     return "\n".join((*lines, sha256(request.body).hexdigest()))
-
-
-def is_signed(request: SignedRequest, authorization: Authorization, secret_key: str) -> bool:
-    """Tell whether this key signed this request."""
-    expected = signature(request, authorization.signed_headers, secret_key)
-    return hmac.compare_digest(expected, authorization.signature)
 
 
 def is_recent(request: SignedRequest, now_seconds: float) -> bool:
@@ -114,46 +91,9 @@ def is_recent(request: SignedRequest, now_seconds: float) -> bool:
     return abs(date.timestamp() - now_seconds) <= MAX_SKEW_SECONDS
 
 
-class _Domain(msgspec.Struct):
-    name: str
-
-
-class _User(msgspec.Struct):
-    name: str
-    password: str
-    domain: _Domain
-
-
-class _Password(msgspec.Struct):
-    user: _User
-
-
-class _Identity(msgspec.Struct):
-    methods: list[str]
-    password: _Password
-
-
-class _ScopeProject(msgspec.Struct):
-    id: str | None = None
-    name: str | None = None
-
-
-class _Scope(msgspec.Struct):
-    project: _ScopeProject
-
-
-class _Auth(msgspec.Struct):
-    identity: _Identity
-    scope: _Scope
-
-
-class _TokenRequest(msgspec.Struct):
-    auth: _Auth
-
-
 @dataclass(slots=True)
 class Lock:
-    """Locked for a while after more than five failures in a row."""
+    """Locks an account or a key for a time after more than five failures in a row."""
 
     seconds: float
     _failures: int = 0
@@ -179,14 +119,17 @@ class Authenticator:
     """
     Issue tokens and check requests.
 
-    Shape: projects are named in a scope by id, or by name: cn-north-11 the first, cn-north-11_2 the second…
+    Shape: a scope names a project by its id or by its name: cn-north-11, cn-north-11_2, …, in their order.
     """
 
     def __init__(
         self, credentials: DemoCredentials, projects: tuple[str, ...], ttl_seconds: float, seed: int
     ) -> None:
         self._credentials = credentials
-        self._projects = {_project_name(number): project for number, project in enumerate(projects)}
+        self._projects = {
+            f"cn-north-11_{number}" if number > 1 else "cn-north-11": project
+            for number, project in enumerate(projects, 1)
+        }
         self._ttl_seconds = ttl_seconds
         self._rng = Random(f"tokens {seed}")
         self._tokens: dict[str, IssuedToken] = {}
@@ -195,24 +138,29 @@ class Authenticator:
 
     def issue(self, body: bytes, now: float, expires_at: str | None = None) -> SimulatedResponse:
         """
-        SimulatedResponse a request for a token: 201 with the token in X-Subject-Token, or why not.
+        Answer a request for a token: 201 with the token in X-Subject-Token, or the reason for the refusal.
 
         Shape: `expires_at` is written instead of the true time of expiry.
         """
+        known = self._credentials
         try:
-            auth = msgspec.json.decode(body, type=_TokenRequest).auth
-        except msgspec.MsgspecError:
+            auth = msgspec.json.decode(body)["auth"]
+            user = auth["identity"]["password"]["user"]
+            given = user["domain"]["name"], user["name"], user["password"]
+            is_right = "password" in auth["identity"]["methods"]
+            scope_id, scope_name = map(auth["scope"]["project"].get, ("id", "name"))
+        except (msgspec.MsgspecError, KeyError, TypeError, AttributeError):
             return iam_error(400, "Bad Request", "The request body is invalid.")
         if self._user_lock.is_locked(now):
             return iam_error(401, "Unauthorized", "The account is locked. Please try again later.")
-        is_right = self._is_right(auth.identity)
+        is_right = is_right and given == (known.domain, known.user, known.password)
         self._user_lock.note(is_right, now)
         if not is_right:
             return iam_error(401, "Unauthorized", "The username or password is wrong.")
-        name = self._name_of(auth.scope.project)
-        if name is None:
-            return iam_error(404, "Not Found", "The project in the scope does not exist.")
-        return self._issued(name, now, expires_at)
+        for name, project_id in self._projects.items():
+            if scope_id == project_id or (scope_id is None and scope_name == name):
+                return self._issued(name, now, expires_at)
+        return iam_error(404, "Not Found", "The project in the scope does not exist.")
 
     def check_token(
         self, text: str | None, project_id: str, request_id: str, now: float
@@ -255,25 +203,14 @@ class Authenticator:
             return gateway_error(401, "APIGW.0301", _OLD_SIGNATURE, request_id)
         return None
 
-    def _is_right(self, identity: _Identity) -> bool:
-        user, known = identity.password.user, self._credentials
-        given = (user.domain.name, user.name)
-        is_same = hmac.compare_digest(user.password.encode(), known.password.encode())
-        return "password" in identity.methods and given == (known.domain, known.user) and is_same
-
     def _has_right_signature(self, request: SignedRequest) -> bool:
-        authorization = parse_authorization(request.headers.get("authorization", ""))
-        if authorization is None or authorization.access_key != self._credentials.access_key:
+        match = _AUTHORIZATION.fullmatch(request.headers.get("authorization", "").strip())
+        if match is None or match["key"] != self._credentials.access_key:
             return False
         if request.headers.get("x-security-token", "") != self._credentials.security_token:
             return False
-        return is_signed(request, authorization, self._credentials.secret_key)
-
-    def _name_of(self, project: _ScopeProject) -> str | None:
-        for name, project_id in self._projects.items():
-            if project.id == project_id or (project.id is None and project.name == name):
-                return name
-        return None
+        expected = signature(request, match["headers"].split(";"), self._credentials.secret_key)
+        return hmac.compare_digest(expected, match["signature"])
 
     def _issued(self, project_name: str, now: float, expires_at: str | None) -> SimulatedResponse:
         text = "MII" + b64encode(self._rng.randbytes(TOKEN_BYTES)).decode()
@@ -291,10 +228,6 @@ class Authenticator:
             }
         }
         return json_response(201, body, {"X-Subject-Token": text})
-
-
-def _project_name(number: int) -> str:
-    return "cn-north-11" if number == 0 else f"cn-north-11_{number + 1}"
 
 
 def _id_of(name: str) -> str:

@@ -1,7 +1,7 @@
 """
-The control endpoints, with which tests and demonstrations read and steer the simulator.
+The endpoints by which tests and demonstrations read and control the simulator.
 
-Errors are one JSON line, {"error": "…"}, with 400.
+An error is answered with 400 and one line of JSON: {"error": "…"}.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ All options and the demo's credentials: docs/simulator.md
 
 
 class ClockOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """Set the speed, or jump forward by simulated seconds, or both (the jump first)."""
+    """Jump forward by simulated seconds, then set the speed. Either may be left out."""
 
     speed: float | None = None
     advance_seconds: float = 0.0
 
 
 class FaultsOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """Replace the faults; "" is none."""
+    """Replace the faults; "" turns them all off."""
 
     faults: str
 
@@ -59,10 +59,11 @@ class JobsOrder(msgspec.Struct, forbid_unknown_fields=True):
     """
     Create jobs now.
 
-    Shape: `outcome` None lets them live as any other; a terminal status is reached within seconds; they stay
-    in any other status, unless it `ends` their run; `project` None is the first one; `msg_code` 0 gives no
-    code, None draws one. The field named by `numbered` differs from job to job: a type or an outcome gets the
-    suffixes _1, _2, …, and a code is counted up.
+    Shape: with `outcome` None they run like all other jobs. They reach any other outcome within seconds; a
+    terminal status ends their run, and so does an undocumented status with `ends`; else they stay in it.
+    `project` None means the first one. `msg_code` 0 gives no code, None draws one. The field named by
+    `numbered` differs from job to job: a type or an outcome gets the suffix _1, _2, …, and a code is
+    increased by 1, 2, …
     """
 
     job_type: Name
@@ -78,11 +79,11 @@ class JobsOrder(msgspec.Struct, forbid_unknown_fields=True):
 
 class IncidentOrder(msgspec.Struct, forbid_unknown_fields=True):
     """
-    Let runs fail for a while.
+    Make runs fail for some time.
 
-    Shape: `job_type`, `project` and `workspace` None are all; `share` is the part of the runs that fail;
-    `msg_code` as in JobsOrder. Units: `seconds` of simulated time; 0 ends the incident of the same job type,
-    place and outcome.
+    Shape: None as `job_type`, `project` or `workspace` means all of them; `share` is the part of the runs
+    that fail; `msg_code` as in JobsOrder. Units: `seconds` of simulated time; 0 ends the incident of the same
+    job type, project, workspace and outcome.
     """
 
     job_type: Name | None = None
@@ -96,8 +97,6 @@ class IncidentOrder(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Control:
-    """The handlers."""
-
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
 
@@ -159,7 +158,12 @@ class Control:
         listing = world.find_listing(project, order.workspace)
         if listing is None:
             raise ConfigError([f"workspace: {order.workspace!r}: not one of project {project}'s workspaces"])
-        _check_failure(order)
+        if order.msg_code and not is_failed(order.outcome or ""):
+            raise ConfigError([f"msg_code: {order.msg_code}: only with an outcome that failed"])
+        if order.numbered in ("outcome", "msg_code") and order.outcome is None:
+            raise ConfigError([f"numbered: {order.numbered!r}: only with an outcome"])
+        if order.ends and (order.outcome is None or order.outcome in STAGES):
+            raise ConfigError(["ends: only with an outcome that is not in flight"])
         _learn_message(world, order)
         ids = [
             number + self._simulator.quirks.id_offset
@@ -208,17 +212,8 @@ def _learn_message(world: World, order: JobsOrder | IncidentOrder) -> None:
         world.messages[order.msg_code] = order.msg_error
 
 
-def _check_failure(order: JobsOrder) -> None:
-    if order.msg_code and not is_failed(order.outcome or ""):
-        raise ConfigError([f"msg_code: {order.msg_code}: only with an outcome that failed"])
-    if order.numbered in ("outcome", "msg_code") and order.outcome is None:
-        raise ConfigError([f"numbered: {order.numbered!r}: only with an outcome"])
-    if order.ends and (order.outcome is None or order.outcome in STAGES):
-        raise ConfigError(["ends: only with an outcome that is not in flight"])
-
-
 def _plain(handler: Handler) -> Handler:
-    """Answer a wrong order with 400 and one readable line."""
+    """Answer an invalid order with 400 and one readable line."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:

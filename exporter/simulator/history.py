@@ -28,7 +28,7 @@ class PastJob(NamedTuple):
 
 
 def past_jobs(arrivals: Arrivals, rng: Random, created_ms: array[int], listings: int) -> Iterator[PastJob]:
-    """Draw a job for every creation time, each by itself."""
+    """Draw a job for every creation time, independently of the others."""
     for at_ms in created_ms:
         profile = arrivals.profile_at(rng, at_ms)
         listing = int(rng.random() * listings)
@@ -39,9 +39,9 @@ def write_history(
     table: Table, created_ms: array[int], jobs: Iterable[PastJob], now_ms: int
 ) -> dict[int, RunPlan]:
     """
-    Append these jobs, in the order of their creation; return the runs that are not over, none of them begun.
+    Append these jobs, in the order of their creation. Return the runs that have not ended; no step is taken.
 
-    This is the one loop over the whole history: it sets a few cells per job, and calls as little as it can.
+    This is the only loop over the whole history. It sets a few cells per job, and calls few functions.
     """
     table.extend(created_ms)
     running: dict[int, RunPlan] = {}
@@ -61,10 +61,10 @@ def write_history(
 
 class HabitualHistory:
     """
-    The jobs of the past where users have habits: batches, timetables, and failed jobs that are run again.
+    The jobs of the past if users have habits: batches, timetables, and failed jobs that are submitted again.
 
-    Shape: `jobs` were created by now, in the order of `created_ms`; `due` are submissions that come later,
-    with their listings.
+    Shape: `jobs` were created before now, in the order of `created_ms`; `due` are later submissions, with
+    their listings.
     """
 
     def __init__(self, users: Users, rng: Random, listings: int, now_ms: int) -> None:
@@ -80,8 +80,8 @@ class HabitualHistory:
         """
         Draw `count` jobs of the last 30 days.
 
-        A quarter is spread over all of them, beginning with what timetables submit one by one, so that rare
-        types are there. The others came at the rate at which jobs go on arriving.
+        A quarter is spread over the 30 days. It begins with the jobs that timetables submit one by one, so
+        that rare types occur. The others arrived at the rate at which jobs will arrive from now on.
         """
         rare = [(one, cron) for one in profiles for cron in one.habits.crons if cron.jobs]
         nightly = [(one, cron) for one in profiles for cron in one.habits.crons if not cron.jobs]
@@ -92,7 +92,7 @@ class HabitualHistory:
             (self._scheduled(nightly, recent_ms), count),
             (self._submitted(arrivals, recent_ms), count),
         ):
-            # Asked before each draw: a draw too many would change every job after it.
+            # Check the count before each draw: one draw too many would change every job after it.
             while len(self.jobs) < most and (submissions := next(submitted, None)) is not None:
                 self._add(int(self._rng.random() * self._listings), submissions, most)
         self.jobs.sort(key=itemgetter(0))
@@ -114,7 +114,7 @@ class HabitualHistory:
                     yield self._users.scheduled(self._rng, profile, cron, at_ms)
 
     def _add(self, listing: int, submissions: list[Submission], most: int) -> None:
-        """Let these jobs live, and their retries, up to the count."""
+        """Add these jobs and their retries, up to the count."""
         while submissions and len(self.jobs) < most:
             one = submissions.pop()
             if one.at_ms > self._now_ms:

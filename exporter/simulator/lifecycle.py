@@ -1,8 +1,8 @@
 """
-How a job lives: the stages of a run, planned when it begins, incidents that make it fail, and what happens to
-the job after the run has ended.
+The life cycle of a job: the stages of a run, planned when it begins, incidents that make it fail, and what
+happens to the job after the run has ended.
 
-Pure: the random source comes in with every call. Units: Unix milliseconds UTC.
+Pure: every call passes the random source. Units: Unix milliseconds UTC.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import NamedTuple
 from exporter.model import is_failed, is_terminal
 from exporter.simulator.profiles import DAY_MS, HOUR_MS, Cause, LogNormal, Profile
 
-# The stages of a run, one after the other. This is the simulator's own statement: the exporter's tuples of
-# statuses give no order, and may be reordered or extended without a change of what the simulator plays.
+# The stages of a run, in their order. They are defined here because the exporter's tuples of statuses have no
+# order: these may be reordered or extended without any effect on the simulator.
 STAGES = ("QUEUING", "LAUNCHING", "RUNNING", "UPLOADING")
 
 # The stages in which a run may end early with a status. One is drawn, so a stage listed twice is twice as
@@ -50,9 +50,9 @@ class RunPlan(NamedTuple):
     """
     One run, planned from its QUEUING on.
 
-    Shape: `times_ms` ascending, one per step: into the stages after QUEUING as far as the run gets, and into
-    `last`, which ends the run unless the job is to stay there (`ends` false); `msg_code` 0 for none; `taken`
-    steps are done.
+    Shape: `times_ms` has one time per step, ascending: the steps lead into the stages after QUEUING, as far
+    as the run gets, and then into `last`. `last` ends the run, or the job stays in it if `ends` is false.
+    `msg_code` is 0 for none; `taken` steps are done.
     """
 
     times_ms: tuple[int, ...]
@@ -93,10 +93,11 @@ class RunPlan(NamedTuple):
 
 class EventKind(IntEnum):
     """
-    What can happen in the world.
+    The kinds of events in the world.
 
-    A user submits jobs, a job takes a step, and after its end it is touched, reopened or deleted; a timetable
-    submits jobs; a submission that was planned earlier becomes a job.
+    ARRIVAL: a user submits jobs. STEP: a job enters its next status. After its end, a job is touched (only
+    its update time changes), reopened or deleted. CRON: a timetable submits jobs. SUBMISSION: a job that was
+    planned earlier is created.
     """
 
     ARRIVAL = 0
@@ -118,7 +119,7 @@ def at_pace(at_ms: int, since_ms: int, pace: float) -> int:
 def plan_run(
     rng: Random, profile: Profile, at_ms: int, outcomes: Mapping[str, float] | None = None
 ) -> RunPlan:
-    """Plan a run that is queued now; `outcomes` None are the usual ones of its type."""
+    """Plan a run that is queued now; `outcomes` None means the usual ones of its type."""
     launching = at_ms + profile.queue.draw_ms(rng)
     running = launching + profile.launch.draw_ms(rng)
     uploading = running + profile.run.draw_ms(rng)
@@ -139,10 +140,10 @@ def plan_soon(
     rng: Random, profile: Profile, at_ms: int, outcome: str, msg_code: int | None, ends: bool = False
 ) -> RunPlan:
     """
-    Plan a run that comes to `outcome` within seconds.
+    Plan a run that reaches `outcome` within seconds.
 
-    The job stays in an outcome that is not terminal; an undocumented one follows RUNNING, and with `ends` it
-    ends the run. `msg_code` None leaves the code to the profile.
+    The job stays in an outcome that is not terminal. An undocumented outcome follows RUNNING, and ends the
+    run with `ends`. With `msg_code` None, the profile determines the code.
     """
     soon = replace(profile, queue=_SOON, launch=_SOON, run=_SOON, upload=_SOON, outcomes={outcome: 1.0})
     if not is_terminal(outcome):
@@ -159,7 +160,7 @@ def _draw_status(rng: Random, outcomes: Mapping[str, float]) -> str:
         lot -= part
         if lot < 0:
             return status
-    # The parts add up to 1 but for rounding.
+    # The probabilities add up to 1, except for rounding.
     return status
 
 
@@ -184,10 +185,10 @@ def draw_code(rng: Random, causes: tuple[Cause, ...]) -> int:
 
 class Incident(NamedTuple):
     """
-    For a while, runs fail that would have gone on.
+    For some time, runs fail that would have continued.
 
-    Shape: `listings` by number; `job_type` None is all of them; `outcome` is a failed status; `share` is the
-    part of the runs that fail; `msg_code` None leaves the code to the job type.
+    Shape: `listings` by number; `job_type` None means all types; `outcome` is a failed status; `share` is the
+    fraction of the runs that fail; with `msg_code` None, the job type determines the code.
     """
 
     listings: frozenset[int]
@@ -212,9 +213,9 @@ class Incidents:
         self, rng: Random, listing: int, job_type: str, leaves: str, becomes: str, at_ms: int
     ) -> Incident | None:
         """
-        Return the incident that makes a run fail now, as it `leaves` one status for another.
+        Return the incident that makes a run fail now, as it `leaves` one status and `becomes` another.
 
-        A run that fails or is stopped anyway (`becomes`) is left alone.
+        An incident has no effect on a run that fails or is stopped anyway.
         """
         if is_failed(becomes) or becomes == "STOPPED":
             return None

@@ -1,7 +1,7 @@
 """
 Rows as no server should write them: each oddity replaces some fields of a row.
 
-Pure: the random source comes in. Units: the row's, so Unix milliseconds and milliseconds.
+Pure: the caller passes the random source. Units: those of the row, so Unix milliseconds and milliseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Spoil = Callable[[Fields, "OddRow", Random], object]
 
 TIMES = ("create_at", "update_at", "start_at", "end_at")
 DURATIONS = ("submitting_duration", "running_duration")
-# A code of 0 is a code like any other: only a time, or a duration, can say "none" so.
+# The fields in which 0 can mean "none". A msg_code of 0 is a code like any other.
 _ABSENT = ("start_at", "end_at", *DURATIONS)
 _NUMBERS = ("id", *TIMES, *DURATIONS, "msg_code")
 YEAR_10000_MS = 253_402_300_800_000
@@ -69,7 +69,7 @@ def _update_jitter(fields: Fields, order: OddRow, rng: Random) -> Fields:
 
 
 SPOILS: Mapping[str, Spoil] = {
-    # The text of msg_error, or another field that decides no count.
+    # The text of msg_error, or another field that no count depends on.
     "text-surrogate": _raw("msg_error", b'"disk full \\ud83d"'),
     "text-cut": _raw("msg_error", b'"disk full \xe7\xa3"'),
     "text-control": _raw("msg_error", b'"disk\n\tfull\x00\x1b[31m"'),
@@ -78,7 +78,7 @@ SPOILS: Mapping[str, Spoil] = {
     "text-object": _set(msg_error={"reason": "disk full"}),
     "nan": lambda fields, _, __: fields | {"score": msgspec.Raw(b"NaN"), "cost": msgspec.Raw(b"-Infinity")},
     "label-long": lambda fields, _, __: fields | {"resource_spec": "1Core_" + "4" * 100_000 + "GiB"},
-    # The row itself, or a field that it cannot do without.
+    # The row itself, or a required field.
     "null-row": lambda _, __, ___: None,
     "text-row": lambda _, __, ___: "deleted",
     "no-id": _without("id"),
@@ -118,7 +118,7 @@ SPOILS: Mapping[str, Spoil] = {
     "update-jitter": _update_jitter,
 }
 
-# msgspec refuses whatever is no key of SPOILS. A type checker cannot compute such a Literal.
+# msgspec refuses any text that is not a key of SPOILS. A type checker cannot compute such a Literal.
 if TYPE_CHECKING:
     Oddity = str
 else:
@@ -129,9 +129,9 @@ class OddRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
     Which rows are served odd, and how.
 
-    Shape: every row whose id (as served) is in `ids`, or, without `ids`, whose number can be divided by
-    `every`; of these only those in one of `statuses`, where any are given. Units: `seconds` is what
-    "stamped-ahead" adds to all times of the row, and how far "update-jitter" goes.
+    Shape: the rows whose id (as served) is in `ids`, or, without `ids`, whose number is a multiple of
+    `every`. If `statuses` are given, only the rows in one of them. Units: `seconds` is what "stamped-ahead"
+    adds to all times of the row, and the greatest change by "update-jitter".
     """
 
     what: Oddity

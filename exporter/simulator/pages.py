@@ -1,5 +1,5 @@
 """
-Pages of the job list as the server writes them, quirks included.
+Pages of the job list as the server writes them, with its quirks.
 
 Source: the API reference's page on the list of internal jobs, and the samples this project keeps.
 """
@@ -33,7 +33,7 @@ _TOTAL_FORMS: Mapping[str, Callable[[int], object]] = {
 
 
 class SimulatedRow(msgspec.Struct, kw_only=True):
-    """One job as the list shows it, field by field in the documentation's order."""
+    """One job as the list shows it. The fields are in the order of the documentation."""
 
     id: int
     job_type: str
@@ -55,9 +55,9 @@ class SimulatedRow(msgspec.Struct, kw_only=True):
 
 class PageWriter:
     """
-    Answer queries of the list from the table. Each response comes from a replica drawn by chance.
+    Answer queries of the list from the table. Each response comes from a random replica.
 
-    The random source draws replicas, and lets clocks and update times jump.
+    The random source draws the replica, the jumps of the clock and the jitter of update times.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class PageWriter:
     def page(
         self, listing: Listing, query: Query, quirks: Quirks, now_ms: int
     ) -> tuple[SimulatedResponse, bool]:
-        """Answer a query; the flag tells whether more jobs match behind this page."""
+        """Answer a query; the flag tells whether more jobs follow after this page."""
         limit = min(query.limit, quirks.clamp_limit or query.limit)
         repeated = min(query.offset, quirks.repeat_rows)
         number = None if query.job_id is None else query.job_id - quirks.id_offset
         asked = replace(query, offset=query.offset - repeated, limit=limit + repeated, job_id=number)
 
-        # A server may find the ids in an index, read the rows from a replica and count somewhere else: each
-        # of the three may show an older state.
+        # A server may find the ids in an index, read the rows from a replica and count in another store. Each
+        # of the three may have an older state.
         replica = self._rng.choice(quirks.replica_lags_seconds) if quirks.replica_lags_seconds else 0.0
         index = quirks.index_lag_seconds if query.statuses or query.job_types else 0.0
         ids_lag = replica + index
@@ -100,7 +100,7 @@ class PageWriter:
     def response(
         self, rows: list[object], total: int, query: Query, quirks: Quirks, now_ms: int
     ) -> SimulatedResponse:
-        """Write the response around these rows; `total` is how many jobs match in truth."""
+        """Write the response around these rows; `total` is the true number of matching jobs."""
         may_lack_list = not rows and (total == 0 or quirks.empty_list_anywhere)
         if may_lack_list and quirks.empty_list == "no-content":
             return SimulatedResponse(204, b"")
@@ -144,7 +144,7 @@ def job_row(
         project_id=listing.project_id,
         resource_spec=_SPECS.get(table.types[table.job_type[n]], "1Core_4GiB"),
     )
-    # A duration is shown with the time that completes it, or, by a quirk, while it grows.
+    # A duration appears together with the time at its end, or, with a quirk, while it still grows.
     if started_ms:
         row.start_at = started_ms
         row.submitting_duration = started_ms - table.submitted_ms[n]

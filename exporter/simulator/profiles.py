@@ -1,8 +1,8 @@
 """
-Job types as data: how many jobs there are, when, how long they take, how they end and why they fail.
+Job types as data: how many jobs users submit and when, how long the jobs take, how they end, why they fail.
 
-The figures are invented to look like a project at work; nothing about the real service is measured here.
-PROFILE_SETS has three such projects, by the name that `simulate --profile` takes.
+The figures are invented so that they look like an active project; they are not measured at the real service.
+PROFILE_SETS has three such projects, by the names that `simulate --profile` accepts.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _NORMAL = tuple(NormalDist().inv_cdf((step + 0.5) / _STEPS) for step in range(_S
 
 class LogNormal:
     """
-    A log-normal duration, by its median and the deviation of its logarithm.
+    A log-normal duration, given by its median and the standard deviation of its logarithm.
 
-    Each value comes from a table of quantiles, since a million jobs draw four million of them at start.
+    The values come from a table of quantiles, because a million jobs draw four million of them at the start.
     """
 
     def __init__(self, median_seconds: float, sigma: float) -> None:
@@ -38,7 +38,7 @@ class LogNormal:
 
 
 class Cause(NamedTuple):
-    """Why a run failed. A `code` of 0 is a failure that gives neither code nor text."""
+    """The cause of a failed run. With `code` 0, the row has neither a code nor a text."""
 
     code: int
     message: str
@@ -60,10 +60,10 @@ UPLOAD_CAUSES = (
 @dataclass(frozen=True, slots=True)
 class Cron:
     """
-    Jobs that a timetable submits every day, weekends too.
+    Jobs that a timetable submits every day, also at weekends.
 
-    Shape: `jobs` of them, and `part` of the type's jobs of a day in addition. Units: the first comes at
-    `minute` of the day UTC, the others within `within_minutes` after it.
+    Shape: it submits `jobs` jobs, plus the fraction `part` of the type's jobs of a day. Units: the first job
+    is submitted at `minute` of the day (UTC), the others within `within_minutes` after it.
     """
 
     minute: int
@@ -75,19 +75,20 @@ class Cron:
 @dataclass(frozen=True, slots=True)
 class Habits:
     """
-    How users submit the jobs of one type, and how that changes from day to day.
+    How users submit the jobs of one type, and how this changes from day to day.
 
-    With the defaults, every job comes and fails by itself, and all days are alike.
+    With the defaults, jobs are submitted and fail independently of each other, and all days are alike.
 
-    Shape: `batched` is the part of the type's jobs that users submit in batches; the size of a batch is
-    log-uniform within `batch_jobs`. The jobs of a batch share their chances to fail: their failures are
-    beta-binomial with this `correlation`; a batch of a cron is like any other. `retried` is the part of the
-    failed jobs that a user submits again, as a new job, within `retry_minutes` after the failure; of these,
-    the part `broken` has a broken input, and fails the same way again with the chance `broken_fails`.
-    `weekend` is the rate on Saturdays and Sundays (UTC), as a part of that on other days. `rate_drift` and
-    `share_drift` are how far the rate and the failed share walk in a day: the deviation of the logarithm.
-    Units: no job of the type is submitted before `first_day`, in days since the start of the simulator; None
-    where the type was always there.
+    Shape: `batched` is the fraction of the type's jobs that users submit in batches; the size of a batch is
+    log-uniform within `batch_jobs`. The jobs of a batch share their probability to fail: their failures are
+    beta-binomial with this `correlation`. The same holds for the jobs that a cron submits at once. `retried`
+    is the fraction of the failed jobs that a user submits again, as a new job, within `retry_minutes` after
+    the failure. Of these, the fraction `broken` has a broken input, and fails the same way again with the
+    probability `broken_fails`. `weekend` is the rate on Saturdays and Sundays (UTC) divided by that on other
+    days. `rate_drift` and `share_drift` say how much the rate and the failed share change from one day to the
+    next: the standard deviation of the logarithm.
+    Units: `first_day` is in days since the start of the simulator; no job of the type is submitted before it.
+    None for a type that has always existed.
     """
 
     batched: float = 0.0
@@ -110,11 +111,11 @@ STEADY = Habits()
 @dataclass(frozen=True, slots=True)
 class Profile:
     """
-    What the jobs of one type are like.
+    The behaviour of the jobs of one type.
 
-    Shape: `outcomes` gives terminal statuses their parts of 1; `causes` by failure; `share` of the arrivals,
-    0 for a type that only timetables submit; `swing` 0 to 1 is how far the rate moves around its mean over a
-    day, with the peak at `peak_hour` UTC.
+    Shape: `outcomes` maps each terminal status to its probability; `causes` has the causes by failed status;
+    `share` is the type's share of the arrivals, 0 for a type that only timetables submit; `swing`, 0 to 1, is
+    how far the rate moves around its mean over a day, with the peak at `peak_hour` UTC.
     """
 
     job_type: str
@@ -132,7 +133,7 @@ class Profile:
 
 
 def _outcomes(submit: float, run: float, upload: float, stopped: float) -> dict[str, float]:
-    """Return the parts of the terminal statuses, from the percentages that do not finish."""
+    """Return the probabilities of the terminal statuses, from the percentages of runs that do not finish."""
     return {
         "FINISHED": (100 - submit - run - upload - stopped) / 100,
         "STOPPED": stopped / 100,
@@ -245,7 +246,7 @@ PROFILES = (
 )
 
 
-# The total of the failed shares is log-normal around 4 %, up to 30 %.
+# The failed share of a job type (all failed statuses) is log-normal around 4 %, up to 30 %.
 _SHARES = {
     "PACKAGE_IMPORT": _outcomes(submit=0.7, run=2.8, upload=0.5, stopped=1.0),
     "PACKAGE_DELETE": _outcomes(submit=0.4, run=0.9, upload=0.2, stopped=0.3),
@@ -281,7 +282,7 @@ _DAY_LONG = Profile(
 
 _EVEN = (*(replace(profile, outcomes=_SHARES[profile.job_type]) for profile in PROFILES), _SLOW, _DAY_LONG)
 
-# benchmarks/alerts/project.py takes these figures from here, so that both play the same bursty users.
+# benchmarks/alerts/project.py uses these figures too, so that both simulate the same bursty users.
 BURSTY_HABITS = Habits(
     batched=0.6,
     correlation=0.04,
@@ -290,7 +291,7 @@ BURSTY_HABITS = Habits(
     rate_drift=0.15,
     share_drift=0.12,
 )
-# The job types that a timetable submits every night at 02:00 in China, and their parts of a day's jobs.
+# The job types that a timetable submits every night at 02:00 in China, as fractions of their jobs of a day.
 _NIGHTLY = {"PACKAGE_IMPORT": 0.15, "FRAME_EXTRACT": 0.20}
 
 _NEW = Profile(
@@ -324,17 +325,17 @@ CALM = "calm"
 
 
 def all_profiles() -> tuple[Profile, ...]:
-    """Return the profiles of all sets, those of one type with the same causes and resources."""
+    """Return the profiles of all sets. The profiles of one type have the same causes and resources."""
     return tuple(profile for profiles in PROFILE_SETS.values() for profile in profiles)
 
 
 def invented(job_type: str) -> Profile:
-    """Return a profile for an undocumented job type: that of a known one."""
+    """Return a profile for an undocumented job type: a copy of a known one."""
     return replace(PROFILES[0], job_type=job_type, share=0.0)
 
 
 def known_messages() -> dict[int, str]:
-    """Return every failure text by its code."""
+    """Return the text of every failure code."""
     return {
         cause.code: cause.message
         for profile in all_profiles()

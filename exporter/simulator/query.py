@@ -1,7 +1,7 @@
 """
-Read the query of the job list as the server does, quirks included, and find the matching jobs.
+Parse the query of the job list as the server does, with its quirks, and find the matching jobs.
 
-Source: the API reference's page on the list of internal jobs, table 2; limits as on its sibling pages.
+Source: the API reference's page on the list of internal jobs, table 2; limits as on similar pages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Pairs = Sequence[tuple[str, str]]
 
 
 class BadParameterError(Exception):
-    """A query parameter the server refuses: 400, with its name and value."""
+    """A query parameter that the server refuses with 400; the answer has its name and value."""
 
     def __init__(self, name: str, value: str) -> None:
         super().__init__(f"{name}:{value}")
@@ -40,8 +40,8 @@ class Query:
     """
     The parameters of one request for the list.
 
-    Shape: empty arrays and None are no filter. Units: `start_ms` bounds the creation from below, `end_ms` the
-    update from above, both inclusive.
+    Shape: an empty tuple or None means no filter. Units: jobs match if they were created at `start_ms` or
+    later and updated at `end_ms` or earlier.
     """
 
     workspace_id: str = DEFAULT_WORKSPACE
@@ -57,7 +57,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Ids from `low` to before `high`."""
+    """The ids from `low` (inclusive) to `high` (exclusive)."""
 
     low: int
     high: int
@@ -68,20 +68,20 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The ids of one page, in its order, and how many jobs match in all."""
+    """The ids of one page, in its order, and the number of all matching jobs."""
 
     ids: list[int]
     total: int
 
 
 def data_id(job_id: int) -> str:
-    """Name the data a job works on: eight jobs in a row share it."""
+    """Return the id of the data package that a job processes. Eight consecutive jobs share one."""
     return f"DPK{(job_id - 1) // JOBS_PER_DATA_ID + 1:07d}"
 
 
 def parse(pairs: Pairs, table: Table, quirks: Quirks) -> Query:
     """
-    Read the query. Unknown parameters, `sort` among them, are ignored.
+    Parse the query. Unknown parameters are ignored, and so is `sort`.
 
     Raises: BadParameterError.
     """
@@ -104,8 +104,8 @@ def find(table: Table, listing: Listing, query: Query, order: Order) -> Found:
     """
     Find one page of the matching jobs.
 
-    A page costs some bisections. Two cases walk over all matching jobs: the order by update, and an `end_ms`
-    before the latest update.
+    A page usually costs some bisections. Only two cases read all matching jobs: the order by update time, and
+    an `end_ms` before the latest update.
     """
     window = _window(table, query)
     numbers = [table.types.number(name) for name in query.job_types]
@@ -127,7 +127,7 @@ def find(table: Table, listing: Listing, query: Query, order: Order) -> Found:
 
 
 def _window(table: Table, query: Query) -> Window:
-    """Turn every filter that bounds the id into that bound."""
+    """Turn the filters by time, id and data into bounds of the id, since ids ascend with creation."""
     window = Window(1, len(table.status) + 1)
     if query.start_ms is not None:
         window = window.intersect(table.first_id_since(query.start_ms), window.high)
@@ -151,8 +151,8 @@ def count(arrays: Iterable[Ids], window: Window) -> int:
 
 def newest(arrays: Sequence[Ids], window: Window, offset: int, limit: int) -> list[int]:
     """Return up to `limit` ids within the window, descending, after the `offset` highest."""
-    # The lowest id with no more than `offset` ids from it on, by halving the window: log2(ids) counts,
-    # however far the page is from the first.
+    # Bisect for the lowest `top` such that at most `offset` ids are at or above it. This takes log2(ids)
+    # counts, however large the offset is.
     low, top = window.low, max(window.high, window.low)
     while low < top:
         middle = (low + top) // 2

@@ -1,8 +1,8 @@
 """
-The responses of the gateway, the service and IAM, and the faults that spoil them.
+The responses of the gateway, the service and IAM, and the faults that alter them.
 
-Faults are drawn by chance, the same for the same seed and requests. Pure: nothing waits or is cut here, the
-responses only say so.
+Faults are random, but the same for the same seed and requests. Pure: a response only says that it is to be
+delayed or cut; app.py does so.
 Source: the samples and the table of errors in the description of the remote API this project keeps.
 """
 
@@ -128,10 +128,10 @@ def _probability(text: str) -> float | None:
 
 class Faults:
     """
-    Draw the faults of one request after the other.
+    Draw the faults of each request.
 
-    Each request draws a number for every fault, also for those that are off: so switching one on or off does
-    not change when the others occur.
+    Each request draws a random number for every fault, even if it is off. So turning a fault on or off does
+    not change at which requests the others occur.
     """
 
     def __init__(self, text: str, seed: int, slow_seconds: float) -> None:
@@ -158,15 +158,15 @@ class Faults:
         return gateway_error(429, "APIGW.0308", _THROTTLED, request_id, headers)
 
     def failed(self, request_id: str) -> SimulatedResponse:
-        """Fail with 500, 502, 503 or 504, in one of the bodies these come with."""
+        """Fail with 500, 502, 503 or 504, with one of the bodies that such a status has."""
         return self._rng.choice(_FAILURES)(request_id)
 
     def broken(self, response: SimulatedResponse) -> SimulatedResponse:
-        """Spoil a good response so that it lacks something, or everything."""
+        """Alter a good response so that a part of its body is missing, or all of it."""
         return self._rng.choice(_BREAKS)(response)
 
     def garbled(self, response: SimulatedResponse) -> SimulatedResponse:
-        """Spoil a good response so that its body is no JSON."""
+        """Alter a good response so that its body is not JSON."""
         return self._rng.choice(_GARBLES)(response)
 
     def slowed(self, response: SimulatedResponse) -> SimulatedResponse:

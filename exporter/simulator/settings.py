@@ -1,9 +1,8 @@
 """
-The settings a simulator starts with, and its quirks: how the server that it plays departs from the
-straightforward reading of its documentation.
+The settings of a simulator, and its quirks: how the simulated server differs from its documentation.
 
-Everything is checked where it is built: a simulator that starts has usable settings. docs/simulator.md
-explains each quirk in one line.
+Constructors check all values, so a simulator that starts has valid settings. docs/simulator.md explains each
+quirk in one line.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ FilterName = Literal["workspace_id", "job_types", "statuses", "start_time", "end
 TotalForm = Literal["number", "string", "float", "null"]
 EmptyList = Literal["list", "null", "missing", "no-content"]
 Charset = Literal["utf-8", "gbk", "gb18030", "utf-16", "iso-8859-1"]
-# So long the simulator keeps the changes of its jobs, for replicas that lag.
+# How long the simulator keeps the changes of its jobs, for replicas that lag.
 MAX_LAG_SECONDS = 60.0
 # Three hundred years. A year with more than four digits is written by `clock_text` instead.
 _MAX_AHEAD_SECONDS = 1e10
@@ -34,11 +33,11 @@ _MAX_AHEAD_SECONDS = 1e10
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
-    Everything that the server does differently, at every request.
+    The ways in which the server differs from its documentation, at every request.
 
-    Shape: None, false, 0 and the empty tuple are no quirk. `repeat_rows` rows of the page before stand in
-    front of every page but the first; a `shift` happens after one in `shift_every` pages that are not the
-    last one. Units: `clock_*` are seconds of the simulated time; lags are real seconds.
+    Shape: None, false, 0 and the empty tuple turn a quirk off. With `repeat_rows`, each page but the first
+    begins with so many rows of the page before. A `shift` happens after one in `shift_every` pages, the last
+    page not counted. Units: `clock_*` are seconds of the simulated time; lags are real seconds.
     Raises: ConfigError, with all problems.
     """
 
@@ -132,7 +131,7 @@ class DemoCredentials:
     """
     The credentials the simulator accepts: a password user and a key pair.
 
-    With `security_token` set, the key pair is a temporary one and needs that token beside it.
+    With `security_token` set, the key pair is temporary, and requests need that token as well.
     """
 
     domain: str = "octopus-demo"
@@ -148,10 +147,10 @@ class SimulatorSettings:
     """
     All settings of a simulator.
 
-    Shape: `jobs` are listed at start, over all projects and workspaces; `jobs_per_day` arrive from then on
-    (more where the history is denser than that); `profile` names one of PROFILE_SETS; without `reopening`, no
-    job runs again; `start_ms` None starts at the present. With a `pace`, jobs arrive and run so many times as
-    fast, while the clock keeps its speed.
+    Shape: `jobs` are listed at the start, over all projects and workspaces. After that, `jobs_per_day`
+    arrive, or as many as in the history if that is more. `profile` names one of PROFILE_SETS. Without
+    `reopening`, no job runs a second time. `start_ms` None means the present. A `pace` of 2 lets jobs arrive
+    and run twice as fast, while the clock keeps its speed.
     Units: `speed` is simulated seconds per second; `token_ttl_seconds` and `slow_seconds` are real ones.
     Raises: ConfigError, with all problems.
     """

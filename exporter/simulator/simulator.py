@@ -1,7 +1,7 @@
 """
-The remote API without its sockets: a request in, a response out.
+The remote API without sockets: it takes a request and returns a response.
 
-The clocks come in from outside; nothing here waits.
+The caller passes the clocks. Nothing here waits.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SimulatedClock:
 
     def set_speed(self, speed: float) -> None:
         """
-        Run at another speed from now on; 0 stands still.
+        Run at another speed from now on; 0 stops the clock.
 
         Raises: ConfigError for a speed below 0, infinite or not a number.
         """
@@ -80,7 +80,7 @@ class Simulator:
 
     Shape: `requests` counts the responses by (kind, HTTP status), kind "list" or "token"; `quirks` and
     `faults` may change while it serves. Units: `real_now` gives Unix seconds, for tokens and signatures;
-    `clock` is the time the jobs live in; `monotonic` gives real seconds, for what lags.
+    `clock` gives the simulated time of the jobs; `monotonic` gives real seconds, for the lags.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Simulator:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.world = World(settings, clock.now_ms())
         table = self.world.table
-        # Only now: the history before the start is not recorded as a change.
+        # After the history has been made, so that it is not recorded as changes.
         self._changes = self.world.changes = RecentChanges(table, self.world.listings, monotonic)
         rng = Random(f"quirks {settings.seed}")
         self._pages = PageWriter(table, self.world.messages, self._changes, settings.order, rng)
@@ -149,7 +149,7 @@ class Simulator:
         return replace(response, headers={"X-Request-Id": self._next_request_id()})
 
     def account(self, since_ms: int, until_ms: int) -> dict[str, Any]:
-        """Add up what the jobs did from `since_ms` to before `until_ms`, and name the rows served odd."""
+        """Count what the jobs did from `since_ms` to before `until_ms`, and name the rows served odd."""
         world = self.present()
         targets = world.account.targets(world.listings, since_ms, until_ms)
         for target, listing in zip(targets, world.listings, strict=True):

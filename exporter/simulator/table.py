@@ -1,9 +1,9 @@
 """
 Every job ever created in compact columns, the sorted ids of each listing, and the changes of the last minute.
 
-A job takes some 60 bytes, a million 60 MB. Job n stands in row n - 1, and ids ascend with creation: an array
-of ids is in creation order, a creation time becomes an id by bisection, and a page is found without walking
-over the rows before it. Units: Unix milliseconds UTC; 0 is "not yet".
+A job takes about 60 bytes, a million jobs 60 MB. Job n is in row n - 1, and ids ascend with creation. So an
+array of ids is in creation order, bisection turns a creation time into an id, and a page is found without
+reading the rows before it. Units: Unix milliseconds UTC; 0 means "not yet".
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Ids = Sequence[int]
 
 
 class Names:
-    """Number names from 0; a name that is new takes the next number."""
+    """Numbers names from 0; a new name takes the next number."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = list(names)
@@ -153,7 +153,7 @@ class Listing:
         insort(self._ids(job_type, new), job_id)
 
     def insert(self, job_id: int, job_type: int, status: int) -> None:
-        """Put a job back that was removed."""
+        """Add a job again that was removed."""
         insort(self.all_ids, job_id)
         insort(self._ids(job_type, status), job_id)
 
@@ -162,7 +162,7 @@ class Listing:
         _discard(self._ids(job_type, status), job_id)
 
     def having(self, job_types: Collection[int], statuses: Collection[int]) -> list[Ids]:
-        """Return the disjoint sorted arrays that together hold the matching jobs; empty means any."""
+        """Return disjoint sorted arrays that together have all matching jobs. An empty filter matches any."""
         if not job_types and not statuses:
             return [self.all_ids]
         return [
@@ -195,9 +195,9 @@ class _Change(NamedTuple):
 
 class RecentChanges:
     """
-    The changes of all jobs within the last minute: for replicas, indexes and totals that lag.
+    The changes of all jobs in the last minute: for replicas, indexes and totals that lag.
 
-    To look back, the changes that are too new are undone, and done again afterwards.
+    To show an older state, the newer changes are undone, and done again afterwards.
     Units: `clock` gives real seconds that only go forward.
     """
 
@@ -208,14 +208,14 @@ class RecentChanges:
         self._changes: deque[_Change] = deque()
 
     def record(self, job_id: int, before: Cells) -> None:
-        """Record a change that the job has just gone through; `before` are its cells before it."""
+        """Record the change that was just made to a job; `before` are its cells before the change."""
         now = self._clock()
         self._changes.append(_Change(now, job_id, before, self._table.cells(job_id)))
         while self._changes[0].at < now - MAX_LAG_SECONDS:
             self._changes.popleft()
 
     def is_settled(self, lag_seconds: float) -> bool:
-        """Tell whether nothing has changed for so long: then every replica shows the present state."""
+        """Tell whether nothing has changed for this long: then every replica shows the present state."""
         return not self._changes or self._changes[-1].at <= self._clock() - lag_seconds
 
     @contextmanager

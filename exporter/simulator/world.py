@@ -1,8 +1,8 @@
 """
-The simulated world: jobs that arrive, run, end and run again, moved on to a given time.
+The simulated world: jobs that arrive, run, end and run again, advanced to a given time.
 
-Pure: it reads no clock. All that will happen stands in one heap in the order of time. So the same seed and
-start give the same world at the same instant, however often it was looked at in between.
+Pure: it reads no clock. All future events are in one heap, ordered by time. So the same seed and start give
+the same world at the same instant, however often it was advanced before.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class World:
     """
     All jobs of all listings.
 
-    Shape: `table` holds every job, `listings` the listed ones per (project, workspace), `account` counts what
-    they did; `changes` records their changes from when it is set.
+    Shape: `table` has every job, `listings` the listed jobs of each (project, workspace), and `account`
+    counts their starts and ends; `changes`, once it is set, records their changes.
     Units: Unix milliseconds UTC.
     """
 
@@ -65,13 +65,12 @@ class World:
         # The time, the number of the job, timetable or submission, and the kind of event.
         self._events: list[tuple[int, int, EventKind]] = []
         self._runs: dict[int, RunPlan] = {}
-        # Submissions that are due later, by a number each, with their listings.
+        # Submissions that are due later, with their listings, by a sequence number.
         self._due: dict[int, tuple[int, Submission]] = {}
         self._due_so_far = 0
         self._incidents = Incidents()
 
-        # Arrivals go on at the rate of the history where that is the denser one, so that it does not end
-        # abruptly.
+        # If the history has more jobs per day, arrivals continue at that rate: no break at the start.
         history_per_day = settings.jobs * DAY_MS / HISTORY_MS
         jobs_per_day = max(settings.jobs_per_day, history_per_day) if settings.jobs_per_day else 0.0
         self._users = self._gather_users(profiles, settings.seed, jobs_per_day or history_per_day)
@@ -105,10 +104,10 @@ class World:
         ends: bool = False,
     ) -> list[int]:
         """
-        Create jobs now that come to `outcome` within seconds, or live as any other where it is None.
+        Create jobs now that reach `outcome` within seconds, or that run like all others if it is None.
 
-        An undocumented type is accepted, and so is an undocumented outcome, which ends the run only with
-        `ends`. Return the numbers of the jobs.
+        Undocumented types and outcomes are accepted; an undocumented outcome ends the run only with `ends`.
+        Return the numbers of the jobs.
         """
         profile = self._profiles.setdefault(job_type, invented(job_type))
         job_ids = []
@@ -122,7 +121,7 @@ class World:
         return job_ids
 
     def insert_one(self, listing: int) -> None:
-        """Let a job arrive right now, out of turn."""
+        """Let an additional job arrive now."""
         profile = self._arrivals.profile_at(self._rng, self.now_ms)
         self._submit(listing, self._users.single(profile, self.now_ms))
 
@@ -154,7 +153,7 @@ class World:
         return Users(per_day, Seasons(profiles, seed, self._start_ms - HISTORY_MS, first_ms))
 
     def _live_through_history(self, profiles: tuple[Profile, ...], jobs: int) -> None:
-        """Fill the past: runs that are over are written at once, the others go on from their beginning."""
+        """Create the past: write the runs that have ended, and play the others from their start."""
         table, rng, listings = self.table, self._rng, len(self.listings)
         if self._users.seasons is None:
             created_ms = self._arrivals.history(rng, jobs, self.now_ms)
@@ -215,7 +214,7 @@ class World:
             self.table.touch(job_id, at_ms)
             self._await_fate(job_id, at_ms)
         elif event is EventKind.REOPENED:
-            # The row loses the times and the code of the run that is over.
+            # The row loses the times and the code of the run that has ended.
             table, row = self.table, job_id - 1
             table.submitted_ms[row] = at_ms
             table.started_ms[row] = table.ended_ms[row] = table.msg_code[row] = 0
@@ -264,7 +263,7 @@ class World:
         return job_id
 
     def _begin(self, job_id: int, run: RunPlan) -> None:
-        """Wait for the run's next step, if there is one."""
+        """Schedule the run's next step, if there is one."""
         if run.next_ms is not None:
             self._runs[job_id] = run
             heappush(self._events, (run.next_ms, job_id, EventKind.STEP))
@@ -278,7 +277,7 @@ class World:
             self._await_submission(self.table.listing[job_id - 1], again, since_ms)
 
     def _at_pace(self, at_ms: int, after_ms: int) -> int:
-        """Return when something happens at the pace of this world; the history before its start has none."""
+        """Return when something happens at the pace of this world. The pace does not apply to the history."""
         return at_pace(at_ms, max(after_ms, self._start_ms), self._pace)
 
     def _step(self, at_ms: int, job_id: int) -> None:
@@ -292,7 +291,7 @@ class World:
             if code is None:
                 code = draw_code(self._rng, profile.causes.get(incident.outcome, ()))
             run = run.failing(incident.outcome, code)
-            # A run that was to fail later has its retry already.
+            # A run that was planned to fail has its retry already.
             again = None if was_to_fail else self._users.retry(self._rng, profile, run)
             if again is not None:
                 self._await_submission(listing, again, at_ms)
