@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import importlib.abc
 import importlib.util
+import inspect
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import CodeType, ModuleType
-from typing import Any
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NoReturn
 
-# Imported here once, so that no mutant's process has to: they take longer than most of the tests.
+# Imported here once, so that no process of a mutant has to: they take longer than most of the tests.
 import aiohttp  # noqa: F401
 import msgspec  # noqa: F401
 import pydantic  # noqa: F401
@@ -81,56 +87,127 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return None
 
 
-def path_of(module: str) -> Path:
-    return (ROOT / "exporter" / module.replace(".", "/")).with_suffix(".py")
+class _Runner:
+    """
+    A pytest plugin that runs the collected tests once as they are and once for each mutant.
+
+    Each run is a process of its own, forked after the tests have been imported and collected: that takes ten
+    times as long as most of them. The mutant's functions then get their changed code in place.
+    """
+
+    def __init__(self, module: str, todo: Sequence[Mutant], processes: int) -> None:
+        self._path = path_of(module)
+        self._todo = todo
+        self._processes = processes
+        self.passes_unchanged = False
+        self.survived: list[int] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            return True
+        self.passes_unchanged = not _in_processes([lambda: self._fails(session, None)], 1)[0]
+        if self.passes_unchanged:
+            calls = [partial(self._fails, session, mutant) for mutant in self._todo]
+            fails = _in_processes(calls, self._processes)
+            self.survived = [number for number, failed in enumerate(fails) if not failed]
+        return True
+
+    def _fails(self, session: pytest.Session, mutant: Mutant | None) -> bool:
+        if mutant is not None:
+            changed = _functions(compile(mutant.tree, self._path, "exec"))
+            for function in [one for one in gc.get_objects() if isinstance(one, FunctionType)]:
+                code = function.__code__
+                if code.co_filename == str(self._path) and code.co_qualname in changed:
+                    function.__code__ = changed[code.co_qualname]
+        for number, item in enumerate(session.items):
+            following = session.items[number + 1] if number + 1 < len(session.items) else None
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.testsfailed:
+                return True
+        return False
 
 
-def passes(module: str, tree: ast.Module | None) -> int:
-    """Start the quick tests of a module in a process of their own; the number of the process is returned."""
-    process = os.fork()
-    if process:
-        return process
+def _functions(code: CodeType) -> dict[str, CodeType]:
+    """Give the code of a module's functions and methods, those inside of functions left out, by name."""
+    found = {}
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            # A class body binds its names at run time, a function's are known to the compiler.
+            inner_is_function = inner.co_flags & inspect.CO_OPTIMIZED
+            found |= {inner.co_qualname: inner} if inner_is_function else _functions(inner)
+    return found
+
+
+def _in_processes(calls: Sequence[Callable[[], bool]], processes: int) -> list[bool]:
+    """Make each call in a forked process, some at a time; True where it says so, breaks or never ends."""
+    results = [True] * len(calls)
+    running: dict[int, int] = {}
+    waiting = deque(range(len(calls)))
+    while waiting or running:
+        while waiting and len(running) < processes:
+            number = waiting.popleft()
+            if not (process := os.fork()):
+                _end_with(calls[number])
+            running[process] = number
+        process, status = os.waitpid(-1, 0)
+        results[running.pop(process)] = os.waitstatus_to_exitcode(status) != 0
+    return results
+
+
+def _end_with(call: Callable[[], bool]) -> NoReturn:
+    signal.alarm(_MOST_SECONDS)
     try:
-        devnull = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(devnull, descriptor)
-        if tree is not None:
-            sys.meta_path.insert(0, _Mutated(f"exporter.{module}", path_of(module), tree))
-        signal.alarm(_MOST_SECONDS)
-        tests = [str(ROOT / "tests" / f"{name}.py") for name in TESTS[module]]
-        result = pytest.main(
-            [
-                "-x",
-                "-q",
-                "--tb=no",
-                "-pno:cacheprovider",
-                "-pno:xdist",
-                "-Wignore::pytest.PytestAssertRewriteWarning",
-                "--hypothesis-profile=mutants",
-                *tests,
-            ]
-        )
-        os._exit(int(result))
+        os._exit(int(call()))
     except BaseException:
         os._exit(100)
 
 
+def path_of(module: str) -> Path:
+    return (ROOT / "exporter" / module.replace(".", "/")).with_suffix(".py")
+
+
+def _pytest(module: str, *plugins: object) -> int:
+    """Run the quick tests of a module in this process, without a word."""
+    tests = [str(ROOT / "tests" / f"{name}.py") for name in TESTS[module]]
+    flags = ["-x", "-q", "--tb=no", "-pno:cacheprovider", "-pno:xdist", "--hypothesis-profile=mutants"]
+    flags.append("-Wignore::pytest.PytestAssertRewriteWarning")
+    with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+        return int(pytest.main([*flags, *tests], plugins))
+
+
+def _fails_imported(module: str, mutant: Mutant) -> bool:
+    """Tell whether the tests notice a mutant outside of functions, which acts when the module is imported."""
+    sys.meta_path.insert(0, _Mutated(f"exporter.{module}", path_of(module), mutant.tree))
+    return _pytest(module) != 0
+
+
+def _survivors(module: str, todo: Sequence[Mutant], processes: int) -> list[Mutant]:
+    """Give the mutants inside of functions that live. Raises: SystemExit if the tests fail as they are."""
+    receiver, sender = os.pipe()
+
+    def collect_and_run() -> bool:
+        signal.alarm(0)
+        runner = _Runner(module, todo, processes)
+        _pytest(module, runner)
+        os.write(sender, json.dumps(runner.survived).encode())
+        return not runner.passes_unchanged
+
+    failed = _in_processes([collect_and_run], 1)[0]
+    os.close(sender)
+    if failed:
+        raise SystemExit(f"the tests of {module} fail without a mutant: {', '.join(TESTS[module])}")
+    with open(receiver, "rb") as numbers:
+        return [todo[number] for number in json.load(numbers)]
+
+
 def run(module: str, processes: int) -> Outcome:
     """Run all mutants of a module, some at a time. Raises: SystemExit if its tests fail as it is."""
-    if os.waitstatus_to_exitcode(os.waitpid(passes(module, None), 0)[1]) != 0:
-        raise SystemExit(f"the tests of {module} fail without a mutant: {', '.join(TESTS[module])}")
     todo = list(mutants(path_of(module).read_text(encoding="utf-8")))
-    running: dict[int, Mutant] = {}
-    survived: list[Mutant] = []
-    waiting = list(reversed(todo))
-    while waiting or running:
-        while waiting and len(running) < processes:
-            mutant = waiting.pop()
-            running[passes(module, mutant.tree)] = mutant
-        process, status = os.waitpid(-1, 0)
-        mutant = running.pop(process)
-        if os.waitstatus_to_exitcode(status) == 0:
-            survived.append(mutant)
+    survived = _survivors(module, [one for one in todo if one.in_function], processes)
+    at_import = [one for one in todo if not one.in_function]
+    fails = _in_processes([partial(_fails_imported, module, one) for one in at_import], processes)
+    survived += [one for one, failed in zip(at_import, fails, strict=True) if not failed]
     known = equivalents(module)
     alive = [one for one in survived if (one.function, one.before, one.after) not in known]
     alive.sort(key=lambda one: one.line)

@@ -43,47 +43,53 @@ class Mutant:
     """
     One change.
 
-    Shape: `function` is the qualified name of the function, "" at the module's top; `before` and `after` are
-    the expression or statement around the change as source text.
+    Shape: `function` is the qualified name of the function or class, "" at the module's top; `before` and
+    `after` are the expression or statement around the change as source text; `in_function` tells whether the
+    change acts when a function is called, and not when the module is imported.
     """
 
     line: int
     function: str
     before: str
     after: str
+    in_function: bool
     tree: ast.Module
 
 
 def mutants(source: str) -> Iterator[Mutant]:
     """Give every mutant of a module's source."""
-    places = list(_places(ast.parse(source), ""))
-    for number, (node, function) in enumerate(places):
+    places = list(_places(ast.parse(source)))
+    for number, (node, function, in_function) in enumerate(places):
         for change in range(_changes(node)):
             tree = copy.deepcopy(ast.parse(source))
-            target = list(_places(tree, ""))[number][0]
+            target = list(_places(tree))[number][0]
             before = ast.unparse(target)
             _change(target, change)
             after = "pass" if isinstance(target, ast.Expr) else ast.unparse(target)
-            yield Mutant(getattr(node, "lineno", 0), function, before, after, ast.fix_missing_locations(tree))
+            line = getattr(node, "lineno", 0)
+            yield Mutant(line, function, before, after, in_function, ast.fix_missing_locations(tree))
 
 
-def _places(node: ast.AST, function: str) -> Iterator[tuple[ast.AST, str]]:
-    """Give the nodes that a mutant may change, each with the name of its function."""
+def _places(
+    node: ast.AST, function: str = "", in_function: bool = False
+) -> Iterator[tuple[ast.AST, str, bool]]:
+    """Give the nodes that a mutant may change, each with its function and whether it is one, or a class."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         inside = f"{function}.{node.name}".lstrip(".")
+        in_function = in_function or not isinstance(node, ast.ClassDef)
         for statement in node.body:
-            yield from _places(statement, inside)
+            yield from _places(statement, inside, in_function)
         return
     if isinstance(node, ast.AnnAssign):
         if node.value is not None:
-            yield from _places(node.value, function)
+            yield from _places(node.value, function, in_function)
         return
     if isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant) or _is_logging(node.value)):
         return
     if _changes(node):
-        yield node, function
+        yield node, function, in_function
     for child in ast.iter_child_nodes(node):
-        yield from _places(child, function)
+        yield from _places(child, function, in_function)
 
 
 def _is_logging(node: ast.expr) -> bool:
