@@ -113,6 +113,8 @@ def test_every_recorded_refusal_is_understood(
         (404, "APIGW.0103", "token", ContractError),
         (405, "octopus.400005", "token", ContractError),
         (409, "octopus.400009", "token", ContractError),
+        (400, "something.new", "password", CredentialsRefused),
+        (401, "something.new", "password", CredentialsRefused),
         (418, "", "token", ContractError),
         (429, "APIGW.0308", "token", RateLimited),
         (429, "something.new", "token", RateLimited),
@@ -139,6 +141,8 @@ def test_status_and_code_together_say_what_it_is(
         ({"errorCode": "a", "errorMsg": "b", "code": "x"}, "a", ": b"),
         ({"code": 7, "message": "b", "error": {"code": "x"}}, "7", ": b"),
         ({"error": {"code": 409, "message": "b", "title": "t"}}, "409", ": b"),
+        ({"error_code": "a"}, "a", ""),
+        ({"error_msg": "b", "code": "x"}, "", ": b"),
         ({"error": "b"}, "", ""),
         ({"error_msg": None, "error_code": ["a"]}, "", ""),
         ([1], "", ""),
@@ -170,7 +174,16 @@ def test_the_announced_charset_is_read() -> None:
         (401, "aksk", "the access key is wrong or locked"),
         (401, "password", "the user name or password is wrong, or the account is locked"),
         (403, "token", "no permission"),
+        (403, "token", "no permission: the action octopus:dataJob:list is not granted"),
+        (403, "password", "no permission: their words"),
+        (400, "token", "the API does not accept the request"),
         (404, "token", "not found: wrong region, path or project"),
+        (405, "token", "the API does not take this method here: wrong endpoint or path"),
+        (407, "token", "the proxy asks for credentials"),
+        (409, "token", "the API reports a conflict"),
+        (299, "token", "the API answered with an undocumented status"),
+        (300, "token", "a redirect to nowhere"),
+        (399, "token", "a redirect to nowhere"),
         (429, "token", "throttled"),
         (500, "token", "the API has an internal error"),
         (503, "token", "the API is unavailable"),
@@ -256,6 +269,21 @@ def test_what_is_shown_holds_no_secret() -> None:
     assert "s3cret" not in str(error)
     assert "pass word" not in str(error)
     assert "AAA" not in str(error)
+
+
+def test_a_message_is_cut_at_its_longest_length() -> None:
+    def message(chars: int) -> str:
+        words = ("their words " * 100)[: chars - len("the API reports a conflict: ")]
+        return refusal(409, gateway("x", words.strip().ljust(len(words), "."))).message
+
+    assert (len(message(300)), message(300)[-1:]) == (300, message(300)[-1:].replace("…", ""))
+    assert (len(message(301)), message(301)[-1]) == (300, "…")
+    assert message(301)[:-1] == message(300)[:-1]
+
+
+@pytest.mark.parametrize(("chars", "shown"), [(99, "A" * 99), (100, "…")])
+def test_a_word_that_may_be_a_token_is_left_out(chars: int, shown: str) -> None:
+    assert refusal(409, gateway("x", "A" * chars)).message == f"the API reports a conflict: {shown}"
 
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.counting.increments import (
     COMPLETED,
+    CREATED,
     FAILURES,
     RUNNING,
     SUBMITTING,
@@ -58,8 +60,14 @@ def test_histograms_add_up_bucket_by_bucket() -> None:
 
 
 def test_histograms_of_other_bounds_do_not_add_up() -> None:
-    with pytest.raises(ValueError, match=r"shorter|longer"):
-        add_histograms(HistogramValue.empty(BOUNDS), HistogramValue.empty((1.0,)))
+    wide, narrow = HistogramValue.empty(BOUNDS), HistogramValue.empty((1.0,))
+    for left, right in (
+        (wide, narrow),
+        (wide, replace(wide, counts=narrow.counts)),
+        (wide, replace(wide, exemplars=narrow.exemplars)),
+    ):
+        with pytest.raises(ValueError, match=r"shorter|longer"):
+            add_histograms(left, right)
 
 
 def tallied(durations_ms: list[int]) -> Increments:
@@ -101,6 +109,42 @@ def test_two_polls_add_up_to_what_one_would_have_counted(durations_ms: list[int]
         both = [part.histograms.get(key, HistogramValue.empty(histogram.bounds)) for part in (first, second)]
         added = add_histograms(*both)
         assert (added.counts, added.sum_ms) == (histogram.counts, histogram.sum_ms)
+
+
+def test_a_created_job_counts_once() -> None:
+    tally = Increments(RULES, set())
+    for job in (a_job(1), a_job(2)):
+        change = transition(None, job, Baseline(None))
+        assert change is not None
+        tally.add(job, change, failed=False)
+    assert tally.counters == {SeriesKey(CREATED, TYPE): CounterValue(2)}
+
+
+def test_an_exemplar_names_the_job_and_when_it_happened() -> None:
+    tally = Increments(RULES, set())
+    job = a_job(7, "RUN_FAILED", started_ms=3_000, ended_ms=3_200, submitting_ms=1_000, running_ms=200)
+    change = transition(None, job, Baseline(None))
+    assert change is not None
+    tally.add(job, change, failed=True)
+    assert tally.counters[SeriesKey(FAILURES, TYPE, "RUN_FAILED")].exemplar == Exemplar(7, 1.0, 3_200)
+    assert tally.histograms == {
+        SeriesKey(SUBMITTING, TYPE): HistogramValue(
+            BOUNDS, (1, 0, 0), 1_000, (Exemplar(7, 1.0, 3_000), None, None)
+        ),
+        SeriesKey(RUNNING, TYPE, "RUN_FAILED"): HistogramValue(
+            RULES.running_bounds, (0, 1, 0, 0), 200, (None, Exemplar(7, 0.2, 3_200), None, None)
+        ),
+    }
+
+
+def test_the_first_codes_that_come_have_series_and_keep_them() -> None:
+    codes: set[str] = set()
+    tally = Increments(RULES, codes)
+    for job_id, code in enumerate(("1", "2", "1"), start=1):
+        ended(job_id, "RUN_FAILED", code, failed=True, tally=tally)
+    assert codes == {"1"}
+    assert tally.counters[SeriesKey(FAILURES, TYPE, "RUN_FAILED", "1")].value == 2
+    assert tally.counters[SeriesKey(FAILURES, TYPE, "RUN_FAILED", OTHER)].value == 1
 
 
 def ended(job_id: int, status: str, code: str, *, failed: bool, tally: Increments) -> None:

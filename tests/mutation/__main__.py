@@ -172,7 +172,7 @@ def _pytest(module: str, *plugins: object) -> int:
     tests = [str(ROOT / "tests" / f"{name}.py") for name in TESTS[module]]
     flags = ["-x", "-q", "--tb=no", "-pno:cacheprovider", "-pno:xdist", "--hypothesis-profile=mutants"]
     flags.append("-Wignore::pytest.PytestAssertRewriteWarning")
-    with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
         return int(pytest.main([*flags, *tests], plugins))
 
 
@@ -197,7 +197,7 @@ def _survivors(module: str, todo: Sequence[Mutant], processes: int) -> list[Muta
     os.close(sender)
     if failed:
         raise SystemExit(f"the tests of {module} fail without a mutant: {', '.join(TESTS[module])}")
-    with open(receiver, "rb") as numbers:
+    with os.fdopen(receiver, "rb") as numbers:
         return [todo[number] for number in json.load(numbers)]
 
 
