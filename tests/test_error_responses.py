@@ -19,7 +19,7 @@ from exporter.errors import (
     RateLimit,
     RateLimited,
 )
-from exporter.octopus.error_responses import MAX_MESSAGE_CHARS, error_of
+from exporter.octopus.error_responses import MAX_MESSAGE_CHARS, error_of, response_error
 from exporter.octopus.messages import AuthKind, Request
 from tests.octopus_fakes import ASKED, LIST_PATH, answered, sample
 
@@ -269,6 +269,13 @@ def test_what_is_shown_holds_no_secret() -> None:
     assert "s3cret" not in str(error)
     assert "pass word" not in str(error)
     assert "AAA" not in str(error)
+
+
+def test_an_error_of_any_class_shows_what_the_response_reports() -> None:
+    response = answered(gateway("x", "try later") | {"request_id": "c"})
+    error = response_error(ContractError, "the answer is not a job list", response, ASKED)
+    assert (error.message, error.code) == ("the answer is not a job list: try later", "x")
+    assert error.request_id == "c"
 
 
 def test_a_message_is_cut_at_its_longest_length() -> None:

@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from exporter.masking import Secrets
+from exporter.octopus.tolerant import SetApartRow
 from exporter.octopus.wire import Page, masked_page
 from tests.fake_api import a_job
 
@@ -36,6 +37,26 @@ def test_a_number_is_no_secret_and_a_page_without_secrets_stays_the_same() -> No
     page = Page((a_job(1, data_id="123456789012345", resource_spec="1Core_4GiB"), a_job(2, data_id="DPK2")))
     assert masked_page(page, Secrets.of(TOKEN)) is page
     assert masked_page(page, Secrets.of("123456789012345")).jobs == page.jobs
+
+
+def test_each_row_keeps_what_holds_no_secret() -> None:
+    jobs = (a_job(1, msg_error="disk full", msg_code="7"), a_job(2, "PAUSED", job_type="DREAMING"))
+    assert masked_page(Page(jobs), Secrets.of(TOKEN)).jobs == jobs
+
+
+def test_a_number_in_other_digits_may_be_a_secret_and_an_empty_text_is_none() -> None:
+    secret = "١٢٣٤٥٦٧٨٩٠١٢٣٤٥"  # Arabic digits: no number of the API is written so
+    page = Page((a_job(1, data_id=secret), a_job(2, data_id=TOKEN, resource_spec="")))
+    masked = masked_page(page, Secrets.of(TOKEN, secret))
+    assert [(job.data_id, job.resource_spec) for job in masked.jobs] == [("<secret>", "")] * 2
+
+
+def test_the_status_of_a_row_set_apart_is_masked() -> None:
+    apart = SetApartRow(0, None, f"A {TOKEN}", None, "id: missing", "#1")
+    for jobs in ((), (a_job(1),)):
+        (masked,) = masked_page(Page(jobs, set_apart=(apart,)), Secrets.of(TOKEN)).set_apart
+        assert TOKEN not in masked.status
+        assert "<secret>" in masked.status
 
 
 def test_a_password_of_a_few_characters_is_found_among_many_texts() -> None:

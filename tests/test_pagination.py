@@ -15,7 +15,7 @@ from exporter.model import Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.ledger import FoundBy, Staged
-from exporter.sync.pagination import Paginator, overlap
+from exporter.sync.pagination import ListingPass, PageSpan, Paginator, is_complete, overlap
 from exporter.sync.planner import ListFilter, ListRequest
 from exporter.sync.server_traits import RowRange, ServerFindings, ServerTraits
 from tests.fake_api import FakeApi, a_job, a_target
@@ -374,3 +374,54 @@ async def test_requests_that_were_asked_for_ahead_end_with_a_failed_one() -> Non
 @pytest.mark.parametrize(("rows", "expected"), [(0, 0), (1, 0), (2, 1), (20, 1), (100, 5), (200, 10)])
 def test_pages_overlap_by_a_twentieth(rows: int, expected: int) -> None:
     assert overlap(rows) == expected
+
+
+def a_pass(totals: tuple[int | None, int | None], *, joined: bool = True) -> ListingPass:
+    """Give a pass that was read from its first page to its last one, with the totals of both."""
+    first = PageSpan(0, 5, {}, totals[0])
+    return ListingPass(WINDOW, 0, first, first, covered=5, extra_pages=0, last_total=totals[1], joined=joined)
+
+
+@pytest.mark.parametrize(
+    ("this", "staged", "before", "surplus", "complete"),
+    [
+        pytest.param(a_pass((10, 10)), (10, 10, 0), None, 0, True, id="as many rows as the total says"),
+        pytest.param(a_pass((10, 10)), (9, 9, 0), None, 0, False, id="a row fewer"),
+        pytest.param(a_pass((10, 10)), (11, 11, 0), None, 0, False, id="a row more"),
+        pytest.param(a_pass((10, 12)), (10, 10, 0), None, 0, True, id="the total grew: as the first one"),
+        pytest.param(a_pass((12, 10)), (12, 12, 0), None, 0, True, id="it shrank: as the larger one"),
+        pytest.param(a_pass((10, 12)), (13, 13, 0), None, 0, False, id="more than either"),
+        pytest.param(a_pass((10, 10)), (9, 10, 8), (9, 9, 0), 0, True, id="two passes together agree"),
+        pytest.param(a_pass((10, 10)), (9, 11, 7), (9, 9, 0), 0, False, id="together they are too many"),
+        pytest.param(a_pass((10, 11)), (9, 11, 7), (9, 9, 0), 0, False, id="together, but the total moved"),
+        pytest.param(a_pass((10, 10), joined=False), (10, 10, 0), None, 0, True, id="gaps, all rows came"),
+        pytest.param(a_pass((10, 11), joined=False), (11, 11, 0), None, 0, False, id="gaps, it moved"),
+        pytest.param(a_pass((None, 10)), (3, 3, 0), None, 0, True, id="no total at first: the pages join"),
+        pytest.param(a_pass((10, None)), (3, 3, 0), None, 0, True, id="no total at last: the pages join"),
+        pytest.param(a_pass((None, None), joined=False), (3, 3, 0), None, 0, False, id="no total, gaps"),
+        pytest.param(a_pass((9, 9)), (11, 11, 11), (11, 11, 0), 0, True, id="the same rows again"),
+        pytest.param(a_pass((9, 9)), (11, 12, 10), (11, 11, 0), 0, False, id="as many rows, but others"),
+        pytest.param(a_pass((9, 9)), (11, 12, 11), (12, 12, 0), 0, False, id="a row fewer than before"),
+        pytest.param(a_pass((10, 10)), (8, 8, 0), None, 2, True, id="fewer by the known surplus"),
+        pytest.param(a_pass((10, 10)), (7, 7, 0), None, 2, False, id="fewer than the surplus explains"),
+        pytest.param(a_pass((10, 10)), (7, 8, 6), (7, 7, 0), 2, True, id="together, by the surplus"),
+        pytest.param(a_pass((10, 12)), (8, 8, 0), None, 2, True, id="moving, by the surplus"),
+    ],
+)
+def test_a_pass_is_believed_where_its_rows_agree_with_its_total(
+    this: ListingPass,
+    staged: tuple[int, int, int],
+    before: tuple[int, int, int] | None,
+    surplus: int,
+    complete: bool,
+) -> None:
+    """Of each pass: its rows, those of all passes, and those that were in the pass before."""
+    passes = Staged(*staged), None if before is None else Staged(*before)
+    assert is_complete(this, *passes, surplus) is complete
+
+
+def test_a_pass_that_contradicts_itself_is_never_believed() -> None:
+    this = a_pass((10, 10))
+    assert is_complete(this, Staged(10, 10, 0), None)
+    this.contradicted = True
+    assert not is_complete(this, Staged(10, 10, 0), None)

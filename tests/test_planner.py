@@ -72,6 +72,7 @@ def summary(**fields: object) -> TargetState:
             {"scope": frozenset({"A", "B"})}, {"job_types": ("A",)}, Filters(), None, id="fewer job types"
         ),
         pytest.param({"scope": frozenset({"A"})}, {"job_types": ("B",)}, Filters(), "first", id="others"),
+        pytest.param({"scope": frozenset({"A"})}, {"job_types": ("A",)}, Filters(), None, id="the same ones"),
         pytest.param({}, {"job_types": ("A",)}, Filters(), None, id="one instead of all"),
         pytest.param({"covered_from_ms": NOW_MS - HOUR_MS}, {}, Filters(), "first", id="a longer lookback"),
         pytest.param({"full_sync_ms": NOW_MS - 24 * HOUR_MS}, {}, Filters(), "scheduled", id="its time"),

@@ -25,6 +25,7 @@ from exporter.octopus.tolerant import (
 from exporter.octopus.wire import decode_page
 from tests.octopus_fakes import ASKED, answered, page, row
 
+ODD_TIMES = (1, EARLIEST_MS - 1, LATEST_MS + 1)
 UTF8 = "application/json;charset=UTF-8"
 
 
@@ -355,3 +356,23 @@ def test_labels_and_messages_are_bounded_and_can_be_encoded(text: str) -> None:
     assert len(clean_label(text).encode()) <= 4 * 200
     assert clean_label(clean_label(text)) == clean_label(text)
     assert len(clean_message(text).encode()) <= 4 * 2000
+
+
+@pytest.mark.parametrize("time_ms", ODD_TIMES)
+def test_a_number_that_is_no_time_in_milliseconds_sets_a_row_apart(time_ms: int) -> None:
+    assert problem(row(start_at=time_ms)).startswith(f"start_at: found {time_ms}, not in milliseconds")
+
+
+@pytest.mark.parametrize(("sent", "kept"), [(LATEST_MS, LATEST_MS), (LATEST_MS + 1, None)])
+def test_a_duration_may_be_as_long_as_the_latest_time(sent: int, kept: int | None) -> None:
+    assert read_job(running_duration=sent).running_ms == kept
+
+
+def test_a_row_is_known_again_though_its_fields_come_in_another_order() -> None:
+    fields = row(create_at="soon")
+    digests = {
+        found.digest
+        for raw in (fields, dict(reversed(fields.items())))
+        if isinstance(found := read(raw), SetApartRow)
+    }
+    assert len(digests) == 1

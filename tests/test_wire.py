@@ -153,7 +153,7 @@ def test_one_odd_row_is_set_apart_and_the_others_are_read() -> None:
     read = decode(page(row(1), None, row(3, start_at="soon"), row(4), page_info={"total": 4}))
     assert [job.id for job in read.jobs] == [1, 4]
     assert [(apart.index, apart.job_id) for apart in read.set_apart] == [(1, None), (2, 3)]
-    assert read.total == 4
+    assert (read.total, read.rows) == (4, 4)
 
 
 def encoded(rows: str, encoding: str = "utf-8") -> bytes:
@@ -205,6 +205,11 @@ def test_an_odd_total_is_unknown(total: object) -> None:
 @pytest.mark.parametrize("total", [7, "7", 7.0])
 def test_a_total_may_be_written_in_any_form(total: object) -> None:
     assert decode(page(row(), page_info={"total": total})).total == 7
+
+
+@pytest.mark.parametrize(("total", "kept"), [(2**63 - 1, 2**63 - 1), (2**63, None)])
+def test_a_total_has_64_bits(total: int, kept: int | None) -> None:
+    assert decode(page(row(), page_info={"total": total})).total == kept
 
 
 @pytest.mark.parametrize("info", [[], 3, "x", True])
@@ -287,6 +292,30 @@ def test_an_answer_of_a_million_nulls_is_not_kept() -> None:
         decode(encoded(rows))
 
 
+@pytest.mark.parametrize(("unreadable", "is_read"), [(1_000, True), (1_001, False)])
+def test_a_thousand_unreadable_rows_are_kept_beside_one_that_can_be_read(
+    unreadable: int, is_read: bool
+) -> None:
+    body = encoded(",".join([PLAIN, *["null"] * unreadable]))
+    if is_read:
+        assert decode(body).rows == 1_001
+    else:
+        with pytest.raises(ContractError, match="more than 1000 rows cannot be read"):
+            decode(body)
+
+
+def test_a_new_word_is_read_without_its_blanks() -> None:
+    job = decode_row(job_type=" DREAMING ", status=" PAUSED ")
+    assert (job.job_type, job.status) == ("DREAMING", "PAUSED")
+
+
+@pytest.mark.parametrize("start_at", [None, "1700000001000"], ids=["as documented", "tolerantly"])
+def test_a_row_tells_whether_its_status_is_configured_as_terminal(start_at: object) -> None:
+    rows = [row(1, status="ARCHIVED", start_at=start_at), row(2, status="PAUSED", start_at=start_at)]
+    read = decode_page(answered(page(*rows)), ASKED, frozenset({"ARCHIVED"}))
+    assert [job.named_terminal for job in read.jobs] == [True, False]
+
+
 def test_one_row_that_cannot_be_read_is_no_reason_to_refuse_an_answer() -> None:
     assert len(decode(page(row(create_at=1_700_000_000))).set_apart) == 1
 
@@ -327,6 +356,7 @@ def test_no_bytes_raise_anything_but_errors_of_ours(body: bytes, content_type: s
         ("0001-01-01T00:00:00Z", -62_135_596_800_000),
         ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
         ("9999-12-31T23:59:59.999999Z", None),
+        ("0001-01-01T00:00:00.999+00:00:01", None),
         ("0001-01-01T00:00:00+08:00", None),
         ("9999-12-31T23:59:59-08:00", None),
         ("10000-01-01T00:00:00Z", None),
@@ -353,6 +383,7 @@ def test_no_time_raises(value: str) -> None:
         (100_000, 100.2, 100.4, 0.0),
         (100_000, 100.9, 101.1, 0.0),
         (100_000, 99.0, 100.0, 0.0),
+        (100_000, 101.0, 102.0, 0.0),
         (100_000, 101.5, 102.5, -1.5),
         (100_000, 90.0, 92.0, 9.5),
         (100_000, 200.0, 200.0, -99.5),

@@ -17,7 +17,6 @@ TIMEOUT_ATTEMPTS = 3
 INTERNAL_ERROR_ATTEMPTS = 3
 
 FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 30.0
 # After a longer Retry-After the poll fails, so that `octopus_up` shows it; a later poll tries again.
 LONGEST_WAIT_SECONDS = 60.0
 
@@ -29,8 +28,8 @@ def retry_wait(error: ApiError, attempt: int, random: Callable[[], float]) -> fl
     Return how long to wait before the next attempt; None means no further attempt.
 
     Shape: `attempt` counts the attempts made, including the failed one; `random` returns a number in [0, 1).
-    Units: seconds, at most LONGEST_WAIT_SECONDS. The backoff doubles from FIRST_BACKOFF_SECONDS up to
-    LONGEST_BACKOFF_SECONDS, with full jitter. A Retry-After is the minimum wait.
+    Units: seconds, at most LONGEST_WAIT_SECONDS. The backoff doubles from FIRST_BACKOFF_SECONDS, with full
+    jitter; so few attempts need no longest one. A Retry-After is the minimum wait.
     """
     attempts = 1
     if isinstance(error, RateLimited):
@@ -41,7 +40,7 @@ def retry_wait(error: ApiError, attempt: int, random: Callable[[], float]) -> fl
         attempts = INTERNAL_ERROR_ATTEMPTS if error.status == 500 else UNAVAILABLE_ATTEMPTS
     if attempt >= attempts:
         return None
-    backoff = random() * min(FIRST_BACKOFF_SECONDS * 2.0 ** (attempt - 1), LONGEST_BACKOFF_SECONDS)
+    backoff = random() * FIRST_BACKOFF_SECONDS * 2.0 ** (attempt - 1)
     if not isinstance(error, RateLimited):
         return backoff
     wait = max(error.retry_after_seconds or 0.0, backoff)
