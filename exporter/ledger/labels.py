@@ -9,8 +9,9 @@ another. So labels are given out when rows are staged, and written in the transa
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
+from operator import attrgetter
 
 import msgspec
 
@@ -43,8 +44,8 @@ class LabelSet:
 
     def learn(self, jobs: Sequence[Job], wanted: Sequence[RowKind]) -> bool:
         """Give labels to the values that are new, as far as there are any left; tell whether all have one."""
-        job_types = self._job_types.learn({job.job_type for job in jobs}, jobs, wanted, "job_type")
-        statuses = self._statuses.learn({job.status for job in jobs}, jobs, wanted, "status")
+        job_types = self._job_types.learn(jobs, wanted, attrgetter("job_type"))
+        statuses = self._statuses.learn(jobs, wanted, attrgetter("status"))
         return job_types and statuses
 
     def labelled(self, job: Job) -> Job:
@@ -65,11 +66,13 @@ class _Values:
         own = {"", *documented, *kept}  # "" stands for what cannot be read of a row set apart
         self._labels = {value: value for value in own}
 
-    def learn(self, found: set[str], jobs: Sequence[Job], wanted: Sequence[RowKind], field: str) -> bool:
+    def learn(self, jobs: Sequence[Job], wanted: Sequence[RowKind], value_of: Callable[[Job], str]) -> bool:
+        # `map` and `attrgetter` look at a million rows faster than a comprehension.
+        found = set(map(value_of, jobs))
         if found <= self._labels.keys():  # nearly always
             return True
         ours = compress(jobs, map(RowKind.OWN.__eq__, wanted))
-        for value in dict.fromkeys(getattr(job, field) for job in ours):
+        for value in dict.fromkeys(map(value_of, ours)):
             if value in self._labels or value == OTHER:
                 continue
             if value in self._configured or len(self.kept) < self._most:

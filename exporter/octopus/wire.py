@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -306,7 +307,7 @@ def masked_page(page: Page, secrets: Secrets) -> Page:
     """
     # One search over the details of all rows: every row has two, and a search for each of them would cost
     # more than decoding the page.
-    details = {text for job in page.jobs for text in (job.data_id, job.resource_spec)}
+    details = {*map(attrgetter("data_id"), page.jobs), *map(attrgetter("resource_spec"), page.jobs)}
     with_details = secrets.may_be_in(details)
     # Written out, since a call for each row would cost half of what it takes to decode the page.
     searched = [
