@@ -487,10 +487,10 @@ def test_a_status_and_a_job_type_have_one_colour_in_every_panel(
         for status, color in STATUS_COLORS.items():
             if target.legend.endswith("{{status}}"):
                 named = target.legend.replace("{{status}}", status)
-                assert panel.override(named, "color") == {"mode": "fixed", "fixedColor": color}
+                assert panel.config(named)["color"] == {"mode": "fixed", "fixedColor": color}
             if "{{status}} {{code}}" in target.legend and status in FAILED_STATUSES:
                 named = target.legend.replace("{{status}} {{code}}", f"{status} 3001")
-                assert panel.override(named, "color") == {"mode": "shades", "fixedColor": color}
+                assert panel.config(named)["color"] == {"mode": "shades", "fixedColor": color}
         for job_type, color in JOB_TYPE_COLORS.items():
             if target.legend.endswith("{{job_type}}"):
                 named = target.legend.replace("{{job_type}}", job_type).replace("{{project}}", "a / b")

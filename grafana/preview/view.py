@@ -71,20 +71,16 @@ class PanelView:
         defaults: dict[str, Any] = self.json.get("fieldConfig", {}).get("defaults", {})
         return defaults
 
-    @property
-    def custom(self) -> dict[str, Any]:
-        custom: dict[str, Any] = self.defaults.get("custom", {})
-        return custom
-
-    def override(self, name: str, property_id: str) -> Any:
-        """Return the value of the last override of this property for a field; None if there is none."""
-        found = None
-        for override in self.json["fieldConfig"]["overrides"]:
-            if _matches(override["matcher"], name):
-                for one in override["properties"]:
-                    if one["id"] == property_id:
-                        found = one["value"]
-        return found
+    def config(self, name: str) -> dict[str, Any]:
+        """Return the settings of the field with this name: the panel's, with its overrides in their order."""
+        custom = self.defaults.get("custom", {})
+        changed = {
+            one["id"].removeprefix("custom."): one["value"]
+            for override in self.json["fieldConfig"]["overrides"]
+            if _matches(override["matcher"], name)
+            for one in override["properties"]
+        }
+        return {**self.defaults, **custom, **changed}
 
 
 def _matches(matcher: dict[str, str], name: str) -> bool:
