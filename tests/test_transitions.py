@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.counting.transitions import Baseline, KnownJob, ended_before, transition
+from exporter.counting.transitions import (
+    Baseline,
+    Baselines,
+    KnownJob,
+    ended_before,
+    latest,
+    rescope,
+    transition,
+)
 from exporter.model import Job
 
 LATER = Baseline(at_ms=1_000)
@@ -427,3 +435,35 @@ def test_a_job_that_starts_again_waited_since_its_last_run_at_most(
 ) -> None:
     seen = job("RUNNING", **(AGAIN | {"submitting_ms": figure}))
     assert submitting_ms(known(*sights), seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("known_at_ms", "job_types", "at_ms"),
+    [
+        pytest.param({}, (), {"*": 900}, id="the first sync of all types"),
+        pytest.param({}, ("A", "B"), {"A": 900, "B": 900}, id="the first sync of some types"),
+        pytest.param({"*": 100}, (), {"*": 100}, id="nothing new"),
+        pytest.param({"A": 100}, ("A", "B"), {"A": 100, "B": 900}, id="another type"),
+        pytest.param({"A": 100, "B": 200}, ("B",), {"B": 200}, id="a type leaves"),
+        pytest.param({"*": 100}, ("A",), {"A": 100}, id="one instead of all"),
+        pytest.param({"A": 100}, (), {"A": 100, "*": 900}, id="all instead of one"),
+        pytest.param({"A": None}, ("A",), {"A": None}, id="all its history counts"),
+    ],
+)
+def test_counting_begins_anew_for_types_that_come_into_scope(
+    known_at_ms: dict[str, int | None], job_types: tuple[str, ...], at_ms: dict[str, int | None]
+) -> None:
+    assert rescope(known_at_ms, job_types, 900, 50) == Baselines(at_ms, 50)
+
+
+def test_a_job_goes_by_the_baseline_of_its_type_or_by_that_of_all() -> None:
+    baselines = Baselines({"A": 100, "*": 900}, 50, 9_000)
+    assert baselines.of("A") == Baseline(100, 50, 9_000, is_first_sync=False)
+    assert baselines.of("B") == Baseline(900, 50, 9_000, is_first_sync=False)
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "expected"), [({"A": 100, "B": 900, "C": None}, 900), ({"*": None}, None), ({}, None)]
+)
+def test_people_are_told_the_latest_baseline(at_ms: dict[str, int | None], expected: int | None) -> None:
+    assert latest(at_ms) == expected

@@ -145,6 +145,11 @@ def test_msg_code_is_a_string_whatever_it_came_as(sent: object, kept: str) -> No
     assert decode_row(msg_code=sent).msg_code == kept
 
 
+@pytest.mark.parametrize(("sent", "kept"), [("12", "12"), (12, "12"), ("", None), (None, None)])
+def test_a_workspace_is_a_text_or_unknown(sent: object, kept: str | None) -> None:
+    assert decode_row(workspace_id=sent).workspace_id == kept
+
+
 def test_ids_may_use_64_bits() -> None:
     assert decode_row(id=2**63 - 1).id == 2**63 - 1
 

@@ -43,7 +43,7 @@ ROOT = Path(__file__).parent.parent.parent
 EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
 # The quick tests of each module of the core.
 TESTS: dict[str, tuple[str, ...]] = yaml.safe_load(Path(__file__).with_name("modules.yaml").read_text())
-_MOST_SECONDS = 120
+_MOST_SECONDS = 30
 # The same examples for every mutant, so that a table can be repeated; and no search for the smallest one.
 settings.register_profile(
     "mutants",
