@@ -108,7 +108,11 @@ class ClientFactory:
     def client(self, target: Target) -> OctopusClient:
         config = self._config
         settings, timeout_seconds = config.credentials_of(target), config.poll.timeout_seconds
-        location = _location(settings, target.region)
+        # What a region decides for credentials: the IAM endpoint, the region itself, or nothing. Targets for
+        # which it is the same share their credentials, and so their tokens and cool-downs.
+        location = target.region if isinstance(settings, ChainSettings) else ""
+        if isinstance(settings, PasswordSettings):
+            location = settings.iam_endpoint_for(target.region)
         credentials = self._share(
             ("credentials", target.credentials, settings, location, timeout_seconds),
             lambda: self._build(target.credentials, settings, location),
@@ -188,10 +192,3 @@ def _never_masked(config: Config) -> set[str]:
         words |= {target.project, target.project_id, target.workspace, target.region, *target.job_types}
         words |= {target.endpoint, target.endpoint.rpartition("://")[2], target.path}
     return words
-
-
-def _location(settings: AnyCredentials, region: str) -> str:
-    """Return what a region decides for credentials: the IAM endpoint, the region itself, or nothing."""
-    if isinstance(settings, PasswordSettings):
-        return settings.iam_endpoint_for(region)
-    return region if isinstance(settings, ChainSettings) else ""

@@ -207,7 +207,13 @@ class FileSink:
         self._descriptor = os.open(self._path, flags, _MODE)
         if _is_regular(self._descriptor):
             self._is_torn = self._ends_within_a_line(self._descriptor)
-            _sync_folder(self._path.parent)
+            # A new file's name survives a power cut only if its folder is written, which not all can open.
+            with suppress(OSError):
+                folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
         return self._descriptor
 
     def _was_moved(self, descriptor: int) -> bool:
@@ -275,23 +281,22 @@ class _LineBatch:
     ) -> None:
         while self._done < len(self._data):
             # Before taking the lock: the log need not wait while this waits for a reader.
-            if _must_stop(descriptor, is_stopped) or not _acquired(lock, is_stopped):
+            if _must_stop(descriptor, is_stopped):
                 return
+            while not lock.acquire(timeout=_LOOK_SECONDS):
+                if is_stopped():
+                    return
+            # As many lines as go out at once, or one that is longer: the log must not come between its parts.
+            last = bisect_right(self._ends, self._done + most) - 1
+            end = self._ends[last] if self._ends[last] > self._done else self._ends[last + 1]
             try:
-                self._write_piece(descriptor, most, is_stopped)
+                while self._done < end and not _must_stop(descriptor, is_stopped):
+                    # Another writer to the same pipe may have filled it after the poll.
+                    with suppress(BlockingIOError):
+                        piece = self._data[self._done : min(end, self._done + most)]
+                        self._done += os.write(descriptor, piece)
             finally:
                 lock.release()
-
-    def _write_piece(self, descriptor: int, most: int, is_stopped: Callable[[], bool]) -> None:
-        """Write as many lines as go out at once, or one that is longer."""
-        last = bisect_right(self._ends, self._done + most) - 1
-        end = self._ends[last] if self._ends[last] > self._done else self._ends[last + 1]
-        while self._done < end and not _must_stop(descriptor, is_stopped):
-            try:
-                self._done += os.write(descriptor, self._data[self._done : min(end, self._done + most)])
-            # Another writer to the same pipe may have filled it after the poll.
-            except BlockingIOError:
-                continue
 
 
 def _must_stop(descriptor: int, is_stopped: Callable[[], bool]) -> bool:
@@ -304,22 +309,5 @@ def _must_stop(descriptor: int, is_stopped: Callable[[], bool]) -> bool:
     return False
 
 
-def _acquired(lock: threading.Lock, is_stopped: Callable[[], bool]) -> bool:
-    while not lock.acquire(timeout=_LOOK_SECONDS):
-        if is_stopped():
-            return False
-    return True
-
-
 def _is_regular(descriptor: int) -> bool:
     return stat.S_ISREG(os.fstat(descriptor).st_mode)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name survive a power cut, if the folder can be opened."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import ge, gt, lt
 from typing import Annotated
 
 from pydantic import (
@@ -47,6 +48,21 @@ def _must(holds: Callable[[float], bool], what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _beside(
+    other: str, holds: Callable[[float, float], bool], what: Callable[[float], str]
+) -> AfterValidator:
+    """Compare a value with the field `other`; `what` says, from the other value, what is expected."""
+
+    def check(value: float, info: ValidationInfo) -> float:
+        # pydantic validates fields in their order, and leaves out those with an error: declare `other` first.
+        limit = info.data.get(other)
+        if limit is not None and not holds(value, limit):
+            raise expected(what(limit))
+        return value
+
+    return AfterValidator(check)
+
+
 def _refuse(errors: list[InitErrorDetails]) -> None:
     """Raises: ValidationError, with all of the errors; pydantic adds them to those of the other fields."""
     if errors:
@@ -80,6 +96,13 @@ def _each_once(labels: tuple[str, ...]) -> tuple[str, ...]:
 Seconds = Annotated[float, Duration("1ms", "1y")]
 # Alertmanager refuses an interval of 0, and one route uses half of the heartbeat interval.
 NotificationInterval = Annotated[float, Duration("1s", "1y")]
+# Alertmanager repeats notifications only at the end of a group interval.
+RepeatInterval = Annotated[
+    NotificationInterval,
+    _beside(
+        "group_interval", ge, lambda group: f"alertmanager.group_interval, {format_duration(group)}, or more"
+    ),
+]
 # Prometheus uses no sample that is older than 5 minutes.
 SampleInterval = Annotated[float, Duration("1ms", "5m")]
 Number = Annotated[float, Positive()]
@@ -151,7 +174,9 @@ class SeldomSettings(RulesSection):
 
 class SpikeSettings(RulesSection):
     short: Seconds
-    long: Seconds
+    long: Annotated[
+        Seconds, _beside("short", gt, lambda short: f"more than spike.short, {format_duration(short)}")
+    ]
     least: AtLeastOne
     page: SeveritySettings
     warn: SeveritySettings
@@ -161,14 +186,6 @@ class SpikeSettings(RulesSection):
     seldom: SeldomSettings
     pause: Seconds
     keep_firing_for: Seconds
-
-    @field_validator("long")
-    @classmethod
-    def _is_longer(cls, long: float, info: ValidationInfo) -> float:
-        short = info.data.get("short")
-        if short is not None and long <= short:
-            raise expected(f"more than spike.short, {format_duration(short)}")
-        return long
 
     @field_validator("warn")
     @classmethod
@@ -192,15 +209,7 @@ class InventedRuns(RulesSection):
     """Runs that are added to a short history, and how many of them failed."""
 
     runs: Number
-    failed: Number
-
-    @field_validator("failed")
-    @classmethod
-    def _is_a_part(cls, failed: float, info: ValidationInfo) -> float:
-        runs = info.data.get("runs")
-        if runs is not None and failed >= runs:
-            raise expected(f"less than runs, {runs:g}")
-        return failed
+    failed: Annotated[Number, _beside("runs", lt, lambda runs: f"less than runs, {runs:g}")]
 
 
 class BaselineSettings(RulesSection):
@@ -232,21 +241,17 @@ class StuckSettings(RulesSection):
 
     for_: Seconds = Field(alias="for")
     # The metrics count jobs by age up to 14 days. A limit and this are added, and must not be longer.
-    known: Annotated[float, Duration("1ms", "7d")]
+    known: Annotated[
+        float,
+        Duration("1ms", "7d"),
+        _beside("for_", gt, lambda waits: f"more than stuck.for, {format_duration(waits)}"),
+    ]
     runs: Count
     share: Share
     factor: AtLeastOne
     least: Seconds
     default: dict[InFlight, Seconds]
     job_types: dict[JobType, dict[InFlight, Seconds]]
-
-    @field_validator("known")
-    @classmethod
-    def _is_longer_than_for(cls, known: float, info: ValidationInfo) -> float:
-        waits = info.data.get("for_")
-        if waits is not None and known <= waits:
-            raise expected(f"more than stuck.for, {format_duration(waits)}")
-        return known
 
 
 class BacklogSettings(RulesSection):
@@ -313,18 +318,9 @@ class AlertmanagerSettings(RulesSection):
     group_by: Annotated[tuple[JobLabel, ...], AfterValidator(_each_once)]
     group_wait: Annotated[float, Duration("0s", "1y")]
     group_interval: NotificationInterval
-    repeat_interval: NotificationInterval
-    page_repeat_interval: NotificationInterval
+    repeat_interval: RepeatInterval
+    page_repeat_interval: RepeatInterval
     heartbeat_interval: NotificationInterval
-
-    @field_validator("repeat_interval", "page_repeat_interval")
-    @classmethod
-    def _is_not_shorter(cls, repeats: float, info: ValidationInfo) -> float:
-        # Notifications are repeated only at the end of a group interval.
-        interval = info.data.get("group_interval")
-        if interval is not None and repeats < interval:
-            raise expected(f"alertmanager.group_interval, {format_duration(interval)}, or more")
-        return repeats
 
 
 class Settings(RulesSection):

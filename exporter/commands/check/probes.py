@@ -182,12 +182,18 @@ def read_raw(response: Response) -> RawResponse | None:
         return None
     if not isinstance(answer, dict):
         return None
+    try:
+        msgspec.json.decode(response.body)
+        is_clean = True
+    # The tolerant reader above has repaired what the strict one refuses here.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        is_clean = False
     payload, meta = _mapping(answer.get("payload")), _mapping(answer.get("meta_info"))
     rows, server_time = payload.get("list"), meta.get("current_time")
     list_form: ListForm = "list" if isinstance(rows, list) else "null" if rows is None else "other"
     time_form: TimeForm = "missing" if server_time is None else "read"
     return RawResponse(
-        is_clean=_is_clean(response.body),
+        is_clean=is_clean,
         list_form=list_form if "list" in payload else "missing",
         total_form=_total_form(_mapping(payload.get("page_info"))),
         time_form="other" if time_form == "read" and parse_time_ms(server_time) is None else time_form,
@@ -199,14 +205,6 @@ def read_raw(response: Response) -> RawResponse | None:
 
 def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
-
-
-def _is_clean(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
 
 
 def _total_form(info: Mapping[str, object]) -> NumberForm:

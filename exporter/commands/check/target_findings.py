@@ -71,6 +71,9 @@ def findings_of(results: Sequence[ProbeResult], workspace_id: str | None) -> Fin
 
     Shape: `workspace_id` is the one that was asked for, None where none was sent.
     """
+    # Without offset only: behind one, a server that repeats rows adds them to a page that is full already.
+    longest = max((one.rows for one in pages_of(results) if not one.probe.query.offset), default=0)
+    above, is_largest = _above(results, longest)
     totals = total_findings(results)
     has_totals = totals.verdict not in ("missing", "unusable")
     jobs = [job for row in distinct_rows(results) if isinstance(job := read_row(row, 0, frozenset()), Job)]
@@ -78,7 +81,9 @@ def findings_of(results: Sequence[ProbeResult], workspace_id: str | None) -> Fin
     specs = _counted(job.resource_spec for job in jobs if job.resource_spec)
     return Findings(
         filters=filter_findings(results, _server_limit(results), has_totals=has_totals),
-        page=_page_findings(results),
+        page=PageFindings(
+            longest=longest, is_largest=is_largest, above=above, repeated_rows=_repeated_rows(results)
+        ),
         order=order_findings(results),
         totals=totals,
         clock=_clock_findings(results),
@@ -102,15 +107,6 @@ def _counted(words: Iterable[str]) -> list[tuple[str, int]]:
 
 
 # -- pages -----------------------------------------------------------------------------------------------
-
-
-def _page_findings(results: Sequence[ProbeResult]) -> PageFindings:
-    # Without offset only: behind one, a server that repeats rows adds them to a page that is full already.
-    longest = max((one.rows for one in pages_of(results) if not one.probe.query.offset), default=0)
-    above, is_largest = _above(results, longest)
-    return PageFindings(
-        longest=longest, is_largest=is_largest, above=above, repeated_rows=_repeated_rows(results)
-    )
 
 
 def _above(results: Sequence[ProbeResult], longest: int) -> tuple[Above, bool]:
