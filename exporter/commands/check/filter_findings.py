@@ -13,16 +13,15 @@ from typing import Literal
 from exporter.commands.check.findings import ArrayFilter, FilterFindings, FormWorks, Works
 from exporter.commands.check.probes import (
     ArrayTopic,
-    FilterValues,
     ProbeResult,
     Topic,
     first_page,
     missing_values,
     pages_of,
-    status_values,
-    type_values,
+    tried_values,
     value_of,
 )
+from exporter.model import Job
 from exporter.sync.server_traits import ArrayStyle, FilterName, Filters, rejected_filter, unapplied_filter
 
 # So few rows may all be repeated behind an offset by a list that moves.
@@ -37,10 +36,7 @@ def filter_findings(
 
     Shape: `longest` is the server's own limit of rows per page, None where it is not known.
     """
-    first = first_page(results)
-    jobs = () if first is None else first.jobs
-    statuses = _array("statuses", status_values(jobs), results, longest)
-    job_types = _array("job_types", type_values(jobs), results, longest)
+    statuses, job_types = _array("statuses", results, longest), _array("job_types", results, longest)
     start_time, by_id, workspace = _start_time(results), _id(results), _workspace(results)
     # What polls assume until they find out more: the documented form of an array, and that filters work.
     polls = Filters(
@@ -62,22 +58,17 @@ def filter_findings(
     )
 
 
-def _array(
-    name: ArrayTopic, tried: FilterValues, results: Sequence[ProbeResult], longest: int | None
-) -> ArrayFilter:
-    by_form = {result.probe.form: result for result in results if result.probe.topic == name}
+def _array(name: ArrayTopic, results: Sequence[ProbeResult], longest: int | None) -> ArrayFilter:
     first = first_page(results)
-    one = _form(name, tried, by_form.get("single"), first, longest)
+    jobs = () if first is None else first.jobs
+    tried = tried_values(name, jobs)
+    one = _form(name, "single", jobs, results, longest)
+    repeated = _form(name, "array", jobs, results, longest)
+    comma = _form(name, "comma", jobs, results, longest)
     # Where all jobs have one of the two values, a page of both looks like a page of all jobs.
-    tells = bool(tried.known - set(tried.two))
-
-    def both(form: ArrayStyle) -> FormWorks:
-        found = _form(name, tried, by_form.get(form), first, longest)
-        if found == "unknown" and (pair := _pair(name, form, results)) is not None:
-            found = "works" if pair.rows else _lacking(name, tried, by_form[form])
-        return one if found == "works" and not tells and one != "works" else found
-
-    repeated, comma = both("array"), both("comma")
+    if one != "works" and not tried.known - set(tried.two):
+        repeated = one if repeated == "works" else repeated
+        comma = one if comma == "works" else comma
     used: ArrayStyle | Literal["unknown"] = "unknown" if "unknown" in (one, repeated, comma) else "none"
     if repeated == "works":
         used = "array"
@@ -90,47 +81,39 @@ def _array(
 
 def _form(
     name: ArrayTopic,
-    tried: FilterValues,
-    result: ProbeResult | None,
-    first: ProbeResult | None,
+    form: ArrayStyle,
+    first_jobs: Sequence[Job],
+    results: Sequence[ProbeResult],
     longest: int | None,
 ) -> FormWorks:
     """Judge one way to send an array."""
+    result = next((one for one in _asked(results, name) if one.probe.form == form), None)
     if result is None or result.page is None:
         return "refused" if result is not None and _is_rejected(name, result) else "unknown"
-    query, wanted = result.probe.query, result.probe.values
+    tried, query, wanted = tried_values(name, first_jobs), result.probe.query, result.probe.values
     # Beside the rule of the polls: jobs that the first page showed with another value came all the same. A
     # few of them may be jobs that changed between the two pages.
-    others = {j.id for j in (first.jobs if first else ()) if value_of(name, j) not in wanted}
+    others = {job.id for job in first_jobs if value_of(name, job) not in wanted}
     if unapplied_filter(query, result.jobs) == name or (
         others and 2 * len(others & result.ids) >= len(others)
     ):
         return "ignored"
-    if not missing_values(name, tried, result):
+    missing = missing_values(name, tried, result)
+    if not missing:
         # An empty page proves nothing without a job on the first page, nor does one known value at the end.
         is_lone = len(wanted) > 1 and wanted[0] in tried.known and wanted[1] not in tried.known
         return "works" if tried.known and not is_lone else "unknown"
-    if result.rows:
-        # On a full page the missing value may have jobs on the next one.
-        most = query.limit if longest is None else min(query.limit, longest)
-        return "unknown" if result.rows >= most else _lacking(name, tried, result)
-    return "finds nothing" if wanted[0] in tried.known or result.probe.form == "comma" else "first value only"
-
-
-def _lacking(name: ArrayTopic, tried: FilterValues, result: ProbeResult) -> FormWorks:
-    """Say which of the two values the server looks at, where jobs with the other are missing."""
-    is_first_missing = result.probe.values[0] in missing_values(name, tried, result)
-    return "last value only" if is_first_missing else "first value only"
-
-
-def _pair(name: ArrayTopic, form: ArrayStyle, results: Sequence[ProbeResult]) -> ProbeResult | None:
-    """Return the result for a job that was missing on a full page."""
-    for result in pages_of(results, "pair"):
-        query = result.probe.query
-        sent = query.statuses if name == "statuses" else query.job_types
-        if sent and result.probe.form == form and result.ids <= {query.job_id}:
-            return result
-    return None
+    lacking: FormWorks = "last value only" if wanted[0] in missing else "first value only"
+    if not result.rows:
+        lacking = "finds nothing" if wanted[0] in tried.known or form == "comma" else "first value only"
+    if result.rows < (query.limit if longest is None else min(query.limit, longest)):
+        return lacking
+    # On a full page the missing value may have jobs on the next one. One of them was asked for by its id.
+    for pair in pages_of(results, "pair") if form != "single" else ():
+        sent = pair.probe.query.statuses if name == "statuses" else pair.probe.query.job_types
+        if sent and pair.probe.form == form and pair.ids <= {pair.probe.query.job_id}:
+            return "works" if pair.rows else lacking
+    return "unknown"
 
 
 def _is_rejected(name: FilterName, result: ProbeResult) -> bool:

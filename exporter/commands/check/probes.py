@@ -9,9 +9,8 @@ which time on, for which id.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -55,6 +54,7 @@ _END_ROWS = 10
 _DAY_MS = 86_400_000
 # A server that compares whole seconds rounds away less than this.
 _AFTER_MS = 2_000
+_ARRAY_TOPICS: tuple[ArrayTopic, ...] = ("statuses", "job_types")
 _FORMS: tuple[ArrayStyle, ...] = ("single", "array", "comma")
 
 
@@ -254,11 +254,22 @@ def _first_page_probes(results: Sequence[ProbeResult], path: str) -> Iterator[Pr
 
 def _probes(first: ProbeResult, results: Sequence[ProbeResult]) -> Iterator[Probe]:
     limit = first.probe.query.limit
-    statuses, job_types = status_values(first.jobs), type_values(first.jobs)
-    yield from _array_probes("statuses", statuses, limit)
-    yield from _array_probes("job_types", job_types, limit)
-    yield from _pair_probes("statuses", first, statuses, results)
-    yield from _pair_probes("job_types", first, job_types, results)
+    tried = {topic: tried_values(topic, first.jobs) for topic in _ARRAY_TOPICS}
+    for topic, values in tried.items():
+        for form in _FORMS:
+            wanted = (values.one,) if form == "single" else values.two
+            (sent,) = value_batches(form, wanted)
+            query = ListQuery(limit=limit)
+            query = replace(query, statuses=sent) if topic == "statuses" else replace(query, job_types=sent)
+            yield Probe(topic, query, form, wanted)
+    # A page may have been full of jobs with one of the two values. Where the other is missing, the id of one
+    # job that has it is sent too: a single job always has room on the page.
+    for topic, values in tried.items():
+        for result in pages_of(results, topic):
+            missing = missing_values(topic, values, result)
+            if missing and result.rows:
+                job_id = next(job.id for job in first.jobs if value_of(topic, job) == missing[0])
+                yield replace(result.probe, topic="pair", query=replace(result.probe.query, job_id=job_id))
     yield from _filter_probes(first, results, limit)
     if first.rows:
         yield Probe("next", ListQuery(offset=first.rows, limit=limit))
@@ -268,34 +279,9 @@ def _probes(first: ProbeResult, results: Sequence[ProbeResult]) -> Iterator[Prob
             yield Probe("end", ListQuery(offset=offset, limit=2 * _END_ROWS))
     # Listings by one status show failed jobs, and so error codes, if the server applies that filter.
     one = [result for result in pages_of(results, "statuses") if result.probe.form == "single"]
-    if one and all(job.status == statuses.one for job in one[0].jobs):
+    if one and all(job.status == tried["statuses"].one for job in one[0].jobs):
         yield from (Probe("failed", ListQuery(statuses=(s,), limit=limit)) for s in FAILED_STATUSES)
     yield from _size_probes(results)
-
-
-def _array_probes(topic: ArrayTopic, tried: FilterValues, limit: int) -> Iterator[Probe]:
-    for form in _FORMS:
-        wanted = (tried.one,) if form == "single" else tried.two
-        (sent,) = value_batches(form, wanted)
-        query = ListQuery(limit=limit)
-        query = replace(query, statuses=sent) if topic == "statuses" else replace(query, job_types=sent)
-        yield Probe(topic, query, form, wanted)
-
-
-def _pair_probes(
-    topic: ArrayTopic, first: ProbeResult, tried: FilterValues, results: Sequence[ProbeResult]
-) -> Iterator[Probe]:
-    """
-    Ask for two values again, and for the id of one job that has the value that was missing.
-
-    The page may have been full of jobs with the other value; a single job always has room on it.
-    """
-    for result in pages_of(results, topic):
-        missing = missing_values(topic, tried, result)
-        if missing and result.rows:
-            job_id = next(job.id for job in first.jobs if value_of(topic, job) == missing[0])
-            query = replace(result.probe.query, job_id=job_id)
-            yield replace(result.probe, topic="pair", query=query)
 
 
 def _filter_probes(first: ProbeResult, results: Sequence[ProbeResult], limit: int) -> Iterator[Probe]:
@@ -348,27 +334,19 @@ def value_of(topic: ArrayTopic, job: Job) -> str:
     return job.status if topic == "statuses" else job.job_type
 
 
-def status_values(jobs: Iterable[Job]) -> FilterValues:
-    """Choose the statuses to ask for: terminal ones if possible, as jobs do not leave them meanwhile."""
-    found = Counter(map(attrgetter("status"), jobs))
-    return _chosen(found, STATUSES, lambda status: not is_terminal(status))
-
-
-def type_values(jobs: Iterable[Job]) -> FilterValues:
-    return _chosen(Counter(map(attrgetter("job_type"), jobs)), JOB_TYPES, lambda job_type: False)
-
-
-def _chosen(
-    found: Counter[str], documented: Sequence[str], is_passing: Callable[[str], bool]
-) -> FilterValues:
+def tried_values(topic: ArrayTopic, jobs: Iterable[Job]) -> FilterValues:
     """
     Choose two rare values: one page may hold all their jobs, and more jobs have another value.
 
     They are in the order in which repeated keys are sent, which is sorted. Where only one value is known, a
     value that no job has comes first if there is one: it must not hide the other.
     """
+    found = Counter(value_of(topic, job) for job in jobs)
+    documented = STATUSES if topic == "statuses" else JOB_TYPES
     known = sorted(
-        (value for value in found if value in documented), key=lambda v: (is_passing(v), found[v], v)
+        (value for value in found if value in documented),
+        # Terminal statuses first, as jobs do not leave them meanwhile.
+        key=lambda value: (topic == "statuses" and not is_terminal(value), found[value], value),
     )
     absent = sorted(value for value in documented if value not in found)
     if len(known) > 1:
