@@ -71,9 +71,18 @@ def collect(kind: Kind, settings: Path | None = None, rule_format: RuleFormat | 
         case Kind.RULES:
             return _rules(settings, rule_format or RuleFormat.PROMETHEUS)
         case Kind.DASHBOARDS:
-            return _dashboards(settings)
+            status_page = load_settings(settings).links.status_page.rstrip("/") if settings else ""
+            return {
+                name.removeprefix("grafana/"): text.replace(_STATUS_PAGE, status_page or _STATUS_PAGE)
+                for folder in (_DASHBOARDS, _PROVISIONING)
+                for name, text in _below(folder)
+            }
         case Kind.UNITS:
-            return _units(Path(sys.executable).parent / "octopus-exporter")
+            # The service starts the running program if that is an installed one.
+            program = Path(sys.executable).parent / "octopus-exporter"
+            start = str(program) if program.is_file() else _PROGRAM
+            units = _below(_UNITS)
+            return {name.removeprefix(f"{_UNITS}/"): text.replace(_PROGRAM, start) for name, text in units}
 
 
 def _rules(file: Path | None, rule_format: RuleFormat) -> Files:
@@ -90,21 +99,6 @@ def _rules(file: Path | None, rule_format: RuleFormat) -> Files:
     files[f"alertmanager/{ALERTMANAGER}"] = generate_alertmanager(settings)
     files[f"alertmanager/{Path(_MESSAGES).name}"] = _text(shipped_path(_MESSAGES))
     return files
-
-
-def _dashboards(settings: Path | None) -> Files:
-    status_page = load_settings(settings).links.status_page.rstrip("/") if settings else ""
-    return {
-        name.removeprefix("grafana/"): text.replace(_STATUS_PAGE, status_page or _STATUS_PAGE)
-        for folder in (_DASHBOARDS, _PROVISIONING)
-        for name, text in _below(folder)
-    }
-
-
-def _units(program: Path) -> Files:
-    """Return the units; the service starts the running program if that is an installed one."""
-    start = str(program) if program.is_file() else _PROGRAM
-    return {name.removeprefix(f"{_UNITS}/"): text.replace(_PROGRAM, start) for name, text in _below(_UNITS)}
 
 
 def _below(folder: str) -> Iterable[tuple[str, str]]:

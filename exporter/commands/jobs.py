@@ -123,12 +123,6 @@ def as_table(runs: Sequence[TargetRun], masked: Masked) -> Table:
     several_targets = len({target for target, _ in runs}) > 1
     for target, run in runs:
         record = run_record(target, run, masked)
-        details = [record.msg_error or ""]
-        details += [
-            f"{name} {value}"
-            for name, value in (("data_id", record.data_id), ("resource_spec", record.resource_spec))
-            if value
-        ]
         table.add_row(
             _cell(
                 record.job_id,
@@ -136,7 +130,11 @@ def as_table(runs: Sequence[TargetRun], masked: Masked) -> Table:
                 f"{target.project}/{target.workspace}" if several_targets else "",
             ),
             _cell(*_history(record)),
-            _cell(*details),
+            _cell(
+                record.msg_error or "",
+                f"data_id {record.data_id}" if record.data_id else "",
+                f"resource_spec {record.resource_spec}" if record.resource_spec else "",
+            ),
         )
     return table
 
@@ -151,12 +149,12 @@ def _history(record: RunRecord) -> Iterator[str]:
         if time is not None:
             yield f"{event} {time[:19].replace('T', ' ')}"
     durations = (("waited", record.submitting_ms), ("ran", record.running_ms))
-    yield ", ".join(f"{name} {_duration(ms)}" for name, ms in durations if ms is not None)
-
-
-def _duration(duration_ms: int) -> str:
-    """Write a duration; from ten seconds on without fractions."""
-    return format_duration(duration_ms / 1000 if duration_ms < _EXACT_BELOW_MS else duration_ms // 1000)
+    yield ", ".join(
+        # From ten seconds on without fractions.
+        f"{name} {format_duration(ms / 1000 if ms < _EXACT_BELOW_MS else ms // 1000)}"
+        for name, ms in durations
+        if ms is not None
+    )
 
 
 def _cell(*texts: str) -> Text:

@@ -136,15 +136,12 @@ class _Guarded:
         except OSError as exc:
             # Discard what is left in the buffers: at exit Python would try to write it, and fail again.
             _redirect_to_null(_OUTPUT)
-            self._failure = _failure(exc)
+            if isinstance(exc, BrokenPipeError):
+                self._failure = ReaderGone("nobody reads standard output any more")
+            else:
+                reason = "it is closed" if exc.errno == errno.EBADF else exc.strerror or str(exc)
+                self._failure = OutputError(f"cannot write to standard output: {reason}")
             raise self._failure from exc
-
-
-def _failure(exc: OSError) -> OutputError:
-    if isinstance(exc, BrokenPipeError):
-        return ReaderGone("nobody reads standard output any more")
-    reason = "it is closed" if exc.errno == errno.EBADF else exc.strerror or str(exc)
-    return OutputError(f"cannot write to standard output: {reason}")
 
 
 def _redirect_to_null(descriptor: int) -> None:

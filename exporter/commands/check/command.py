@@ -66,10 +66,8 @@ def check(config: Config, file: Path, *, online: bool, output: CheckFormat, repo
     Raises: ConfigError (a file that it names cannot be used, or the report cannot be written).
     """
     problems = [f"{file}: {problem}" for problem in config.secret_problems()]
-    problems += [
-        *_web_problems(config),
-        *_report_problems(config, file, online=online, report_file=report_file),
-    ]
+    problems += _web_problems(config)
+    problems += _report_problems(config, file, online=online, report_file=report_file)
     if problems:
         raise ConfigError(problems)
     secrets, warnings = Secrets(time.time), config_warnings(config)
@@ -170,7 +168,6 @@ def config_warnings(config: Config) -> list[str]:
     return [
         *_project_warnings(config),
         *_poll_warnings(config),
-        *_pace_warnings(config),
         *_file_warnings(config),
     ]
 
@@ -207,10 +204,6 @@ def _poll_warnings(config: Config) -> Iterator[str]:
         long, short = getattr(poll, f"{longer}_seconds"), getattr(poll, f"{shorter}_seconds")
         if long is not None and long < short:
             yield f"poll.{longer}: {long:g}s is less than poll.{shorter}, {short:g}s: {effect}"
-
-
-def _pace_warnings(config: Config) -> Iterator[str]:
-    poll = config.poll
     for endpoint, targets in Counter(target.endpoint for target in config.targets()).items():
         seconds = targets * _REQUESTS_PER_POLL / poll.requests_per_second
         if seconds > poll.interval_seconds:

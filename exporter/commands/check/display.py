@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.commands.check.findings import (
-    ArrayFilter,
     ClockFindings,
     Findings,
     Kind,
@@ -114,10 +113,14 @@ def as_paragraph(checked: CheckedTarget, secrets: Secrets) -> str:
 def _api_lines(findings: Findings) -> dict[str, str]:
     filters, page = findings.filters, findings.page
     flags = ("start_time", "id", "workspace_id", "offset")
+    by_value = {
+        name: f"repeated keys: {one.repeated_keys}, comma: {one.comma}, one value: {one.one_value}; "
+        f"polls use: {one.used}"
+        for name, one in (("by status", filters.statuses), ("by type", filters.job_types))
+    }
     repeated = f"; {page.repeated_rows} rows of a page come again on the next" if page.repeated_rows else ""
     return {
-        "by status": _array(filters.statuses),
-        "by type": _array(filters.job_types),
+        **by_value,
         "filters": ", ".join(f"{name}: {getattr(filters, name)}" for name in flags),
         "polls": "can ask for what changed"
         if filters.changes_only
@@ -141,13 +144,6 @@ def _row_lines(findings: Findings, problems: Mapping[str, int]) -> dict[str, str
         "fields": _fields(findings.rows),
         "answers": f"JSON: {findings.body.json}; list where there are no rows: {empty}",
     }
-
-
-def _array(found: ArrayFilter) -> str:
-    return (
-        f"repeated keys: {found.repeated_keys}, comma: {found.comma}, one value: {found.one_value}; "
-        f"polls use: {found.used}"
-    )
 
 
 def _totals(totals: TotalFindings) -> str:

@@ -89,7 +89,8 @@ def _form(
     """Judge one way to send an array."""
     result = next((one for one in _asked(results, name) if one.probe.form == form), None)
     if result is None or result.page is None:
-        return "refused" if result is not None and _is_rejected(name, result) else "unknown"
+        is_refused = result is not None and rejected_filter(result.probe.query, result.status) == name
+        return "refused" if is_refused else "unknown"
     tried, query, wanted = tried_values(name, first_jobs), result.probe.query, result.probe.values
     # Beside the rule of the polls: jobs that the first page showed with another value came all the same. A
     # few of them may be jobs that changed between the two pages.
@@ -116,10 +117,6 @@ def _form(
     return "unknown"
 
 
-def _is_rejected(name: FilterName, result: ProbeResult) -> bool:
-    return rejected_filter(result.probe.query, result.status) == name
-
-
 def _asked(results: Sequence[ProbeResult], *topics: Topic) -> list[ProbeResult]:
     return [result for result in results if result.probe.topic in topics]
 
@@ -130,7 +127,8 @@ def _unless_answered(name: FilterName, asked: Sequence[ProbeResult]) -> Works | 
         return "ignored"
     if pages_of(asked):
         return None
-    return "refused" if any(_is_rejected(name, result) for result in asked) else "unknown"
+    is_refused = any(rejected_filter(result.probe.query, result.status) == name for result in asked)
+    return "refused" if is_refused else "unknown"
 
 
 def _start_time(results: Sequence[ProbeResult]) -> Works:

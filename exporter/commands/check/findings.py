@@ -15,22 +15,22 @@ from exporter.commands.check.probes import ListForm, NumberForm, TimeForm
 from exporter.errors import Reason
 from exporter.sync.server_traits import ArrayStyle
 
+WORD = r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*"
+SPEC = (
+    r"(?:[A-Za-z]{1,12}[0-9]{0,4}[A-Za-z]{0,3}_[0-9]{1,3}Gpu_)?"
+    r"[0-9]{1,4}(?:\.[0-9]{1,3})?Core_[0-9]{1,5}(?:\.[0-9]{1,3})?GiB"
+)
+FIELD = r"[a-z][a-z_]{0,39}"
 # A word of the API, or the number in its place.
-Word = Annotated[str, msgspec.Meta(pattern=r"^(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*|text-[0-9]{1,4})$")]
+Word = Annotated[str, msgspec.Meta(pattern=rf"^(?:{WORD}|text-[0-9]{{1,4}})$")]
 Code = Annotated[
     str,
     msgspec.Meta(
         pattern=r"^(?:|-?[0-9]{1,8}|(?:[A-Za-z]{2,10}[._-])?[0-9]{1,8}|[A-Z][A-Z0-9_]*|text-[0-9]{1,4})$"
     ),
 ]
-Spec = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^(?:(?:[A-Za-z]{1,12}[0-9]{0,4}[A-Za-z]{0,3}_[0-9]{1,3}Gpu_)?"
-        r"[0-9]{1,4}(?:\.[0-9]{1,3})?Core_[0-9]{1,5}(?:\.[0-9]{1,3})?GiB|text-[0-9]{1,4})$"
-    ),
-]
-Field = Annotated[str, msgspec.Meta(pattern=r"^(?:[a-z][a-z_]{0,39}|text-[0-9]{1,4})$")]
+Spec = Annotated[str, msgspec.Meta(pattern=rf"^(?:{SPEC}|text-[0-9]{{1,4}})$")]
+Field = Annotated[str, msgspec.Meta(pattern=rf"^(?:{FIELD}|text-[0-9]{{1,4}})$")]
 
 Kind = Literal[
     "number",

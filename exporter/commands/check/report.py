@@ -20,7 +20,16 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from exporter.commands.check.findings import Cost, Finding, Findings, SeenType, TargetError
+from exporter.commands.check.findings import (
+    FIELD,
+    SPEC,
+    WORD,
+    Cost,
+    Finding,
+    Findings,
+    SeenType,
+    TargetError,
+)
 from exporter.commands.check.target_findings import FIELDS
 from exporter.errors import ApiError, PollError
 from exporter.octopus.tolerant import DOCUMENTED_WORDS
@@ -35,14 +44,7 @@ _LONGEST = 40
 # A shorter text, or a shorter number, is part of too many texts that have nothing to do with it.
 _SHORTEST_PART = 4
 _SHORTEST_NUMBER = 6
-_WORD = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
 _CODE = re.compile(r"-?[0-9]{1,8}|(?:octopus|APIGW|APIG|IAM)[._-][0-9]{1,8}", re.ASCII)
-_SPEC = re.compile(
-    r"(?:[A-Za-z]{1,12}[0-9]{0,4}[A-Za-z]{0,3}_[0-9]{1,3}Gpu_)?"
-    r"[0-9]{1,4}(?:\.[0-9]{1,3})?Core_[0-9]{1,5}(?:\.[0-9]{1,3})?GiB",
-    re.ASCII,
-)
-_FIELD = re.compile(r"[a-z][a-z_]{0,39}")
 # The words in a name: between separators, without its digits, and as CamelCase has them.
 _PIECES = (r"[A-Za-z0-9]+", r"[A-Za-z]+", r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 # A configured name with one of these in it, such as package-7, does not make the documented word private.
@@ -127,7 +129,7 @@ class Anonymiser:
         """Return a job type or a status, or the number in its place."""
         if text in DOCUMENTED_WORDS:
             return text
-        is_word = _WORD.fullmatch(text) and sum(map(str.isdigit, text)) <= _MOST_DIGITS
+        is_word = re.fullmatch(WORD, text) and sum(map(str.isdigit, text)) <= _MOST_DIGITS
         return self._kept(text, is_fit=bool(is_word))
 
     def code(self, text: str) -> str:
@@ -142,10 +144,10 @@ class Anonymiser:
     def spec(self, text: str) -> str:
         # The units are documented and the numbers are short: only the accelerator's name can be private.
         free = text.partition("_")[0] if "Gpu" in text else ""
-        return self._kept(text, is_fit=bool(_SPEC.fullmatch(text)), free=free)
+        return self._kept(text, is_fit=bool(re.fullmatch(SPEC, text)), free=free)
 
     def field(self, text: str) -> str:
-        return text if text in (*FIELDS, "row") else self._kept(text, is_fit=bool(_FIELD.fullmatch(text)))
+        return text if text in (*FIELDS, "row") else self._kept(text, is_fit=bool(re.fullmatch(FIELD, text)))
 
     def findings(self, findings: Findings) -> Findings:
         """Return the same findings without anything private in them."""
@@ -206,18 +208,15 @@ def private_texts(rows: Iterable[object]) -> Iterator[str]:
             yield message
 
 
-def _plain(text: str) -> str:
-    """Write accented and full-width letters as the ASCII ones."""
-    return unicodedata.normalize("NFKD", text)
-
-
 def _joined(text: str) -> str:
     """Return the ASCII letters and digits of a text: words of the API have only separators besides."""
-    return re.sub(r"[^a-z0-9]", "", _plain(text).lower())
+    # NFKD writes accented and full-width letters as the ASCII ones.
+    return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", text).lower())
 
 
 def _words(text: str) -> set[str]:
-    return {word.lower() for pattern in _PIECES for word in re.findall(pattern, _plain(text))}
+    plain = unicodedata.normalize("NFKD", text)
+    return {word.lower() for pattern in _PIECES for word in re.findall(pattern, plain)}
 
 
 def _is_long(text: str) -> bool:

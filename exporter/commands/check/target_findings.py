@@ -79,6 +79,10 @@ def findings_of(results: Sequence[ProbeResult], workspace_id: str | None) -> Fin
     jobs = [job for row in distinct_rows(results) if isinstance(job := read_row(row, 0, frozenset()), Job)]
     codes = _counted(job.msg_code for job in jobs if job.msg_code)
     specs = _counted(job.resource_spec for job in jobs if job.resource_spec)
+    raw = [result.raw for result in results if result.raw is not None]
+    empty: list[ListForm | Literal["no content"]] = [one.list_form for one in raw if not one.rows]
+    if any(result.status == 204 for result in results):
+        empty.append("no content")
     return Findings(
         filters=filter_findings(results, _server_limit(results), has_totals=has_totals),
         page=PageFindings(
@@ -92,7 +96,10 @@ def findings_of(results: Sequence[ProbeResult], workspace_id: str | None) -> Fin
         codes=tuple(SeenCode(code=code, rows=rows) for code, rows in codes),
         resource_specs=tuple(SeenSpec(spec=spec, rows=rows) for spec, rows in specs),
         rows=_row_findings(results, jobs, workspace_id),
-        body=_body_findings(results),
+        body=BodyFindings(
+            json="clean" if all(one.is_clean for one in raw) else "repaired",
+            empty_list=tuple(dict.fromkeys(empty)),
+        ),
     )
 
 
@@ -198,14 +205,19 @@ def total_findings(results: Sequence[ProbeResult]) -> TotalFindings:
     compared = [each for one in with_total if (each := _compared_total(one, results)) is not None]
     low = [one for one in compared if one.off < 0]
     high = [one for one in compared if one.off > 0]
+    # Totals are capped if they are right up to some number, and stay there.
+    largest = max((one.total for one in compared), default=0)
+    is_capped = all(one.total == largest for one in low) and (
+        any(0 < one.total < largest for one in compared) or largest == 0
+    )
     verdict: TotalsVerdict
     rows_off, cap = None, None
     if not with_total:
         verdict = "missing" if set(forms) <= {"missing", "null"} else "unusable"
     elif low and all(one.total == one.rows for one in with_total):
         verdict = "of the page"
-    elif low and not high and _is_capped(low, compared):
-        verdict, cap = "capped", low[0].total
+    elif low and not high and is_capped:
+        verdict, cap = "capped", largest
     elif low and high:
         verdict = "constant" if len({one.total for one in with_total}) == 1 else "differ both ways"
         rows_off = max(compared, key=lambda one: abs(one.off)).off
@@ -228,16 +240,6 @@ def _compared_total(result: ProbeResult, results: Sequence[ProbeResult]) -> _Tot
     if result.rows or not query.offset or total > query.offset:
         return _TotalComparison(total, total - end, is_proof=True)
     return None
-
-
-def _is_capped(low: Sequence[_TotalComparison], compared: Sequence[_TotalComparison]) -> bool:
-    """Return whether totals are right up to some number, and stay there."""
-    cap = low[0].total
-    return (
-        all(one.total == cap for one in low)
-        and all(one.total <= cap for one in compared)
-        and (any(0 < one.total < cap for one in compared) or cap == 0)
-    )
 
 
 # -- clocks ----------------------------------------------------------------------------------------------
@@ -268,7 +270,7 @@ def _clock_findings(results: Sequence[ProbeResult]) -> ClockFindings:
     )
 
 
-# -- rows and bodies -------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------------
 
 
 def _row_findings(
@@ -282,6 +284,14 @@ def _row_findings(
     for row, one in apart:
         field = one.problem.partition(":")[0]
         unreadable[field, _field_kind(field, row) if isinstance(row, dict) else _kind(row)] += 1
+    # Whether a poll that reads these rows would fail, by the poll's own rule.
+    polled = UnreadableRows()
+    polled.add([one for _, one in apart], 0, 0)
+    try:
+        polled.check(len(jobs) + len(polled.job_ids))
+        are_too_many = len(polled) > 1 and not jobs
+    except ContractError:
+        are_too_many = True
     other_fields = _counted(clean_label(name) for row in objects for name in row if name not in FIELDS)
     return RowFindings(
         rows=len(rows),
@@ -289,7 +299,7 @@ def _row_findings(
             Unreadable(field=field, found=kind, rows=count)
             for (field, kind), count in sorted(unreadable.items())
         ),
-        too_many_unreadable=_are_too_many([one for _, one in apart], len(jobs)),
+        too_many_unreadable=are_too_many,
         fields={name: dict(found) for name, found in kinds.items() if found},
         other_fields=tuple(name for name, _ in other_fields),
         durations_in_flight=sum(job.running_ms is not None and not job.has_ended for job in jobs),
@@ -306,17 +316,6 @@ def _set_apart(rows: Iterable[object]) -> list[tuple[object, SetApartRow]]:
     """Return the rows that cannot be read, each with what is wrong with it."""
     read = ((row, read_row(row, index, frozenset())) for index, row in enumerate(rows))
     return [(row, apart) for row, apart in read if isinstance(apart, SetApartRow)]
-
-
-def _are_too_many(apart: Sequence[SetApartRow], readable: int) -> bool:
-    """Return whether a poll that reads these rows would fail, by the poll's own rule."""
-    unreadable = UnreadableRows()
-    unreadable.add(apart, 0, 0)
-    try:
-        unreadable.check(readable + len(unreadable.job_ids))
-    except ContractError:
-        return True
-    return len(unreadable) > 1 and not readable
 
 
 def _field_kind(name: str, row: Mapping[str, object]) -> Kind:
@@ -366,14 +365,3 @@ def _workspaces(
     if not named:
         return "missing"
     return "as asked" if named == {workspace_id} else "of others"
-
-
-def _body_findings(results: Sequence[ProbeResult]) -> BodyFindings:
-    raw = [result.raw for result in results if result.raw is not None]
-    empty: list[ListForm | Literal["no content"]] = [one.list_form for one in raw if not one.rows]
-    if any(result.status == 204 for result in results):
-        empty.append("no content")
-    return BodyFindings(
-        json="clean" if all(one.is_clean for one in raw) else "repaired",
-        empty_list=tuple(dict.fromkeys(empty)),
-    )
