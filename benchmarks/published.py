@@ -43,7 +43,7 @@ from exporter.model import (
     Totals,
 )
 from exporter.web.app import Exporter, create_app
-from exporter.web.server import serve
+from exporter.web.server import Server, bind_all
 
 _NOW_MS = 1_700_000_000_123
 _CONFIGURED = MetricsSettings()
@@ -149,7 +149,7 @@ async def _serve(published: list[TargetSnapshot], port: int, *, peer: bool) -> N
             publisher.publish(one)
         publisher.render_now()
         app = create_app(cast("Exporter", None), publisher)  # its other pages are not requested
-    await serve(app, [ListenAddress("127.0.0.1", port)])
+    await Server(app, bind_all([ListenAddress("127.0.0.1", port)])).start()
     print(sum(1 for _ in _samples(published)), flush=True)
     await asyncio.Event().wait()
 

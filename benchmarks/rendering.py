@@ -30,7 +30,7 @@ from exporter.exposition.publication import Publisher
 from exporter.exposition.render import assemble, render_target
 from exporter.service import tune_process
 from exporter.web.app import Exporter, create_app
-from exporter.web.server import serve
+from exporter.web.server import Server, bind_all
 
 _PROBE_SECONDS = 0.01
 _SCRAPER = """
@@ -86,7 +86,8 @@ async def _lags(series: int, interval: float | None, seconds: float) -> tuple[li
         publisher.publish(one)
     publisher.render_now()
     app = create_app(cast("Exporter", None), publisher)  # its other pages are not requested
-    server = await serve(app, [ListenAddress("127.0.0.1", 0)])
+    server = Server(app, bind_all([ListenAddress("127.0.0.1", 0)]))
+    await server.start()
     url = f"http://127.0.0.1:{server.ports[0]}/metrics"
     scraper = await asyncio.create_subprocess_exec(sys.executable, "-c", _SCRAPER, url)
     tasks = [asyncio.create_task(publisher.run())]

@@ -45,7 +45,7 @@ async def run_exporter(
     """
     tune_process()
     file, stop = config.web.config_file, asyncio.Event()
-    web = None if file is None else await asyncio.to_thread(WebConfiguration.load, file)
+    web = None if file is None else await asyncio.to_thread(WebConfiguration, file)
     with handled_signals(stop):
         async with open_runtime(config, load) as runtime:
             app = create_app(

@@ -20,7 +20,7 @@ from exporter.exposition.publication import Publisher
 from exporter.web import connection, server
 from exporter.web.app import create_app
 from exporter.web.connection import Connection, ConnectionLimiter, InternalFaults, max_connections
-from exporter.web.server import Server, serve
+from exporter.web.server import Server, bind_all
 from exporter.web.toolkit import WebConfiguration
 from tests.certificates import Authority
 from tests.snapshots import SNAPSHOT
@@ -43,7 +43,8 @@ def app(publisher: Publisher) -> web.Application:
 @pytest.fixture
 async def running(app: web.Application) -> AsyncIterator[Server]:
     """A server that has room for three."""
-    running = await serve(app, [ListenAddress("127.0.0.1", 0)], limiter=ConnectionLimiter(3))
+    running = Server(app, bind_all([ListenAddress("127.0.0.1", 0)]), limiter=ConnectionLimiter(3))
+    await running.start()
     yield running
     await running.close()
 
@@ -101,8 +102,9 @@ async def secure(app: web.Application, tmp_path: Path) -> AsyncIterator[Server]:
     Authority(tmp_path).issue("server", "localhost")
     file = tmp_path / "web.yml"
     file.write_text("tls_server_config: {cert_file: server.crt, key_file: server.key}\n")
-    context = WebConfiguration.load(file).ssl_context
-    running = await serve(app, [ListenAddress("127.0.0.1", 0)], context, ConnectionLimiter(3))
+    context = WebConfiguration(file).ssl_context
+    running = Server(app, bind_all([ListenAddress("127.0.0.1", 0)]), context, ConnectionLimiter(3))
+    await running.start()
     yield running
     await running.close()
 

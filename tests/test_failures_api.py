@@ -27,7 +27,7 @@ from exporter.masking import Secrets
 from exporter.model import Job
 from exporter.web.failures import FailuresApi
 from exporter.web.run_record import csv_text
-from exporter.web.server import serve
+from exporter.web.server import Server, bind_all
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import Scene
 
@@ -56,7 +56,7 @@ class Stage:
             patience_seconds=self.patience_seconds,
         )
         app = web.Application()
-        app.add_routes(failures.routes())
+        app.router.add_get("/api/v1/failures", failures.answer)
         return app
 
     async def fail(self, *jobs: Job, target: Any = None) -> None:
@@ -396,7 +396,8 @@ async def test_two_are_read_at_a_time_and_a_slow_client_loses_its_place(tmp_path
     # Longer than the third waits for a place.
     stage = Stage(scene, patience_seconds=3.0, masked=str)
     await many_long(stage)
-    server = await serve(stage.app(), [ListenAddress("127.0.0.1", 0)])
+    server = Server(stage.app(), bind_all([ListenAddress("127.0.0.1", 0)]))
+    await server.start()
     try:
         async with ClientSession(headers=PLAIN) as session:
             url = f"http://127.0.0.1:{server.ports[0]}/api/v1/failures"
@@ -434,7 +435,8 @@ async def test_ten_thousand_are_streamed_in_little_memory(tmp_path: Path) -> Non
     stage = Stage(scene, masked=str)
     await many_long(stage)
     scene.api.jobs.clear()
-    server = await serve(stage.app(), [ListenAddress("127.0.0.1", 0)])
+    server = Server(stage.app(), bind_all([ListenAddress("127.0.0.1", 0)]))
+    await server.start()
     try:
         async with ClientSession(headers=PLAIN) as session:
             for form in ("json", "csv"):

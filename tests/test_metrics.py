@@ -23,7 +23,7 @@ from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web import metrics
 from exporter.web.app import create_app
 from exporter.web.metrics import ScrapeCache, ScrapeRequest
-from exporter.web.server import Server, serve
+from exporter.web.server import Server, bind_all
 from exporter.web.status.model import ProcessInfo
 from tests.fake_runs import FakeRuns
 from tests.snapshots import SNAPSHOT, named
@@ -126,7 +126,8 @@ def app(publisher: Publisher, served: list[Exposition]) -> web.Application:
 
 @pytest.fixture
 async def server(app: web.Application) -> AsyncIterator[Server]:
-    server = await serve(app, [ListenAddress("127.0.0.1", 0)])
+    server = Server(app, bind_all([ListenAddress("127.0.0.1", 0)]))
+    await server.start()
     yield server
     await server.close()
 

@@ -22,7 +22,7 @@ from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
-from exporter.web.server import Server, serve
+from exporter.web.server import Server, bind_all
 from exporter.web.status.model import ProcessInfo
 from tests.e2e.processes import free_port
 from tests.fake_runs import FakeRuns, a_run
@@ -228,7 +228,8 @@ async def test_what_is_not_there_is_answered_in_a_line(client: Client, path: str
 
 
 async def test_only_static_files_are_served(app: web.Application) -> None:
-    server = await serve(app, [ListenAddress("127.0.0.1", 0)])
+    server = Server(app, bind_all([ListenAddress("127.0.0.1", 0)]))
+    await server.start()
     for path in (b"/static/../app.py", b"/static/%2e%2e/app.py", b"/static/nothing.css"):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[0])
         writer.write(b"GET " + path + b" HTTP/1.0\r\n\r\n")
@@ -257,7 +258,8 @@ async def fetch(url: str) -> int:
 
 
 async def test_every_address_is_served(app: web.Application) -> None:
-    server = await serve(app, [ListenAddress("127.0.0.1", 0), ListenAddress("localhost", 0)])
+    server = Server(app, bind_all([ListenAddress("127.0.0.1", 0), ListenAddress("localhost", 0)]))
+    await server.start()
     try:
         assert len(set(server.ports)) == 2
         for port in server.ports:
@@ -267,7 +269,8 @@ async def test_every_address_is_served(app: web.Application) -> None:
 
 
 async def test_no_host_is_every_interface_on_one_port(app: web.Application) -> None:
-    server = await serve(app, [ListenAddress(None, 0)])
+    server = Server(app, bind_all([ListenAddress(None, 0)]))
+    await server.start()
     try:
         assert await fetch(f"http://127.0.0.1:{server.ports[0]}/-/healthy") == 200
         if socket.has_dualstack_ipv6():
@@ -278,42 +281,44 @@ async def test_no_host_is_every_interface_on_one_port(app: web.Application) -> N
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 async def test_an_ipv6_address_is_served(app: web.Application) -> None:
-    server = await serve(app, [ListenAddress("::1", 0)])
+    server = Server(app, bind_all([ListenAddress("::1", 0)]))
+    await server.start()
     try:
         assert await fetch(f"http://[::1]:{server.ports[0]}/-/healthy") == 200
         with pytest.raises(StartError) as refusal:
-            await serve(app, [ListenAddress("::1", server.ports[0])])
+            bind_all([ListenAddress("::1", server.ports[0])])
         assert str(refusal.value) == f"cannot listen on [::1]:{server.ports[0]}: address already in use"
     finally:
         await server.close()
 
 
-async def test_a_taken_port_is_said_in_a_line_and_nothing_else_is_kept(app: web.Application) -> None:
+def test_a_taken_port_is_said_in_a_line_and_nothing_else_is_kept() -> None:
     with socket.create_server(("", 0)) as taken:
         port, other = taken.getsockname()[1], free_port()
         with pytest.raises(StartError) as refusal:
-            await serve(app, [ListenAddress("127.0.0.1", other), ListenAddress(None, port)])
+            bind_all([ListenAddress("127.0.0.1", other), ListenAddress(None, port)])
     assert str(refusal.value) == f"cannot listen on :{port}: address already in use"
     socket.create_server(("127.0.0.1", other)).close()
 
 
-async def test_an_unknown_host_is_said_in_a_line(app: web.Application) -> None:
+def test_an_unknown_host_is_said_in_a_line() -> None:
     with pytest.raises(StartError, match=r"^cannot listen on nowhere\.invalid:80: [a-z ]+$"):
-        await serve(app, [ListenAddress("nowhere.invalid", 80)])
+        bind_all([ListenAddress("nowhere.invalid", 80)])
 
 
-async def test_an_address_that_is_not_ours_is_said_in_a_line(app: web.Application) -> None:
+def test_an_address_that_is_not_ours_is_said_in_a_line() -> None:
     with pytest.raises(
         StartError, match=r"^cannot listen on 192\.0\.2\.1:80: cannot assign requested address$"
     ):
-        await serve(app, [ListenAddress("192.0.2.1", 80)])
+        bind_all([ListenAddress("192.0.2.1", 80)])
 
 
 async def test_closing_does_not_wait_for_idle_clients(
     app: web.Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exporter.web.server._SHUTDOWN_SECONDS", 300.0)
-    server: Server = await serve(app, [ListenAddress("127.0.0.1", 0)])
+    server = Server(app, bind_all([ListenAddress("127.0.0.1", 0)]))
+    await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[0])
     writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readuntil(b"healthy.\n")
@@ -336,7 +341,8 @@ async def test_closing_does_not_wait_for_idle_clients(
 async def test_nonsense_gets_a_400_and_leaves_no_line(
     app: web.Application, caplog: pytest.LogCaptureFixture, request_: bytes
 ) -> None:
-    server = await serve(app, [ListenAddress("127.0.0.1", 0)])
+    server = Server(app, bind_all([ListenAddress("127.0.0.1", 0)]))
+    await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.ports[0])
     writer.write(request_)
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")

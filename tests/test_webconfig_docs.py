@@ -50,7 +50,7 @@ def test_its_examples_hold(tmp_path: Path, example: str) -> None:
     authority = Authority(tls, "clients-ca")
     authority.issue("server", "localhost")
     (tmp_path / "web.yml").write_text(example.replace("…", "x" * 53), encoding="utf-8")
-    WebConfiguration.load(tmp_path / "web.yml")
+    WebConfiguration(tmp_path / "web.yml")
 
 
 def test_both_have_the_same_examples() -> None:

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 def load(folder: Path, text: str) -> WebConfiguration:
     file = folder / "web.yml"
     file.write_text(dedent(text))
-    return WebConfiguration.load(file)
+    return WebConfiguration(file)
 
 
 def problems(folder: Path, text: str) -> list[str]:
@@ -228,7 +228,7 @@ def test_what_is_no_file_is_said_in_a_line(folder: Path, name: str) -> None:
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
     with pytest.raises(ConfigError, match=rf"^.*/{name}: cannot be read \(.*\), expected a web conf.*$"):
-        WebConfiguration.load(folder / name)
+        WebConfiguration(folder / name)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(sample: Path, folder: Path) -> WebConfiguration:
-    return WebConfiguration.load(Path(shutil.copy(sample, folder)))
+    return WebConfiguration(Path(shutil.copy(sample, folder)))
 
 
 @pytest.mark.parametrize("sample", TAKEN, ids=lambda sample: sample.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.web.toolkit.tls import ClientPolicy, names
+from exporter.web.toolkit.tls import ServerContext, names
 from tests.certificates import Authority
 from tests.webconfig import site
 
@@ -316,7 +316,7 @@ async def test_a_resumed_session_is_held_to_the_policy_too(web_yml: Path, author
         assert (await asyncio.to_thread(connect, served.port, session))[0] is True
         context = served.configuration.ssl_context
         assert context is not None
-        context.latest.policy = ClientPolicy(frozenset({"other.example"}))
+        context.latest.allowed_sans = frozenset({"other.example"})
         with pytest.raises(OSError, match=r".+"):
             await asyncio.to_thread(connect, served.port, session)
 
@@ -332,9 +332,9 @@ async def test_a_resumed_session_is_held_to_the_policy_too(web_yml: Path, author
 def test_a_session_is_not_resumed_beyond_its_certificate(
     not_after: str, resumed: bool, refused: bool
 ) -> None:
-    policy = ClientPolicy(frozenset())
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     with pytest.raises(ssl.SSLError, match="expired") if refused else nullcontext():
-        policy.check({"notAfter": not_after}, resumed=resumed)
+        context.check_client({"notAfter": not_after}, resumed=resumed)
 
 
 def test_a_name_that_openssl_cannot_read_is_none() -> None:

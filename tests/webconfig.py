@@ -80,7 +80,7 @@ class Site:
 async def site(file: Path, text: str, look_seconds: float = 0.1) -> AsyncIterator[Site]:
     """Serve a page behind this web configuration."""
     file.write_text(text)
-    configuration = WebConfiguration.load(file, look_seconds)
+    configuration = WebConfiguration(file, look_seconds)
     settings = WebSettings.model_validate({"listen": [f"{HOST}:0"]})
     app = web.Application()
     app.add_routes([web.get("/page", _page), web.get("/-/healthy", _page)])

@@ -43,7 +43,7 @@ from exporter.model import (
     Totals,
 )
 from exporter.web.app import Exporter, create_app
-from exporter.web.server import serve
+from exporter.web.server import Server, bind_all
 
 RUNS_A_DAY = (60, 600, 6_000)
 """For each kind of target."""
@@ -194,7 +194,8 @@ async def run(targets: int, port: int) -> None:
         instruments.clock_skew(project(number), 0.1)
         instruments.request(project(number), "429", 0.1)
     rendering = asyncio.create_task(publisher.run())
-    await serve(create_app(cast("Exporter", None), publisher), [ListenAddress("127.0.0.1", port)])
+    app = create_app(cast("Exporter", None), publisher)
+    await Server(app, bind_all([ListenAddress("127.0.0.1", port)])).start()
     while not rendering.done():
         now = time.time()
         for snapshot in snapshots(targets, now):

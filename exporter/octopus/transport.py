@@ -69,8 +69,15 @@ def open_session(env: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
     """
     # Only to check them: a wrong variable must fail at the start, not at the first request.
     Proxies(env)
+    context, bundle = ssl.create_default_context(), env.get("REQUESTS_CA_BUNDLE", "")
+    if bundle:
+        try:
+            context.load_verify_locations(**{"capath" if Path(bundle).is_dir() else "cafile": bundle})
+        except (OSError, ssl.SSLError) as exc:
+            fault = f"REQUESTS_CA_BUNDLE={bundle}: no certificates can be read from it: {exc}"
+            raise StartError(fault) from exc
     connector = aiohttp.TCPConnector(
-        ssl=_tls_context(env.get("REQUESTS_CA_BUNDLE", "")),
+        ssl=context,
         # No total limit: one endpoint that hangs must not use up the connections of the others.
         limit=0,
         limit_per_host=_CONNECTIONS_PER_HOST,
@@ -83,17 +90,6 @@ def open_session(env: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
         max_line_size=_MAX_HEADER_BYTES,
         max_field_size=_MAX_HEADER_BYTES,
     )
-
-
-def _tls_context(bundle: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not bundle:
-        return context
-    try:
-        context.load_verify_locations(**{"capath" if Path(bundle).is_dir() else "cafile": bundle})
-    except (OSError, ssl.SSLError) as exc:
-        raise StartError(f"REQUESTS_CA_BUNDLE={bundle}: no certificates can be read from it: {exc}") from exc
-    return context
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

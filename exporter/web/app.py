@@ -90,7 +90,7 @@ def create_app(
         [
             web.get("/metrics", ScrapeCache(publisher, on_served).answer),
             *StatusPages(exporter, masked, clock).routes(),
-            *FailuresApi(exporter, targets, masked, clock).routes(),
+            web.get("/api/v1/failures", FailuresApi(exporter, targets, masked, clock).answer),
             web.get("/-/healthy", healthy),
             web.get("/-/ready", ready),
             web.post("/-/reload", reload),

@@ -114,10 +114,6 @@ class Connection(web.RequestHandler):
         elif self._opening is not None:
             self._opening.cancel()
 
-    def opening_failed(self) -> None:
-        """Forget a connection that could not be opened."""
-        self._limiter.remove(self)
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast("asyncio.Transport", transport)
         self._opening = None
@@ -167,17 +163,14 @@ class Connection(web.RequestHandler):
         error = kw.get("exc_info")
         if not isinstance(error, BaseException):
             super().log_exception(*args, **kw)
-        elif self._caused_by_client(error):
+            return
+        # The client causes an error by an invalid request, or by disconnecting.
+        invalid = isinstance(error, HttpProcessingError | web.RequestPayloadError)
+        disconnected = self._wire is None or self._wire.is_closing()
+        if invalid or (disconnected and isinstance(error, ConnectionError)):
             self.logger.debug("a client's request failed: %s", type(error).__name__)
         else:
             self._faults.log(error)
-
-    def _caused_by_client(self, error: BaseException) -> bool:
-        """Return whether the client caused this error: by an invalid request, or by disconnecting."""
-        if isinstance(error, HttpProcessingError | web.RequestPayloadError):
-            return True
-        disconnected = self._wire is None or self._wire.is_closing()
-        return disconnected and isinstance(error, ConnectionError)
 
     def handle_error(
         self,

@@ -114,9 +114,6 @@ class FailuresApi:
         self._patience_seconds = patience_seconds
         self._slots = asyncio.Semaphore(READERS)
 
-    def routes(self) -> list[web.AbstractRouteDef]:
-        return [web.get("/api/v1/failures", self.answer)]
-
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer GET or HEAD."""
         query = {name: request.query.getall(name) for name in request.query}
@@ -144,7 +141,8 @@ class FailuresApi:
             self._slots.release()
         if response.prepared:
             # The client must not take a partial answer for a complete one.
-            response.disconnect()
+            if request.transport is not None:
+                request.transport.abort()
             return response
         return _plain_text(why, 503, **_TRY_LATER)
 
@@ -213,10 +211,6 @@ class _FailuresResponse(web.StreamResponse):
         async with asyncio.timeout(self._patience_seconds):
             await super().write(data)
         self._patience_seconds -= loop.time() - began
-
-    def disconnect(self) -> None:
-        if self._request.transport is not None:
-            self._request.transport.abort()
 
 
 def _plain_text(text: str, status: int, **headers: str) -> web.Response:

@@ -126,14 +126,12 @@ class Server:
                 ssl=self._ssl_context,
                 ssl_handshake_timeout=None if self._ssl_context is None else _HANDSHAKE_SECONDS,
             )
-        except asyncio.CancelledError:
-            connection.opening_failed()
-            raise
-        except OSError:  # the TLS handshake failed or timed out
-            connection.opening_failed()
-        except Exception as error:
-            connection.opening_failed()
-            self._faults.log(error)
+        except BaseException as error:
+            self._limiter.remove(connection)
+            if not isinstance(error, Exception):  # such as the cancellation by `abort`
+                raise
+            if not isinstance(error, OSError):  # an OSError: the TLS handshake failed or timed out
+                self._faults.log(error)
 
 
 @asynccontextmanager
@@ -160,18 +158,6 @@ async def serving(
         await server.start()
         stack.push_async_callback(server.close)
         yield server
-
-
-async def serve(
-    app: web.Application,
-    addresses: Sequence[ListenAddress],
-    ssl_context: ssl.SSLContext | None = None,
-    limiter: ConnectionLimiter | None = None,
-) -> Server:
-    """Serve on every address. Raises: CannotListen if one cannot be bound; then none is kept."""
-    server = Server(app, bind_all(addresses), ssl_context, limiter)
-    await server.start()
-    return server
 
 
 def bind_all(addresses: Sequence[ListenAddress]) -> list[socket.socket]:

@@ -16,7 +16,7 @@ from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.model import Progress, TargetKey, TargetSnapshot
 from exporter.web.app import create_app
-from exporter.web.server import serve
+from exporter.web.server import Server, bind_all
 from exporter.web.status.model import ProcessInfo
 from tests.e2e.waiting import PATIENCE_SECONDS
 from tests.fake_runs import FakeRuns
@@ -89,7 +89,8 @@ def served(program: Shown) -> Iterator[str]:
     async def serve_until_stopped() -> None:
         publisher = Publisher(Instruments(CollectorRegistry(), "1.2.3"))
         app = create_app(program, publisher, clock=lambda: NOW_MS / 1000)
-        server = await serve(app, [ListenAddress("127.0.0.1", 0)])
+        server = Server(app, bind_all([ListenAddress("127.0.0.1", 0)]))
+        await server.start()
         port.set_result(server.ports[0])
         await stop.wait()
         await server.close()

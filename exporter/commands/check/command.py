@@ -110,7 +110,7 @@ def _web_problems(config: Config) -> list[str]:
     """Name what is wrong with the web configuration file and the files it names."""
     try:
         if config.web.config_file is not None:
-            WebConfiguration.load(config.web.config_file)
+            WebConfiguration(config.web.config_file)
     except ConfigError as exc:
         return exc.problems
     return []
@@ -143,7 +143,7 @@ def _named_files(config: Config, file: Path) -> Iterator[tuple[str, Path]]:
     if config.web.config_file is not None:
         yield "web.config_file", config.web.config_file
         with suppress(ConfigError):  # reported as a problem of its own
-            for web_file in WebConfiguration.load(config.web.config_file).files:
+            for web_file in WebConfiguration(config.web.config_file).files:
                 yield "web.config_file", web_file
     if config.ledger.url.path is not None:
         ledger = config.ledger.url.path

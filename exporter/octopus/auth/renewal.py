@@ -67,7 +67,8 @@ class SecretRenewer(Generic[_T]):
         self._current: ExpiringSecret[_T] | None = None
         self._retry_at = -math.inf
         self._failing = StateLog(_log, "renewal failed, the old one is used on", "renewal works again")
-        self._renewals: SingleFlight[ExpiringSecret[_T]] = SingleFlight(self._renew)
+        self._renewal: asyncio.Task[ExpiringSecret[_T]] | None = None
+        self._callers = 0
 
     @property
     def expires_at(self) -> float | None:
@@ -79,7 +80,7 @@ class SecretRenewer(Generic[_T]):
         """Raises: what `fetch` raises, unless the old secret is still valid."""
         if self._current is not None and self._clock() < self._current.renew_at:
             return self._current
-        return await self._renewals.run()
+        return await self._renew_once()
 
     async def replace(self, rejected: str) -> ExpiringSecret[_T]:
         """
@@ -104,11 +105,35 @@ class SecretRenewer(Generic[_T]):
         if current is None:
             return await self.get()
         is_old = current.fingerprint == denied and self._age(current) >= min_age_seconds
-        return await self._renewals.run() if is_old and self._clock() >= self._retry_at else current
+        return await self._renew_once() if is_old and self._clock() >= self._retry_at else current
 
     def _age(self, secret: ExpiringSecret[_T]) -> float:
         # Absolute: after the clock was set back, the age would be negative, and no renewal due for hours.
         return abs(self._clock() - secret.obtained_at)
+
+    async def _renew_once(self) -> ExpiringSecret[_T]:
+        """
+        Renew once for all callers that need the result at the same time. Raises: what `fetch` raises, to all.
+
+        The renewal has its own task: a cancelled caller leaves it running for the others. When the last
+        caller is cancelled, the renewal is cancelled too, so that no task outlives its callers.
+        """
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew())
+        task = self._renewal
+        self._callers += 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self._callers -= 1
+            if not self._callers:
+                self._renewal = None
+                if not task.done():
+                    task.cancel()
+                    await asyncio.wait([task])
+                if not task.cancelled():
+                    # Read the exception, or asyncio logs "never retrieved" if every caller was cancelled.
+                    task.exception()
 
     async def _renew(self) -> ExpiringSecret[_T]:
         try:
@@ -130,36 +155,3 @@ class SecretRenewer(Generic[_T]):
     def _valid(self) -> ExpiringSecret[_T] | None:
         current = self._current
         return current if current is not None and self._clock() < current.ends_at else None
-
-
-class SingleFlight(Generic[_T]):
-    """
-    Runs a call once for all callers that need its result at the same time.
-
-    The call has its own task: a cancelled caller leaves it running for the others. When the last caller is
-    cancelled, the call is cancelled too, so that no task outlives its callers.
-    """
-
-    def __init__(self, call: Callable[[], Coroutine[Any, Any, _T]]) -> None:
-        self._call = call
-        self._task: asyncio.Task[_T] | None = None
-        self._callers = 0
-
-    async def run(self) -> _T:
-        """Raises: what the call raises, to every caller."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._call())
-        task = self._task
-        self._callers += 1
-        try:
-            return await asyncio.shield(task)
-        finally:
-            self._callers -= 1
-            if not self._callers:
-                self._task = None
-                if not task.done():
-                    task.cancel()
-                    await asyncio.wait([task])
-                if not task.cancelled():
-                    # Read the exception, or asyncio logs "never retrieved" if every caller was cancelled.
-                    task.exception()

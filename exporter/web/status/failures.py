@@ -177,8 +177,16 @@ def shown_failures(read: FailureGroups) -> ShownFailures:
             # The largest groups come first.
             alone = sum(group.runs > 1 for group in kind[:_MESSAGES_OF_A_KIND])
         merged += [(group, 1) for group in kind[:alone]]
-        if kind[alone:]:
-            merged.append((_merge(kind[alone:]), len(kind) - alone))
+        rest = kind[alone:]
+        if rest:
+            group = replace(
+                rest[0],
+                runs=sum(one.runs for one in rest),
+                first_ms=min(one.first_ms for one in rest),
+                last_ms=max(one.last_ms for one in rest),
+                job_ids=tuple(dict.fromkeys(job_id for one in rest for job_id in one.job_ids)),
+            )
+            merged.append((group, len(rest)))
     merged.sort(key=lambda one: (-one[0].runs, -one[0].last_ms))
     shown, ids_left = [], SHOWN_IDS
     for group, messages in merged[:SHOWN_GROUPS]:
@@ -192,17 +200,6 @@ def shown_failures(read: FailureGroups) -> ShownFailures:
         groups=shown,
         groups_left=read.left_out + len(read.groups) - sum(one.messages for one in shown),
         runs_left=read.runs - sum(one.group.runs for one in shown),
-    )
-
-
-def _merge(groups: Sequence[FailureGroup]) -> FailureGroup:
-    ids = dict.fromkeys(job_id for group in groups for job_id in group.job_ids)
-    return replace(
-        groups[0],
-        runs=sum(group.runs for group in groups),
-        first_ms=min(group.first_ms for group in groups),
-        last_ms=max(group.last_ms for group in groups),
-        job_ids=tuple(ids),
     )
 
 

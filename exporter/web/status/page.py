@@ -56,6 +56,7 @@ class StatusPage:
             "utc": utc,
             "yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True),
         }
+        files = sorted(path for path in STATIC.iterdir() if path.is_file())
         environment.globals |= {
             "codes": overview.codes,
             "in_flight": overview.in_flight,
@@ -65,7 +66,8 @@ class StatusPage:
             "total_drift": overview.total_drift,
             "severities": SEVERITIES,
             "icons": _ICONS,
-            "edition": _edition(),
+            # In the URLs of the static files, so that browsers do not use those of another version.
+            "edition": sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12],
             "with_details": _WITH_DETAILS,
         }
         self._template = environment.get_template("status.html.jinja")
@@ -102,9 +104,3 @@ def _anchor(target: TargetStatus) -> str:
     return "target-" + "/".join(
         quote(name, "", errors="replace") for name in (target.project, target.workspace)
     )
-
-
-def _edition() -> str:
-    """Hash the static files; in their URLs it keeps browsers from using those of another version."""
-    files = sorted(path for path in STATIC.iterdir() if path.is_file())
-    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]

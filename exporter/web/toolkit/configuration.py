@@ -14,7 +14,7 @@ from aiohttp import web
 
 from exporter.errors import ConfigError
 from exporter.web.toolkit.auth_middleware import ActiveConfig, install_auth_middleware
-from exporter.web.toolkit.loading import LoadedConfig, load_web_config
+from exporter.web.toolkit.loading import load_web_config
 from exporter.web.toolkit.names import TOO_OLD
 from exporter.web.toolkit.settings import ToolkitSettings
 from exporter.web.toolkit.tls import ServerContext
@@ -30,27 +30,23 @@ class WebConfiguration:
     Units: `look_seconds` is how often the files are read; a change is active after two reads at most.
     """
 
-    def __init__(
-        self, file: Path, loaded: LoadedConfig, files: WatchedFiles, look_seconds: float = LOOK_SECONDS
-    ) -> None:
+    def __init__(self, file: Path, look_seconds: float = LOOK_SECONDS) -> None:
+        """Read a file and the files that it names. Raises: ConfigError, with every problem."""
         self._file = file
-        self._watched = files
+        self._watched = WatchedFiles()
         self._look_seconds = look_seconds
         self._log = structlog.get_logger()
         self._logged_notes: set[str] = set()
-        self.active = ActiveConfig.of(loaded.settings)
-        self.ssl_context = None if loaded.context is None else LatestContext.first(loaded.context)
-
-    @classmethod
-    def load(cls, file: Path, look_seconds: float = LOOK_SECONDS) -> WebConfiguration:
-        """Read a file and the files that it names. Raises: ConfigError, with every problem."""
-        files = WatchedFiles()
-        return cls(file, load_web_config(file, files), files, look_seconds)
+        settings, context = load_web_config(file, self._watched)
+        self.active = ActiveConfig.of(settings)
+        self.ssl_context = None if context is None else LatestContext(ssl.PROTOCOL_TLS_SERVER)
+        if self.ssl_context is not None and context is not None:
+            self.ssl_context.latest = context
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The web configuration's file and those that it names."""
-        return self._watched.files
+        return tuple(self._watched.fingerprint)
 
     @asynccontextmanager
     async def applied_to(self, app: web.Application) -> AsyncIterator[None]:
@@ -79,15 +75,15 @@ class WebConfiguration:
     async def _reload(self) -> None:
         files = WatchedFiles()
         try:
-            loaded = await asyncio.to_thread(load_web_config, self._file, files)
-            _check_protection(self._file, self.active.settings, loaded.settings)
+            settings, context = await asyncio.to_thread(load_web_config, self._file, files)
+            _check_protection(self._file, self.active.settings, settings)
         except ConfigError as exc:
             problems = "; ".join(exc.problems)
             self._log.error("web configuration not taken up, the one before stays in use", error=problems)
         else:
-            self.active = ActiveConfig.of(loaded.settings, self.active)
-            if self.ssl_context is not None and loaded.context is not None:
-                self.ssl_context.latest = loaded.context
+            self.active = ActiveConfig.of(settings, self.active)
+            if self.ssl_context is not None and context is not None:
+                self.ssl_context.latest = context
             self._log_active("web configuration taken up")
         finally:
             # Also after an error: the same bad content must not be reported again at every look.
@@ -118,12 +114,6 @@ class LatestContext(ssl.SSLContext):
     """
 
     latest: ServerContext
-
-    @classmethod
-    def first(cls, context: ServerContext) -> LatestContext:
-        made = cls(ssl.PROTOCOL_TLS_SERVER)
-        made.latest = context
-        return made
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         return self.latest.wrap_bio(*args, **kwargs)

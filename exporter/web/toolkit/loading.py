@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -39,18 +38,11 @@ _SHOWN = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedConfig:
-    """The checked content of a file; `context` is None if connections are not encrypted."""
-
-    settings: ToolkitSettings
-    context: ServerContext | None
-
-
-def load_web_config(file: Path, files: WatchedFiles) -> LoadedConfig:
+def load_web_config(file: Path, files: WatchedFiles) -> tuple[ToolkitSettings, ServerContext | None]:
     """
     Read and check a web configuration and the files it names, each of them through `files`.
 
+    Shape: without a context, connections are not encrypted.
     Raises: ConfigError, with every problem: `file:line:column: path: what was found, what was expected`.
     """
     try:
@@ -72,7 +64,7 @@ def load_web_config(file: Path, files: WatchedFiles) -> LoadedConfig:
         raise ConfigError(document.lines(one_each.values()))
     tls = settings.tls_server_config
     try:
-        return LoadedConfig(settings, None if tls is None else server_context(tls))
+        return settings, None if tls is None else server_context(tls)
     except BadTls as exc:
         raise ConfigError(document.lines([Problem((_TLS, exc.key), str(exc))])) from None
 

@@ -201,10 +201,6 @@ class TlsSettings(Section):
     def asks_clients(self) -> bool:
         return self.client_auth_type != NO_CLIENT_CERT
 
-    @property
-    def requires_clients(self) -> bool:
-        return self.client_auth_type == "RequireAndVerifyClientCert"
-
 
 def _header_name(attribute: str) -> str:
     return attribute.replace("_", "-").title().replace("Xss", "XSS")

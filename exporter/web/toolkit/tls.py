@@ -11,7 +11,6 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
@@ -32,30 +31,6 @@ _SECURITY = "@SECLEVEL=2"
 _FIRST_LINE = "-----BEGIN "
 
 
-@dataclass(frozen=True, slots=True)
-class ClientPolicy:
-    """
-    The conditions for a client's certificate that OpenSSL does not check.
-
-    Shape: an empty `allowed_sans` allows any name.
-    """
-
-    allowed_sans: frozenset[str]
-
-    def check(self, certificate: Certificate | None, *, resumed: bool) -> None:
-        """
-        Check the certificate of a client, which OpenSSL has verified.
-
-        Shape: `certificate` as SSLObject.getpeercert() gives it; None if the client sent none.
-        Raises: SSLCertVerificationError.
-        """
-        if self.allowed_sans and self.allowed_sans.isdisjoint(names(certificate or {})):
-            raise ssl.SSLCertVerificationError("the client's certificate has none of client_allowed_sans")
-        # OpenSSL checks the dates in a full handshake only, not when a session is resumed.
-        if resumed and certificate and ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
-            raise ssl.SSLCertVerificationError("the client's certificate has expired")
-
-
 def names(certificate: Certificate) -> Iterator[str]:
     """Give the DNS names, IP and e-mail addresses and URIs of a certificate, written as Go writes them."""
     for kind, name in certificate.get("subjectAltName", ()):
@@ -68,7 +43,7 @@ def names(certificate: Certificate) -> Iterator[str]:
 
 class ServerConnection(ssl.SSLObject):
     """
-    A connection that tells a client why it is refused, and checks its context's policy.
+    A connection that tells a client why it is refused, and checks its certificate.
 
     A client that speaks plain HTTP gets its answer in plain HTTP.
 
@@ -103,21 +78,21 @@ class ServerConnection(ssl.SSLObject):
             raise ssl.SSLWantReadError from error
         try:
             if isinstance(self.context, ServerContext):
-                self.context.policy.check(self.getpeercert(), resumed=bool(self.session_reused))
-        except ssl.SSLError as error:  # OpenSSL does not know the policy, and has no alert to send
+                self.context.check_client(self.getpeercert(), resumed=bool(self.session_reused))
+        except ssl.SSLError as error:  # OpenSSL does not know this check, and has no alert to send
             _log_refusal(error)
             raise
 
 
 def _log_refusal(error: ssl.SSLError) -> None:
-    # Errors of OpenSSL have the attribute `reason`; those of the policy do not.
+    # Errors of OpenSSL have the attribute `reason`; those of `check_client` do not.
     structlog.get_logger().debug("TLS handshake refused", reason=getattr(error, "reason", None) or str(error))
 
 
 class ServerContext(ssl.SSLContext):
-    """The context of a server. Its connections check `policy`."""
+    """The context of a server. Shape: an empty `allowed_sans` allows any name of a client."""
 
-    policy: ClientPolicy
+    allowed_sans: frozenset[str] = frozenset()
 
     def wrap_bio(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any
@@ -126,6 +101,19 @@ class ServerContext(ssl.SSLContext):
         assert isinstance(connection, ServerConnection)  # noqa: S101 - sslobject_class says so
         connection.incoming, connection.outgoing = incoming, outgoing
         return connection
+
+    def check_client(self, certificate: Certificate | None, *, resumed: bool) -> None:
+        """
+        Check what OpenSSL does not check of a client's certificate, which it has verified.
+
+        Shape: `certificate` as SSLObject.getpeercert() gives it; None if the client sent none.
+        Raises: SSLCertVerificationError.
+        """
+        if self.allowed_sans and self.allowed_sans.isdisjoint(names(certificate or {})):
+            raise ssl.SSLCertVerificationError("the client's certificate has none of client_allowed_sans")
+        # OpenSSL checks the dates in a full handshake only, not when a session is resumed.
+        if resumed and certificate and ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
+            raise ssl.SSLCertVerificationError("the client's certificate has expired")
 
 
 class BadTls(Exception):
@@ -200,13 +188,14 @@ def _set_certificate(context: ServerContext, tls: TlsSettings) -> None:
 
 
 def _set_clients(context: ServerContext, tls: TlsSettings) -> None:
-    context.policy = ClientPolicy(frozenset(tls.client_allowed_sans))
+    context.allowed_sans = frozenset(tls.client_allowed_sans)
     if not tls.asks_clients:
         return
     # OpenSSL does not verify the certificate again when a session is resumed.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
-    context.verify_mode = ssl.CERT_REQUIRED if tls.requires_clients else ssl.CERT_OPTIONAL
+    required = tls.client_auth_type == "RequireAndVerifyClientCert"
+    context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     authorities = tls.client_authorities
     if authorities is None:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)

@@ -15,51 +15,34 @@ _LARGEST_BYTES = 1_048_576
 
 
 class WatchedFiles:
-    """
-    Reads files, and keeps a digest of each.
-
-    It keeps no content: some of the files are private keys.
-    """
+    """Reads files, and keeps a digest of each, but no content: some of the files are private keys."""
 
     def __init__(self) -> None:
-        self._seen: dict[Path, str] = {}
+        # What the files contained when they were read.
+        self.fingerprint: dict[Path, str] = {}
 
     def read(self, path: Path) -> bytes:
         """Read a file. Raises: OSError, with a `strerror`."""
         try:
-            content = _read(path)
+            # Reading a pipe or a device could block for ever.
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise OSError(0, "Not a regular file")
+            with path.open("rb") as stream:
+                content = stream.read(_LARGEST_BYTES + 1)
+            if len(content) > _LARGEST_BYTES:
+                raise OSError(0, "Larger than 1 MiB")
         except OSError as error:
-            self._seen[path] = f"error {error.errno}"
+            self.fingerprint[path] = f"error {error.errno}"
             raise
-        self._seen[path] = hashlib.sha256(content).hexdigest()
+        self.fingerprint[path] = hashlib.sha256(content).hexdigest()
         return content
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return tuple(self._seen)
-
-    @property
-    def fingerprint(self) -> dict[Path, str]:
-        """What the files contained when they were read."""
-        return dict(self._seen)
 
     def fingerprint_now(self) -> dict[Path, str]:
         """Read the same files again, and give what they contain now."""
         now = WatchedFiles()
-        for path in self._seen:
+        for path in self.fingerprint:
             try:
                 now.read(path)
             except OSError:
                 continue
         return now.fingerprint
-
-
-def _read(path: Path) -> bytes:
-    # Reading a pipe or a device could block for ever.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(0, "Not a regular file")
-    with path.open("rb") as stream:
-        content = stream.read(_LARGEST_BYTES + 1)
-    if len(content) > _LARGEST_BYTES:
-        raise OSError(0, "Larger than 1 MiB")
-    return content
