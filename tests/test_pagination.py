@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import random
 from dataclasses import dataclass, field
@@ -45,7 +46,9 @@ class Kept:
         return await self.api.list_page(a_target(), query, self.counter)
 
     async def stage(self, page: Page, found_by: FoundBy, offset: int, pass_no: int) -> None:
-        self.passes.setdefault(pass_no, {}).update({job.id: job.created_ms for job in page.jobs})
+        rows = self.passes.setdefault(pass_no, {})
+        rows |= {job.id: job.created_ms for job in page.jobs}
+        rows |= {row.job_id: row.created_ms or 0 for row in page.set_apart if row.job_id is not None}
 
     async def staged(self, first_pass: int, pass_no: int, before_ms: int | None = None) -> Staged:
         def ids(number: int) -> set[int]:
@@ -114,10 +117,29 @@ async def test_a_list_at_rest_is_read_whole(
     assert kept.every == set(api.jobs)
 
 
-async def test_a_list_at_rest_is_read_once_at_the_cost_of_its_pages() -> None:
-    kept = await read(an_api(200), page_size=20)
-    assert kept.counter.sent == 11  # each page but the first repeats one row of the page before
+@pytest.mark.parametrize(
+    ("rows", "requests"),
+    [
+        pytest.param(200, 11, id="each page but the first repeats one row of the page before"),
+        pytest.param(39, 3, id="a full last page is followed by one request"),
+    ],
+)
+async def test_a_list_at_rest_is_read_once_at_the_cost_of_its_pages(rows: int, requests: int) -> None:
+    kept = await read(an_api(rows), page_size=20)
+    assert kept.counter.sent == requests
     assert len(kept.passes) == 1
+
+
+async def test_pages_join_by_a_row_that_cannot_be_read() -> None:
+    at_the_joints = frozenset(range(10, 200, 19))
+    kept = await read(an_api(200, odd=at_the_joints), page_size=20)
+    assert kept.counter.sent == 11
+    assert kept.every == set(range(1, 201))
+
+
+async def test_a_page_that_is_shorter_than_before_is_followed_where_the_total_says_more() -> None:
+    kept = await read(an_api(30, clamp=10), traits=ServerTraits(longest_page=20))
+    assert kept.every == set(range(1, 31))
 
 
 @pytest.mark.parametrize(
@@ -198,6 +220,40 @@ async def test_a_total_that_counts_a_row_too_many_is_believed_at_the_second_poll
     third = await read(api, page_size, traits=ServerTraits(surplus_window=1))
     assert third.every == set(api.jobs)
     assert len(third.passes) == 1
+
+
+async def test_a_job_created_as_the_reading_began_may_be_counted_or_not() -> None:
+    api = TooHigh()
+    api.put(*(a_job(job_id) for job_id in range(1, 31)), a_job(31, created_ms=api.now_ms - 500))
+    kept = Kept(api)
+    with pytest.raises(ContractError, match="two readings agree"):
+        await Paginator(kept, kept.server, 20, 3).read(WINDOW)
+    assert kept.surplus == RowRange(1, 2)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize(("kind", "surplus"), [(TooHigh, 1), (FakeApi, 0)])
+async def test_a_known_surplus_shrinks_where_a_whole_listing_lacks_fewer_rows(
+    kind: type[FakeApi], surplus: int, is_whole: bool
+) -> None:
+    api = kind()
+    api.put(*(a_job(job_id) for job_id in range(1, 31)))
+    kept = Kept(api, ServerFindings(ServerTraits(surplus_window=2)))
+    request = dataclasses.replace(WINDOW, is_whole=is_whole)
+    await Paginator(kept, kept.server, 20, 3).read(request)
+    assert kept.server.traits.surplus_window == (surplus if is_whole else 2)
+
+
+async def test_a_list_without_a_total_is_noted() -> None:
+    assert (await read(an_api(30, gives_total=False))).server.total_is_low
+
+
+async def test_a_total_that_lacks_only_the_newest_job_is_late_and_not_too_low() -> None:
+    api = an_api(30, total_of=lambda total, _rows: total - 1)
+    api.put(a_job(31, created_ms=api.now_ms))
+    kept = await read(api)
+    assert kept.every == set(api.jobs)
+    assert not kept.server.total_is_low
 
 
 async def test_another_surplus_than_the_one_seen_before_is_not_believed() -> None:
@@ -334,8 +390,37 @@ async def test_a_list_that_ends_before_its_total_is_not_believed() -> None:
 
     api = Broken()
     api.put(*(a_job(job_id) for job_id in range(1, 61)))
-    with pytest.raises(ContractError, match="no complete listing"):
+    with pytest.raises(ContractError, match=r"^payload.list: 5 readings brought 20 rows .* says 60$"):
         await read(api)
+
+
+async def test_the_rows_of_one_listing_do_not_complete_another_one() -> None:
+    api = an_api(5)
+    kept = Kept(api)
+    reader = Paginator(kept, kept.server, 20, 3)
+    await reader.read(WINDOW)
+    api.clamp = 0
+    with pytest.raises(ContractError, match="total says 5"):
+        await reader.read(WINDOW)
+
+
+async def test_a_listing_that_broke_off_and_missed_a_row_is_read_again_from_its_beginning() -> None:
+    api = an_api(100)
+    api.key = lambda job: -job.updated_ms
+    kept = Kept(api)
+    reader = Paginator(kept, kept.server, 20, concurrency=1)
+
+    def fail(query: ListQuery) -> None:
+        if query.offset > 50:
+            raise ApiUnavailable("away")
+
+    api.before_page = fail
+    with pytest.raises(ApiUnavailable):
+        await reader.read(WINDOW)
+    api.before_page = None
+    api.put(a_job(5, updated_ms=10_000))  # from the pages to come to the first one
+    await reader.read(WINDOW)
+    assert kept.every == set(api.jobs)
 
 
 async def test_a_listing_that_broke_off_goes_on_where_it_stood() -> None:
@@ -369,6 +454,176 @@ async def test_requests_that_were_asked_for_ahead_end_with_a_failed_one() -> Non
     with pytest.raises(ContractError) as caught:
         await read(api, concurrency=4)
     assert caught.value is failure
+
+
+async def test_requests_under_way_are_abandoned_when_one_fails() -> None:
+    class Slow(FakeApi):
+        async def list_page(self, target: Target, query: ListQuery, counter: RequestCounter) -> Page:
+            page = await super().list_page(target, query, counter)
+            for _ in range(20 * (query.offset > 19)):
+                await asyncio.sleep(0)
+            return page
+
+    def fail(query: ListQuery) -> None:
+        if query.offset == 19:
+            raise ApiUnavailable("away")
+
+    api = Slow()
+    api.put(*(a_job(job_id) for job_id in range(1, 201)))
+    api.before_page = fail
+    kept = Kept(api)
+    with pytest.raises(ApiUnavailable):
+        await Paginator(kept, kept.server, 20, 3).read(WINDOW)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert len(kept.every) == 20
+
+
+# -- rows that move between two pages ------------------------------------------------------------------------
+
+
+async def test_rows_skipped_by_a_deletion_in_front_are_read_in_between() -> None:
+    """The last page is one row, and shows none of the first: the page between them shows rows of both."""
+    api = an_api(21)
+
+    def delete(query: ListQuery) -> None:
+        if query.offset == 19:
+            api.jobs.pop(21, None)
+
+    api.before_page = delete
+    kept = await read(api, concurrency=1)
+    assert kept.every == set(range(1, 22))
+    assert (kept.counter.sent, len(kept.passes)) == (3, 1)
+
+
+async def test_more_rows_skipped_than_a_page_has_are_found_by_reading_again() -> None:
+    api = an_api(100)
+
+    def delete(query: ListQuery) -> None:
+        if query.offset == 19:
+            for job_id in range(71, 101):
+                api.jobs.pop(job_id, None)
+
+    api.before_page = delete
+    kept = await read(api, concurrency=1)
+    assert set(api.jobs) <= kept.every
+    assert len(kept.passes) == 2
+
+
+@pytest.mark.parametrize(
+    ("short_at", "length", "requests"), [(0, 1, 10), (19, 5, 8)], ids=["the first page", "a later page"]
+)
+async def test_what_a_page_lacks_that_is_shorter_than_the_others_is_read_in_between(
+    short_at: int, length: int, requests: int
+) -> None:
+    api = an_api(100)
+
+    def shorten(query: ListQuery) -> None:
+        api.clamp = length if query.offset == short_at and len(api.asked) < 3 else 20
+
+    api.before_page = shorten
+    kept = await read(api, concurrency=1)
+    assert kept.every == set(api.jobs)
+    assert (kept.counter.sent, len(kept.passes)) == (requests, 1)
+
+
+def show_others_once(api: FakeApi) -> None:
+    """Let the page at offset 19 show rows from the end of the list instead, so that no page leads to it."""
+
+    def turn(query: ListQuery) -> None:
+        turned = query.offset == 19 and sum(asked.offset == 19 for asked in api.asked) == 1
+        api.key = (lambda job: job.id) if turned else (lambda job: -job.id)
+
+    api.before_page = turn
+
+
+async def test_a_page_that_no_other_leads_to_is_not_believed_at_once() -> None:
+    api = an_api(200, gives_total=False)
+    show_others_once(api)
+    kept = await read(api, concurrency=1)
+    assert len(kept.passes) == 2
+
+
+async def test_a_pass_with_a_gap_does_not_confirm_a_surplus() -> None:
+    api = TooHigh()
+    api.put(*(a_job(job_id) for job_id in range(1, 201)))
+    show_others_once(api)
+    kept = await read(api, concurrency=1, before=RowRange(1, 1))
+    assert len(kept.passes) == 3
+
+
+async def test_pages_that_never_join_fail_the_poll() -> None:
+    class Unrelated(FakeApi):
+        """Shows other rows at each request."""
+
+        async def list_page(self, target: Target, query: ListQuery, counter: RequestCounter) -> Page:
+            self.asked.append(query)
+            first = 20 * len(self.asked)
+            return Page(
+                tuple(a_job(job_id) for job_id in range(first, first + 20 * (query.offset < 60))), None
+            )
+
+    with pytest.raises(ContractError, match="no complete listing"):
+        await read(Unrelated())
+
+
+async def test_a_busy_list_whose_total_is_always_too_low_is_complete_where_its_pages_join() -> None:
+    api = an_api(100, total_of=lambda total, _rows: total - 7)
+    ids = iter(range(1_000, 2_000))
+
+    def arrive(query: ListQuery) -> None:
+        if query.offset == 0:
+            api.put(a_job(next(ids), created_ms=1))
+
+    api.before_page = arrive
+    kept = await read(api)
+    assert kept.every == set(api.jobs)
+    assert len(kept.passes) == 5
+
+
+async def test_a_page_of_rows_moved_on_by_new_ones_does_not_end_a_pass() -> None:
+    api = an_api(100, clamp=20)
+    ids = iter(range(1_000, 2_000))
+    moved_at = {19, 57}
+
+    def arrive(query: ListQuery) -> None:
+        api.clamp = 20
+        if query.offset in moved_at:
+            moved_at.remove(query.offset)
+            api.clamp = 5
+            api.put(*(a_job(next(ids)) for _ in range(10)))
+
+    api.before_page = arrive
+    kept = await read(api, concurrency=1)
+    assert set(range(1, 101)) <= kept.every
+    assert len(kept.passes) == 1
+
+
+async def test_a_server_that_shows_its_first_page_for_ever_is_given_up_early() -> None:
+    class Deaf(FakeApi):
+        async def list_page(self, target: Target, query: ListQuery, counter: RequestCounter) -> Page:
+            return await super().list_page(target, dataclasses.replace(query, offset=0), counter)
+
+    api = Deaf(clamp=10)
+    api.put(*(a_job(job_id) for job_id in range(1, 201)))
+    kept = Kept(api)
+    with pytest.raises(ContractError, match="190 more than the rows that came"):
+        await Paginator(kept, kept.server, 20, concurrency=1).read(WINDOW)
+    assert kept.counter.sent == 2 * 3  # readings, each of the first page and of two that repeat it
+
+
+async def test_rows_created_meanwhile_do_not_tell_how_many_rows_a_page_can_have() -> None:
+    api = an_api(10)
+    api.key = lambda job: job.created_ms
+    api.odd = frozenset({1_001})
+
+    def arrive(query: ListQuery) -> None:
+        if query.offset:
+            api.put(*(a_job(job_id, created_ms=api.now_ms) for job_id in (1_000, 1_001)))
+
+    api.before_page = arrive
+    kept = await read(api)
+    assert kept.every == set(api.jobs)
+    assert kept.server.traits.page_limit is None
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(0, 0), (1, 0), (2, 1), (20, 1), (100, 5), (200, 10)])
