@@ -43,18 +43,23 @@ class Journal:
     The moments of the history come first, unordered. Those after it are in the order of time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, table: Table) -> None:
+        self._table = table
         self._at_ms = array("q")
         self._columns = (self._at_ms, array("H"), array("H"), array("H"), array("i"), array("q"))
         self._history = 0
         self._history_ms = 0
 
-    def append(self, moment: Moment) -> None:
-        for column, value in zip(self._columns, moment, strict=True):
+    def append(self, job_id: int, at_ms: int, duration_ms: int) -> None:
+        """Append a moment of this job, with the status and the code of its row."""
+        table, row = self._table, job_id - 1
+        cells = (table.listing[row], table.job_type[row], table.status[row], table.msg_code[row])
+        for column, value in zip(self._columns, (at_ms, *cells, duration_ms), strict=True):
             column.append(value)
 
-    def extend(self, table: Table, at_ms: array[int], durations_ms: Iterable[int]) -> None:
+    def extend(self, at_ms: array[int], durations_ms: Iterable[int]) -> None:
         """Append a moment for each row of the table where `at_ms` is not 0."""
+        table = self._table
         rows = (at_ms, table.listing, table.job_type, table.status, table.msg_code, durations_ms)
         for column, values in zip(self._columns, rows, strict=True):
             column.extend(compress(values, at_ms))
@@ -85,17 +90,15 @@ class Account:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._started = Journal()
-        self._ended = Journal()
+        self._started = Journal(table)
+        self._ended = Journal(table)
 
     def note_start(self, job_id: int, at_ms: int) -> None:
-        """Record that the job's run started."""
-        self._started.append(self._moment(job_id, at_ms, at_ms - self._table.submitted_ms[job_id - 1]))
+        self._started.append(job_id, at_ms, at_ms - self._table.submitted_ms[job_id - 1])
 
     def note_end(self, job_id: int, at_ms: int) -> None:
-        """Record that the job's run ended, in the status and with the code of its row."""
         started_ms = self._table.started_ms[job_id - 1]
-        self._ended.append(self._moment(job_id, at_ms, at_ms - started_ms if started_ms else -1))
+        self._ended.append(job_id, at_ms, at_ms - started_ms if started_ms else -1)
 
     def note_history(self) -> None:
         """Record the starts and ends of all rows."""
@@ -104,8 +107,8 @@ class Account:
         running = (
             end - start if start else -1 for start, end in zip(table.started_ms, table.ended_ms, strict=True)
         )
-        self._started.extend(table, table.started_ms, submitting)
-        self._ended.extend(table, table.ended_ms, running)
+        self._started.extend(table.started_ms, submitting)
+        self._ended.extend(table.ended_ms, running)
 
     def end_history(self) -> None:
         self._started.end_history()
@@ -115,42 +118,27 @@ class Account:
         """Count what happened from `since_ms` to before `until_ms`, and what is listed now."""
         table = self._table
         span = slice(table.first_id_since(since_ms) - 1, table.first_id_since(until_ms) - 1)
-        created: Figures = Counter(zip(table.listing[span], table.job_type[span], strict=True))
-        started, submitting_ms, ended, failures, ran, running_ms = (Figures() for _ in range(6))
+        names = ("created", "started", "submitting_ms", "ended", "failures", "ran", "running_ms", "listed")
+        figures = {name: Figures() for name in names}
+        figures["created"].update(zip(table.listing[span], table.job_type[span], strict=True))
         for at in self._started.between(since_ms, until_ms):
-            started[at.listing, at.job_type] += 1
-            submitting_ms[at.listing, at.job_type] += at.duration_ms
+            figures["started"][at.listing, at.job_type] += 1
+            figures["submitting_ms"][at.listing, at.job_type] += at.duration_ms
         for at in self._ended.between(since_ms, until_ms):
             key = (at.listing, at.job_type, at.status)
-            ended[key] += 1
+            figures["ended"][key] += 1
             if is_failed(table.statuses[at.status]):
-                failures[*key, at.msg_code] += 1
+                figures["failures"][*key, at.msg_code] += 1
             if at.duration_ms >= 0:
-                ran[key] += 1
-                running_ms[key] += at.duration_ms
-        listed: Figures = Counter()
+                figures["ran"][key] += 1
+                figures["running_ms"][key] += at.duration_ms
         for number, listing in enumerate(listings):
-            listed |= {(number, *types): jobs for *types, jobs in listing.counts()}
-        figures = {
-            "created": created,
-            "started": started,
-            "submitting_ms": submitting_ms,
-            "ended": ended,
-            "failures": failures,
-            "ran": ran,
-            "running_ms": running_ms,
-            "listed": listed,
-        }
+            figures["listed"].update({(number, *types): jobs for *types, jobs in listing.counts()})
         return [
             {"project": listing.project_id, "workspace": listing.workspace_id}
             | {name: self._nested(number, counted) for name, counted in figures.items()}
             for number, listing in enumerate(listings)
         ]
-
-    def _moment(self, job_id: int, at_ms: int, duration_ms: int) -> Moment:
-        table, row = self._table, job_id - 1
-        listing, job_type = table.listing[row], table.job_type[row]
-        return Moment(at_ms, listing, job_type, table.status[row], table.msg_code[row], duration_ms)
 
     def _nested(self, listing: int, figures: Figures) -> dict[str, Any]:
         """

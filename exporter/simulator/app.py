@@ -76,19 +76,16 @@ def create_app(settings: SimulatorSettings) -> web.Application:
         response = simulator.list_jobs(await _read(request), request.match_info["project_id"])
         return await _send(request, response, closing)
 
-    async def wrong_method(request: web.Request) -> web.StreamResponse:
-        return await _send(request, simulator.wrong_method(), closing)
-
-    async def not_found(request: web.Request) -> web.StreamResponse:
-        return await _send(request, simulator.not_found(), closing)
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return await _send(request, simulator.refuse("project_id" in request.match_info), closing)
 
     path = f"/v1.0/{{project_id}}/data/{settings.path}"
     app = web.Application()
     app.add_routes(Control(simulator).routes())
     app.router.add_post("/v3/auth/tokens", issue_token)
     app.router.add_get(path, list_jobs, allow_head=False)
-    app.router.add_route("*", path, wrong_method)
-    app.router.add_route("*", "/{path:.*}", not_found)
+    app.router.add_route("*", path, refuse)
+    app.router.add_route("*", "/{path:.*}", refuse)
     app.on_shutdown.append(close)
     return app
 
@@ -101,15 +98,23 @@ async def _send(
         with suppress(TimeoutError):
             async with asyncio.timeout(response.delay_seconds):
                 await closing.wait()
-    if response.is_cut:
-        return await _send_half(request, response)
-    return web.Response(
-        status=response.status,
-        body=response.body,
-        content_type=response.content_type,
-        charset=response.charset,
-        headers=response.headers,
-    )
+    if not response.is_cut:
+        return web.Response(
+            status=response.status,
+            body=response.body,
+            content_type=response.content_type,
+            charset=response.charset,
+            headers=response.headers,
+        )
+    # Announce the whole body, send half of it and close the connection.
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    stream.content_type = response.content_type
+    stream.content_length = len(response.body)
+    await stream.prepare(request)
+    await stream.write(response.body[: len(response.body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return stream
 
 
 async def _read(request: web.Request) -> SignedRequest:
@@ -120,15 +125,3 @@ async def _read(request: web.Request) -> SignedRequest:
         headers={name.lower(): value for name, value in request.headers.items()},
         body=await request.read(),
     )
-
-
-async def _send_half(request: web.Request, response: SimulatedResponse) -> web.StreamResponse:
-    """Announce the whole body, send half of it and close the connection."""
-    stream = web.StreamResponse(status=response.status, headers=response.headers)
-    stream.content_type = response.content_type
-    stream.content_length = len(response.body)
-    await stream.prepare(request)
-    await stream.write(response.body[: len(response.body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return stream

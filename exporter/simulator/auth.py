@@ -12,7 +12,7 @@ import hmac
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from random import Random
@@ -67,28 +67,19 @@ class SignedRequest:
 
 
 def signature(request: SignedRequest, signed_headers: Sequence[str], secret_key: str) -> str:
-    """Compute the signature: HMAC over the algorithm, the date and the hash of the canonical request."""
-    digest = sha256(canonical_request(request, signed_headers).encode()).hexdigest()
-    text = f"{ALGORITHM}\n{request.headers.get('x-sdk-date', '')}\n{digest}"
-    return hmac.new(secret_key.encode(), text.encode(), sha256).hexdigest()
+    """
+    Compute the signature: HMAC over the algorithm, the date and the hash of the canonical request.
 
-
-def canonical_request(request: SignedRequest, signed_headers: Sequence[str]) -> str:
-    """Join method, path with a final slash, sorted query, signed headers, their names and the body's hash."""
+    This is: method, path with a final slash, sorted query, signed headers, their names and the body's hash.
+    """
     path = quote(request.path, safe="/~").rstrip("/") + "/"
     pairs = (f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in sorted(request.query))
     headers = (f"{name}:{request.headers.get(name, '').strip()}\n" for name in signed_headers)
     lines = (request.method, path, "&".join(pairs), "".join(headers), ";".join(signed_headers))
-    return "\n".join((*lines, sha256(request.body).hexdigest()))
-
-
-def is_recent(request: SignedRequest, now_seconds: float) -> bool:
-    """Tell whether the request is dated within 15 minutes of now."""
-    try:
-        date = datetime.strptime(request.headers.get("x-sdk-date", ""), "%Y%m%dT%H%M%S%z")
-    except ValueError:
-        return False
-    return abs(date.timestamp() - now_seconds) <= MAX_SKEW_SECONDS
+    canonical = "\n".join((*lines, sha256(request.body).hexdigest()))
+    digest = sha256(canonical.encode()).hexdigest()
+    text = f"{ALGORITHM}\n{request.headers.get('x-sdk-date', '')}\n{digest}"
+    return hmac.new(secret_key.encode(), text.encode(), sha256).hexdigest()
 
 
 @dataclass(slots=True)
@@ -108,7 +99,7 @@ class Lock:
             self._failures, self._until = 0, now + self.seconds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IssuedToken:
     project_id: str
     expires_at: float
@@ -180,14 +171,13 @@ class Authenticator:
         return None
 
     def expire(self, text: str) -> None:
-        """Let a token expire now."""
         if text in self._tokens:
-            self._tokens[text] = replace(self._tokens[text], expires_at=0.0)
+            self._tokens[text].expires_at = 0.0
 
     def revoke(self, text: str) -> None:
         """Refuse a token with 403 from now on."""
         if text in self._tokens:
-            self._tokens[text] = replace(self._tokens[text], is_revoked=True)
+            self._tokens[text].is_revoked = True
 
     def check_signature(
         self, request: SignedRequest, request_id: str, now: float
@@ -199,9 +189,12 @@ class Authenticator:
         self._key_lock.note(is_right, now)
         if not is_right:
             return gateway_error(401, "APIGW.0301", _BAD_SIGNATURE, request_id)
-        if not is_recent(request, now):
-            return gateway_error(401, "APIGW.0301", _OLD_SIGNATURE, request_id)
-        return None
+        try:
+            date = datetime.strptime(request.headers.get("x-sdk-date", ""), "%Y%m%dT%H%M%S%z")
+            is_recent = abs(date.timestamp() - now) <= MAX_SKEW_SECONDS
+        except ValueError:
+            is_recent = False
+        return None if is_recent else gateway_error(401, "APIGW.0301", _OLD_SIGNATURE, request_id)
 
     def _has_right_signature(self, request: SignedRequest) -> bool:
         match = _AUTHORIZATION.fullmatch(request.headers.get("authorization", "").strip())
@@ -215,23 +208,18 @@ class Authenticator:
     def _issued(self, project_name: str, now: float, expires_at: str | None) -> SimulatedResponse:
         text = "MII" + b64encode(self._rng.randbytes(TOKEN_BYTES)).decode()
         token = self._tokens[text] = IssuedToken(self._projects[project_name], now + self._ttl_seconds)
-        domain = {"id": _id_of(self._credentials.domain), "name": self._credentials.domain}
-        user = {"id": _id_of(self._credentials.user), "name": self._credentials.user, "domain": domain}
-        body = {
-            "token": {
-                "methods": ["password"],
-                "issued_at": _iam_time(now),
-                "expires_at": expires_at or _iam_time(token.expires_at),
-                "project": {"id": token.project_id, "name": project_name, "domain": domain},
-                "roles": [{"id": "0", "name": "te_admin"}],
-                "user": user | {"password_expires_at": ""},
-            }
+        known = self._credentials
+        domain = {"id": uuid5(_NAMES, known.domain).hex, "name": known.domain}
+        user = {"id": uuid5(_NAMES, known.user).hex, "name": known.user, "domain": domain}
+        shown = {
+            "methods": ["password"],
+            "issued_at": _iam_time(now),
+            "expires_at": expires_at or _iam_time(token.expires_at),
+            "project": {"id": token.project_id, "name": project_name, "domain": domain},
+            "roles": [{"id": "0", "name": "te_admin"}],
+            "user": user | {"password_expires_at": ""},
         }
-        return json_response(201, body, {"X-Subject-Token": text})
-
-
-def _id_of(name: str) -> str:
-    return uuid5(_NAMES, name).hex
+        return json_response(201, {"token": shown}, {"X-Subject-Token": text})
 
 
 def _iam_time(at: float) -> str:

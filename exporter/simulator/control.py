@@ -114,12 +114,8 @@ class Control:
 
     async def index(self, _: web.Request) -> web.Response:
         settings = self._simulator.settings
-        text = _INDEX.format(
-            path=settings.path,
-            projects=", ".join(settings.projects),
-            workspaces=", ".join(settings.workspaces),
-        )
-        return web.Response(text=text)
+        projects, workspaces = ", ".join(settings.projects), ", ".join(settings.workspaces)
+        return web.Response(text=_INDEX.format(path=settings.path, projects=projects, workspaces=workspaces))
 
     async def account(self, request: web.Request) -> web.Response:
         since_ms = _whole_number(request, "since_ms", 0)
@@ -186,7 +182,7 @@ class Control:
             )
         _learn_message(world, order)
         until_ms = world.now_ms + int(order.seconds * 1000)
-        world.begin_incident(
+        world.incidents.begin(
             Incident(listings, order.job_type, order.outcome, order.share, until_ms, order.msg_code)
         )
         return _json({"until_ms": until_ms})
@@ -196,13 +192,12 @@ def _one_by_one(order: JobsOrder) -> list[JobsOrder]:
     """Split a numbered order into one order for each job."""
     if order.numbered is None:
         return [order]
-    one = msgspec.structs.replace(order, count=1)
-    numbers = range(1, order.count + 1)
-    if order.numbered == "job_type":
-        return [msgspec.structs.replace(one, job_type=f"{order.job_type}_{n}") for n in numbers]
-    if order.numbered == "outcome":
-        return [msgspec.structs.replace(one, outcome=f"{order.outcome}_{n}") for n in numbers]
-    return [msgspec.structs.replace(one, msg_code=(order.msg_code or 0) + n) for n in numbers]
+    orders = []
+    for n in range(1, order.count + 1):
+        is_code = order.numbered == "msg_code"
+        value = (order.msg_code or 0) + n if is_code else f"{getattr(order, order.numbered)}_{n}"
+        orders.append(msgspec.structs.replace(order, count=1, **{order.numbered: value}))
+    return orders
 
 
 def _learn_message(world: World, order: JobsOrder | IncidentOrder) -> None:

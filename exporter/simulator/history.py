@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from operator import itemgetter
 from random import Random
 from typing import NamedTuple
@@ -59,6 +60,7 @@ def write_history(
     return running
 
 
+@dataclass(slots=True)
 class HabitualHistory:
     """
     The jobs of the past if users have habits: batches, timetables, and failed jobs that are submitted again.
@@ -67,14 +69,13 @@ class HabitualHistory:
     their listings.
     """
 
-    def __init__(self, users: Users, rng: Random, listings: int, now_ms: int) -> None:
-        self.jobs: list[PastJob] = []
-        self.created_ms = array("q")
-        self.due: list[tuple[int, Submission]] = []
-        self._users = users
-        self._rng = rng
-        self._listings = listings
-        self._now_ms = now_ms
+    _users: Users
+    _rng: Random
+    _listings: int
+    _now_ms: int
+    jobs: list[PastJob] = field(default_factory=list)
+    created_ms: array[int] = field(default_factory=lambda: array("q"))
+    due: list[tuple[int, Submission]] = field(default_factory=list)
 
     def fill(self, arrivals: Arrivals, profiles: tuple[Profile, ...], count: int) -> None:
         """

@@ -68,23 +68,12 @@ class RunPlan(NamedTuple):
 
     @property
     def next_status(self) -> str:
-        """The status that the next step leads to."""
         return STAGES[self.taken + 1] if self.taken < len(self.times_ms) - 1 else self.last
-
-    @property
-    def is_ended_by_next(self) -> bool:
-        return self.ends and self.taken == len(self.times_ms) - 1
 
     @property
     def started_ms(self) -> int:
         """When a run that ends has entered RUNNING; 0 for never."""
         return self.times_ms[1] if len(self.times_ms) > 2 else 0
-
-    def failing(self, status: str, msg_code: int) -> RunPlan:
-        """Return the same run, ended by its next step in this status."""
-        return self._replace(
-            times_ms=self.times_ms[: self.taken + 1], last=status, msg_code=msg_code, ends=True
-        )
 
     def at_pace(self, since_ms: int, pace: float) -> RunPlan:
         """Return the same run, with the steps after `since_ms` at another pace."""
@@ -200,8 +189,6 @@ class Incident(NamedTuple):
 
 
 class Incidents:
-    """The incidents that are active."""
-
     def __init__(self) -> None:
         self._by_place: dict[tuple[frozenset[int], str | None, str], Incident] = {}
 

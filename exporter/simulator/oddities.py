@@ -27,11 +27,6 @@ def _set(**values: object) -> Spoil:
     return lambda fields, _, __: fields | values
 
 
-def _raw(name: str, text: bytes) -> Spoil:
-    """Write a field as these bytes, which need not be JSON."""
-    return lambda fields, _, __: fields | {name: msgspec.Raw(text)}
-
-
 def _without(*names: str) -> Spoil:
     return lambda fields, _, __: {name: value for name, value in fields.items() if name not in names}
 
@@ -69,22 +64,22 @@ def _update_jitter(fields: Fields, order: OddRow, rng: Random) -> Fields:
 
 
 SPOILS: Mapping[str, Spoil] = {
-    # The text of msg_error, or another field that no count depends on.
-    "text-surrogate": _raw("msg_error", b'"disk full \\ud83d"'),
-    "text-cut": _raw("msg_error", b'"disk full \xe7\xa3"'),
-    "text-control": _raw("msg_error", b'"disk\n\tfull\x00\x1b[31m"'),
+    # The text of msg_error, or another field that no count depends on. Raw bytes need not be JSON.
+    "text-surrogate": _set(msg_error=msgspec.Raw(b'"disk full \\ud83d"')),
+    "text-cut": _set(msg_error=msgspec.Raw(b'"disk full \xe7\xa3"')),
+    "text-control": _set(msg_error=msgspec.Raw(b'"disk\n\tfull\x00\x1b[31m"')),
     "text-chinese": _set(msg_error="磁盘已满，无法写入数据"),  # noqa: RUF001 - what such a server writes
     "text-long": _set(msg_error="disk full " * 10_000),
     "text-object": _set(msg_error={"reason": "disk full"}),
-    "nan": lambda fields, _, __: fields | {"score": msgspec.Raw(b"NaN"), "cost": msgspec.Raw(b"-Infinity")},
-    "label-long": lambda fields, _, __: fields | {"resource_spec": "1Core_" + "4" * 100_000 + "GiB"},
+    "nan": _set(score=msgspec.Raw(b"NaN"), cost=msgspec.Raw(b"-Infinity")),
+    "label-long": _set(resource_spec="1Core_" + "4" * 100_000 + "GiB"),
     # The row itself, or a required field.
     "null-row": lambda _, __, ___: None,
     "text-row": lambda _, __, ___: "deleted",
     "no-id": _without("id"),
     "id-text": _set(id="job-one"),
     "id-null": _set(id=None),
-    "id-huge": _raw("id", b"36893488147419103232"),
+    "id-huge": _set(id=msgspec.Raw(b"36893488147419103232")),
     "no-type": _without("job_type"),
     "type-null": _set(job_type=None),
     "no-status": _without("status"),
@@ -97,7 +92,7 @@ SPOILS: Mapping[str, Spoil] = {
     "negative-start": _set(start_at=-1),
     "negative-end": _set(end_at=-1),
     "zero-start": lambda fields, _, __: {"start_at": 0} | fields,
-    "zero-end": lambda fields, _, __: fields | {"end_at": 0},
+    "zero-end": _set(end_at=0),
     "none-zero": _absent(0),
     "none-empty": _absent(""),
     "none-minus-one": _absent(-1),

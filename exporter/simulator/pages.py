@@ -7,7 +7,7 @@ Source: the API reference's page on the list of internal jobs, and the samples t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -53,6 +53,7 @@ class SimulatedRow(msgspec.Struct, kw_only=True):
     extra_info: dict[str, Any] | UnsetType = UNSET
 
 
+@dataclass(frozen=True, slots=True)
 class PageWriter:
     """
     Answer queries of the list from the table. Each response comes from a random replica.
@@ -60,14 +61,11 @@ class PageWriter:
     The random source draws the replica, the jumps of the clock and the jitter of update times.
     """
 
-    def __init__(
-        self, table: Table, messages: Mapping[int, str], changes: RecentChanges, order: Order, rng: Random
-    ) -> None:
-        self._table = table
-        self._messages = messages
-        self._changes = changes
-        self._order = order
-        self._rng = rng
+    _table: Table
+    _messages: Mapping[int, str]
+    _changes: RecentChanges
+    _order: Order
+    _rng: Random
 
     def page(
         self, listing: Listing, query: Query, quirks: Quirks, now_ms: int
@@ -90,7 +88,11 @@ class PageWriter:
             found = find(self._table, listing, asked, self._order)
         with self._changes.as_of(rows_lag):
             listed = [job_id for job_id in found.ids if self._table.listed[job_id - 1]]
-            rows = [self._row(job_id, listing, quirks, now_ms) for job_id in listed]
+            rows: list[object] = []
+            for job_id in listed:
+                row = job_row(self._table, self._messages, job_id, listing, quirks, now_ms)
+                chosen = odd_kinds(job_id, row.status, quirks)
+                rows.append(odd(row, chosen, self._rng) if chosen else row)
         total = found.total
         if total_lag != ids_lag or quirks.hidden_ids:
             with self._changes.as_of(total_lag):
@@ -106,7 +108,14 @@ class PageWriter:
             return SimulatedResponse(204, b"")
         page_info: dict[str, object] = {"offset": query.offset, "limit": query.limit}
         if not quirks.omit_total:
-            page_info["total"] = _shown_total(total, len(rows), quirks)
+            shown = max(total + quirks.total_surplus, 0)
+            if quirks.total_cap is not None:
+                shown = min(shown, quirks.total_cap)
+            if quirks.total_of_page:
+                shown = len(rows)
+            if quirks.total_fixed is not None:
+                shown = quirks.total_fixed
+            page_info["total"] = _TOTAL_FORMS[quirks.total_form](shown)
         payload: dict[str, object] = {"list": rows, "page_info": page_info}
         if may_lack_list and quirks.empty_list != "list":
             payload["list"] = None
@@ -121,11 +130,6 @@ class PageWriter:
             return SimulatedResponse(200, _BOM + body if quirks.bom else body)
         text = body.decode(errors="replace")
         return SimulatedResponse(200, text.encode(quirks.charset, errors="replace"), charset=quirks.charset)
-
-    def _row(self, job_id: int, listing: Listing, quirks: Quirks, now_ms: int) -> object:
-        row = job_row(self._table, self._messages, job_id, listing, quirks, now_ms)
-        chosen = odd_kinds(job_id, row.status, quirks) if quirks.odd_rows else ()
-        return odd(row, chosen, self._rng) if chosen else row
 
 
 def job_row(
@@ -179,15 +183,3 @@ def _add_quirks(row: SimulatedRow, listing: Listing, quirks: Quirks) -> None:
 def odd_kinds(job_id: int, status: str, quirks: Quirks) -> tuple[OddRow, ...]:
     """Return the oddities of a job's row while the job is listed in this status."""
     return tuple(one for one in quirks.odd_rows if one.selects(job_id, job_id + quirks.id_offset, status))
-
-
-def _shown_total(true: int, rows: int, quirks: Quirks) -> object:
-    """Return the total that the server shows for `true` matching jobs, `rows` of them on the page."""
-    total = max(true + quirks.total_surplus, 0)
-    if quirks.total_cap is not None:
-        total = min(total, quirks.total_cap)
-    if quirks.total_of_page:
-        total = rows
-    if quirks.total_fixed is not None:
-        total = quirks.total_fixed
-    return _TOTAL_FORMS[quirks.total_form](total)

@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from exporter.simulator.settings import DEFAULT_WORKSPACE, Order, Quirks
 from exporter.simulator.table import Ids, Listing, Names, Table
@@ -55,19 +56,14 @@ class Query:
     limit: int = DEFAULT_LIMIT
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """The ids from `low` (inclusive) to `high` (exclusive)."""
 
     low: int
     high: int
 
-    def intersect(self, low: int, high: int) -> Window:
-        return Window(max(self.low, low), min(self.high, high))
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The ids of one page, in its order, and the number of all matching jobs."""
 
     ids: list[int]
@@ -128,18 +124,18 @@ def find(table: Table, listing: Listing, query: Query, order: Order) -> Found:
 
 def _window(table: Table, query: Query) -> Window:
     """Turn the filters by time, id and data into bounds of the id, since ids ascend with creation."""
-    window = Window(1, len(table.status) + 1)
+    low, high = 1, len(table.status) + 1
     if query.start_ms is not None:
-        window = window.intersect(table.first_id_since(query.start_ms), window.high)
+        low = table.first_id_since(query.start_ms)
     if query.end_ms is not None:
-        window = window.intersect(1, table.first_id_after(query.end_ms))
+        high = table.first_id_since(query.end_ms + 1)
     if query.job_id is not None:
-        window = window.intersect(query.job_id, query.job_id + 1)
+        low, high = max(low, query.job_id), min(high, query.job_id + 1)
     if query.data_id is not None:
         match = _DATA_ID.fullmatch(query.data_id)
         last = int(match[1]) * JOBS_PER_DATA_ID if match else 0
-        window = window.intersect(last - JOBS_PER_DATA_ID + 1, last + 1)
-    return window
+        low, high = max(low, last - JOBS_PER_DATA_ID + 1), min(high, last + 1)
+    return Window(low, high)
 
 
 def count(arrays: Iterable[Ids], window: Window) -> int:
@@ -183,12 +179,9 @@ def _integer(pairs: Pairs, name: str, minimum: int = 0, maximum: int | None = No
     text = _last(pairs, name)
     if text is None:
         return None
-    if not _INTEGER.fullmatch(text):
+    if not _INTEGER.fullmatch(text) or int(text) < minimum or (maximum is not None and int(text) > maximum):
         raise BadParameterError(name, text)
-    value = int(text)
-    if value < minimum or (maximum is not None and value > maximum):
-        raise BadParameterError(name, text)
-    return value
+    return int(text)
 
 
 def _values(pairs: Pairs, wanted: str, known: Names, quirks: Quirks) -> tuple[str, ...]:

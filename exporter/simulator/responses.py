@@ -58,27 +58,19 @@ def json_response(status: int, body: object, headers: Mapping[str, str] | None =
     return SimulatedResponse(status, msgspec.json.encode(body), headers=headers or {})
 
 
-def gateway_error(
-    status: int, code: str, message: str, request_id: str, headers: Mapping[str, str] | None = None
-) -> SimulatedResponse:
-    """Refuse as the API gateway does."""
-    return json_response(
-        status, {"error_msg": message, "error_code": code, "request_id": request_id}, headers
-    )
+def gateway_error(status: int, code: str, message: str, request_id: str) -> SimulatedResponse:
+    return json_response(status, {"error_msg": message, "error_code": code, "request_id": request_id})
 
 
 def service_error(status: int, code: str, message: str) -> SimulatedResponse:
-    """Refuse as the Octopus service does."""
     return json_response(status, {"error_code": f"octopus.{code}", "error_msg": message})
 
 
 def iam_error(status: int, title: str, message: str) -> SimulatedResponse:
-    """Refuse as IAM does."""
     return json_response(status, {"error": {"code": status, "message": message, "title": title}})
 
 
 def bad_parameter(name: str, value: str, now_ms: int) -> SimulatedResponse:
-    """Refuse a query parameter as the service does."""
     return json_response(
         400,
         {
@@ -104,26 +96,21 @@ def parse_faults(text: str) -> dict[str, float]:
     problems: list[str] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, given = (piece.strip() for piece in part.partition("="))
-        probability = _probability(given) if given else DEFAULT_PROBABILITIES.get(name)
+        try:
+            probability = float(given) if given else DEFAULT_PROBABILITIES.get(name, 0.0)
+        except ValueError:
+            probability = -1.0
         if name not in DEFAULT_PROBABILITIES:
             problems.append(
                 f"faults: {name!r} is unknown: expected any of {', '.join(DEFAULT_PROBABILITIES)}"
             )
-        elif probability is None:
+        elif not 0 <= probability <= 1:
             problems.append(f"faults: {part!r}: expected a probability from 0 to 1")
         else:
             chosen[name] = probability
     if problems:
         raise ConfigError(problems)
     return chosen
-
-
-def _probability(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value <= 1 else None
 
 
 class Faults:
@@ -148,14 +135,13 @@ class Faults:
         self._probabilities = parse_faults(text)
 
     def draw(self) -> frozenset[str]:
-        """Draw the faults of the next request."""
         lots = {name: self._rng.random() for name in DEFAULT_PROBABILITIES}
         return frozenset(name for name, lot in lots.items() if lot < self._probabilities.get(name, 0.0))
 
     def throttled(self, request_id: str) -> SimulatedResponse:
         """Refuse with 429; one response in three has Retry-After."""
         headers = {"Retry-After": "1"} if self._rng.random() < 1 / 3 else {}
-        return gateway_error(429, "APIGW.0308", _THROTTLED, request_id, headers)
+        return replace(gateway_error(429, "APIGW.0308", _THROTTLED, request_id), headers=headers)
 
     def failed(self, request_id: str) -> SimulatedResponse:
         """Fail with 500, 502, 503 or 504, with one of the bodies that such a status has."""
@@ -180,10 +166,6 @@ def _html(status: int, title: str) -> SimulatedResponse:
     return SimulatedResponse(status, body.encode(), "text/html")
 
 
-def _truncated(response: SimulatedResponse) -> SimulatedResponse:
-    return replace(response, body=response.body[: len(response.body) // 2])
-
-
 def _without_payload(response: SimulatedResponse) -> SimulatedResponse:
     """Leave the payload out. It is the last field of the body, so all after its name can be dropped."""
     head, _, _ = response.body.partition(b',"payload":')
@@ -203,7 +185,7 @@ _FAILURES: tuple[Callable[[str], SimulatedResponse], ...] = (
 )
 
 _GARBLES: tuple[Callable[[SimulatedResponse], SimulatedResponse], ...] = (
-    _truncated,
+    lambda response: replace(response, body=response.body[: len(response.body) // 2]),
     lambda response: replace(response, body=b""),
     lambda _: _html(200, "Please sign in"),
     lambda response: replace(response, is_cut=True),

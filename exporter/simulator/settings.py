@@ -20,11 +20,7 @@ DEMO_PROJECT = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 DEFAULT_WORKSPACE = "0"
 
 Order = Literal["created-desc", "created-asc", "update-desc"]
-Shift = Literal["none", "insert", "delete", "both"]
 FilterName = Literal["workspace_id", "job_types", "statuses", "start_time", "end_time", "id", "data_id"]
-TotalForm = Literal["number", "string", "float", "null"]
-EmptyList = Literal["list", "null", "missing", "no-content"]
-Charset = Literal["utf-8", "gbk", "gb18030", "utf-16", "iso-8859-1"]
 # How long the simulator keeps the changes of its jobs, for replicas that lag.
 MAX_LAG_SECONDS = 60.0
 # Three hundred years. A year with more than four digits is written by `clock_text` instead.
@@ -48,7 +44,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     comma_arrays: bool = False
     latency_seconds: float = 0.0
     repeat_rows: int = 0
-    shift: Shift = "none"
+    shift: Literal["none", "insert", "delete", "both"] = "none"
     shift_every: int = 1
 
     omit_total: bool = False
@@ -56,10 +52,10 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     total_of_page: bool = False
     total_surplus: int = 0
     total_fixed: int | None = None
-    total_form: TotalForm = "number"
+    total_form: Literal["number", "string", "float", "null"] = "number"
     total_lag_seconds: float = 0.0
     hidden_ids: tuple[int, ...] = ()
-    empty_list: EmptyList = "list"
+    empty_list: Literal["list", "null", "missing", "no-content"] = "list"
     empty_list_anywhere: bool = False
 
     replica_lags_seconds: tuple[float, ...] = ()
@@ -77,7 +73,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     odd_rows: tuple[OddRow, ...] = ()
     id_offset: int = 0
     row_padding_bytes: int = 0
-    charset: Charset = "utf-8"
+    charset: Literal["utf-8", "gbk", "gb18030", "utf-16", "iso-8859-1"] = "utf-8"
     bom: bool = False
 
     token_expires_at: str | None = None
@@ -90,12 +86,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             *at_least("quirks.repeat_rows", self.repeat_rows, 0),
             *at_least("quirks.shift_every", self.shift_every, 1),
             *at_least("quirks.total_cap", self.total_cap, 0),
-            *_within("quirks.clock_ahead_seconds", self.clock_ahead_seconds, _MAX_AHEAD_SECONDS),
-            *(
-                problem
-                for jump in self.clock_jumps_seconds
-                for problem in _within("quirks.clock_jumps_seconds", jump, _MAX_AHEAD_SECONDS)
-            ),
+            *_ahead("quirks.clock_ahead_seconds", self.clock_ahead_seconds),
+            *(p for jump in self.clock_jumps_seconds for p in _ahead("quirks.clock_jumps_seconds", jump)),
             *at_least("quirks.id_offset", self.id_offset, -1),
             *at_least("quirks.row_padding_bytes", self.row_padding_bytes, 0),
             *(p for row in self.odd_rows for p in at_least("quirks.odd_rows.every", row.every, 1)),
@@ -109,9 +101,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def longest_lag_seconds(self) -> float:
         """The age of the oldest state that a response may show."""
-        return max(self.total_lag_seconds, self.index_lag_seconds, 0.0) + max(
-            self.replica_lags_seconds, default=0.0
-        )
+        own_seconds = max(self.total_lag_seconds, self.index_lag_seconds)
+        return own_seconds + max(self.replica_lags_seconds, default=0.0)
 
 
 def parse_quirks(text: str) -> Quirks:
@@ -198,10 +189,10 @@ def at_least(name: str, value: float | None, minimum: float) -> list[str]:
     return [f"{name}: {value}: expected a number of {minimum:g} or more"]
 
 
-def _within(name: str, value: float, distance: float) -> list[str]:
-    if -distance <= value <= distance:
+def _ahead(name: str, value: float) -> list[str]:
+    if -_MAX_AHEAD_SECONDS <= value <= _MAX_AHEAD_SECONDS:
         return []
-    return [f"{name}: {value}: expected a number from {-distance:g} to {distance:g}"]
+    return [f"{name}: {value}: expected a number from {-_MAX_AHEAD_SECONDS:g} to {_MAX_AHEAD_SECONDS:g}"]
 
 
 def _lag(name: str, value: float) -> list[str]:

@@ -136,17 +136,14 @@ class Simulator:
         trace = {"X-Request-Id": request_id, "X-IAM-Trace-Id": f"token_cn-north-11_null_{request_id}"}
         return self._sent("token", response, faults, trace)
 
-    def not_found(self) -> SimulatedResponse:
-        """Answer a path the gateway does not know."""
+    def refuse(self, is_known_path: bool) -> SimulatedResponse:
+        """Answer the path of the list requested with another method, or a path that nobody serves."""
         request_id = self._next_request_id()
         message = "The API does not exist or has not been published in the environment"
         response = gateway_error(404, "APIGW.0101", message, request_id)
+        if is_known_path:
+            response = service_error(405, "400005", "The request method is not supported.")
         return replace(response, headers={"X-Request-Id": request_id})
-
-    def wrong_method(self) -> SimulatedResponse:
-        """Answer a known path requested with another method."""
-        response = service_error(405, "400005", "The request method is not supported.")
-        return replace(response, headers={"X-Request-Id": self._next_request_id()})
 
     def account(self, since_ms: int, until_ms: int) -> dict[str, Any]:
         """Count what the jobs did from `since_ms` to before `until_ms`, and name the rows served odd."""

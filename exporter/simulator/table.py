@@ -9,8 +9,8 @@ reading the rows before it. Units: Unix milliseconds UTC; 0 means "not yet".
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right, insort
-from collections import deque
+from bisect import bisect_left, insort
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -83,7 +83,7 @@ class Table:
         self.ended_ms = array("q")
         self.last_update_ms = 0
         # In the order of the fields of Cells.
-        self._changing: tuple[array[int], ...] = (
+        self.changing: tuple[array[int], ...] = (
             *(self.listed, self.status, self.msg_code),
             *(self.updated_ms, self.submitted_ms, self.started_ms, self.ended_ms),
         )
@@ -108,11 +108,7 @@ class Table:
             times_ms.frombytes(bytes(count * times_ms.itemsize))
 
     def cells(self, job_id: int) -> Cells:
-        return Cells(*(column[job_id - 1] for column in self._changing))
-
-    def put(self, job_id: int, cells: Cells) -> None:
-        for column, value in zip(self._changing, cells, strict=True):
-            column[job_id - 1] = value
+        return Cells(*(column[job_id - 1] for column in self.changing))
 
     def touch(self, job_id: int, at_ms: int) -> None:
         """Set the job's update time to now, and in any case later than it was."""
@@ -123,10 +119,6 @@ class Table:
     def first_id_since(self, created_ms: int) -> int:
         """Return the id of the first job created then or later, or the id the next job will get."""
         return bisect_left(self.created_ms, created_ms) + 1
-
-    def first_id_after(self, created_ms: int) -> int:
-        """Return the id of the first job created later than that, or the id the next job will get."""
-        return bisect_right(self.created_ms, created_ms) + 1
 
 
 class Listing:
@@ -140,26 +132,25 @@ class Listing:
         self.project_id = project_id
         self.workspace_id = workspace_id
         self.all_ids = array("q")
-        self._by: dict[tuple[int, int], array[int]] = {}
+        self._by: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("q"))
 
     def append(self, job_id: int, job_type: int, status: int) -> None:
         """Add the newest job. Its id is the highest, so no search is needed."""
         self.all_ids.append(job_id)
-        self._ids(job_type, status).append(job_id)
+        self._by[job_type, status].append(job_id)
 
     def move(self, job_id: int, job_type: int, old: int, new: int) -> None:
-        """Move a job from one status to another."""
-        _discard(self._ids(job_type, old), job_id)
-        insort(self._ids(job_type, new), job_id)
+        _discard(self._by[job_type, old], job_id)
+        insort(self._by[job_type, new], job_id)
 
     def insert(self, job_id: int, job_type: int, status: int) -> None:
         """Add a job again that was removed."""
         insort(self.all_ids, job_id)
-        insort(self._ids(job_type, status), job_id)
+        insort(self._by[job_type, status], job_id)
 
     def remove(self, job_id: int, job_type: int, status: int) -> None:
         _discard(self.all_ids, job_id)
-        _discard(self._ids(job_type, status), job_id)
+        _discard(self._by[job_type, status], job_id)
 
     def having(self, job_types: Collection[int], statuses: Collection[int]) -> list[Ids]:
         """Return disjoint sorted arrays that together have all matching jobs. An empty filter matches any."""
@@ -174,12 +165,6 @@ class Listing:
     def counts(self) -> Iterator[tuple[int, int, int]]:
         """Yield (type, status, number of jobs) where there are any."""
         return ((job_type, status, len(ids)) for (job_type, status), ids in self._by.items() if ids)
-
-    def _ids(self, job_type: int, status: int) -> array[int]:
-        ids = self._by.get((job_type, status))
-        if ids is None:
-            ids = self._by[job_type, status] = array("q")
-        return ids
 
 
 def _discard(ids: array[int], job_id: int) -> None:
@@ -256,6 +241,7 @@ class RecentChanges:
         listing, job_type = self._listings[table.listing[row]], table.job_type[row]
         if table.listed[row]:
             listing.remove(job_id, job_type, table.status[row])
-        table.put(job_id, cells)
+        for column, value in zip(table.changing, cells, strict=True):
+            column[row] = value
         if cells.listed:
             listing.insert(job_id, job_type, cells.status)

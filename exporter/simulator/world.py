@@ -19,7 +19,6 @@ from exporter.simulator.history import HabitualHistory, past_jobs, write_history
 from exporter.simulator.lifecycle import (
     DELETED_AFTER_MS,
     EventKind,
-    Incident,
     Incidents,
     RunPlan,
     at_pace,
@@ -68,7 +67,7 @@ class World:
         # Submissions that are due later, with their listings, by a sequence number.
         self._due: dict[int, tuple[int, Submission]] = {}
         self._due_so_far = 0
-        self._incidents = Incidents()
+        self.incidents = Incidents()
 
         # If the history has more jobs per day, arrivals continue at that rate: no break at the start.
         history_per_day = settings.jobs * DAY_MS / HISTORY_MS
@@ -124,10 +123,6 @@ class World:
         """Let an additional job arrive now."""
         profile = self._arrivals.profile_at(self._rng, self.now_ms)
         self._submit(listing, self._users.single(profile, self.now_ms))
-
-    def begin_incident(self, incident: Incident) -> None:
-        """Let runs fail from now on."""
-        self._incidents.begin(incident)
 
     def delete_one(self, listing: int) -> None:
         """Delete a job that ended more than a day ago, if a few random draws find one."""
@@ -285,19 +280,21 @@ class World:
         run, table, row = self._runs.pop(job_id), self.table, job_id - 1
         listing, job_type = table.listing[row], table.types[table.job_type[row]]
         leaves = table.statuses[table.status[row]]
-        incident = self._incidents.hitting(self._rng, listing, job_type, leaves, run.next_status, at_ms)
+        incident = self.incidents.hitting(self._rng, listing, job_type, leaves, run.next_status, at_ms)
         if incident is not None:
             profile, code, was_to_fail = self._profiles[job_type], incident.msg_code, is_failed(run.last)
             if code is None:
                 code = draw_code(self._rng, profile.causes.get(incident.outcome, ()))
-            run = run.failing(incident.outcome, code)
+            times_ms = run.times_ms[: run.taken + 1]
+            run = run._replace(times_ms=times_ms, last=incident.outcome, msg_code=code, ends=True)
             # A run that was planned to fail has its retry already.
             again = None if was_to_fail else self._users.retry(self._rng, profile, run)
             if again is not None:
                 self._await_submission(listing, again, at_ms)
         self._enter(job_id, run.next_status, at_ms)
-        if not run.is_ended_by_next:
-            self._begin(job_id, run._replace(taken=run.taken + 1))
+        run = run._replace(taken=run.taken + 1)
+        if run.next_ms is not None or not run.ends:
+            self._begin(job_id, run)
             return
         table.ended_ms[row] = at_ms
         table.msg_code[row] = run.msg_code
