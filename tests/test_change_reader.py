@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -399,3 +400,59 @@ async def test_an_interrupted_first_sync_goes_on_and_no_other_reading_does(scene
     await scene.poll()
     for reason in (None, "scheduled"):
         assert not (await scene.read(reason=reason)).can_resume
+
+
+async def test_a_first_sync_that_did_not_come_to_the_window_does_not_go_on(scene: Scene) -> None:
+    reader = await scene.read()
+    scene.api.error = ApiUnavailable("away")
+    with pytest.raises(ApiUnavailable):
+        await scene.read(by=reader)
+    assert not reader.can_resume
+
+
+async def test_each_reading_begins_with_nothing_staged(scene: Scene) -> None:
+    reader = await scene.read()
+    del scene.api.jobs[7]
+    await scene.read(by=reader)
+    assert await scene.ledger.staged_since(scene.target, 0) == 399
+
+
+async def test_a_full_sync_does_not_believe_that_a_short_first_page_is_the_only_one(scene: Scene) -> None:
+    await scene.poll()
+    scene.api.clamp, scene.api.total_of = 15, lambda _total, rows: rows
+    await scene.read(reason="scheduled")
+    assert await scene.ledger.staged_since(scene.target, 0) == 400
+
+
+@pytest.mark.parametrize(("reason", "of_window"), [(None, 2), ("scheduled", 0)])
+async def test_only_a_whole_listing_shows_that_a_surplus_has_shrunk(
+    scene: Scene, reason: str | None, of_window: int
+) -> None:
+    await scene.poll()
+    reader = await scene.reader()
+    reader.server.traits = replace(reader.server.traits, surplus_in_flight=2, surplus_window=2)
+    await scene.read(reason=reason, by=reader)
+    traits = reader.server.traits
+    assert (traits.surplus_in_flight, traits.surplus_window) == (0, of_window)
+
+
+async def old_and_undocumented(scene: Scene, listed: int) -> None:
+    """Read everything while 30 jobs in an undocumented status are too old; `listed` more are not known."""
+    scene.rules = poll_rules(PAGE, 300_000)
+    scene.put(*range(370, 400), status="ARCHIVED")
+    await scene.poll()
+    scene.api.now_ms += 400_000
+    for job_id in range(1_000, 1_000 + listed):
+        scene.api.put(a_job(job_id, "ARCHIVED", created_ms=1_000, updated_ms=1_000))
+    await scene.read(reason="scheduled")
+    assert await scene.ledger.vanished(scene.target, 0) == ()
+
+
+async def test_many_old_jobs_in_an_undocumented_status_are_listed_and_not_asked_for(scene: Scene) -> None:
+    await old_and_undocumented(scene, listed=0)
+    assert scene.ids_asked == set()
+
+
+async def test_they_are_asked_for_where_their_listing_takes_more_pages(scene: Scene) -> None:
+    await old_and_undocumented(scene, listed=30 * PAGE)
+    assert scene.ids_asked == set(range(370, 400))
