@@ -15,7 +15,6 @@ from exporter.config.settings import (
     Config,
     EventSettings,
     WebSettings,
-    json_schema,
 )
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "WebSettings",
     "format_duration",
     "iam_endpoint",
-    "json_schema",
     "load",
     "octopus_endpoint",
     "parse_duration",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationInfo
+from pydantic import Field, ValidationInfo
 
 from exporter.config.addresses import ENDPOINT, iam_endpoint, parse_endpoint
 from exporter.config.fields import IN_QUOTES, FileName, Parsed, Scalar, Section, TextScalar
@@ -50,9 +50,6 @@ class SecretScalar(Scalar):
     def write(self, value: Secret | None) -> str | None:
         return None if value is None else MASK
 
-    def describe(self) -> dict[str, Any]:
-        return {"type": ["string", "integer"], "minLength": 1}
-
 
 NOT_GIVEN = Secret()
 
@@ -66,18 +63,8 @@ def _secret() -> Any:
     return Field(default_factory=lambda: NOT_GIVEN, validate_default=True)
 
 
-def _one_of_each(*keys: str) -> ConfigDict:
-    """Say in the JSON Schema that each of these secrets is given once, by value or by file."""
-    choices: list[JsonValue] = [
-        {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]} for key in keys
-    ]
-    return ConfigDict(json_schema_extra={"allOf": choices})
-
-
 class TokenSettings(Section):
     """A token that something else gets and renews. As a file, it is read again at every use."""
-
-    model_config = _one_of_each("token")
 
     type: Literal["token"]
     """the word token"""
@@ -89,8 +76,6 @@ class TokenSettings(Section):
 
 class PasswordSettings(Section):
     """A user's name and password, for which IAM gives tokens."""
-
-    model_config = _one_of_each("password")
 
     type: Literal["password"]
     """the word password"""
@@ -112,8 +97,6 @@ class PasswordSettings(Section):
 
 class AccessKeySettings(Section):
     """An access key and its secret key, permanent or (with a security token) temporary."""
-
-    model_config = _one_of_each("access_key", "secret_key")
 
     type: Literal["aksk"]
     """the word aksk"""

@@ -3,7 +3,7 @@ What the models of the files are made of: the base of every section, and the typ
 
 A type is an annotation of a model's field. It parses the text of the file (YAML and environment variables
 give only texts) or takes a value that is parsed already. It says in one phrase what it expects, and it writes
-the value as the file does. The JSON Schema also allows `${VAR}` for values that are not texts.
+the value as the file does.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     ValidationInfo,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from exporter.config.durations import PATTERN, format_duration, parse_duration
+from exporter.config.durations import format_duration, parse_duration
 from exporter.config.problems import expected
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -35,7 +34,6 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 # Control characters, lone surrogates, line and paragraph separators. No name, path or URL contains them.
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_VARIABLE: dict[str, object] = {"type": "string", "pattern": r"\$\{"}
 
 ALL = "all"
 STREAMS = ("stdout", "stderr")
@@ -84,18 +82,9 @@ class Scalar(ABC):
     def write(self, value: Any) -> Any:
         return value
 
-    def describe(self) -> dict[str, Any]:
-        """Give the JSON Schema of the value."""
-        return {"type": "string"}
-
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         writer = core_schema.plain_serializer_function_ser_schema(self.write)
         return core_schema.with_info_plain_validator_function(self.read_at, serialization=writer)
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return self.describe()
 
 
 @dataclass(frozen=True)
@@ -113,9 +102,6 @@ class TextScalar(Scalar):
             raise expected(self.what)
         return text
 
-    def describe(self) -> dict[str, Any]:
-        return {"type": ["string", "integer"], "minLength": 1}
-
 
 @dataclass(frozen=True)
 class Whole(Scalar):
@@ -132,10 +118,6 @@ class Whole(Scalar):
             raise expected(f"a whole number from {self.low} {'up' if self.high is None else f'to {most}'}")
         return number
 
-    def describe(self) -> dict[str, Any]:
-        high = {} if self.high is None else {"maximum": self.high}
-        return {"anyOf": [{"type": "integer", "minimum": self.low, **high}, _VARIABLE]}
-
 
 @dataclass(frozen=True)
 class Positive(Scalar):
@@ -146,9 +128,6 @@ class Positive(Scalar):
         if isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < math.inf:
             return float(number)
         raise expected("a number above 0")
-
-    def describe(self) -> dict[str, Any]:
-        return {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _VARIABLE]}
 
 
 @dataclass(frozen=True)
@@ -163,9 +142,6 @@ class Flag(Scalar):
             raise expected("true or false")
         return truth
 
-    def describe(self) -> dict[str, Any]:
-        return {"anyOf": [{"type": "boolean"}, _VARIABLE]}
-
 
 @dataclass(frozen=True)
 class ChoiceScalar(Scalar):
@@ -177,9 +153,6 @@ class ChoiceScalar(Scalar):
         if not isinstance(value, str) or value not in self.words:
             raise expected(f"{', '.join(self.words[:-1])} or {self.words[-1]}")
         return value
-
-    def describe(self) -> dict[str, Any]:
-        return {"anyOf": [{"enum": list(self.words)}, _VARIABLE]}
 
 
 @dataclass(frozen=True)
@@ -212,12 +185,6 @@ class Duration(Scalar):
 
     def write(self, value: float | None) -> str:
         return ALL if value is None else format_duration(value)
-
-    def describe(self) -> dict[str, Any]:
-        pattern = re.sub(r"\?P<\w+>", "", PATTERN)
-        words = f"{ALL}|" if self.or_all else ""
-        text = {"type": "string", "pattern": f"^({words}{pattern})$"}
-        return {"anyOf": [text, {"const": 0}, _VARIABLE]}
 
 
 @dataclass(frozen=True)
@@ -258,9 +225,6 @@ class FileName(Scalar):
 
     def write(self, value: Path | None) -> str | None:
         return None if value is None else str(value)
-
-    def describe(self) -> dict[str, Any]:
-        return {"type": "string", "minLength": 1}
 
 
 @dataclass(frozen=True)

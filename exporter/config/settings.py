@@ -1,7 +1,7 @@
 """
 The configuration: every key, its default, and what it is for.
 
-The text under an attribute is its description in the JSON Schema, and in messages about a missing key.
+The text under an attribute is shown in messages about a missing key.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ EventInclude = Literal["ended", "failed"]
 
 DEFAULT_WORKSPACE = "0"
 
-_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FLAGS = {
     "listen": "--web.listen-address",
     "config_file": "--web.config.file",
@@ -341,13 +340,3 @@ SECTIONS: dict[str, type[Section]] = {
     "events": EventSettings,
     "log": LogSettings,
 }
-
-
-def json_schema() -> dict[str, Any]:
-    """Give the JSON Schema for editors: the keys of the file, with defaults as the file writes them."""
-    schema = Config.model_json_schema(by_alias=True)
-    for section in SECTIONS.values():
-        properties = schema["$defs"][section.__name__]["properties"]
-        for key, default in section().model_dump(mode="json", by_alias=True).items():
-            properties[key]["default"] = default
-    return {"$schema": _DIALECT, **schema, "title": "octopus-exporter"}
