@@ -360,8 +360,9 @@ class ChangeReader:
         await self.ledger.stage(self.target, jobs, kinds, origin, self.rules.counting)
         if self._full_sync is not None and found_by is FoundBy.WINDOW:
             # Pages overlap, and a pass may be repeated: so progress is how far down the list the pages have
-            # come.
-            rows = self._progress.rows = max(self._progress.rows, offset + page.rows)
+            # come. A page beyond the end has no rows, and is no progress.
+            end = offset + page.rows if page.rows else 0
+            rows = self._progress.rows = max(self._progress.rows, end)
             self._progress.total = None if page.total is None else max(page.total, rows)
             self.on_progress(self._progress)
 
