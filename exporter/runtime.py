@@ -273,6 +273,8 @@ class Runtime:
         ]
 
     async def process_info(self) -> ProcessInfo:
+        # In a thread: a stat of the ledger's files may wait for a slow disk, and a reload may come meanwhile.
+        ledger = await asyncio.to_thread(ledger_facts, self._config.ledger.url)
         config, now_ms = self._config, _now_ms()
         pending, dropped = self._instruments.events_waiting_and_lost()
         expiries = {name: round(at * 1000) for name, at in self._clients.expiries().items()}
@@ -292,8 +294,7 @@ class Runtime:
                 CredentialsStatus(name, settings.type, expiries.get(name))
                 for name, settings in config.credentials.items()
             ),
-            # In a thread: a stat of the ledger's files may wait for a slow disk.
-            ledger=await asyncio.to_thread(ledger_facts, config.ledger.url),
+            ledger=ledger,
             reload=self._reload,
             config=config.redacted(),
             job_url=config.web.job_url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from exporter.counting.transitions import Baseline, KnownJob, transition
-from exporter.errors import ApiUnavailable
+from exporter.errors import ApiUnavailable, LedgerError
 from exporter.ledger import sqlite, targets
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Job, Totals
@@ -168,6 +169,43 @@ async def test_a_job_that_runs_again_while_history_is_read_counts_its_new_run(sc
     assert (first.jobs[TYPE, "RUNNING"], counted(first)) == (3, 0)
     assert shown(second) == scene.listed()
     assert (second.completed[TYPE, "RUN_FAILED"].value, counted(second)) == (1, 1)
+
+
+async def test_a_finished_job_that_is_updated_while_history_is_read_counts_nothing(scene: Scene) -> None:
+    """Without an end time its last update stands for its end, and that is after the baseline now."""
+    scene.api.key = lambda job: (job.updated_ms, job.id)  # so that it is read twice, as it was and as it is
+    scene.api.put(a_job(1, "RUN_FAILED", started_ms=2_000, updated_ms=3_000))
+
+    def update(query: ListQuery) -> None:
+        if not query.statuses and query.offset >= 10:
+            scene.api.before_page = None
+            scene.api.now_ms += 2_000
+            scene.api.put(a_job(1, "RUN_FAILED", started_ms=2_000, updated_ms=scene.api.now_ms - 500))
+
+    scene.api.before_page = update
+    assert (counted(await scene.poll()), counted(await scene.poll())) == (0, 0)
+    assert scene.api.before_page is None
+
+
+async def test_a_batch_that_fails_is_told_though_the_caller_after_it_is_cancelled(scene: Scene) -> None:
+    batch = [a_job(job_id, "FINISHED", ended_ms=3_000) for job_id in range(10_000)]
+    too_large = msgspec.structs.replace(batch[0], id=2**63)
+    await scene.ledger.begin(TARGET)
+
+    async def stage(jobs: list[Job]) -> None:
+        origin = PageOrigin(FoundBy.WINDOW, 1)
+        await scene.ledger.stage(TARGET, jobs, [RowKind.OWN] * len(jobs), origin, COUNTING)
+
+    await stage([*batch, too_large])
+    after = asyncio.create_task(stage(batch))
+    await asyncio.sleep(0)
+    after.cancel()
+    await asyncio.gather(after, return_exceptions=True)
+    await scene.ledger.summary(TARGET)
+    with pytest.raises(LedgerError, match="too large"):
+        await scene.ledger.staged(TARGET, 1, 1)
+    await scene.ledger.begin(TARGET)
+    assert await scene.ledger.staged(TARGET, 1, 1) == Staged(0, 0, 0)
 
 
 async def staged(scene: Scene, jobs: list[Job], origin: PageOrigin, *kinds: RowKind) -> Staged:

@@ -125,12 +125,13 @@ class SqliteLedger:
         return await self._run(lambda db: restore(db, target, rules), target.key)
 
     async def summary(self, target: Target) -> TargetState:
-        return await self._on(target, read_summary)
+        # It needs nothing that is staged: so a batch that failed in one poll does not fail the next one.
+        return await self._run(lambda db: read_summary(db, self._row(db, target)), target.key)
 
     async def begin(self, target: Target) -> None:
         self._pages.pop(target.key, None)
         if before := self._batches.pop(target.key, None):
-            with suppress(LedgerError):  # of a poll that has failed
+            with suppress(Exception):  # of a poll that has failed
                 await asyncio.shield(before)
         await self._on(target, staging.clear)
         # A first sync finds no jobs, unless the target was forgotten and that was cut short. Piece by piece:
@@ -149,11 +150,12 @@ class SqliteLedger:
         pages = self._pages.setdefault(target.key, Pages(rules))
         pages.add(jobs, wanted, origin)
         if pages.rows >= _ROWS_PER_HOP:
-            # The next pages are read while this batch is written; only one batch is under way.
-            before = self._batches.get(target.key)
-            self._batches[target.key] = self._submit_on(target, _nothing)
-            if before is not None:
+            # The next pages are read while this batch is written; only one batch is under way. It is replaced
+            # once it has ended well: else its failure would be lost with a caller that is cancelled here.
+            if before := self._batches.get(target.key):
                 await asyncio.shield(before)
+            if self._pages.get(target.key) is pages:  # no other page has taken them along meanwhile
+                self._batches[target.key] = self._submit_on(target, _nothing)
 
     async def staged(
         self, target: Target, first_pass: int, pass_no: int, *, before_ms: int | None = None

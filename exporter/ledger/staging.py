@@ -42,10 +42,19 @@ STAGING = f"""
 _TAKE_NEWER = ", ".join(
     f"{name} = iif(excluded.updated_ms >= updated_ms, excluded.{name}, {name})"
     for name in (*_FLAGS, *JOB_COLUMNS[1:])
+    if name != "history"
 )
+# History stays history through a mere update, whichever copy is staged first. Another run is not: see
+# transitions._is_another_run.
+_KEEP_HISTORY = """
+    history = iif(excluded.updated_ms >= updated_ms, excluded.history, history)
+        OR ((history OR excluded.history)
+            AND NOT iif(excluded.updated_ms >= updated_ms, excluded.in_flight, in_flight)
+            AND ifnull(excluded.started_ms = started_ms, 1) AND ifnull(excluded.ended_ms = ended_ms, 1))
+"""
 _STAGE = f"""
     INSERT INTO staged ({{columns}}) VALUES {{rows}}
-    ON CONFLICT (target, id) DO UPDATE SET {_TAKE_NEWER},
+    ON CONFLICT (target, id) DO UPDATE SET {_TAKE_NEWER}, {_KEEP_HISTORY},
         found_by = found_by | excluded.found_by,
         repeated = iif(last_pass = excluded.last_pass, repeated, last_pass = excluded.last_pass - 1),
         last_pass = excluded.last_pass

@@ -92,7 +92,7 @@ def _log_refusal(error: ssl.SSLError) -> None:
 class ServerContext(ssl.SSLContext):
     """The context of a server. Shape: an empty `allowed_sans` allows any name of a client."""
 
-    allowed_sans: frozenset[str] = frozenset()
+    allowed_sans: frozenset[str]  # without a default: a context that nobody has set lets no client in
 
     def wrap_bio(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any
