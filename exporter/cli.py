@@ -86,9 +86,6 @@ class OutputFormat(StrEnum):
     CSV = "csv"
 
 
-# -- options ---------------------------------------------------------------------------------------------
-
-
 def _option(metavar: str, text: str, *names: str, **details: Any) -> Any:
     """Declare an option that takes a value; `text` is its line in the help."""
     return typer.Option(*names, metavar=metavar, help=text, **details)
@@ -147,9 +144,6 @@ JobProfile = Annotated[
     ),
 ]
 _OTHER_PORT = "take another port with --port N, or any free one with --port 0"
-
-
-# -- commands --------------------------------------------------------------------------------------------
 
 
 @app.callback(invoke_without_command=True)

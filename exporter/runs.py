@@ -43,11 +43,7 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """
-    The position of a failed run among all of a ledger, the newest last.
-
-    Shape: `target` is the id of a target in the ledger.
-    """
+    """The place of a failed run among all of a ledger, the newest last. Shape: `target` is its id there."""
 
     at_ms: int
     target: int
@@ -71,8 +67,6 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class FailedRun:
-    """A failed run and its target."""
-
     target: TargetKey
     run: Run
 
@@ -136,11 +130,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class FailureGroups:
-    """
-    Failed runs by group, the largest group first.
-
-    Shape: `runs` counts all that match the filter; `left_out` counts the groups that are not in `groups`.
-    """
+    """Failed runs by group, the largest first. Shape: `runs` counts all, `left_out` the other groups."""
 
     groups: tuple[FailureGroup, ...] = ()
     runs: int = 0
@@ -175,11 +165,7 @@ def rfc3339(at_ms: int | None) -> str | None:
 
 
 class RunReader(Protocol):
-    """
-    Reads the runs of some targets. Targets that the ledger does not have are ignored.
-
-    Every method raises LedgerError if the ledger cannot be read.
-    """
+    """Reads runs; targets that the ledger does not have are ignored. Every method may raise LedgerError."""
 
     async def select_failed(
         self, targets: Sequence[TargetKey], which: RunFilter, most: int, after: Position | None = None

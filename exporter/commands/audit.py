@@ -49,11 +49,7 @@ class AuditLine:
 
 
 async def audit(config: Config, secrets: Secrets) -> list[AuditLine]:
-    """
-    Compare every target, all at once. The exporter may be running meanwhile.
-
-    Raises: StartError (no ledger to read).
-    """
+    """Compare all targets at once; the exporter may be running. Raises: StartError (no ledger to read)."""
     path = config.ledger.url.path
     if path is None:
         raise StartError(f"ledger {config.ledger.url}: not a file, so there is nothing to compare")

@@ -20,11 +20,7 @@ _SCRAPE_SECONDS = 5.0
 
 
 async def demo(settings: SimulatorSettings, port: int) -> None:
-    """
-    Run a simulator and its exporter in this process until stopped; nothing is left behind.
-
-    Raises: as run_exporter.
-    """
+    """Run a simulator and its exporter until stopped; nothing is left behind. Raises: as run_exporter."""
     simulator = await serve(settings, HOST)
     scrapers: list[asyncio.Task[None]] = []
 

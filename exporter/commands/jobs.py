@@ -31,11 +31,7 @@ _EXACT_BELOW_MS = 10_000
 
 
 def run_filter(config: Config, now_ms: int, **options: str | None) -> RunFilter:
-    """
-    Read the options of the command line.
-
-    Shape: `options` are those of run_filter.FILTER_PARAMETERS. Raises: ConfigError, with all problems.
-    """
+    """Read the options that are filters (FILTER_PARAMETERS). Raises: ConfigError, with all problems."""
     given = {name: [text] for name, text in options.items() if text is not None}
     reader = ParameterReader(given, lambda name: f"--{name.replace('_', '-')}")
     wanted = reader.run_filter(now_ms, text=_utf8, code=_utf8)
@@ -112,11 +108,7 @@ def as_csv(runs: Iterator[TargetRun], masked: Masked) -> Iterator[str]:
 
 
 def as_table(runs: Sequence[TargetRun], masked: Masked) -> Table:
-    """
-    Make a table of three columns, for a terminal of 80 characters or more.
-
-    Nothing is cut off: a text that is too long for its column is wrapped.
-    """
+    """Make a table for a terminal of 80 characters or more. A text that is too long is wrapped, not cut."""
     table = Table("job", "run, times in UTC", "what is known of it", show_lines=True)
     for column in table.columns:
         column.overflow = "fold"
@@ -158,11 +150,7 @@ def _history(record: RunRecord) -> Iterator[str]:
 
 
 def _cell(*texts: str) -> Text:
-    """
-    Make a cell of these lines, without empty texts.
-
-    Characters that a terminal would obey, or that change the direction of the text, are replaced.
-    """
+    """Make a cell of lines, without characters that a terminal obeys or that change the text's direction."""
     lines = [line for text in texts for line in text.splitlines()]
     return Text(
         "\n".join("".join(char if char.isprintable() else "\ufffd" for char in line) for line in lines)

@@ -100,11 +100,7 @@ def print_error(message: str) -> None:
 
 
 class _Guarded:
-    """
-    A text stream whose failures are OutputErrors.
-
-    Once a write has failed all later ones fail: some libraries ignore the first error.
-    """
+    """Turns failed writes into OutputErrors. Later writes fail too: some libraries ignore the first error."""
 
     def __init__(self, stream: TextIOWrapper) -> None:
         self._stream = stream

@@ -62,11 +62,7 @@ def iam_endpoint(region: str) -> str:
 
 
 def parse_endpoint(text: str) -> str:
-    """
-    Parse an http or https URL of only host and port. A slash at the end is dropped.
-
-    Raises: ValueError.
-    """
+    """Parse an http or https URL of only host and port. A slash at the end is dropped. Raises: ValueError."""
     match = _URL.fullmatch(text)
     if match is None or int(match["port"] or 0) > _LARGEST_PORT:
         raise ValueError("not an http or https URL of host and port")
@@ -87,11 +83,7 @@ def _is_host(text: str, *, in_brackets: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """
-    One address to listen on.
-
-    Shape: `host` is None for every interface; an IPv6 host has no brackets; port 0 is any free port.
-    """
+    """An address to listen on. Shape: `host` None is every interface, IPv6 has no brackets; port 0 is any."""
 
     host: str | None
     port: int

@@ -55,11 +55,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """
-    A file as plain values.
-
-    Shape: `tree` consists of dict, list, str, bool and None; `marks` has the position of every value in it.
-    """
+    """A file as plain values: dict, list, str, bool, None. Shape: `marks` has the position of each value."""
 
     file: Path
     tree: object

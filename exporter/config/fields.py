@@ -157,11 +157,7 @@ class ChoiceScalar(Scalar):
 
 @dataclass(frozen=True)
 class Duration(Scalar):
-    """
-    A duration of at least `minimum`, and at most `maximum`; with `or_all` also `all`, which is None.
-
-    Units: seconds.
-    """
+    """A duration from `minimum` to `maximum`; with `or_all` also `all`, which is None. Units: seconds."""
 
     minimum: str = "0s"
     maximum: str | None = None

@@ -53,11 +53,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
 
 
 def expand(tree: object, environ: Mapping[str, str]) -> tuple[object, list[Problem]]:
-    """
-    Replace variables in every text of a document, but not in its keys.
-
-    Shape: a text with a bad variable stays as it is, and is among the problems.
-    """
+    """Replace variables in all texts but keys. A text with a bad variable stays, and is a problem."""
     problems: list[Problem] = []
 
     def walk(value: object, location: Location) -> object:

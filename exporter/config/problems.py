@@ -53,11 +53,7 @@ def found(location: Location, value: object, expectation: str) -> Problem:
 
 
 def explain(details: ErrorDetails, location: Location, keys: Mapping[str, str]) -> Problem:
-    """
-    Turn one error of pydantic into a problem.
-
-    Shape: `keys` are those of the section that the error is in, with what is expected of each.
-    """
+    """Turn an error of pydantic into a problem. Shape: `keys` are its section's, with what is expected."""
     match details["type"]:
         case "missing":
             return Problem(location, f"missing, expected {keys[str(location[-1])]}")

@@ -304,11 +304,7 @@ class Config(Section):
         log_level: str | None = None,
         log_format: str | None = None,
     ) -> Self:
-        """
-        Replace values of the file by those of the command line's flags. None leaves the value of the file.
-
-        Raises: ConfigError, naming the flags.
-        """
+        """Replace values of the file by the flags that are given. Raises: ConfigError, naming the flags."""
         problems: list[str] = []
 
         def apply(section: _SectionT, flags: Mapping[str, object]) -> _SectionT:

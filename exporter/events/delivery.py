@@ -35,8 +35,6 @@ _STOPPING_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class EventOutput:
-    """Where lines go, and in which format."""
-
     to: Stream | Path
     format: EventFormat
 

@@ -15,11 +15,7 @@ from exporter.model import Run, TargetKey
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """
-    A run that ended, and its target.
-
-    Units: `counted_ms` is when the poll that counted it was recorded, by our own clock.
-    """
+    """A run that ended. Units: `counted_ms` is when the poll that counted it was recorded, by our clock."""
 
     target: TargetKey
     counted_ms: int
@@ -28,11 +24,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class PendingEvent:
-    """
-    An event in the outbox.
-
-    Shape: an event that was counted later has a larger `id`; `event` is None where the ledger is damaged.
-    """
+    """An event in the outbox. Shape: a later one has a larger `id`; `event` None: the ledger is damaged."""
 
     id: int
     event: Event | None

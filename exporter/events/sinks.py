@@ -46,9 +46,6 @@ class Written:
     error: OSError | None = None
 
 
-# -- the thread ------------------------------------------------------------------------------------------
-
-
 class EventWriter:
     """
     Writes events to one sink in a thread, so that only the thread waits for the reader.
@@ -109,15 +106,8 @@ def _unless_done(future: asyncio.Future[Written], done: Callable[[], None]) -> N
         done()
 
 
-# -- the sinks -------------------------------------------------------------------------------------------
-
-
 class StreamSink:
-    """
-    Standard output or standard error, for one thread.
-
-    A write waits for a reader that does not read, until `is_stopped`.
-    """
+    """Standard output or error, for one thread. While nothing reads it, a write waits, until `is_stopped`."""
 
     def __init__(self, name: Stream, lock_of: LockOf) -> None:
         self._name = name
@@ -142,11 +132,7 @@ class StreamSink:
         """The stream belongs to the process."""
 
     def _stream(self) -> TextIO:
-        """
-        Return the stream as it is now: a progress bar may have replaced it.
-
-        Raises: OSError where the process was started without it.
-        """
+        """Return the stream, which a progress bar may have replaced. Raises: OSError (started without it)."""
         stream: TextIO | None = sys.stdout if self._name == "stdout" else sys.stderr
         if stream is None:
             raise self._closed()
@@ -235,11 +221,7 @@ class FileSink:
 
 
 class _LineBatch:
-    """
-    Lines that are being written, in pieces of whole lines.
-
-    Shape: `begins_anew` if what was written before did not end with a line end.
-    """
+    """Lines to write, in pieces of whole lines. Shape: `begins_anew` if the output ended within a line."""
 
     def __init__(self, lines: Sequence[bytes], begins_anew: bool) -> None:
         start = b"\n" if begins_anew else b""

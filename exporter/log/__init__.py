@@ -44,11 +44,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Log:
-    """
-    The log of the process, from `configure` on to the end of the block.
-
-    Shape: `on_dropped` is called for each line that is not written, from any thread.
-    """
+    """The log of the process. Shape: `on_dropped` is called for each line that is lost, from any thread."""
 
     def __init__(
         self,
@@ -78,11 +74,7 @@ class Log:
             self._handler = None
 
     def configure(self, level: LogLevel, format: LogFormat) -> None:  # noqa: A002 - the key's name
-        """
-        Log every line of the process, from `level` up.
-
-        May be called again, as a reload does; handlers that others put on the root logger stay.
-        """
+        """Log from `level` up. A reload calls this again; handlers of others on the root logger stay."""
         structlog.configure(
             processors=[
                 structlog.stdlib.filter_by_level,
@@ -145,9 +137,6 @@ class _Handler(logging.Handler):
         return self.format(logging.makeLogRecord(attributes)) + "\n"
 
 
-# -- the format of a line --------------------------------------------------------------------------------
-
-
 def _formatter(format: LogFormat, masked: Callable[[str], str]) -> logging.Formatter:  # noqa: A002 - the key's name
     """Make the formatter of our own lines and of those of the standard library's loggers."""
     renderer = structlog.processors.LogfmtRenderer(bool_as_flag=False)
@@ -165,11 +154,7 @@ def _formatter(format: LogFormat, masked: Callable[[str], str]) -> logging.Forma
 
 
 def _arrange(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """
-    Put `ts`, `level` and `msg` first.
-
-    Units: `ts` in RFC 3339, UTC, with milliseconds.
-    """
+    """Put `ts`, `level` and `msg` first. Units: `ts` in RFC 3339, UTC, with milliseconds."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {"ts": now, "level": event.pop("level"), "msg": event.pop("event"), **event}
 

@@ -95,7 +95,6 @@ class Secrets:
                 self._labels.setdefault(label, label)
 
     def masked(self, text: str) -> str:
-        """Mask every secret in a text."""
         self._update_index()
         if self._texts_version != self._index.version or len(self._texts) >= _MAX_CACHED_TEXTS:
             self._texts, self._texts_version = {}, self._index.version

@@ -75,11 +75,7 @@ class _ErrorBody:
 
 
 def error_of(response: Response, request: Request) -> ApiError:
-    """
-    Choose the error for a response by its HTTP status and its code.
-
-    Shape: the message is one line of at most MAX_MESSAGE_CHARS and contains no secret.
-    """
+    """Choose the error by status and code. Shape: its message is one line, bounded and without secrets."""
     body = _read_body(response)
     kind = _kind(response.status, body, request)
     extra: dict[str, Any] = {}

@@ -1,8 +1,4 @@
-"""
-One HTTP exchange as data: the request, its authentication and the response; and the observer of exchanges.
-
-This module does no I/O; `transport` sends requests.
-"""
+"""An HTTP exchange as data: request, authentication and response; and its observer. No I/O here."""
 
 from __future__ import annotations
 
@@ -107,18 +103,13 @@ class Request:
         )
 
     def masked(self, text: str) -> str:
-        """Mask the secrets in a text from the response."""
         mask = self.mask or Secrets.of(*self.secrets, self.signature).masked
         return mask(text)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """
-    One complete HTTP response.
-
-    Shape: header names in lower case. Units: `sent_at` and `received_at` in Unix seconds, by the local clock.
-    """
+    """A complete response. Shape: header names in lower case. Units: Unix seconds, by the local clock."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)

@@ -49,11 +49,7 @@ def retry_wait(error: ApiError, attempt: int, random: Callable[[], float]) -> fl
 
 @dataclass(frozen=True, slots=True)
 class Retrier:
-    """
-    Repeats a call for as long as `retry_wait` says.
-
-    Shape: `attempts` is the most attempts to make, including the first; None leaves it to `retry_wait`.
-    """
+    """Repeats a call as `retry_wait` says, in all at most `attempts` times if that is not None."""
 
     observer: ApiObserver
     sleep: Callable[[float], Awaitable[None]]

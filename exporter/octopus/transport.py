@@ -183,11 +183,7 @@ class Transport:
             self.observer.request(project, code, time.perf_counter() - started)
 
     async def _body(self, answer: aiohttp.ClientResponse, request: Request) -> bytes:
-        """
-        Read the decompressed body up to the limit, so that a broken server cannot use up the memory.
-
-        Raises: AnswerTooLarge.
-        """
+        """Read the decompressed body, up to a limit that protects the memory. Raises: AnswerTooLarge."""
         failed = answer.status >= 300
         limit = min(_MAX_ERROR_BYTES, self.max_body_bytes) if failed else self.max_body_bytes
         chunks, size = [], 0

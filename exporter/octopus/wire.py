@@ -348,11 +348,7 @@ def _masked_job(job: Job, secrets: Secrets, *, with_details: bool) -> Job:
 
 
 def parse_time_ms(value: object) -> int | None:
-    """
-    Read a time like 2022-01-01T08:08:29Z; without a zone it is UTC.
-
-    Never raises: None if it is not a time, or not in the years 1 to 9999 of UTC.
-    """
+    """Read a time such as 2022-01-01T08:08:29Z, by default UTC; None if it is none of the years 1 to 9999."""
     if not isinstance(value, str):
         return None
     try:

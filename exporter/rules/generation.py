@@ -72,7 +72,6 @@ def generate(settings: Settings) -> dict[str, str]:
 
 
 def generate_alertmanager(settings: Settings) -> str:
-    """Give the text of the example for Alertmanager."""
     words = dict(settings) | {
         "failed_statuses": FAILED_STATUSES,
         "group_by": _listed(settings.alertmanager.group_by),

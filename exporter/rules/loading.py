@@ -20,11 +20,7 @@ SETTINGS = shipped_path("prometheus/settings.yaml")
 
 
 def load_settings(file: Path = SETTINGS) -> Settings:
-    """
-    Read settings.
-
-    Raises: ConfigError, with every problem: `file:line:column: path: what was found, what was expected`.
-    """
+    """Read settings. Raises: ConfigError, with every problem: where, what was found, what was expected."""
     document = _read(file)
     tree = merged(_mapping(_read(SETTINGS)), _mapping(document))
     settings, problems = None, list(document.problems)

@@ -21,12 +21,7 @@ Figures = Counter[tuple[int, ...]]
 
 
 class Moment(NamedTuple):
-    """
-    The start or the end of a run.
-
-    Units: `duration_ms` is the submitting time at a start, and the running time at an end; -1 for a run that
-    ended without a start.
-    """
+    """A start or an end. Shape: `duration_ms` in the queue, or of the run: -1 for one without a start."""
 
     at_ms: int
     listing: int
@@ -37,11 +32,7 @@ class Moment(NamedTuple):
 
 
 class Journal:
-    """
-    Moments in compact columns.
-
-    The moments of the history come first, unordered. Those after it are in the order of time.
-    """
+    """Moments in columns: those of the history first, unordered, then the later ones in the order of time."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -82,11 +73,7 @@ class Journal:
 
 
 class Account:
-    """
-    Record the starts and ends of runs, and add them up.
-
-    Shape: `targets` gives one dict per listing, as docs/simulator.md shows it.
-    """
+    """Records the starts and ends of runs, and adds them up as docs/simulator.md shows it."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -101,7 +88,6 @@ class Account:
         self._ended.append(job_id, at_ms, at_ms - started_ms if started_ms else -1)
 
     def note_history(self) -> None:
-        """Record the starts and ends of all rows."""
         table = self._table
         submitting = map(sub, table.started_ms, table.submitted_ms)
         running = (

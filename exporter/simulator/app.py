@@ -33,11 +33,7 @@ class RunningSimulator:
 
 
 async def serve(settings: SimulatorSettings, host: str = "127.0.0.1", port: int = 0) -> RunningSimulator:
-    """
-    Build a simulator and serve it; port 0 takes a free one.
-
-    Raises: ConfigError for unknown faults; CannotListen where the address cannot be used.
-    """
+    """Build and serve a simulator; port 0 is any. Raises: ConfigError (unknown faults); CannotListen."""
     app = await asyncio.to_thread(create_app, settings)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
@@ -55,11 +51,7 @@ async def serve(settings: SimulatorSettings, host: str = "127.0.0.1", port: int 
 
 
 def create_app(settings: SimulatorSettings) -> web.Application:
-    """
-    Build a simulator, with all its history, as an aiohttp application.
-
-    Raises: ConfigError for unknown faults.
-    """
+    """Build a simulator with its history, as an aiohttp application. Raises: ConfigError (unknown faults)."""
     start_ms = int(time.time() * 1000) if settings.start_ms is None else settings.start_ms
     clock = SimulatedClock(start_ms, settings.speed, time.monotonic)
     simulator = Simulator(settings, clock, time.time, time.monotonic)

@@ -113,12 +113,7 @@ class Submission(NamedTuple):
 
 
 class Users:
-    """
-    All users, with the habits of each job type.
-
-    Shape: `per_day` has the jobs of a type in a day; no batch is larger. With `seasons` None, all days are
-    alike.
-    """
+    """All users. Shape: `per_day` has a type's jobs, the most of a batch; `seasons` None: days are alike."""
 
     def __init__(self, per_day: Mapping[str, float], seasons: Seasons | None) -> None:
         self._per_day = per_day

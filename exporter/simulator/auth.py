@@ -53,11 +53,7 @@ _OLD_SIGNATURE = "Incorrect IAM authentication information: the request time has
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """
-    A request with all the parts that its signature covers.
-
-    Shape: `path` and `query` decoded, `headers` by lower-case name.
-    """
+    """A request as its signature covers it. Shape: `path`, `query` decoded, `headers` by lower-case name."""
 
     method: str
     path: str
@@ -107,11 +103,7 @@ class IssuedToken:
 
 
 class Authenticator:
-    """
-    Issue tokens and check requests.
-
-    Shape: a scope names a project by its id or by its name: cn-north-11, cn-north-11_2, …, in their order.
-    """
+    """Issues tokens, checks requests. Shape: a scope has a project's id or name, such as cn-north-11_2."""
 
     def __init__(
         self, credentials: DemoCredentials, projects: tuple[str, ...], ttl_seconds: float, seed: int

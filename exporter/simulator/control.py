@@ -1,8 +1,4 @@
-"""
-The endpoints by which tests and demonstrations read and control the simulator.
-
-An error is answered with 400 and one line of JSON: {"error": "…"}.
-"""
+"""Endpoints to read and control the simulator. An error gives 400 and one line of JSON: {"error": "…"}."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""
-Fill the table with the jobs of the past, a million of them in seconds.
-
-Pure. Units: Unix milliseconds UTC.
-"""
+"""Fill the table with the jobs of the past, a million in seconds: pure. Units: Unix milliseconds UTC."""
 
 from __future__ import annotations
 

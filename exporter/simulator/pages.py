@@ -1,8 +1,4 @@
-"""
-Pages of the job list as the server writes them, with its quirks.
-
-Source: the API reference's page on the list of internal jobs, and the samples this project keeps.
-"""
+"""Pages of the job list, as the API reference and the kept samples have them, with the server's quirks."""
 
 from __future__ import annotations
 

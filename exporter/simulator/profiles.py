@@ -335,7 +335,6 @@ def invented(job_type: str) -> Profile:
 
 
 def known_messages() -> dict[int, str]:
-    """Return the text of every failure code."""
     return {
         cause.code: cause.message
         for profile in all_profiles()

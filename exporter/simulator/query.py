@@ -76,11 +76,7 @@ def data_id(job_id: int) -> str:
 
 
 def parse(pairs: Pairs, table: Table, quirks: Quirks) -> Query:
-    """
-    Parse the query. Unknown parameters are ignored, and so is `sort`.
-
-    Raises: BadParameterError.
-    """
+    """Parse the query. Unknown parameters are ignored, and so is `sort`. Raises: BadParameterError."""
     kept = [(name, value) for name, value in pairs if name not in quirks.ignore_filters]
     limit = _integer(kept, "limit", 1, quirks.max_limit or MAX_LIMIT)
     return Query(
@@ -139,7 +135,6 @@ def _window(table: Table, query: Query) -> Window:
 
 
 def count(arrays: Iterable[Ids], window: Window) -> int:
-    """Count the ids within the window."""
     if window.high <= window.low:
         return 0
     return sum(bisect_left(ids, window.high) - bisect_left(ids, window.low) for ids in arrays)

@@ -33,12 +33,7 @@ _THROTTLED = "The throttling threshold has been reached: policy ip over ratelimi
 
 @dataclass(frozen=True, slots=True)
 class SimulatedResponse:
-    """
-    A response to be sent.
-
-    Shape: `charset` is announced in Content-Type, None for none; with `is_cut` the connection is closed
-    in the middle of the body.
-    """
+    """A response. Shape: `charset` of Content-Type, or None; `is_cut`: the connection closes within it."""
 
     status: int
     body: bytes
@@ -87,11 +82,7 @@ def bad_parameter(name: str, value: str, now_ms: int) -> SimulatedResponse:
 
 
 def parse_faults(text: str) -> dict[str, float]:
-    """
-    Read `name` or `name=probability`, separated by commas.
-
-    Raises: ConfigError, with a line for each part that cannot be used.
-    """
+    """Read `name` or `name=probability`, separated by commas. Raises: ConfigError, with all problems."""
     chosen: dict[str, float] = {}
     problems: list[str] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -127,11 +118,7 @@ class Faults:
         self._slow_seconds = slow_seconds
 
     def replace(self, text: str) -> None:
-        """
-        Use other faults from now on.
-
-        Raises: ConfigError, and nothing changes.
-        """
+        """Use other faults from now on. Raises: ConfigError, and nothing changes."""
         self._probabilities = parse_faults(text)
 
     def draw(self) -> frozenset[str]:
@@ -156,7 +143,6 @@ class Faults:
         return self._rng.choice(_GARBLES)(response)
 
     def slowed(self, response: SimulatedResponse) -> SimulatedResponse:
-        """Delay a response by about the slow seconds."""
         seconds = self._slow_seconds * self._rng.uniform(0.5, 1.5)
         return replace(response, delay_seconds=response.delay_seconds + seconds)
 

@@ -106,11 +106,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def parse_quirks(text: str) -> Quirks:
-    """
-    Read quirks from a JSON object, as POST /simulator/quirks takes it.
-
-    Raises: ConfigError.
-    """
+    """Read quirks from a JSON object, as POST /simulator/quirks takes it. Raises: ConfigError."""
     try:
         return msgspec.json.decode(text, type=Quirks)
     except msgspec.MsgspecError as error:
@@ -119,11 +115,7 @@ def parse_quirks(text: str) -> Quirks:
 
 @dataclass(frozen=True, slots=True)
 class DemoCredentials:
-    """
-    The credentials the simulator accepts: a password user and a key pair.
-
-    With `security_token` set, the key pair is temporary, and requests need that token as well.
-    """
+    """The accepted credentials. With a `security_token`, the key pair is temporary and needs the token."""
 
     domain: str = "octopus-demo"
     user: str = "exporter"

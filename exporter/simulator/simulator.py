@@ -1,8 +1,4 @@
-"""
-The remote API without sockets: it takes a request and returns a response.
-
-The caller passes the clocks. Nothing here waits.
-"""
+"""The remote API without sockets: a request in, a response out. Callers pass the clocks; nothing waits."""
 
 from __future__ import annotations
 
@@ -34,11 +30,7 @@ FOREVER_MS = 2**62
 
 
 class SimulatedClock:
-    """
-    Simulated time over a monotonic source of real seconds.
-
-    Units: `now_ms` is Unix milliseconds; `speed` is simulated seconds per real second.
-    """
+    """Simulated time over real, monotonic seconds. Units: Unix ms; `speed` 2 is twice as fast as real."""
 
     def __init__(self, start_ms: int, speed: float, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -50,22 +42,14 @@ class SimulatedClock:
         return self._base_ms + int((self._monotonic() - self._base_seconds) * self.speed * 1000)
 
     def set_speed(self, speed: float) -> None:
-        """
-        Run at another speed from now on; 0 stops the clock.
-
-        Raises: ConfigError for a speed below 0, infinite or not a number.
-        """
+        """Run at another speed; 0 stops the clock. Raises: ConfigError (below 0, infinite, no number)."""
         if not 0 <= speed < float("inf"):
             raise ConfigError([f"speed: {speed}: expected a number of 0 or more"])
         self.jump(0)
         self.speed = speed
 
     def jump(self, seconds: float) -> None:
-        """
-        Go forward at once by simulated seconds.
-
-        Raises: ConfigError for a jump back.
-        """
+        """Go forward at once by simulated seconds. Raises: ConfigError for a jump back."""
         if not 0 <= seconds < float("inf"):
             raise ConfigError([f"advance_seconds: {seconds}: expected a number of 0 or more"])
         now_seconds = self._monotonic()

@@ -122,11 +122,7 @@ class Table:
 
 
 class Listing:
-    """
-    The listed jobs of one (project, workspace): sorted ids by type and status.
-
-    Shape: types and statuses are numbers, as in the table.
-    """
+    """The listed jobs of one (project, workspace): sorted ids, by the numbers of type and status."""
 
     def __init__(self, project_id: str, workspace_id: str) -> None:
         self.project_id = project_id

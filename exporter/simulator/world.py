@@ -120,7 +120,6 @@ class World:
         return job_ids
 
     def insert_one(self, listing: int) -> None:
-        """Let an additional job arrive now."""
         profile = self._arrivals.profile_at(self._rng, self.now_ms)
         self._submit(listing, self._users.single(profile, self.now_ms))
 

@@ -1,8 +1,4 @@
-"""
-The HTTP application: metrics, status, failed runs, health and reload.
-
-No handler waits for a poll: each answers from the last publication or from the ledger.
-"""
+"""The HTTP application. No handler waits for a poll: each answers from the last publication or the ledger."""
 
 from __future__ import annotations
 

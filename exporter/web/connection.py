@@ -56,11 +56,7 @@ class ConnectionLimiter:
 
 
 class InternalFaults:
-    """
-    Logs errors of this program itself, with a traceback: each fault at most once an hour.
-
-    Shape: a fault is one type of exception raised at one line of code.
-    """
+    """Logs faults of this program (a type of exception at a line of code), each at most once an hour."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

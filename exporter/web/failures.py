@@ -48,11 +48,7 @@ class FailuresRequest:
 
 
 def read_failures_request(query: Mapping[str, Sequence[str]], now_ms: int) -> FailuresRequest:
-    """
-    Read the parameters of a query.
-
-    Shape: `query` has all values of each parameter. Raises: ValueError, with a line for every problem.
-    """
+    """Read a query: all values of each parameter. Raises: ValueError, with a line for every problem."""
     reader = ParameterReader(query)
     reader.problems += [
         f"{quoted(name)}: not a parameter of this page, expected one of {', '.join(_PARAMETERS)}"
@@ -115,7 +111,6 @@ class FailuresApi:
         self._slots = asyncio.Semaphore(READERS)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer GET or HEAD."""
         query = {name: request.query.getall(name) for name in request.query}
         try:
             asked = read_failures_request(query, int(self._clock() * 1000))

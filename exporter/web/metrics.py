@@ -48,11 +48,7 @@ class ScrapeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """
-    The body of an answer.
-
-    Shape: `published` is the publication if the body has all of it, else None.
-    """
+    """The body of an answer. Shape: `published` is the publication if the body has all of it, else None."""
 
     pieces: list[bytes]
     size: int
@@ -90,7 +86,6 @@ class ScrapeCache:
         self._known: dict[ScrapeRequest, tuple[bytes, Content]] = {}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer GET or HEAD /metrics."""
         wanted = ScrapeRequest(
             choose_format(header(request, "Accept")),
             accepts_gzip(header(request, "Accept-Encoding")),
@@ -140,11 +135,7 @@ def _select(body: Body, tail: bytes, wanted: ScrapeRequest) -> Content:
 
 
 class _ContentPayload(Payload):
-    """
-    Sends a content as the body of an answer.
-
-    aiohttp calls `write` after the handler has returned. A client that disconnects before is no error.
-    """
+    """Sends a content after the handler has returned. A client that disconnects before is no error."""
 
     def __init__(self, content: Content, request: web.Request, on_served: OnServed | None) -> None:
         super().__init__(content)

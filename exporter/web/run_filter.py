@@ -77,7 +77,6 @@ def _since_ms(text: str, now_ms: int) -> int:
 
 
 def _job_id(text: str) -> int:
-    """Parse a job id. Raises: ValueError."""
     if text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_ID)) and int(text) <= _MAX_ID:
         return int(text)
     raise ValueError(f"found {quoted(text)}, expected the id of a job, a whole number")

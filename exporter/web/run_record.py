@@ -60,11 +60,7 @@ FIELDS = tuple(field.name for field in fields(RunRecord))
 
 
 def run_record(target: TargetKey, run: Run | KnownRun, masked: Masked = str) -> RunRecord:
-    """
-    Make the record of a run.
-
-    Texts are masked again here: the process that stored them may have known other secrets.
-    """
+    """Make a run's record. Mask again: the process that stored the run may have known other secrets."""
     texts: dict[str, Any] = {}
     for name in _TEXTS:
         text = getattr(run, name)

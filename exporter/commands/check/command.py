@@ -103,9 +103,6 @@ def check(config: Config, file: Path, *, online: bool, output: CheckFormat, repo
     return checked is None or all(one.works for one in checked)
 
 
-# -- problems --------------------------------------------------------------------------------------------
-
-
 def _web_problems(config: Config) -> list[str]:
     """Name what is wrong with the web configuration file and the files it names."""
     try:
@@ -158,9 +155,6 @@ def _are_same(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:
         return os.path.realpath(one) == os.path.realpath(other)  # Path.resolve raises at a loop of links
-
-
-# -- warnings --------------------------------------------------------------------------------------------
 
 
 def config_warnings(config: Config) -> list[str]:
@@ -233,9 +227,6 @@ def _file_warnings(config: Config) -> Iterator[str]:
             yield f"{key}: {path.parent} cannot be written by this user: {effect}"
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
             yield f"{key}: {path} cannot be written by this user: {effect}"
-
-
-# -- the report ------------------------------------------------------------------------------------------
 
 
 def report(config: Config, checked: Sequence[CheckedTarget], secrets: Secrets) -> Report:

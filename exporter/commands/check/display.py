@@ -30,11 +30,7 @@ _MOST_PROBLEMS = 5
 
 @dataclass(frozen=True, slots=True)
 class CheckedTarget:
-    """
-    A probed target with the findings about it.
-
-    Shape: `findings` is None where no row came; `problems` counts unreadable rows by what is wrong with them.
-    """
+    """A probed target. `findings` is None without rows; `problems` counts unreadable rows by defect."""
 
     probed: ProbedTarget
     findings: Findings | None
@@ -80,9 +76,6 @@ def as_table(checked: Iterable[CheckedTarget], secrets: Secrets) -> Table:
         row = (target.project, target.workspace, target.credentials, one.answer, jobs, clock)
         table.add_row(*(Text(secrets.masked(cell)) for cell in row))
     return table
-
-
-# -- paragraphs ------------------------------------------------------------------------------------------
 
 
 def as_paragraph(checked: CheckedTarget, secrets: Secrets) -> str:
@@ -194,9 +187,6 @@ def _fields(rows: RowFindings) -> str:
         + (early if rows.durations_in_flight else "")
         + f"; workspace_id: {rows.workspace_ids}"
     )
-
-
-# -- JSON ------------------------------------------------------------------------------------------------
 
 
 def as_json(checked: Iterable[CheckedTarget], secrets: Secrets) -> list[dict[str, Any]]:

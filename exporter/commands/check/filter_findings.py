@@ -31,11 +31,7 @@ _FEW = 4
 def filter_findings(
     results: Sequence[ProbeResult], longest: int | None, *, has_totals: bool
 ) -> FilterFindings:
-    """
-    Judge every filter.
-
-    Shape: `longest` is the server's own limit of rows per page, None where it is not known.
-    """
+    """Judge every filter. Shape: `longest` is the server's own limit of rows per page, None if unknown."""
     statuses, job_types = _array("statuses", results, longest), _array("job_types", results, longest)
     start_time, by_id, workspace = _start_time(results), _id(results), _workspace(results)
     # What polls assume until they find out more: the documented form of an array, and that filters work.

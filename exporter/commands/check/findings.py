@@ -94,11 +94,7 @@ class ArrayFilter(Finding, frozen=True, kw_only=True):
 
 
 class FilterFindings(Finding, frozen=True, kw_only=True):
-    """
-    Which filters the server honours.
-
-    Shape: `changes_only` if polls can ask for what changed; if not, each poll lists everything.
-    """
+    """Which filters the server honours. Shape: without `changes_only`, each poll lists everything."""
 
     statuses: ArrayFilter
     job_types: ArrayFilter

@@ -40,11 +40,7 @@ _MOST_FAILURES = 4
 
 @dataclass(frozen=True, slots=True)
 class ProbedTarget:
-    """
-    The results of one target's probes.
-
-    Shape: `error` says why no page came; a result may show all the same what the rows are like.
-    """
+    """The results of one target's probes. Shape: `error` says why no page came; rows may be known."""
 
     target: Target
     results: tuple[ProbeResult, ...]
@@ -72,8 +68,6 @@ async def probe_targets(config: Config, secrets: Secrets) -> list[ProbedTarget]:
 
 
 class _Prober:
-    """Probes one target."""
-
     def __init__(self, client: OctopusClient, target: Target) -> None:
         self._client = client
         self._target = target

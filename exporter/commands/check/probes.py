@@ -96,11 +96,7 @@ class RawResponse:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """
-    What a probe brought: a page or an error.
-
-    Shape: `raw` is set where a JSON object came, also with an error. Units: times by our own clock.
-    """
+    """A page or an error. Shape: `raw` is set where a JSON object came. Units: times by our own clock."""
 
     probe: Probe
     asked_ms: int
@@ -136,18 +132,11 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class FilterValues:
-    """
-    The values that an array filter is tried with.
-
-    Shape: `one` is asked for alone, `two` together; `known` are the values that the first page showed.
-    """
+    """Values to try a filter with: `one` alone, `two` together. Shape: `known` are on the first page."""
 
     one: str
     two: tuple[str, str]
     known: frozenset[str]
-
-
-# -- results ---------------------------------------------------------------------------------------------
 
 
 def pages_of(results: Iterable[ProbeResult], *topics: Topic) -> list[ProbeResult]:
@@ -223,15 +212,8 @@ def _total_form(info: Mapping[str, object]) -> NumberForm:
     return "text" if isinstance(total, str) else "number"
 
 
-# -- probes ----------------------------------------------------------------------------------------------
-
-
 def next_probes(results: Sequence[ProbeResult], path: str) -> list[Probe]:
-    """
-    Return what to ask next, the most useful first; nothing once everything has been asked.
-
-    Shape: `path` is the target's.
-    """
+    """Return what to ask next, the most useful first; nothing at the end. Shape: `path` is the target's."""
     first = first_page(results)
     wanted = _first_page_probes(results, path) if first is None else _probes(first, results)
     asked = {result.probe for result in results}
@@ -312,9 +294,6 @@ def _size_probes(results: Sequence[ProbeResult]) -> Iterator[Probe]:
         is_begun = any(result.probe.topic == "size" for result in asked)
         limit = (accepted + min(refused)) // 2 if is_begun else accepted + 1
         yield Probe("size", ListQuery(limit=limit))
-
-
-# -- the values that are asked for -----------------------------------------------------------------------
 
 
 def middle_time_ms(jobs: Sequence[Job]) -> int:

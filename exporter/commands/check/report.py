@@ -86,11 +86,7 @@ class Report(Finding, frozen=True, kw_only=True):
 
 
 def encoded(report: Report) -> bytes:
-    """
-    Write a report as JSON, one key to a line.
-
-    Raises: ValueError (something in it does not fit the schema).
-    """
+    """Write a report as JSON, one key to a line. Raises: ValueError (it does not fit the schema)."""
     written = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     # Reading it back checks what msgspec does not check when it writes: the patterns and literals.
     decoded(written)

@@ -1,8 +1,4 @@
-"""
-From the results of the probes to the findings about a target: pure.
-
-The filters are in `filter_findings`; here are pages, order, totals, clocks, rows and bodies.
-"""
+"""Judges pages, order, totals, clocks, rows and bodies by the results of the probes: pure."""
 
 from __future__ import annotations
 
@@ -66,11 +62,7 @@ _FIGURES = re.compile(r"\s*[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?\s*")
 
 
 def findings_of(results: Sequence[ProbeResult], workspace_id: str | None) -> Findings:
-    """
-    Judge all results of one target together.
-
-    Shape: `workspace_id` is the one that was asked for, None where none was sent.
-    """
+    """Judge all results of one target. Shape: `workspace_id` is the one asked for, None if none was sent."""
     # Without offset only: behind one, a server that repeats rows adds them to a page that is full already.
     longest = max((one.rows for one in pages_of(results) if not one.probe.query.offset), default=0)
     above, is_largest = _above(results, longest)
@@ -111,9 +103,6 @@ def _seen_types(words: Iterable[str], documented: Sequence[str]) -> tuple[SeenTy
 def _counted(words: Iterable[str]) -> list[tuple[str, int]]:
     """Count words, the most frequent first; of very many the rare ones are left out."""
     return sorted(Counter(words).items(), key=lambda one: (-one[1], one[0]))[:_MOST_WORDS]
-
-
-# -- pages -----------------------------------------------------------------------------------------------
 
 
 def _above(results: Sequence[ProbeResult], longest: int) -> tuple[Above, bool]:
@@ -180,9 +169,6 @@ def order_findings(results: Sequence[ProbeResult]) -> tuple[OrderedBy, ...]:
     return tuple(fits)
 
 
-# -- totals ----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class _TotalComparison:
     """
@@ -242,9 +228,6 @@ def _compared_total(result: ProbeResult, results: Sequence[ProbeResult]) -> _Tot
     return None
 
 
-# -- clocks ----------------------------------------------------------------------------------------------
-
-
 def _clock_findings(results: Sequence[ProbeResult]) -> ClockFindings:
     """Compare the server's current_time and the times of its rows with our clock."""
     clocks, skews, newest = Clocks(), list[float](), list[float]()
@@ -268,9 +251,6 @@ def _clock_findings(results: Sequence[ProbeResult]) -> ClockFindings:
         rows_ahead=round(max([*newest, 0.0]), 1),
         polls_go_by=round((clocks.row_time_ms(now_ms) - now_ms) / 1000, 1),
     )
-
-
-# -- rows ------------------------------------------------------------------------------------------------
 
 
 def _row_findings(

@@ -1,8 +1,4 @@
-"""
-The interface of all credentials, and two simple kinds: a token and an access key.
-
-`password` gets tokens from IAM, `chain` takes the key that the official SDK finds.
-"""
+"""The interface of all credentials, and the two simple kinds: a token and an access key."""
 
 from __future__ import annotations
 
@@ -49,11 +45,7 @@ class Credentials(Protocol):
         """
 
     async def renew(self, rejected: RequestAuth, scope: ProjectScope) -> bool:
-        """
-        After a 401: get other authentication than the rejected one; return whether there is one.
-
-        Raises: ApiError (no token available).
-        """
+        """After a 401: get other authentication; return whether there is one. Raises: ApiError (no token)."""
 
     async def refresh(self, denied: RequestAuth, scope: ProjectScope, *, may_renew: bool) -> bool:
         """
@@ -147,11 +139,7 @@ def _check_secret(name: str, key: str, secret: str) -> None:
 
 
 async def read_secrets(name: str, **sources: SecretSource) -> list[str]:
-    """
-    Read the current secrets, in the order of the arguments.
-
-    Raises: AuthError (a secret cannot be read).
-    """
+    """Read the current secrets, in the order of the arguments. Raises: AuthError (one cannot be read)."""
 
     def read_all() -> list[str]:
         secrets = []

@@ -83,11 +83,7 @@ class SecretRenewer(Generic[_T]):
         return await self._renew_once()
 
     async def replace(self, rejected: str) -> ExpiringSecret[_T]:
-        """
-        Return another secret than the rejected one with this fingerprint.
-
-        A secret younger than the pause is returned again.
-        """
+        """Return another secret than the one with this fingerprint, unless that is younger than the pause."""
         current = self._current
         if current is not None and current.fingerprint == rejected:
             if self._age(current) < self._pause_seconds:

@@ -61,11 +61,7 @@ def sign(request: Request, headers: Mapping[str, str], key: AccessKey) -> str:
 def sign_request(
     request: Request, key: AccessKey, project_id: str, clock: Callable[[], float]
 ) -> RequestAuth:
-    """
-    Sign a request for a project.
-
-    Units: `clock` returns Unix seconds; the server refuses a signature more than 15 minutes off.
-    """
+    """Sign a request. Units: `clock` in Unix seconds; the server refuses a signature over 15 minutes off."""
     headers = {
         # Sent explicitly: the HTTP library could write it another way than it was signed.
         "Host": request.host,

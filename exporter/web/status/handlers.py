@@ -147,11 +147,7 @@ class StatusPages:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[RunReader]:
-        """
-        Read the ledger, one page at a time, so that many viewers do not slow the polls.
-
-        Raises: LedgerError; TimeoutError if waiting and reading take too long.
-        """
+        """Read the ledger, for one page at a time, to spare the polls. Raises: LedgerError; TimeoutError."""
         async with asyncio.timeout(_READING_SECONDS), self._reading, self._source.reading() as reader:
             yield reader
 

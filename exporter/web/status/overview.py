@@ -130,8 +130,6 @@ class Oldest:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """The jobs in one in-flight status."""
-
     status: str
     jobs: int
     created: Oldest | None

@@ -62,11 +62,7 @@ class RateLimiter:
 
 
 def _read_login(header: str | None) -> tuple[bytes, bytes] | None:
-    """
-    Give the user and password of an Authorization header; None if it is missing or not a Basic login.
-
-    Source: RFC 7617, section 2.
-    """
+    """Read user and password from an Authorization header; None if it is no Basic login (RFC 7617)."""
     scheme, _, value = (header or "").partition(" ")
     if scheme.lower() != "basic":
         return None

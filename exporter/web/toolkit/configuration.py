@@ -120,11 +120,7 @@ class LatestContext(ssl.SSLContext):
 
 
 def _check_protection(file: Path, before: ToolkitSettings, now: ToolkitSettings) -> None:
-    """
-    Refuse to remove protection while running: the file may have been cut off by a full disk.
-
-    Raises: ConfigError.
-    """
+    """Refuse to lose protection: a full disk may have cut the file off. Raises: ConfigError."""
     problems = []
     asked_clients = before.tls_server_config is not None and before.tls_server_config.asks_clients
     if (before.tls_server_config is None) != (now.tls_server_config is None):

@@ -41,11 +41,7 @@ class Pem:
 
 @dataclass(frozen=True)
 class PemScalar(Scalar):
-    """
-    PEM as a text of the file; an empty text is None.
-
-    Shape: `what` is the word that the first line of the PEM ends with, such as CERTIFICATE.
-    """
+    """PEM in the file itself; an empty text is None. Shape: `what` ends its first line: CERTIFICATE."""
 
     what: str
 
@@ -101,8 +97,6 @@ class ClientAuthType(Scalar):
 
 @dataclass(frozen=True)
 class BcryptHash(Scalar):
-    """The bcrypt hash of a password."""
-
     def read(self, value: object) -> bytes:
         if not isinstance(value, str) or not _BCRYPT.fullmatch(value):
             raise expected("a bcrypt hash such as htpasswd -nBC 10 USER gives")
