@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -80,18 +79,12 @@ app = typer.Typer(
 )
 
 
-class OutputFormat(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
-
 def _option(metavar: str, text: str, *names: str, **details: Any) -> Any:
     """Declare an option that takes a value; `text` is its line in the help."""
     return typer.Option(*names, metavar=metavar, help=text, **details)
 
 
-def _path(metavar: str, text: str, option: str, what: str, **details: Any) -> Any:
+def _path(metavar: str, text: str, option: str, what: str) -> Any:
     """Declare an option that takes the path of `what`."""
 
     def parsed(value: str) -> Path:
@@ -100,7 +93,7 @@ def _path(metavar: str, text: str, option: str, what: str, **details: Any) -> An
             raise ConfigError([f"{option}: is empty, expected {what}"])
         return Path(value)
 
-    return _option(metavar, text, parser=parsed, **details)
+    return _option(metavar, text, parser=parsed, show_default=False)
 
 
 def _finite(number: float) -> float:
@@ -298,7 +291,9 @@ def jobs_command(
         str | None, _option("WHEN", "Without runs that ended before: 1h, a time, or Unix seconds.")
     ] = None,
     job_id: Annotated[str | None, _option("ID", "Of the job with this id.", "--id")] = None,
-    format_: Annotated[OutputFormat, typer.Option("--format", help="How to print it.")] = OutputFormat.TABLE,
+    format_: Annotated[
+        jobs.RunFormat, typer.Option("--format", help="How to print it.")
+    ] = jobs.RunFormat.TABLE,
     limit: Annotated[
         int | None,
         _option("N", f"At most so many; {jobs.TABLE_ROWS} in a table, else all.", min=1, max=1_000_000_000),
@@ -318,20 +313,7 @@ def jobs_command(
         id=job_id,
         since=since,
     )
-    most = jobs.TABLE_ROWS if limit is None and format_ is OutputFormat.TABLE else limit
-    with jobs.select_runs(read, which, failed_only=failed, most=most) as found:
-        if format_ is OutputFormat.TABLE:
-            rows = list(found.runs)
-            if rows:
-                print_table(jobs.as_table(rows, secrets.masked))
-            else:
-                print_error("the ledger knows no such run")
-        else:
-            lay_out = jobs.as_json if format_ is OutputFormat.JSON else jobs.as_csv
-            for piece in lay_out(found.runs, secrets.masked):
-                print_data(piece)
-    if found.more:
-        print_error(f"there are more than these {most}: --limit N shows more")
+    jobs.print_runs(read, which, secrets.masked, failed_only=failed, output=format_, limit=limit)
 
 
 @app.command(name="files")
@@ -344,7 +326,6 @@ def files_command(
             "The folder to write to; without it config and rules go to standard output.",
             "--output",
             "a folder",
-            show_default=False,
         ),
     ] = None,
     settings: Annotated[
@@ -354,7 +335,6 @@ def files_command(
             "Settings of the rules; missing keys are as shipped. Dashboards use links.status_page.",
             "--settings",
             "a file",
-            show_default=False,
         ),
     ] = None,
     rule_format: Annotated[

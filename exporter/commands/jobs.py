@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple
+from enum import StrEnum
 from itertools import islice
 
 import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from exporter.commands.output import print_data, print_error, print_table
 from exporter.config import Config, format_duration
 from exporter.errors import ConfigError, LedgerError, StartError
 from exporter.ledger.connection import FAILURES, connect_to_look, existing, reason
@@ -28,6 +30,12 @@ TargetRun = tuple[TargetKey, KnownRun]
 TABLE_ROWS = 50
 _CSV_ROWS_AT_ONCE = 200
 _EXACT_BELOW_MS = 10_000
+
+
+class RunFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
 
 
 def run_filter(config: Config, now_ms: int, **options: str | None) -> RunFilter:
@@ -62,6 +70,33 @@ def _unknown_target(config: Config, wanted: RunFilter) -> list[str]:
         if name is not None and name not in known:
             return [f"--{option}: {name!a} is not configured, expected one of {', '.join(sorted(known))}"]
     return [f"--workspace: {wanted.workspace!a} is not one of project {wanted.project}"]
+
+
+def print_runs(
+    config: Config,
+    wanted: RunFilter,
+    masked: Masked,
+    *,
+    failed_only: bool,
+    output: RunFormat,
+    limit: int | None,
+) -> None:
+    """Print runs, and say so if there are more or none. Raises: as select_runs; OutputError."""
+    most = TABLE_ROWS if limit is None and output is RunFormat.TABLE else limit
+    with select_runs(config, wanted, failed_only=failed_only, most=most) as found:
+        if output is RunFormat.TABLE:
+            # rich needs all rows at once, for the widths of the columns; the other formats do not.
+            if rows := list(found.runs):
+                print_table(as_table(rows, masked))
+            else:
+                print_error("the ledger knows no such run")
+        else:
+            lay_out = as_json if output is RunFormat.JSON else as_csv
+            for piece in lay_out(found.runs, masked):
+                print_data(piece)
+    # On standard error, so that a program that reads the output does not take it for a run.
+    if found.more:
+        print_error(f"there are more than these {most}: --limit N shows more")
 
 
 @contextmanager

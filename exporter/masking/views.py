@@ -132,9 +132,6 @@ def _unescaped(
         starts.extend(range(since, until))
         ends.extend(range(since + 1, until + 1))
 
-    def view(data: bytes, starts: list[int], ends: list[int]) -> View:
-        return View(data, lambda start, end: (starts[start], ends[end - 1]))
-
     at = 0
     for match in escape.finditer(text):
         copy(at, match.start())
@@ -148,16 +145,20 @@ def _unescaped(
         return
     copy(at, len(text))
     whole = bytes(data)
-    yield view(whole, starts, ends)
+    yield _mapped_view(whole, starts, ends)
     for match, after in escapes:
         # From its second byte on: if the secret begins at the first byte, the escape is part of the secret.
         raw = range(match.start() + 1, match.end())
         until = after + _SECOND_READING_BYTES
-        yield view(
+        yield _mapped_view(
             match[0][1:] + whole[after:until],
             [*raw, *starts[after:until]],
             [*(place + 1 for place in raw), *ends[after:until]],
         )
+
+
+def _mapped_view(data: bytes, starts: list[int], ends: list[int]) -> View:
+    return View(data, lambda start, end: (starts[start], ends[end - 1]))
 
 
 def _percent(match: re.Match[bytes]) -> bytes:

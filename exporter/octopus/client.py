@@ -92,15 +92,7 @@ class OctopusClient:
         """Send a request; after a 401 or 403 renew the credentials and send it once more."""
         scope = ProjectScope(target.project, target.project_id)
         sent_with: list[RequestAuth] = []
-
-        def decode(response: Response, request: Request) -> Page:
-            if on_response is not None:
-                on_response(response)
-            page = decode_page(response, request, self.terminal_statuses)
-            if page.server_time_ms is not None:
-                skew = clock_skew(page.server_time_ms, response.sent_at, response.received_at)
-                self.observer.clock_skew(scope.project, skew)
-            return masked_page(page, self.transport.secrets)
+        decode = partial(self._decode, scope.project, on_response)
 
         async def send() -> Page:
             async with self.credentials.authorise(scope) as authorise, self.limiter.turn():
@@ -132,3 +124,19 @@ class OctopusClient:
                 raise
         self._pauses.pop(target.key, None)
         return page
+
+    def _decode(
+        self,
+        project: str,
+        on_response: Callable[[Response], None] | None,
+        response: Response,
+        request: Request,
+    ) -> Page:
+        if on_response is not None:
+            on_response(response)
+        page = decode_page(response, request, self.terminal_statuses)
+        if page.server_time_ms is not None:
+            skew = clock_skew(page.server_time_ms, response.sent_at, response.received_at)
+            self.observer.clock_skew(project, skew)
+        # Before anything sees the page: from here on its texts go to the ledger, the log and /metrics.
+        return masked_page(page, self.transport.secrets)

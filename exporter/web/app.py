@@ -59,6 +59,29 @@ def create_app(
     Units: `clock` gives Unix seconds.
     """
 
+    def targets() -> list[TargetKey]:
+        return [shown.target.key for shown in exporter.snapshots()]
+
+    app = web.Application(middlewares=[_short_errors])
+    app.add_routes(
+        [
+            web.get("/metrics", ScrapeCache(publisher, on_served).answer),
+            *StatusPages(exporter, masked, clock).routes(),
+            web.get("/api/v1/failures", FailuresApi(exporter, targets, masked, clock).answer),
+            *_lifecycle_routes(exporter),
+            # A route for each file: a client's path is never used as the name of a file.
+            *(
+                web.get(f"/static/{file.name}", partial(_serve, file))
+                for file in STATIC.iterdir()
+                if file.is_file()
+            ),
+        ]
+    )
+    app.on_response_prepare.append(_harden)
+    return app
+
+
+def _lifecycle_routes(exporter: Exporter) -> list[web.AbstractRouteDef]:
     async def healthy(request: web.Request) -> web.Response:
         return web.Response(text="octopus-exporter is healthy.\n")
 
@@ -78,28 +101,7 @@ def create_app(
             return web.Response(text=f"{error}\n", status=422)
         return web.Response(text="the configuration was read again.\n")
 
-    def targets() -> list[TargetKey]:
-        return [shown.target.key for shown in exporter.snapshots()]
-
-    app = web.Application(middlewares=[_short_errors])
-    app.add_routes(
-        [
-            web.get("/metrics", ScrapeCache(publisher, on_served).answer),
-            *StatusPages(exporter, masked, clock).routes(),
-            web.get("/api/v1/failures", FailuresApi(exporter, targets, masked, clock).answer),
-            web.get("/-/healthy", healthy),
-            web.get("/-/ready", ready),
-            web.post("/-/reload", reload),
-            # A route for each file: a client's path is never used as the name of a file.
-            *(
-                web.get(f"/static/{file.name}", partial(_serve, file))
-                for file in STATIC.iterdir()
-                if file.is_file()
-            ),
-        ]
-    )
-    app.on_response_prepare.append(_harden)
-    return app
+    return [web.get("/-/healthy", healthy), web.get("/-/ready", ready), web.post("/-/reload", reload)]
 
 
 @web.middleware

@@ -78,12 +78,7 @@ def check(config: Config, file: Path, *, online: bool, output: CheckFormat, repo
         print_line(f"{file}: valid, {targets} targets in {projects} projects")
         for warning in warnings:
             print_error(f"warning: {file}: {warning}")
-    checked = None
-    if online:
-        # Some probes are meant to be refused, and each failure has a paragraph: no warnings beside it.
-        with Log(secrets) as log:
-            log.configure("debug" if config.log.level == "debug" else "error", config.log.format)
-            checked = [CheckedTarget.of(one) for one in asyncio.run(probe_targets(config, secrets))]
+    checked = _probe(config, secrets) if online else None
     if output is CheckFormat.JSON:
         found = {
             "config": str(file),
@@ -101,6 +96,13 @@ def check(config: Config, file: Path, *, online: bool, output: CheckFormat, repo
     if report_file is not None and checked is not None:
         _write(report_file, report(config, checked, secrets))
     return checked is None or all(one.works for one in checked)
+
+
+def _probe(config: Config, secrets: Secrets) -> list[CheckedTarget]:
+    with Log(secrets) as log:
+        # Some probes are meant to be refused, and each failure has a paragraph: no warnings beside it.
+        log.configure("debug" if config.log.level == "debug" else "error", config.log.format)
+        return [CheckedTarget.of(one) for one in asyncio.run(probe_targets(config, secrets))]
 
 
 def _web_problems(config: Config) -> list[str]:
