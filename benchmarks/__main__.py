@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import busy_poll, cold_sync, many_targets, quiet_poll, rendering, restart, scrape
+from benchmarks import busy_poll, cold_sync, many_targets, paced_sync, quiet_poll, rendering, restart, scrape
 
 
 def _quick() -> None:
     cold_sync.main([20_000], [0.0, 0.05], rounds=1)
+    paced_sync.main(20_000, 200, [0.05], ["4", "auto"])
     quiet_poll.main([2_000, 20_000], seconds=20, naive_polls=2)
     busy_poll.main(20_000, changes=1_000, spreads=[1, 2, 3])
     restart.main([2_000, 20_000], rounds=3)
@@ -23,6 +24,7 @@ def _quick() -> None:
 
 def _full() -> None:
     cold_sync.main([200_000, 1_000_000], [0.0, 0.05], rounds=3)
+    paced_sync.main(1_000_000, 200, [0.05, 0.2], ["4", "auto"])
     quiet_poll.main([2_000, 200_000, 1_000_000], seconds=60, naive_polls=2)
     busy_poll.main(1_000_000, changes=1_000, spreads=[1, 2, 3])
     restart.main([2_000, 1_000_000], rounds=5)

@@ -144,7 +144,7 @@ class Exporter:
     """
     An exporter's folder with its configuration and its ledger, which remain after its process.
 
-    Shape: it has `projects` targets, all on the same server.
+    Shape: it has `projects` targets, all on the same server; `poll` replaces settings of the same name.
     """
 
     folder: Path
@@ -153,6 +153,7 @@ class Exporter:
     interval_seconds: float = 1.0
     projects: int = 1
     credentials: Mapping[str, str] = field(default_factory=lambda: {"type": "token", "token": "any"})
+    poll: Mapping[str, object] = field(default_factory=dict)
 
     @contextmanager
     def running(self) -> Iterator[Client]:
@@ -183,6 +184,7 @@ class Exporter:
                 "audit_interval": "24h",
                 # No job reaches the lookback limit while a benchmark runs.
                 "lookback": "60d",
+                **self.poll,
             },
             "ledger": {"url": f"sqlite:///{self.folder / 'ledger.db'}"},
             # Counters show new values at once.

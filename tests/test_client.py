@@ -393,3 +393,29 @@ async def test_a_token_that_equals_a_documented_word_renames_nothing() -> None:
     assert (result.jobs[0].status, result.jobs[0].msg_code) == ("RUN_FAILED", "4001")
     w.transport.secrets.never_mask(["RUN_FAILED"])
     assert w.transport.secrets.masked("it is RUN_FAILED") == "it is RUN_FAILED"
+
+
+async def test_what_pages_take_and_how_they_fail_decides_how_many_are_under_way() -> None:
+    clock, counter = Clock(), RequestCounter()
+
+    async def slow(request: object) -> Any:
+        clock.now += 0.2
+        return web.json_response(GOOD[1])
+
+    api = Api([slow])
+    async with api.server() as server, ClientSession() as session:
+        client, asked = world(session, clock=clock).client, target(str(server.make_url("/")))
+
+        async def limit_after(requests: int, rows: int) -> int:
+            for _ in range(requests):
+                await client.list_page(asked, ListQuery(limit=rows), counter)
+            return counter.concurrency.limit
+
+        assert await limit_after(20, rows=1) == 4
+        assert await limit_after(20, rows=200) == 16
+        api.answers = [UNAVAILABLE, slow]
+        assert await limit_after(1, rows=200) == 8
+        api.answers = [(429, THROTTLED)]
+        with pytest.raises(RateLimited):
+            await client.list_page(asked, ListQuery(limit=200), counter)
+        assert counter.concurrency.limit < 8

@@ -26,7 +26,8 @@ async def go(limiter: EndpointLimiter, *answers: ApiError | None) -> None:
 async def test_requests_are_spaced_by_the_rate_without_a_burst() -> None:
     limiter = EndpointLimiter(100)
     started = time.monotonic()
-    for _ in range(11):
+    # The second may come at once, in place of a turn that was late.
+    for _ in range(12):
         await go(limiter)
     # The event loop's clock may round a wait down by its resolution.
     assert time.monotonic() - started >= 0.099

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from exporter.errors import ApiUnavailable, ContractError
 from exporter.model import Target
 from exporter.octopus.client import RequestCounter
+from exporter.octopus.concurrency import Concurrency
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.ledger import FoundBy, Staged
 from exporter.sync.pagination import ListingPass, PageSpan, Paginator, is_complete, overlap
@@ -98,7 +99,8 @@ async def read(
     seen = {} if before is None else {False: before}
     server = ServerFindings(traits or ServerTraits(), surplus_before=seen)
     kept = Kept(api, server, known)
-    await Paginator(kept, server, page_size, concurrency, checks_lengths=checks_lengths).read(WINDOW)
+    at_once = Concurrency(concurrency)
+    await Paginator(kept, server, page_size, at_once, checks_lengths=checks_lengths).read(WINDOW)
     return kept
 
 
@@ -213,7 +215,7 @@ async def test_a_total_that_counts_a_row_too_many_is_believed_at_the_second_poll
     api.put(*(a_job(job_id) for job_id in range(1, rows + 1)))
     first = Kept(api)
     with pytest.raises(ContractError, match="two readings agree"):
-        await Paginator(first, first.server, page_size, 3).read(WINDOW)
+        await Paginator(first, first.server, page_size, Concurrency(3)).read(WINDOW)
     assert first.surplus == RowRange(1, 1)
     second = await read(api, page_size, before=first.surplus)
     assert second.every == set(api.jobs)
@@ -227,7 +229,7 @@ async def test_a_job_created_as_the_reading_began_may_be_counted_or_not() -> Non
     api.put(*(a_job(job_id) for job_id in range(1, 31)), a_job(31, created_ms=api.now_ms - 500))
     kept = Kept(api)
     with pytest.raises(ContractError, match="two readings agree"):
-        await Paginator(kept, kept.server, 20, 3).read(WINDOW)
+        await Paginator(kept, kept.server, 20, Concurrency(3)).read(WINDOW)
     assert kept.surplus == RowRange(1, 2)
 
 
@@ -240,7 +242,7 @@ async def test_a_known_surplus_shrinks_where_a_whole_listing_lacks_fewer_rows(
     api.put(*(a_job(job_id) for job_id in range(1, 31)))
     kept = Kept(api, ServerFindings(ServerTraits(surplus_window=2)))
     request = dataclasses.replace(WINDOW, is_whole=is_whole)
-    await Paginator(kept, kept.server, 20, 3).read(request)
+    await Paginator(kept, kept.server, 20, Concurrency(3)).read(request)
     assert kept.server.traits.surplus_window == (surplus if is_whole else 2)
 
 
@@ -397,7 +399,7 @@ async def test_a_list_that_ends_before_its_total_is_not_believed() -> None:
 async def test_the_rows_of_one_listing_do_not_complete_another_one() -> None:
     api = an_api(5)
     kept = Kept(api)
-    reader = Paginator(kept, kept.server, 20, 3)
+    reader = Paginator(kept, kept.server, 20, Concurrency(3))
     await reader.read(WINDOW)
     api.clamp = 0
     with pytest.raises(ContractError, match="total says 5"):
@@ -408,7 +410,7 @@ async def test_a_listing_that_broke_off_and_missed_a_row_is_read_again_from_its_
     api = an_api(100)
     api.key = lambda job: -job.updated_ms
     kept = Kept(api)
-    reader = Paginator(kept, kept.server, 20, concurrency=1)
+    reader = Paginator(kept, kept.server, 20, Concurrency(1))
 
     def fail(query: ListQuery) -> None:
         if query.offset > 50:
@@ -426,7 +428,7 @@ async def test_a_listing_that_broke_off_and_missed_a_row_is_read_again_from_its_
 async def test_a_listing_that_broke_off_goes_on_where_it_stood() -> None:
     api = an_api(500)
     kept = Kept(api)
-    reader = Paginator(kept, kept.server, 20, concurrency=3)
+    reader = Paginator(kept, kept.server, 20, Concurrency(3))
 
     def fail(query: ListQuery) -> None:
         if query.offset > 250 and not kept.server.total_is_low:
@@ -473,7 +475,7 @@ async def test_requests_under_way_are_abandoned_when_one_fails() -> None:
     api.before_page = fail
     kept = Kept(api)
     with pytest.raises(ApiUnavailable):
-        await Paginator(kept, kept.server, 20, 3).read(WINDOW)
+        await Paginator(kept, kept.server, 20, Concurrency(3)).read(WINDOW)
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert len(kept.every) == 20
 
@@ -607,7 +609,7 @@ async def test_a_server_that_shows_its_first_page_for_ever_is_given_up_early() -
     api.put(*(a_job(job_id) for job_id in range(1, 201)))
     kept = Kept(api)
     with pytest.raises(ContractError, match="190 more than the rows that came"):
-        await Paginator(kept, kept.server, 20, concurrency=1).read(WINDOW)
+        await Paginator(kept, kept.server, 20, Concurrency(1)).read(WINDOW)
     assert kept.counter.sent == 2 * 3  # readings, each of the first page and of two that repeat it
 
 

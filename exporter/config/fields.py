@@ -36,6 +36,7 @@ _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 ALL = "all"
+AUTO = "auto"
 STREAMS = ("stdout", "stderr")
 IN_QUOTES = "in quotes (YAML reads yes, no, on and off as true and false)"
 
@@ -105,18 +106,27 @@ class TextScalar(Scalar):
 
 @dataclass(frozen=True)
 class Whole(Scalar):
-    """A whole number from `low` up to `high`."""
+    """A whole number from `low` up to `high`; with `or_auto` also `auto`, which is None."""
 
     low: int
     high: int | None = None
+    or_auto: bool = False
 
-    def read(self, value: object) -> int:
+    def read(self, value: object) -> int | None:
+        if self.or_auto and value in (AUTO, None):
+            return None
         number = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
         most = math.inf if self.high is None else self.high
         # For Python, True is an int as well.
         if not isinstance(number, int) or isinstance(number, bool) or not self.low <= number <= most:
-            raise expected(f"a whole number from {self.low} {'up' if self.high is None else f'to {most}'}")
+            either = f", or {AUTO}" if self.or_auto else ""
+            raise expected(
+                f"a whole number from {self.low} {'up' if self.high is None else f'to {most}'}{either}"
+            )
         return number
+
+    def write(self, value: int | None) -> int | str | None:
+        return AUTO if value is None and self.or_auto else value
 
 
 @dataclass(frozen=True)

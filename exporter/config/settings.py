@@ -156,8 +156,8 @@ class PollSettings(Section):
     """how long one request may take"""
     page_size: Annotated[int, Whole(1, 200)] = 200
     """how many jobs are asked for at once"""
-    concurrency: Annotated[int, Whole(1)] = 4
-    """how many requests of a target may be under way"""
+    concurrency: Annotated[int | None, Whole(1, or_auto=True)] = None
+    """how many requests of a target may be under way; auto: as many as pace and latency need, up to 16"""
     terminal_statuses: Annotated[
         tuple[Status, ...], AfterValidator(_without_repetition), AfterValidator(_not_in_flight)
     ] = ()

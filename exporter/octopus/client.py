@@ -11,6 +11,7 @@ from functools import partial
 from exporter.errors import AuthError, PermissionRefused
 from exporter.model import Target, TargetKey
 from exporter.octopus.auth.credentials import Credentials, ProjectScope
+from exporter.octopus.concurrency import Concurrency
 from exporter.octopus.limiter import EndpointLimiter
 from exporter.octopus.messages import ApiObserver, Request, RequestAuth, Response
 from exporter.octopus.retry import Retrier
@@ -23,9 +24,14 @@ LONGEST_RENEWAL_PAUSE_SECONDS = 6 * 3600.0
 
 @dataclass(slots=True)
 class RequestCounter:
-    """Counts the list requests that a poll sent, including repeated ones."""
+    """
+    Counts the list requests that a poll sent, including repeated ones.
+
+    Shape: `concurrency` bounds those that are under way, and learns from how long they take.
+    """
 
     sent: int = 0
+    concurrency: Concurrency = field(default_factory=Concurrency)
 
 
 @dataclass(slots=True)
@@ -79,12 +85,13 @@ class OctopusClient:
         request = list_request(target, query)
         counter = counter or RequestCounter()
         return await self.retrier.run(
-            partial(self._attempt, target, request, counter, on_response), target.project
+            partial(self._attempt, target, query, request, counter, on_response), target.project
         )
 
     async def _attempt(
         self,
         target: Target,
+        query: ListQuery,
         request: Request,
         counter: RequestCounter,
         on_response: Callable[[Response], None] | None,
@@ -99,7 +106,9 @@ class OctopusClient:
                 auth = authorise(request)
                 sent_with.append(auth)
                 counter.sent += 1
-                return await self.transport.send(request.with_auth(auth), scope.project, decode)
+                pace = self.limiter.requests_per_second
+                with counter.concurrency.observed(self.clock, pace, is_page=query.limit > 1):
+                    return await self.transport.send(request.with_auth(auth), scope.project, decode)
 
         try:
             page = await send()

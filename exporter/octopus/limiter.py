@@ -23,6 +23,8 @@ REPORTED_LIMIT_SECONDS = 3600.0
 _LOWEST_SHARE = 0.05
 # A new rate needs a new bucket, which forgets the last request: not for a smaller change than this.
 _LEAST_INCREASE = 1.05
+# A turn that comes late by up to this much does not delay those after it.
+_LATENESS_SECONDS = 0.01
 
 _log = structlog.get_logger(__name__)
 
@@ -176,5 +178,6 @@ class EndpointLimiter:
 
 def _bucket(requests_per_second: float) -> AsyncLimiter:
     # Room for one request, so without bursts: a server that counts by the second would see twice the rate in
-    # the first second after an idle one.
-    return AsyncLimiter(1, 1 / requests_per_second)
+    # the first second after an idle one. And for as many as a busy event loop may be late with.
+    room = 1 + requests_per_second * _LATENESS_SECONDS
+    return AsyncLimiter(room, room / requests_per_second)

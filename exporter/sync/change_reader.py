@@ -46,11 +46,11 @@ class JobSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PollRules:
-    """How a target is read and counted."""
+    """How a target is read and counted. With a `concurrency` of None it follows pace and latency."""
 
     schedule: Schedule
     page_size: int
-    concurrency: int
+    concurrency: int | None
     counting: CountingRules
 
 
@@ -104,7 +104,7 @@ class ChangeReader:
         self._everything, self._full_sync = False, None
         rules, server = self.rules, self.server
         self._paginator = Paginator(
-            self, server, rules.page_size, rules.concurrency, checks_lengths=self.checks_lengths
+            self, server, rules.page_size, self.counter.concurrency, checks_lengths=self.checks_lengths
         )
         await self._read_in_flight()
         self._set_horizon()
@@ -303,15 +303,17 @@ class ChangeReader:
         """Stage each of these jobs that is still listed, where the server can be asked for one by id."""
         if not self.filters.id:
             return
-        for at in range(0, len(job_ids), self.rules.concurrency):
-            batch = job_ids[at : at + self.rules.concurrency]
+        asked = 0
+        while batch := job_ids[asked : asked + 2 * self.counter.concurrency.limit]:
+            asked += len(batch)
             # All requests of a batch end before the first failure is raised: none may stage rows after that.
             outcomes = await asyncio.gather(*map(self._ask_for_one, batch), return_exceptions=True)
             for failure in filter(None, outcomes):
                 raise failure
 
     async def _ask_for_one(self, job_id: int) -> None:
-        page = await self.fetch(ListQuery(job_id=job_id, limit=1))
+        async with self.counter.concurrency.place():
+            page = await self.fetch(ListQuery(job_id=job_id, limit=1))
         jobs = tuple(job for job in page.jobs if job.id == job_id)
         set_apart = tuple(row for row in page.set_apart if row.job_id == job_id)
         await self.stage(replace(page, jobs=jobs, set_apart=set_apart), FoundBy.BY_ID, 0, 0)

@@ -29,6 +29,7 @@ from typing import Protocol
 import structlog
 
 from exporter.errors import ApiError, ContractError
+from exporter.octopus.concurrency import Concurrency
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.ledger import FoundBy, Staged
 from exporter.sync.planner import ListFilter, ListRequest
@@ -115,7 +116,7 @@ class ListingPass:
 
 class Paginator:
     """
-    Reads the listings of one poll, with up to `concurrency` requests at a time.
+    Reads the listings of one poll, with as many requests at a time as `concurrency` allows.
 
     Shape: with `checks_lengths` every first page is followed by one more request. A listing that was
     interrupted by a failed request continues where it stood when it is read again.
@@ -127,7 +128,7 @@ class Paginator:
         sink: PageSink,
         server: ServerFindings,
         page_size: int,
-        concurrency: int,
+        concurrency: Concurrency,
         *,
         checks_lengths: bool = False,
     ) -> None:
@@ -136,7 +137,6 @@ class Paginator:
         self._server = server
         self._page_size = page_size
         self._concurrency = concurrency
-        self._requests = asyncio.Semaphore(concurrency)
         self._pass_no = 0
         self._interrupted: ListingPass | None = None
 
@@ -210,8 +210,7 @@ class Paginator:
         """Read the pages of a listing once, or the rest of them where the pass was interrupted."""
         this = interrupted or await self._begin_pass(request)
         self._interrupted = None
-        # Twice as many pages as requests: while some are being staged, the others are asked for.
-        pages = Prefetcher(lambda offset: self._take(request, offset), this, 2 * self._concurrency)
+        pages = Prefetcher(lambda offset: self._take(request, offset), this, self._concurrency)
         try:
             while (page := await pages.next(this.last_total)) is not None:
                 this.last_total = page.total
@@ -244,7 +243,7 @@ class Paginator:
                 if follows and self._is_full(page):
                     # The total calls for no more pages, or for none at all: the pages decide.
                     beyond = page.total is None or page.end > page.total
-                    this.extra_pages = 2 * self._concurrency if beyond else 1
+                    this.extra_pages = 2 * self._concurrency.limit if beyond else 1
         except ApiError:
             self._interrupted = this
             raise
@@ -254,6 +253,7 @@ class Paginator:
 
     async def _begin_pass(self, request: ListRequest) -> ListingPass:
         self._pass_no += 1
+        self._concurrency.begin_listing()
         began_ms = self._sink.now_ms()
         first = await self._take(request, 0)
         # Only now: this may be the first answer, and the answers show how far the clock of the rows is ahead.
@@ -284,7 +284,7 @@ class Paginator:
 
     async def _take(self, request: ListRequest, offset: int) -> PageSpan:
         """Ask for one page and stage it."""
-        async with self._requests:
+        async with self._concurrency.place():
             limit = self._server.traits.allowed_page(self._page_size)
             page = await self._sink.fetch(request.filter.page(offset, limit))
         await self._sink.stage(page, request.found_by, offset, self._pass_no)
@@ -294,22 +294,29 @@ class Paginator:
 
 
 class Prefetcher:
-    """Asks for the pages after those that a pass has covered, up to `most` of them ahead, in their order."""
+    """
+    Asks for the pages after those that a pass has covered, in their order.
+
+    Twice as many at a time as requests: while some are being staged, the others are asked for.
+    """
 
     def __init__(
-        self, take: Callable[[int], Coroutine[None, None, PageSpan]], this: ListingPass, most: int
+        self,
+        take: Callable[[int], Coroutine[None, None, PageSpan]],
+        this: ListingPass,
+        concurrency: Concurrency,
     ) -> None:
         self._take = take
         self._pass = this
         self._rows = this.first.rows
         self._asked_to = this.covered
-        self._most = most
+        self._concurrency = concurrency
         self._tasks: deque[asyncio.Task[PageSpan]] = deque()
 
     async def next(self, total: int | None) -> PageSpan | None:
         """Give the next page; None once the pages cover `total` rows and the extra pages have come."""
         while len(self._tasks) < self._pass.extra_pages or (
-            self._rows and self._asked_to < (total or 0) and len(self._tasks) < self._most
+            self._rows and self._asked_to < (total or 0) and len(self._tasks) < 2 * self._concurrency.limit
         ):
             offset = max(self._asked_to, self._pass.covered) - overlap(self._rows)
             self._asked_to = offset + self._rows

@@ -16,6 +16,7 @@ import structlog
 from exporter.errors import PollError
 from exporter.model import Progress, Target, Totals
 from exporter.octopus.client import RequestCounter
+from exporter.octopus.concurrency import Concurrency
 from exporter.sync import planner
 from exporter.sync.change_reader import ChangeReader, JobSource, PollRules
 from exporter.sync.count_check import CountCheck
@@ -53,7 +54,7 @@ class Poll:
     on_progress: Callable[[Progress], None] = lambda _progress: None
     catching_up: bool = False
     before: ServerFindings | None = None
-    counter: RequestCounter = field(default_factory=RequestCounter)
+    counter: RequestCounter = field(init=False)
     totals: Totals = field(init=False)
     filters: Filters = field(init=False)
     full_sync: str | None = None
@@ -63,6 +64,9 @@ class Poll:
     _result: PollResult = field(init=False)
     _has_begun: bool = False
     _failed_ms: int = 0
+
+    def __post_init__(self) -> None:
+        self.counter = RequestCounter(concurrency=Concurrency(self.rules.concurrency))
 
     @property
     def unlisted_jobs(self) -> int:
