@@ -73,7 +73,9 @@ app = typer.Typer(
     help="Prometheus exporter for the system jobs of Huawei Cloud Octopus.",
     epilog=_EPILOG,
     no_args_is_help=True,
+    # Plain text: rich would take brackets in a help text for markup.
     rich_markup_mode=None,
+    # A bug report needs Python's own traceback; typer's is drawn for a terminal.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -97,6 +99,7 @@ def _path(metavar: str, text: str, option: str, what: str) -> Any:
 
 
 def _finite(number: float) -> float:
+    # click accepts nan and inf as numbers, and nan passes every minimum.
     if not math.isfinite(number):
         raise typer.BadParameter(f"found {number}, expected a number such as 60")
     return number
@@ -167,6 +170,7 @@ def run(
         bool,
         typer.Option("--web.systemd-socket", help="Serve the sockets that systemd passes, not web.listen."),
     ] = False,
+    # Texts, not choices of typer's: `with_overrides` checks them as it checks the file, with its messages.
     log_level: Annotated[
         str | None,
         _option("LEVEL", "debug, info, warning or error.", "--log.level", autocompletion=_words(LogLevel)),
@@ -176,6 +180,7 @@ def run(
     ] = None,
 ) -> None:
     """Poll every target and serve its metrics until SIGTERM or SIGINT; SIGHUP reads FILE again."""
+    # Called again at each reload, so the flags also win over a file that was changed.
     read = partial(
         _load,
         config,
@@ -364,6 +369,7 @@ def main() -> None:
     try:
         with guarded_streams():
             app()
+    # No message: `| head` has read enough, which is no error to report.
     except ReaderGone:
         sys.exit(1)
     except ExporterError as error:
@@ -373,6 +379,7 @@ def main() -> None:
 
 def _load(path: Path, **overrides: Any) -> Config:
     config = load(path, os.environ).with_overrides(**overrides)
+    # Not a part of `load`: such a configuration is valid, and this machine lacks a package.
     require_extras(config)
     return config
 

@@ -60,6 +60,7 @@ class Position:
         # The text comes from a client: int() would take other digits, signs and any length.
         if len(parts) == 4 and all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
             numbers = [int(part) for part in parts]
+            # SQLite refuses larger numbers, with an error that would look like a fault of ours.
             if max(numbers) < 2**63:
                 return cls(*numbers)
         raise ValueError("expected the `next` of an answer")

@@ -82,6 +82,7 @@ async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target
     if totals is None:
         return [AuditLine(target, "")]
     state = await ledger.summary(target)
+    # Where filters do not work, the API's totals are not by status: only the ledger's side can be shown.
     if not state.filters.can_tell_changes:
         return [AuditLine(target, status, None, totals.in_status(status)) for status in STATUSES]
     set_apart = await ledger.set_apart_by_status(target)
@@ -89,12 +90,15 @@ async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target
     for status in planner.audited_statuses(totals, state.horizon_ms, config.metrics.max_statuses):
         filters = planner.status_filters(target, state.filters, status, state.horizon_ms)
         try:
+            # One row each: only the total is of interest.
             pages = [await client.list_page(target, one.page(0, 1), RequestCounter()) for one in filters]
         except ApiError as error:
             return [*lines, AuditLine(target, status, error=error)]
         total = planner.sum_totals([page.total for page in pages])
+        # The API counts the rows that cannot be read. The ledger does not have them.
         api = None if total is None else total - set_apart.get(status, 0)
         lines.append(AuditLine(target, status, api, totals.in_status(status)))
+    # The API counts a row without a readable status in one of its totals, and does not say in which.
     known = {line.status: StatusTotals(line.api, line.ledger or 0) for line in lines if line.api is not None}
     api_totals = {
         status: one.api for status, one in planner.exclude_statusless(known, set_apart.get("", 0)).items()

@@ -82,12 +82,14 @@ def demo_config(settings: SimulatorSettings, simulator_url: str, port: int) -> C
                     "iam_endpoint": simulator_url,
                 }
             },
+            # The simulator is asked more often than a real API would allow.
             "poll": {"interval": "5s", "requests_per_second": 200, "overlap": "1m"},
             # In memory, so that nothing is left behind.
             "ledger": {"url": "sqlite://"},
             # Longer than the interval of the demo's own scrapes and of `make prometheus`.
             "metrics": {"new_series_hold": "10s"},
             "web": {"listen": [f"{HOST}:{port}"], "enable_lifecycle": False},
+            # Lines of the log would push the addresses out of sight.
             "log": {"level": "warning"},
         }
     )

@@ -63,6 +63,7 @@ def _unknown_target(config: Config, wanted: RunFilter) -> list[str]:
     keys = [target.key for target in config.targets()]
     if any(map(wanted.fits_target, keys)):
         return []
+    # An unknown name would list nothing, which looks as if no run had failed.
     for option, name, known in (
         ("project", wanted.project, {key.project for key in keys}),
         ("workspace", wanted.workspace, {key.workspace for key in keys}),
@@ -171,6 +172,7 @@ def _history(record: RunRecord) -> Iterator[str]:
     yield " ".join(filter(None, (record.status, record.msg_code)))
     if record.number > 1:
         yield f"run {record.number} of this job"
+    # Where the API gives no end time, the run ended when a poll saw it.
     times = (("created", record.created), ("started", record.started), ("ended  ", record.ended or record.at))
     for event, time in times:
         if time is not None:

@@ -96,6 +96,7 @@ def print_error(message: str) -> None:
             sys.stderr.write(f"octopus-exporter: {line}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
+        # At exit Python would flush what is left, fail again and change the exit code.
         _redirect_to_null(_ERRORS)
 
 
@@ -115,6 +116,7 @@ class _Guarded:
 
     def write_bytes(self, data: bytes) -> None:
         with self._failing():
+            # What was printed as text comes before these bytes.
             self._stream.flush()
             self._stream.buffer.write(data)
             self._stream.buffer.flush()

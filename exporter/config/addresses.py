@@ -68,6 +68,7 @@ def parse_endpoint(text: str) -> str:
         raise ValueError("not an http or https URL of host and port")
     if not _is_host(match["ipv6"] or match["name"], in_brackets=match["ipv6"] is not None):
         raise ValueError("no host")
+    # One spelling: the targets of an endpoint share its request rate, and are found by its text.
     return text.removesuffix("/").lower()
 
 
@@ -190,6 +191,7 @@ def _sqlite_path(rest: str) -> Path | None:
     """Parse what follows `sqlite://`: nothing, or a slash and the name of a file."""
     if rest in ("", "/:memory:"):
         return None
+    # SQLAlchemy's options behind a ? have no effect here. To ignore them would surprise.
     if not rest.startswith("/") or rest.endswith("/") or "?" in rest:
         raise ValueError("not a file")
     return Path(rest[1:])
@@ -200,6 +202,7 @@ def _without_password(text: str) -> str:
     url = urlsplit(text)
     if not url.netloc and not url.path.strip("/") and not url.query:
         raise ValueError("no host and no database")
+    # At the last @: a password may contain others.
     userinfo, at, hosts = url.netloc.rpartition("@")
     user, colon, _ = userinfo.partition(":")
     options = "&".join(_masked_option(option) for option in url.query.split("&"))

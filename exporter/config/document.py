@@ -88,6 +88,7 @@ def read_document(file: Path, wanted: str) -> Document:
     """
     try:
         with file.open("rb") as stream:
+            # One byte more shows that a file is too large, without reading the rest of it.
             content = stream.read(_LARGEST_BYTES + 1)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "no file name"
@@ -126,6 +127,7 @@ def _decode(file: Path, content: bytes) -> str:
 
 def _compose(file: Path, text: str) -> yaml.Node | None:
     try:
+        # Not yaml.load: only nodes have positions, and numbers as they were written.
         node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as exc:
         # PyYAML's own message quotes words of the file. One of them may be a password without quotes.
@@ -180,6 +182,7 @@ class _Builder:
                     "found a list or mapping as a key, expected a word (quote a text that begins with {)"
                 )
                 self.problems.append(Problem(location, message))
+            # PyYAML would keep the last of two equal keys and say nothing.
             elif key in values:
                 again, first = key_node.start_mark.line + 1, self.marks[(*location, key)].line
                 message = f"found again in line {again}, expected only the one in line {first}"

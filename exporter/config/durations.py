@@ -19,6 +19,7 @@ _LONGEST_MS = (2**63 - 1) // 1_000_000
 PATTERN = "0|" + "".join(rf"(?:(?P<{unit}>[0-9]+){unit})?" for unit in _UNITS_MS)
 _DURATION = re.compile(PATTERN)
 
+# Unicode has two characters for micro, and Go accepts both.
 _GO_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _GO_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _GO_DURATION = re.compile(rf"(?:{_GO_PART.pattern})+")
@@ -46,6 +47,7 @@ def format_duration(seconds: float) -> str:
     """Write a duration with the units d h m s ms; `parse_duration` gives it back, to the millisecond."""
     left = round(seconds * 1000)
     spelled = ""
+    # Without weeks and years: 30d is easier to read than 4w2d.
     for unit in ("d", "h", "m", "s", "ms"):
         count, left = divmod(left, _UNITS_MS[unit])
         spelled += f"{count}{unit}" if count else ""

@@ -29,6 +29,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from exporter.config.durations import format_duration, parse_duration
 from exporter.config.problems import expected
 
+# 18 digits fit into 64 bits, and are converted fast. float() alone would also accept inf, nan and 1_000.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -48,6 +49,7 @@ class Section(BaseModel):
         alias_generator=lambda attribute: attribute.removesuffix("_seconds"),
         extra="forbid",
         frozen=True,
+        # pydantic would quote values in its errors, and a value may be a secret.
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
     )
@@ -96,6 +98,7 @@ class TextScalar(Scalar):
     pattern: str = ".+"
 
     def read(self, value: object) -> str:
+        # YAML has replaced the text already, and `no` cannot be told from `off` any more.
         if isinstance(value, bool):
             raise expected(f"{self.what}, {IN_QUOTES}")
         text = str(value) if isinstance(value, str | int) else ""

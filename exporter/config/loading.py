@@ -91,6 +91,7 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
             raise ValueError(f"variable {name} is not set, expected a value for it or ${{{name}:-default}}")
         return environ[name]
 
+    # In one pass, so that a $ in the value of a variable, such as a password, stays as it is.
     return _VARIABLE.sub(value, text)
 
 

@@ -14,6 +14,7 @@ from exporter.config.secret import MASK, scrub
 
 Location = tuple[str | int, ...]
 
+# ASCII only: a look-alike or an invisible character must show as an escape.
 _PLAIN = re.compile(r"[\w$.,:/+*<>@%={}\[\]?&~-]+", re.ASCII)
 _PLAIN_KEY = re.compile(r"[\w-]+", re.ASCII)
 _LONGEST_SHOWN = 80
@@ -39,6 +40,7 @@ class Problem:
 
 def expected(what: str) -> PydanticCustomError:
     """Make the error of a value that is not `what`. The message will also show the value."""
+    # As a parameter: braces in the text itself would be taken for placeholders.
     return PydanticCustomError("expected", "expected {what}", {"what": what})
 
 

@@ -11,6 +11,7 @@ from exporter.masking import MASK
 
 __all__ = ["MASK", "Secret", "is_secret_text", "scrub"]
 
+# No token is as long; a wrong path may lead to a file of any length.
 _LARGEST_BYTES = 65_536
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -86,6 +87,7 @@ def _read(file: Path) -> str:
         raise ConfigError([f"{file}: cannot be read ({exc.strerror}), expected a secret"]) from exc
     except UnicodeDecodeError:
         raise ConfigError([f"{file}: is not UTF-8, expected a secret"]) from None
+    # One line end, as editors and `echo` add it. Blanks stay, because a password may end with one.
     secret = text.removesuffix("\n").removesuffix("\r")
     if not secret:
         raise ConfigError([f"{file}: is empty, expected a secret"])

@@ -42,6 +42,7 @@ from exporter.config.secret import Secret
 from exporter.errors import ConfigError
 from exporter.model import IN_FLIGHT_STATUSES, Target
 
+# The rooms log and events have the same words: they must not know the configuration.
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json"]
 EventStream = Literal["stdout", "stderr"]
@@ -86,6 +87,7 @@ UrlPath = Annotated[
 ]
 Workspace = Annotated[str, TextScalar("a workspace id")]
 JobType = Annotated[str, TextScalar("a job type such as FRAME_EXTRACT", r"[A-Za-z0-9_-]+")]
+# As long as a status that is read can be: a longer one would never match.
 Status = Annotated[str, TextScalar("a status such as ARCHIVED", r"\S(.{0,198}\S)?")]
 Bucket = Annotated[float, Positive()]
 Listen = Annotated[ListenAddress, Parsed(LISTEN_ADDRESS, ListenAddress.parse)]
@@ -269,6 +271,7 @@ class Config(Section):
     @field_validator("projects", mode="after")
     @classmethod
     def _name_the_only_credentials(cls, projects: tuple[ProjectSettings, ...], info: ValidationInfo) -> Any:
+        # Credentials with an error are missing here, and reported already.
         known = list(info.data.get("credentials", ()))
         default = {"credentials": known[0] if len(known) == 1 else ""}
         return tuple(p if p.credentials else p.model_copy(update=default) for p in projects)
@@ -319,6 +322,7 @@ class Config(Section):
                         )
                         problems.append(f"{_FLAGS[str(details['loc'][0])]}: {found}{details['msg']}")
                 return section
+            # Of `changed` only what the flags set; the rest of it are defaults, not the values of the file.
             return section.model_copy(update={key: getattr(changed, key) for key in changed.model_fields_set})
 
         web = apply(self.web, {"listen": listen or None, "config_file": web_config_file})

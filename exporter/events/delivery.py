@@ -23,6 +23,7 @@ from exporter.events.outbox import Outbox, PendingEvent
 from exporter.events.sinks import EventWriter, FileSink, LockOf, Stream, StreamSink
 from exporter.state_log import FaultLog, StateLog
 
+# After a crash so many events may be written twice.
 _BATCH_EVENTS = 500
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0

@@ -141,6 +141,7 @@ class StreamSink:
     def _closed(self) -> OSError:
         return OSError(errno.EBADF, f"{self._name} is closed")
 
+    # Through the stream, which a progress bar may have replaced: it prints such lines above itself.
     def _print(self, lines: Sequence[bytes], lock: threading.Lock) -> Written:
         try:
             with lock:

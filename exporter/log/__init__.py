@@ -25,6 +25,7 @@ from exporter.masking import MASK, Secrets
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json"]
 
+# A value under such a key is masked even if it is no known secret, as in a library's line about headers.
 _SECRET_KEYS = {
     "access-key",
     "authorization",
@@ -77,6 +78,7 @@ class Log:
         """Log from `level` up. A reload calls this again; handlers of others on the root logger stay."""
         structlog.configure(
             processors=[
+                # First, so that a line below the level costs next to nothing.
                 structlog.stdlib.filter_by_level,
                 structlog.contextvars.merge_contextvars,
                 structlog.stdlib.PositionalArgumentsFormatter(),

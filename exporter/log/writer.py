@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO
 
+# Some ten thousand lines: enough while a reader pauses, and little beside the process's memory.
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 CLOSING_SECONDS = 2.0
 _WRITE_BYTES = 64 * 1024

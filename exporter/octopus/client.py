@@ -101,6 +101,7 @@ class OctopusClient:
         sent_with: list[RequestAuth] = []
         decode = partial(self._decode, scope.project, on_response)
 
+        # Authorised first, then the turn: a renewal must not hold up the requests of other credentials.
         async def send() -> Page:
             async with self.credentials.authorise(scope) as authorise, self.limiter.turn():
                 auth = authorise(request)

@@ -123,6 +123,7 @@ def sanitize(text: str, request: Request) -> str:
 
 
 def _kind(status: int, body: _ErrorBody, request: Request) -> type[ApiError]:
+    # Whatever the code says: with such a status, any program on the way may have written the body.
     if status >= 500:
         return ApiUnavailable
     if status < 400:

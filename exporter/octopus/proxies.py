@@ -39,6 +39,7 @@ class Proxies:
 
         Shape: with user and password. Raises: ValueError (not an origin).
         """
+        # Kept, because every request asks, and the environment does not change.
         if origin not in self._by_origin:
             url = urlsplit(origin)
             port = url.port or _PORTS.get(url.scheme, 0)

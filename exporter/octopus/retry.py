@@ -40,6 +40,7 @@ def retry_wait(error: ApiError, attempt: int, random: Callable[[], float]) -> fl
         attempts = INTERNAL_ERROR_ATTEMPTS if error.status == 500 else UNAVAILABLE_ATTEMPTS
     if attempt >= attempts:
         return None
+    # Full jitter: after an outage, targets that failed together must not come back together.
     backoff = random() * FIRST_BACKOFF_SECONDS * 2.0 ** (attempt - 1)
     if not isinstance(error, RateLimited):
         return backoff

@@ -245,6 +245,7 @@ def _to_text(value: object) -> str:
 
 
 def _number(value: object) -> int | Decimal | None:
+    # For Python True is 1; for the API it is no number.
     if isinstance(value, bool):
         return None
     if isinstance(value, int):

@@ -47,6 +47,7 @@ def generate(settings: Settings) -> dict[str, str]:
     least_silence = max(settings.stalled.least, intervals.least_window)
     silences = [least_silence * multiple for multiple in _SILENCES]
     limits = [limit for one in (stuck.default, *stuck.job_types.values()) for limit in one.values()]
+    # Rules count days and hours from Unix seconds, so an offset is a number of seconds to add.
     sign, hours, minutes = settings.utc_offset[0], settings.utc_offset[1:3], settings.utc_offset[4:]
     utc_seconds = int(hours) * 3600 + int(minutes) * 60
     words = dict(settings) | {
@@ -82,6 +83,7 @@ def generate_alertmanager(settings: Settings) -> str:
 
 def as_prometheus_rule(text: str) -> str:
     """Wrap the groups of a rule file into the PrometheusRule object of the Prometheus Operator."""
+    # Indented as text, not written by a YAML library, which would drop the comments and fold the expressions.
     return _OBJECT + re.sub(r"^(?=.)", "  ", text, flags=re.MULTILINE)
 
 

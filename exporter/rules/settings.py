@@ -109,6 +109,7 @@ Number = Annotated[float, Positive()]
 Share = Annotated[float, Positive(), _must(lambda value: value < 1, "a number between 0 and 1")]
 Count = Annotated[int, Whole(1)]
 AtLeastOne = Annotated[float, Positive(), _must(lambda value: value >= 1, "a number of 1 or more")]
+# Without pydantic's own check: `_labels_to_keep` reports each bad label at its place in the list.
 LabelsToKeep = Annotated[tuple[Annotated[str, SkipValidation()], ...], AfterValidator(_labels_to_keep)]
 JobType = Annotated[str, TextScalar("a job type such as FRAME_EXTRACT", "[A-Z][A-Z0-9_]*")]
 InFlight = Annotated[str, ChoiceScalar(IN_FLIGHT_STATUSES)]

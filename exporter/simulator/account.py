@@ -31,6 +31,7 @@ class Moment(NamedTuple):
     duration_ms: int
 
 
+# Columns of machine numbers: an object for each of a million moments would take ten times the memory.
 class Journal:
     """Moments in columns: those of the history first, unordered, then the later ones in the order of time."""
 

@@ -34,6 +34,7 @@ class RunningSimulator:
 
 async def serve(settings: SimulatorSettings, host: str = "127.0.0.1", port: int = 0) -> RunningSimulator:
     """Build and serve a simulator; port 0 is any. Raises: ConfigError (unknown faults); CannotListen."""
+    # A history of a million jobs takes seconds.
     app = await asyncio.to_thread(create_app, settings)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
@@ -75,6 +76,7 @@ def create_app(settings: SimulatorSettings) -> web.Application:
     app = web.Application()
     app.add_routes(Control(simulator).routes())
     app.router.add_post("/v3/auth/tokens", issue_token)
+    # The first route that fits answers: GET, any other method of this path, any other path.
     app.router.add_get(path, list_jobs, allow_head=False)
     app.router.add_route("*", path, refuse)
     app.router.add_route("*", "/{path:.*}", refuse)

@@ -27,6 +27,7 @@ MOST_DRIFT = 2.0
 _KEPT = 0.9
 # 1970-01-01 was a Thursday.
 _WEEKEND = (2, 3)
+# Larger than any number of an hour: with seasons each hour has rates of its own.
 _NO_CYCLE = 2**62
 _BATCH_WITHIN_MS = 3 * MINUTE_MS
 # How many jobs of a batch run at the same time; the others wait in the queue.
@@ -134,6 +135,7 @@ class Users:
         batched = profile.habits.batched
         if not batched:
             return [self.single(profile, at_ms)]
+        # The part of the submissions that are batches, given the part of the jobs that come in one.
         batches = batched / self._mean_batch(profile) * self._jobs_per_submission(profile)
         if rng.random() >= batches:
             return [self.single(profile, at_ms)]
@@ -209,6 +211,7 @@ class Users:
 
     def _mean_batch(self, profile: Profile) -> float:
         least, most = self._batch_limits(profile)
+        # The mean of a log-uniform distribution.
         return (most - least) / log(most / least) if most > least else least
 
     def _outcomes(self, profile: Profile, at_ms: int) -> Outcomes:
@@ -269,6 +272,7 @@ class Arrivals:
         while True:
             at += rng.expovariate(self._mean_per_ms * self._peak)
             if self._is_kept(rng, int(at)):
+                # At least a millisecond later, so that events at one moment cannot go on for ever.
                 return int(at) + 1
 
     def profile_at(self, rng: Random, at_ms: int) -> Profile:

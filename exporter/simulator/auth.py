@@ -134,6 +134,7 @@ class Authenticator:
             scope_id, scope_name = map(auth["scope"]["project"].get, ("id", "name"))
         except (msgspec.MsgspecError, KeyError, TypeError, AttributeError):
             return iam_error(400, "Bad Request", "The request body is invalid.")
+        # Before the password is looked at: while an account is locked, the right one is refused too.
         if self._user_lock.is_locked(now):
             return iam_error(401, "Unauthorized", "The account is locked. Please try again later.")
         is_right = is_right and given == (known.domain, known.user, known.password)
@@ -198,6 +199,7 @@ class Authenticator:
         return hmac.compare_digest(expected, match["signature"])
 
     def _issued(self, project_name: str, now: float, expires_at: str | None) -> SimulatedResponse:
+        # As long as real tokens, and with their first letters: code that logs or cuts them must meet both.
         text = "MII" + b64encode(self._rng.randbytes(TOKEN_BYTES)).decode()
         token = self._tokens[text] = IssuedToken(self._projects[project_name], now + self._ttl_seconds)
         known = self._credentials

@@ -199,6 +199,7 @@ def _one_by_one(order: JobsOrder) -> list[JobsOrder]:
 def _learn_message(world: World, order: JobsOrder | IncidentOrder) -> None:
     if order.msg_error and not order.msg_code:
         raise ConfigError(["msg_error: found without msg_code, expected both"])
+    # The table keeps numbers only, so a code has one message for all jobs.
     if order.msg_code and order.msg_error:
         world.messages[order.msg_code] = order.msg_error
 

@@ -92,6 +92,7 @@ class HabitualHistory:
             # Check the count before each draw: one draw too many would change every job after it.
             while len(self.jobs) < most and (submissions := next(submitted, None)) is not None:
                 self._add(int(self._rng.random() * self._listings), submissions, most)
+        # By the time alone, so that jobs of one moment keep the order in which they were drawn.
         self.jobs.sort(key=itemgetter(0))
         self.created_ms = array("q", map(itemgetter(0), self.jobs))
 

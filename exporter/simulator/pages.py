@@ -88,8 +88,10 @@ class PageWriter:
             for job_id in listed:
                 row = job_row(self._table, self._messages, job_id, listing, quirks, now_ms)
                 chosen = odd_kinds(job_id, row.status, quirks)
+                # Only an odd row becomes a dict, because structs are encoded several times faster.
                 rows.append(odd(row, chosen, self._rng) if chosen else row)
         total = found.total
+        # Hidden jobs are in the total and on no page, so they are counted without `hiding`.
         if total_lag != ids_lag or quirks.hidden_ids:
             with self._changes.as_of(total_lag):
                 total = find(self._table, listing, replace(asked, offset=0, limit=1), self._order).total

@@ -31,6 +31,7 @@ class LogNormal:
 
     def __init__(self, median_seconds: float, sigma: float) -> None:
         self.median_ms = int(1000 * median_seconds)
+        # At least 10 ms: a stage without any length would never be seen.
         self._quantiles_ms = tuple(10 + int(1000 * median_seconds * exp(sigma * z)) for z in _NORMAL)
 
     def draw_ms(self, rng: Random) -> int:

@@ -107,6 +107,7 @@ def find(table: Table, listing: Listing, query: Query, order: Order) -> Found:
         matching = newest(arrays, window, 0, sum(map(len, arrays)))
         arrays = [array("q", sorted(x for x in matching if updated_ms[x - 1] <= end_ms))]
     total = count(arrays, window)
+    # Ids ascend with creation, so both orders by creation are orders of the ids.
     if order == "created-desc":
         ids = newest(arrays, window, query.offset, query.limit)
     elif order == "created-asc":

@@ -45,6 +45,7 @@ class SimulatedClock:
         """Run at another speed; 0 stops the clock. Raises: ConfigError (below 0, infinite, no number)."""
         if not 0 <= speed < float("inf"):
             raise ConfigError([f"speed: {speed}: expected a number of 0 or more"])
+        # Adds up the time that has passed at the old speed.
         self.jump(0)
         self.speed = speed
 
@@ -170,6 +171,7 @@ class Simulator:
     ) -> SimulatedResponse | None:
         """Return the response to a request that may not read the project, or None."""
         token, now = request.headers.get("x-auth-token"), self._real_now()
+        # The fault ends the token of this very request: the exporter still believes it valid.
         if token is not None and "expiry" in faults:
             self._auth.expire(token)
         if token is not None and "revoke" in faults:

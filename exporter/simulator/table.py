@@ -164,6 +164,7 @@ class Listing:
 
 
 def _discard(ids: array[int], job_id: int) -> None:
+    # array.remove() would search from the beginning.
     del ids[bisect_left(ids, job_id)]
 
 
@@ -207,6 +208,7 @@ class RecentChanges:
             return
         since = self._clock() - lag_seconds
         undone: list[_Change] = []
+        # The newest first, because a job may have changed several times.
         for change in reversed(self._changes):
             if change.at <= since:
                 break

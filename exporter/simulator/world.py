@@ -126,6 +126,7 @@ class World:
     def delete_one(self, listing: int) -> None:
         """Delete a job that ended more than a day ago, if a few random draws find one."""
         ids = self.listings[listing].all_ids
+        # A few draws instead of a search through a million jobs. If all miss, nothing is deleted this time.
         for _ in range(50 if ids else 0):
             job_id = self._rng.choice(ids)
             ended_ms = self.table.ended_ms[job_id - 1]
@@ -198,6 +199,7 @@ class World:
         elif event is EventKind.STEP:
             with self._recorded(number):
                 self._step(at_ms, number)
+        # A job may have been deleted since this was planned.
         elif self.table.listed[number - 1]:
             with self._recorded(number):
                 self._after_end(at_ms, number, event)

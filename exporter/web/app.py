@@ -19,6 +19,7 @@ from exporter.web.run_record import Masked
 from exporter.web.status.handlers import StatusPages, StatusSource
 from exporter.web.status.page import STATIC
 
+# Texts of the API are shown on the page. If one ever gets past the escaping, its script must not run.
 _SECURITY = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
@@ -121,4 +122,5 @@ async def _serve(file: Path, request: web.Request) -> web.StreamResponse:
 
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_SECURITY)
+    # aiohttp's version helps only those who look for its weaknesses.
     response.headers.pop("Server", None)

@@ -143,6 +143,7 @@ class FailuresApi:
 
     async def _stream(self, response: _FailuresResponse, asked: FailuresRequest, reader: RunReader) -> None:
         targets, is_json = self._targets(), asked.format == "json"
+        # Before the headers are sent: a failure here is still a 503, not a broken answer.
         selection = await reader.select_failed(targets, asked.run_filter, asked.limit, asked.after)
         await response.begin(selection)
         if response.is_head:

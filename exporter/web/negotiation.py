@@ -64,6 +64,7 @@ def offers(value: str) -> list[Offer]:
         pairs = (parameter.partition("=") for parameter in parameters)
         values = {key.strip(): text.strip().strip('"') for key, _, text in pairs}
         weight = values.get("q", "1")
+        # By the expression, because float() also takes nan, which no comparison could order.
         valid = _WEIGHT.fullmatch(weight) is not None
         if element.strip():
             found.append(Offer(name.strip(), values.get("version", ""), float(weight) if valid else 0))

@@ -41,6 +41,7 @@ class ParameterReader:
         """Parse one parameter; None if it is absent, or `parse` raised ValueError."""
         values = self._values.get(name, ())
         try:
+            # Not the first or the last of them: the other half of the question would be dropped in silence.
             if len(values) > 1:
                 raise ValueError(f"given {len(values)} times, expected one value")
             return parse(values[0]) if values else None

@@ -74,6 +74,7 @@ class Server:
     async def start(self) -> None:
         await self._runner.setup()
         for bound in self._sockets:
+            # A socket from systemd may be blocking, and would stop the event loop.
             bound.setblocking(False)
             self._accept_tasks.append(asyncio.create_task(self._accept(bound), name="accept"))
 
@@ -82,6 +83,7 @@ class Server:
         for task in self._accept_tasks:
             task.cancel()
         await asyncio.gather(*self._accept_tasks, return_exceptions=True)
+        # Before the running requests end, so that new clients are refused and do not wait in vain.
         for bound in self._sockets:
             bound.close()
         await self._runner.cleanup()

@@ -126,6 +126,7 @@ def _report_problems(config: Config, file: Path, *, online: bool, report_file: P
         what = f"is a file of the configuration ({key})" if key else "is the configuration"
         return [f"--report: {report_file}: {what}, expected another file"]
     try:
+        # For appending, which leaves an earlier report as it is until the new one is complete.
         with report_file.open("ab"):
             return []
     except OSError as exc:
@@ -176,6 +177,7 @@ def _project_warnings(config: Config) -> Iterator[str]:
             yield f"projects[{index}].id: {project.id} is not 32 hexadecimal digits, as project ids are"
     for (first, one), (second, other) in combinations(enumerate(config.projects), 2):
         if (one.id, one.endpoint, one.path) == (other.id, other.endpoint, other.path):
+            # Two entries of one project are a way to give its workspaces other credentials.
             shared = {t.workspace for t in one.targets()} & {t.workspace for t in other.targets()}
             effect = (
                 f"the jobs of workspace {', '.join(sorted(shared))} are polled and counted under both names"
@@ -239,6 +241,7 @@ def report(config: Config, checked: Sequence[CheckedTarget], secrets: Secrets) -
     targets = []
     for number, one in enumerate(checked, start=1):
         target, error = one.probed.target, one.probed.error
+        # From here on words of fixed lists only: a name of the user's own would tell who they are.
         is_regional = bool(target.region) and target.endpoint == octopus_endpoint(target.region)
         workspace = "none sent" if target.workspace_id is None else target.workspace_id
         region = target.region if target.region in DOCUMENTED_REGIONS else "other"
@@ -288,5 +291,6 @@ def _write(file: Path, written: Report) -> None:
         file.write_bytes(encoded(written))
     except OSError as exc:
         raise ExporterError(f"--report: {file}: {exc.strerror or exc}") from exc
+    # The schema refuses what the anonymiser let through. Then nothing is written.
     except ValueError as exc:
         raise InternalFault(exc) from exc

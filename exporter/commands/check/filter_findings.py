@@ -135,6 +135,7 @@ def _start_time(results: Sequence[ProbeResult]) -> Works:
     if first is None or not first.jobs or not middle:
         return "unknown"
     since_ms = middle[0].probe.query.start_time_ms or 0
+    # If no job of the first page is that new, an empty page is right.
     is_expected = any(job.created_ms >= since_ms for job in first.jobs)
     return "finds nothing" if is_expected and not middle[0].rows else "works"
 
@@ -168,6 +169,7 @@ def _offset(results: Sequence[ProbeResult]) -> Works:
                 return "works"
             return "ignored" if first.rows > _FEW else "unknown"
     for result in pages_of(results, "one"):
+        # The first row of the list again, behind an offset: the offset had no effect.
         if first.rows > _FEW and result.jobs and first.jobs:
             return "ignored" if result.jobs[0].id == first.jobs[0].id else "works"
     return "unknown"

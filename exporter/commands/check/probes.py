@@ -255,8 +255,10 @@ def _probes(first: ProbeResult, results: Sequence[ProbeResult]) -> Iterator[Prob
     yield from _filter_probes(first, results, limit)
     if first.rows:
         yield Probe("next", ListQuery(offset=first.rows, limit=limit))
+        # Limited to one row: a server that repeats earlier rows then gives more than the limit.
         yield Probe("one", ListQuery(offset=first.rows // 2, limit=1))
         if first.total is not None and first.total > first.rows:
+            # The end of the list shows whether the total is right.
             offset = max(first.total - _END_ROWS, first.rows)
             yield Probe("end", ListQuery(offset=offset, limit=2 * _END_ROWS))
     # Listings by one status show failed jobs, and so error codes, if the server applies that filter.

@@ -117,6 +117,7 @@ class Anonymiser:
         known = self._configured.union(filter(None, map(_joined, from_rows)))
         pieces = {piece for name in names for piece in _words(name) - _DOCUMENTED_PARTS if _is_long(piece)}
         self._anywhere = frozenset(text for text in known if _is_long(text))
+        # Not numbers: a workspace 8 would make every text with an 8 in it private.
         self._as_words = frozenset(text for text in known if not text.isdigit()) | pieces
         self._masked = masked
         self._numbers: dict[str, str] = {}

@@ -145,6 +145,7 @@ def _repeated_rows(results: Sequence[ProbeResult]) -> int:
     for result in pages_of(results, "one"):
         query = result.probe.query
         before = {job.id for job in jobs[: query.offset]}
+        # More rows than the limit: those above it were added, and are no jobs that moved.
         if result.rows > query.limit:
             return sum(job.id in before for job in result.jobs)
     return 0
@@ -315,6 +316,7 @@ def _field_kind(name: str, row: Mapping[str, object]) -> Kind:
 
 def _kind(value: object) -> Kind:
     match value:
+        # The order counts: for Python a bool is an int, and a Numeral is a str.
         case None:
             kind: Kind = "null"
         case bool():

@@ -37,6 +37,7 @@ def sign(request: Request, headers: Mapping[str, str], key: AccessKey) -> str:
 
     Shape: all headers are signed, and X-Sdk-Date (`20060102T150405Z`, UTC) must be among them.
     """
+    # The server signs what it received, and HTTP leaves the case of names and outer blanks open.
     values = {name.lower(): value.strip() for name, value in headers.items()}
     names = ";".join(sorted(values))
     path = quote(request.path, safe="/~")

@@ -257,12 +257,14 @@ def state_of(
 ) -> State:
     """Return the state of a target: the worst that applies."""
     poll, totals = snapshot.poll, snapshot.totals
+    # Before `syncing`: a target that fails and tries again is still one that fails.
     if poll.up is False:
         return "stale" if snapshot.stale else "failing"
     if progress is not None:
         return "syncing"
     if poll.up is None:
         return "waiting"
+    # A poll that takes long, as after a gap, delays the next success by its own length.
     limit_seconds = _LATE_INTERVALS * interval_seconds + (poll.duration_seconds or 0)
     if poll.last_success_ms is not None and now_ms - poll.last_success_ms > limit_seconds * 1000:
         return "late"
@@ -292,6 +294,7 @@ def _known(totals: Totals, masked: Masked) -> dict[str, Any]:
         **_copied(totals, (*_OF_TOTALS, "unlisted_jobs", "page_size")),
         "set_apart": rows,
         "listed": sum(totals.jobs.values()),
+        # A run can have ended in a status that is not documented, see Job.has_ended.
         "in_flight": not_ended - totals.undocumented_ended,
         "jobs": _by_type(totals.jobs),
         "oldest_created_ms": _by_type(totals.oldest_created_ms),

@@ -65,6 +65,7 @@ def headlines(
     jobs = _spike_headline(spike, t)
     if worst == "ok":
         return [jobs]
+    # The order is by severity, and sorted() is stable: of equal ones the polls come first.
     return sorted([polls, jobs], key=lambda line: SEVERITY_ORDER.index(line.severity))
 
 

@@ -41,6 +41,7 @@ class StatusPage:
         environment = Environment(
             loader=PackageLoader("exporter.web.status"),
             autoescape=True,
+            # A wrong name in the template must fail in the tests, not leave a gap on the page.
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

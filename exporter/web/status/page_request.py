@@ -64,6 +64,7 @@ class PageRequest:
             query["since"] = self.since
         if self.sets_language:
             query["lang"] = self.language
+        # A link can bring lone surrogates, which urlencode would refuse.
         return "?" + urlencode(query, errors="replace") if query else "."
 
     def link(self, target: TargetStatus | None) -> str:

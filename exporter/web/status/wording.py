@@ -27,6 +27,7 @@ class Wording:
     def __init__(self, language: Language) -> None:
         self.language = language
         self.tag = TAGS[language]
+        # Escaped once here; `format` of Markup then escapes each value, which may come from the API.
         self._texts = {key: escape(getattr(text, language)) for key, text in TEXTS.items()}
 
     def __call__(self, key: str, **places: object) -> Markup:

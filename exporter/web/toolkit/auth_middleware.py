@@ -23,6 +23,7 @@ from aiohttp.typedefs import Handler
 from exporter.web.toolkit.settings import ToolkitSettings
 
 _CHALLENGE = 'Basic realm="octopus-exporter", charset="UTF-8"'
+# For scrapers with an old password, which ask again and again. A guesser never asks twice.
 _MOST_REFUSED = 256
 # bcrypt reads no more than this, and Go accepts longer passwords. New versions of the library refuse them.
 _BCRYPT_BYTES = 72
@@ -100,6 +101,7 @@ class BasicAuth:
         if login is None:
             return False
         user, password = login
+        # With the length of the name: user a with password bc is not user ab with password c.
         digest = self._hmac(len(user).to_bytes(8, "big") + user + password)
         if (known := self._known_result(user, digest)) is not None:
             return known

@@ -145,6 +145,8 @@ def _set_protocol(context: ServerContext, tls: TlsSettings) -> None:
         context.set_ciphers(":".join([*names, _SECURITY]))
     except ssl.SSLError:
         raise BadTls("cipher_suites", "found none that this machine's OpenSSL has, expected others") from None
+    # Compression gives secrets away by their length (CRIME); renegotiation costs the server more than a
+    # client.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if tls.prefer_server_cipher_suites:
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
