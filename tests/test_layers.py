@@ -29,6 +29,7 @@ CORE = (
     "exporter.exposition.compression",
     "exporter.exposition.families",
     "exporter.exposition.hold",
+    "exporter.exposition.project_metrics",
     "exporter.exposition.render",
     "exporter.exposition.samples",
     "exporter.exposition.selection",

@@ -2,23 +2,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from structlog.testing import capture_logs
 
 from exporter.exposition import publication
 from exporter.exposition.publication import Publisher
-from exporter.exposition.render import Exposition, TargetLines, render_target
+from exporter.exposition.render import Exposition, FamilyLines, TargetLines, render_target
 from exporter.model import CounterValue, SeriesKey, TargetSnapshot, Totals
 from tests.snapshots import TOTALS, named
 
 
 class Instrument:
-    """A collector that remembers its threads and, while `gate` is closed, keeps a round from ending."""
+    """Self metrics that remember their threads and, while `gate` is closed, keep a round from ending."""
 
     def __init__(self) -> None:
         self.threads: list[int] = []
@@ -27,13 +26,14 @@ class Instrument:
         self.gate.set()
         self.broken = False
 
-    def collect(self) -> Iterator[Metric]:
+    def render(self) -> list[list[FamilyLines]]:
         if self.broken:
             raise RuntimeError("broken instrument")
         self.threads.append(threading.get_ident())
         self.entered.set()
         assert self.gate.wait(10)
-        yield GaugeMetricFamily("instrument", "Help.", value=len(self.threads))
+        lines = f"# HELP instrument Help.\n# TYPE instrument gauge\ninstrument {len(self.threads)}\n".encode()
+        return [[FamilyLines.of(lines, lines)]]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 
 from exporter.exposition import families as f
 from exporter.exposition.families import TARGET_FAMILIES, Family
-from exporter.exposition.instruments import Instruments, ProcessMetrics, render_collector
+from exporter.exposition.instruments import Instruments, ProcessMetrics
 from exporter.exposition.render import EOF, Exposition, Format, assemble, render_target
 from exporter.model import STATUSES, CounterValue, Exemplar, HistogramValue, PollStatus, TargetSnapshot
 from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named, snapshots
@@ -327,7 +327,7 @@ def test_promtool_has_nothing_to_say() -> None:
     instruments.add_project("perception")
     instruments.request("perception", "200", 0.2)
     targets = [render_target(snapshot) for snapshot in (WITH_BIRTHS, named("other"))]
-    bodies = assemble(targets, render_collector(instruments))
+    bodies = assemble(targets, *instruments.render())
     exposition = bodies.text.plain + ProcessMetrics().tail(Format.TEXT)
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=exposition, capture_output=True, check=False

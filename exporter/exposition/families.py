@@ -418,3 +418,4 @@ CONFIG_RELOAD_TIME = Family(
 FAMILIES = tuple(value for value in globals().values() if isinstance(value, Family))
 TARGET_FAMILIES = FAMILIES[: FAMILIES.index(API_REQUESTS)]
 INSTRUMENT_FAMILIES = FAMILIES[len(TARGET_FAMILIES) :]
+PROJECT_FAMILIES = tuple(family for family in INSTRUMENT_FAMILIES if "project" in family.labels)

@@ -1,9 +1,15 @@
-"""The exporter's metrics of itself, kept with the client library: API requests, credentials, reloads."""
+"""
+The exporter's metrics of itself: API requests by project, credentials, reloads, the log and the event loop.
+
+Those of the projects are rendered by our own code, where something changed; the few others by the client
+library, in every round.
+"""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from prometheus_client import (
@@ -20,26 +26,29 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from exporter.errors import RETRY_REASONS
 from exporter.exposition import families as f
-from exporter.exposition.families import Family
-from exporter.exposition.render import EOF, FamilyLines, Format
+from exporter.exposition.families import PROJECT_FAMILIES, Family
+from exporter.exposition.project_metrics import ProjectMetrics
+from exporter.exposition.render import EOF, FamilyLines, Format, runs
 
-_REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 _M = TypeVar("_M", Counter, Gauge, Histogram)
 
 
 class Instruments:
-    """The self metrics: an ApiObserver and a collector. `_created` series are off until `show_created`."""
+    """
+    The self metrics: an ApiObserver, and a collector of the metrics without a project.
 
-    def __init__(self, registry: CollectorRegistry, version: str) -> None:
+    `_created` series are off until `show_created`.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, version: str, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._registry = registry
+        self._clock = clock
         self._created = False
-        self._requests = self._make(Counter, f.API_REQUESTS)
-        self._durations = self._make(Histogram, f.API_REQUEST_DURATION, buckets=_REQUEST_BUCKETS)
-        self._retries = self._make(Counter, f.API_RETRIES)
-        self._clock_skew = self._make(Gauge, f.API_CLOCK_SKEW)
+        self._projects: dict[str, ProjectMetrics] = {}
         self._expiries: Callable[[], Mapping[str, float]] = dict
         self._loop_lag = self._make(Histogram, f.EVENT_LOOP_LAG, buckets=_LAG_BUCKETS)
         self._log_lines_dropped = self._make(Counter, f.LOG_LINES_DROPPED)
@@ -55,14 +64,13 @@ class Instruments:
         )
 
     def request(self, project: str, code: str, seconds: float) -> None:
-        self._requests.labels(project, code).inc()
-        self._durations.labels(project).observe(seconds)
+        self.add_project(project).request(code, seconds)
 
     def retry(self, project: str, reason: str) -> None:
-        self._retries.labels(project, reason).inc()
+        self.add_project(project).retry(reason)
 
     def clock_skew(self, project: str, seconds: float) -> None:
-        self._clock_skew.labels(project).set(seconds)
+        self.add_project(project).set_clock_skew(seconds)
 
     def loop_lag(self, seconds: float) -> None:
         """Observe how much later than due a timer of the event loop ran."""
@@ -98,19 +106,19 @@ class Instruments:
 
     def clock_skews(self) -> dict[str, float]:
         """Return the server's clock minus ours, in seconds, by project; none before its first response."""
-        (metric,) = self._clock_skew.collect()
-        return {label: sample.value for sample in metric.samples for label in sample.labels.values()}
+        skews = {name: project.clock_skew for name, project in self._projects.items()}
+        return {name: skew for name, skew in skews.items() if skew is not None}
 
-    def add_project(self, project: str) -> None:
-        """Create the project's known series at 0."""
-        self._durations.labels(project)
-        for reason in RETRY_REASONS:
-            self._retries.labels(project, reason)
+    def add_project(self, project: str) -> ProjectMetrics:
+        """Create the project's known series at 0, unless they are there."""
+        found = self._projects.get(project)
+        if found is None:
+            found = self._projects[project] = ProjectMetrics(project, self._clock)
+        return found
 
     def forget_project(self, project: str) -> None:
         """Drop the series of a project that is no longer configured."""
-        for metric in (self._requests, self._durations, self._retries, self._clock_skew):
-            metric.remove_by_labels({"project": project})
+        self._projects.pop(project, None)
 
     def reload_result(self, *, ok: bool, timestamp_seconds: float) -> None:
         """Note whether the configuration could be read, and when (Unix seconds), at the start or later."""
@@ -121,7 +129,15 @@ class Instruments:
     def show_created(self, wanted: bool) -> None:
         self._created = wanted
 
+    def render(self) -> list[Sequence[FamilyLines]]:
+        """Render each family; of the projects' metrics only what has changed."""
+        # A copy: the event loop's thread may add a project meanwhile.
+        projects = sorted(self._projects.copy().items())
+        parts = [project.render(created=self._created) for _, project in projects]
+        return [*runs(PROJECT_FAMILIES, parts), [render_collector(self)]]
+
     def collect(self) -> Iterator[Metric]:
+        """Yield the metrics without a project, for the client library's rendering."""
         for metric in self._registry.collect():
             if not self._created:
                 created = metric.name + "_created"

@@ -12,16 +12,15 @@ numbers. The other targets are not affected.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import structlog
-from prometheus_client.registry import Collector
 
 from exporter.errors import InternalFault
-from exporter.exposition.instruments import render_collector
 from exporter.exposition.render import Exposition, FamilyLines, TargetLines, assemble, render_target
 from exporter.model import Fault, TargetKey, TargetSnapshot
 from exporter.state_log import FaultLog
@@ -34,6 +33,13 @@ _REST_SECONDS = 0.5
 _REST_ROUNDS = 4.0
 
 
+class SelfMetrics(Protocol):
+    """The exporter's metrics of itself."""
+
+    def render(self) -> Sequence[Sequence[FamilyLines]]:
+        """Return each family's header and lines. The rendering thread calls this in every round."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Round:
     """
@@ -43,7 +49,7 @@ class _Round:
     """
 
     targets: Mapping[TargetKey, TargetLines]
-    instruments: FamilyLines
+    instruments: Sequence[Sequence[FamilyLines]]
     exposition: Exposition
     faults: Mapping[TargetKey | None, Exception] = field(default_factory=dict)
 
@@ -59,7 +65,7 @@ class Publisher:
 
     def __init__(
         self,
-        instruments: Collector,
+        instruments: SelfMetrics,
         *,
         rest_seconds: float = _REST_SECONDS,
         on_shown: Callable[[Exposition], None] = lambda _: None,
@@ -190,7 +196,7 @@ async def _unless(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-def _render(snapshots: Snapshots, before: _Round | None, instruments: Collector) -> _Round:
+def _render(snapshots: Snapshots, before: _Round | None, instruments: SelfMetrics) -> _Round:
     known, exposition = (before.targets, before.exposition) if before is not None else ({}, None)
     faults: dict[TargetKey | None, Exception] = {}
     targets: dict[TargetKey, TargetLines] = {}
@@ -205,12 +211,12 @@ def _render(snapshots: Snapshots, before: _Round | None, instruments: Collector)
             faults[key] = exc
             targets[key] = _as_failing(last, snapshot, exc)
     try:
-        rendered = render_collector(instruments)
+        rendered = instruments.render()
     except Exception as exc:
         if before is None:
             raise
         faults[None], rendered = exc, before.instruments
-    return _Round(targets, rendered, assemble(targets.values(), rendered, before=exposition), faults)
+    return _Round(targets, rendered, assemble(targets.values(), *rendered, before=exposition), faults)
 
 
 def _as_failing(last: TargetLines | None, snapshot: TargetSnapshot, exc: Exception) -> TargetLines:

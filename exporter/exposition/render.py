@@ -13,7 +13,7 @@ Source: prometheus.io, "Exposition formats", section "Text-based format"; OpenMe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache, lru_cache
@@ -22,7 +22,7 @@ from itertools import zip_longest
 from prometheus_client.utils import floatToGoString
 
 from exporter.exposition.compression import Body, Chunk, Segment
-from exporter.exposition.families import TARGET_FAMILIES, Family
+from exporter.exposition.families import FAMILIES, PROJECT_INFO, TARGET_FAMILIES, Family
 from exporter.exposition.hold import Held
 from exporter.exposition.samples import CREATED, SOURCES, Sample
 from exporter.model import Exemplar, TargetSnapshot
@@ -98,16 +98,20 @@ def render_target(snapshot: TargetSnapshot, before: TargetLines | None = None) -
 
 
 def assemble(
-    targets: Iterable[TargetLines], *others: FamilyLines, before: Exposition | None = None
+    targets: Iterable[TargetLines], *others: Sequence[FamilyLines], before: Exposition | None = None
 ) -> Exposition:
     """
-    Join the lines of all targets, each family in one run below its header, followed by the other lines.
+    Join the lines of all targets, each family in one run below its header, followed by the other runs.
 
     Segments that have not changed since `before` are reused, with their compressed bytes and checksum.
     """
     targets = list(targets)
-    segments = [segment for family in TARGET_FAMILIES for segment in _segments(family, targets)]
-    segments.append(others)
+    all_runs = [*runs(TARGET_FAMILIES, [one.families for one in targets]), *others]
+    segments = [
+        run[start : start + _SEGMENT_TARGETS]
+        for run in all_runs
+        for start in range(0, len(run), _SEGMENT_TARGETS)
+    ]
     text = before.text.segments if before is not None else ()
     openmetrics = before.openmetrics.segments if before is not None else ()
     held = {
@@ -130,17 +134,19 @@ def _body(segments: Iterable[tuple[Chunk, ...]], known: tuple[Segment, ...]) -> 
     )
 
 
-def _segments(family: Family, targets: list[TargetLines]) -> Iterator[tuple[FamilyLines, ...]]:
-    """Yield a family's header and lines, and those of its gauge of creation times, some targets at a time."""
-    for name in (family, created_gauge(family)):
-        found = [target.families[name] for target in targets if name in target.families]
-        if "workspace" not in family.labels:
-            # The targets of one project have the same line here, and a series may be exposed only once.
-            found = list({lines.text.plain: lines for lines in found}.values())
-        # A family without samples keeps its header, but the gauge of creation times is left out.
-        lines = [header(name), *found] if found or name is family else []
-        for start in range(0, len(lines), _SEGMENT_TARGETS):
-            yield tuple(lines[start : start + _SEGMENT_TARGETS])
+def runs(
+    families: Iterable[Family], parts: Sequence[Mapping[Family, FamilyLines]]
+) -> Iterator[list[FamilyLines]]:
+    """Yield each family's header and the lines of all parts, and those of its gauge of creation times."""
+    for family in families:
+        for name in (family, created_gauge(family)):
+            found = [part[name] for part in parts if name in part]
+            if family is PROJECT_INFO:
+                # The targets of one project have the same line here, and a series may be exposed only once.
+                found = list({lines.text.plain: lines for lines in found}.values())
+            # A family without samples keeps its header, but the gauge of creation times is left out.
+            if found or name is family:
+                yield [header(name), *found]
 
 
 @cache
@@ -158,7 +164,7 @@ def header(family: Family) -> FamilyLines:
     text = f"# HELP {family.name} {help_}\n# TYPE {family.name} {family.type}\n"
     quoted = help_.replace('"', '\\"')
     openmetrics = f"# HELP {name} {quoted}\n# TYPE {name} {family.type}\n{unit}"
-    return FamilyLines.of(text.encode(), openmetrics.encode() if family in TARGET_FAMILIES else b"")
+    return FamilyLines.of(text.encode(), openmetrics.encode() if family in FAMILIES else b"")
 
 
 def _render_family(family: Family, samples: Iterable[Sample]) -> dict[Family, FamilyLines]:
@@ -170,7 +176,7 @@ def _render_family(family: Family, samples: Iterable[Sample]) -> dict[Family, Fa
     for sample in samples:
         # A histogram's many lines share their labels.
         if sample.labels is not values:
-            values, labels = sample.labels, ",".join(map(_pair, family.labels, sample.labels))
+            values, labels = sample.labels, ",".join(map(label_pair, family.labels, sample.labels))
         if sample.suffix == CREATED:
             line = f"{family.openmetrics_name}{CREATED}{{{labels}}} {sample.value!r}\n"
             created.append(line)
@@ -183,13 +189,13 @@ def _render_family(family: Family, samples: Iterable[Sample]) -> dict[Family, Fa
         openmetrics.append(line + ("\n" if exemplar is None else _exemplar(exemplar)))
     if values is None:
         return {}
-    lines = {family: FamilyLines.of(_encoded(text), _encoded(openmetrics))}
+    lines = {family: FamilyLines.of(encoded(text), encoded(openmetrics))}
     if created:
-        lines[created_gauge(family)] = FamilyLines.of(_encoded(created), b"")
+        lines[created_gauge(family)] = FamilyLines.of(encoded(created), b"")
     return lines
 
 
-def _encoded(lines: list[str]) -> bytes:
+def encoded(lines: list[str]) -> bytes:
     # A lone surrogate cannot be encoded in UTF-8. A question mark in its place keeps the rest of the line.
     return "".join(lines).encode("utf-8", "replace")
 
@@ -199,12 +205,15 @@ def _exemplar(exemplar: Exemplar) -> str:
 
 
 @lru_cache(maxsize=16384)
-def _pair(name: str, value: str) -> str:
+def label_pair(name: str, value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
     return f'{name}="{escaped}"'
 
 
-@cache
-def _bound(le: float) -> str:
-    bound: str = floatToGoString(le)  # type: ignore[no-untyped-call]  # the library has no annotation here
-    return bound
+def number(value: float) -> str:
+    """Write a number as the client library does: a bound of a bucket, for example."""
+    written: str = floatToGoString(value)  # type: ignore[no-untyped-call]  # the library has no annotation here
+    return written
+
+
+_bound = cache(number)
