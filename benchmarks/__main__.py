@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import busy_poll, cold_sync, many_targets, paced_sync, quiet_poll, rendering, restart, scrape
+from benchmarks import (
+    busy_poll,
+    cold_sync,
+    many_targets,
+    paced_sync,
+    quiet_poll,
+    rendering,
+    restart,
+    scrape,
+    startup,
+)
 
 
 def _quick() -> None:
+    startup.main(rounds=3, polls=5)
     cold_sync.main([20_000], [0.0, 0.05], rounds=1)
     paced_sync.main(20_000, 200, [0.05], ["4", "auto"])
     quiet_poll.main([2_000, 20_000], seconds=20, naive_polls=2)
@@ -23,6 +34,7 @@ def _quick() -> None:
 
 
 def _full() -> None:
+    startup.main(rounds=5, polls=30)
     cold_sync.main([200_000, 1_000_000], [0.0, 0.05], rounds=3)
     paced_sync.main(1_000_000, 200, [0.05, 0.2], ["4", "auto"])
     quiet_poll.main([2_000, 200_000, 1_000_000], seconds=60, naive_polls=2)

@@ -90,6 +90,10 @@ class Client:
     def total(self, name: str) -> float:
         return sum(sample.value for sample in self.scrape(name) if sample.name == name)
 
+    def wait_until_healthy(self) -> None:
+        """Wait until the server answers, which it does before the first poll."""
+        _until(lambda: self._page("-/healthy") is not None, seconds=0.002)
+
     def wait_until_ready(self) -> None:
         """Wait until every target is published. /-/ready is the cheapest page."""
         _until(lambda: self._page("-/ready") is not None)
@@ -144,7 +148,8 @@ class Exporter:
     """
     An exporter's folder with its configuration and its ledger, which remain after its process.
 
-    Shape: it has `projects` targets, all on the same server; `poll` replaces settings of the same name.
+    Shape: it has `projects` targets, all on the same server; `poll` replaces settings of the same name;
+    `root` is the checkout whose exporter runs.
     """
 
     folder: Path
@@ -154,12 +159,14 @@ class Exporter:
     projects: int = 1
     credentials: Mapping[str, str] = field(default_factory=lambda: {"type": "token", "token": "any"})
     poll: Mapping[str, object] = field(default_factory=dict)
+    root: Path = _ROOT
 
     @contextmanager
     def running(self) -> Iterator[Client]:
         file = self.folder / "config.yaml"
         file.write_text(yaml.safe_dump(self._config()))
-        with started("exporter", "run", "--config", str(file), log=self.folder / "log") as process:
+        run = ("run", "--config", str(file))
+        with started("exporter", *run, log=self.folder / "log", root=self.root) as process:
             yield Client(process, self.server, self.port, time.monotonic())
 
     def lose_ledger(self) -> None:
@@ -303,12 +310,14 @@ def _accepts(port: int) -> bool:
 
 
 @contextmanager
-def started(module: str, *arguments: str, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module, and kill it at the end of the block."""
+def started(
+    module: str, *arguments: str, log: Path | None = None, root: Path = _ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a module of a checkout, and kill it at the end of the block."""
     with (log or Path("/dev/null")).open("ab") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            cwd=_ROOT,
+            cwd=root,
             env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -334,6 +343,17 @@ def _environment() -> dict[str, str]:
         if not name.startswith(("PYTHON", "COVERAGE", "OCTOPUS")) and not name.lower().endswith("_proxy")
     }
     return kept | {"PYTHONPYCACHEPREFIX": str(_COMPILED)}
+
+
+def cpu_of(*arguments: str, root: Path = _ROOT) -> float:
+    """Run Python with these arguments to its end; return its CPU seconds."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=root, env=_environment(), stdout=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"{arguments} ended with {process.returncode}"
+    return used.ru_utime + used.ru_stime
 
 
 def first_line(process: subprocess.Popen[bytes]) -> str:

@@ -1,36 +1,38 @@
-"""The command line: reads options, runs the commands, turns errors into lines and exit codes."""
+"""
+The command line: reads options, runs the commands, turns errors into lines and exit codes.
+
+Each command imports what it runs in its own body, so that none waits for what another one needs: see
+docs/architecture.md, "What is imported when".
+"""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-import structlog
 import typer
 from typer.core import TyperGroup
 
-from exporter import __version__, service
-from exporter.clients import keep_configured_secrets, require_extras
-from exporter.commands import audit, check, demo, files, jobs
+from exporter import __version__
+from exporter.commands.choices import HOST, TABLE_ROWS, CheckFormat, Kind, RuleFormat, RunFormat
 from exporter.commands.output import guarded_streams, print_data, print_error, print_line, print_table
-from exporter.config import Config, load
-from exporter.config.settings import LogFormat, LogLevel
-from exporter.errors import CannotListen, ConfigError, ExporterError, ReaderGone, StartError
-from exporter.log import Log
-from exporter.masking import Secrets
-from exporter.simulator import CALM, PROFILE_SETS, SimulatorSettings, parse_quirks
+from exporter.errors import CannotListen, ConfigError, ExporterError, ForcedStop, ReaderGone, StartError
+
+if TYPE_CHECKING:
+    from exporter.config import Config
 
 T = TypeVar("T")
 
 DEFAULT_PORT = 10877
 DEFAULT_SIMULATOR_PORT = 10878
+# exporter.simulator.CALM, which is not imported before a command uses it.
+_PROFILE = "calm"
 
 # \b keeps the lines of a paragraph as they are.
 _EPILOG = """
@@ -105,9 +107,22 @@ def _finite(number: float) -> float:
     return number
 
 
-def _words(of: object) -> Callable[[], list[str]]:
-    """Complete an option with the words of a Literal."""
-    return lambda: list(get_args(of))
+def _levels() -> list[str]:
+    from exporter.log import LogLevel
+
+    return list(get_args(LogLevel))
+
+
+def _formats() -> list[str]:
+    from exporter.log import LogFormat
+
+    return list(get_args(LogFormat))
+
+
+def _profiles() -> list[str]:
+    from exporter.simulator import PROFILE_SETS
+
+    return list(PROFILE_SETS)
 
 
 # `readable=False`: whether a file can be read is found out when it is read, and the message is ours.
@@ -136,19 +151,26 @@ JobProfile = Annotated[
         "How jobs live: calm (few fail, each by itself), even (up to 30 % fail, each by itself) or "
         "bursty (batches that fail together, retries, weekends, drift).",
         "--profile",
-        autocompletion=lambda: list(PROFILE_SETS),
+        autocompletion=_profiles,
     ),
 ]
 _OTHER_PORT = "take another port with --port N, or any free one with --port 0"
 
 
-@app.callback(invoke_without_command=True)
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         print_line(f"octopus-exporter {__version__}")
         raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    # Eager, so that it is answered before typer imports pydantic to read the other options.
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -173,13 +195,15 @@ def run(
     # Texts, not choices of typer's: `with_overrides` checks them as it checks the file, with its messages.
     log_level: Annotated[
         str | None,
-        _option("LEVEL", "debug, info, warning or error.", "--log.level", autocompletion=_words(LogLevel)),
+        _option("LEVEL", "debug, info, warning or error.", "--log.level", autocompletion=_levels),
     ] = None,
     log_format: Annotated[
-        str | None, _option("FORMAT", "logfmt or json.", "--log.format", autocompletion=_words(LogFormat))
+        str | None, _option("FORMAT", "logfmt or json.", "--log.format", autocompletion=_formats)
     ] = None,
 ) -> None:
     """Poll every target and serve its metrics until SIGTERM or SIGINT; SIGHUP reads FILE again."""
+    from exporter.service import log_listening, run_exporter
+
     # Called again at each reload, so the flags also win over a file that was changed.
     read = partial(
         _load,
@@ -190,7 +214,7 @@ def run(
         log_format=log_format,
     )
     _finish(
-        service.run_exporter(read(), read, _log_listening, systemd_socket=systemd_socket),
+        run_exporter(read(), read, log_listening, systemd_socket=systemd_socket),
         "choose another address with web.listen or --web.listen-address",
     )
 
@@ -201,9 +225,12 @@ def demo_command(
     jobs: Jobs = 2000,
     speed: Speed = 60.0,
     seed: Seed = 1,
-    profile: JobProfile = CALM,
+    profile: JobProfile = _PROFILE,
 ) -> None:
     """Run the exporter against the built-in simulator; nothing is needed and nothing is left behind."""
+    from exporter.commands import demo
+    from exporter.simulator import SimulatorSettings
+
     # `pace` makes jobs faster and not the clock, which would look like a wrong one to the exporter.
     settings = SimulatorSettings(jobs=jobs, pace=speed, seed=seed, profile=profile)
     _finish(demo.demo(settings, port), _OTHER_PORT)
@@ -215,14 +242,17 @@ def simulate(
     jobs: Jobs = 2000,
     speed: Speed = 1.0,
     seed: Seed = 1,
-    profile: JobProfile = CALM,
+    profile: JobProfile = _PROFILE,
     faults: Annotated[str, _option("NAMES", "What goes wrong by chance, as throttle,errors=0.1.")] = "",
     quirks: Annotated[
         str, _option("JSON", "What the server does differently, as in docs/simulator.md.")
     ] = "{}",
-    host: Annotated[str, _option("HOST", "The address to listen on.")] = demo.HOST,
+    host: Annotated[str, _option("HOST", "The address to listen on.")] = HOST,
 ) -> None:
     """Run the simulator alone: IAM and the job list over HTTP."""
+    from exporter.commands import demo
+    from exporter.simulator import SimulatorSettings, parse_quirks
+
     settings = SimulatorSettings(
         jobs=jobs, speed=speed, seed=seed, profile=profile, faults=faults, quirks=parse_quirks(quirks)
     )
@@ -236,8 +266,8 @@ def check_command(
         bool, typer.Option("--online", help="Also find out what the API of every target does.")
     ] = False,
     output: Annotated[
-        check.CheckFormat, typer.Option("--format", help="How to print what was found out.")
-    ] = check.CheckFormat.TABLE,
+        CheckFormat, typer.Option("--format", help="How to print what was found out.")
+    ] = CheckFormat.TABLE,
     report: Annotated[
         Path | None,
         _path(
@@ -254,14 +284,18 @@ def check_command(
     --online takes less than 60 requests and a minute for a target: which filters work, how long pages are,
     what the rows are like. It changes nothing, neither there nor in the ledger. See docs/first-contact.md.
     """
-    if not check.check(_load(config), config, online=online, output=output, report_file=report):
+    from exporter.commands.check import check
+
+    if not check(_load(config), config, online=online, output=output, report_file=report):
         raise typer.Exit(1)
 
 
 @app.command()
 def once(config: ConfigFile) -> None:
     """Poll every target once and print the exposition; exit 1 if any of them failed."""
-    exposition, succeeded = _finish(service.poll_once(_load(config)))
+    from exporter.service import poll_once
+
+    exposition, succeeded = _finish(poll_once(_load(config)))
     print_data(exposition)
     if not succeeded:
         raise typer.Exit(1)
@@ -270,6 +304,10 @@ def once(config: ConfigFile) -> None:
 @app.command(name="audit")
 def audit_command(config: ConfigFile) -> None:
     """Compare the ledger with the API's own totals; exit 1 if they differ. The exporter may be running."""
+    from exporter.commands import audit
+    from exporter.log import Log
+    from exporter.masking import Secrets
+
     read, secrets = _load(config), Secrets(time.time)
     with Log(secrets) as log:
         log.configure(read.log.level, read.log.format)
@@ -296,15 +334,17 @@ def jobs_command(
         str | None, _option("WHEN", "Without runs that ended before: 1h, a time, or Unix seconds.")
     ] = None,
     job_id: Annotated[str | None, _option("ID", "Of the job with this id.", "--id")] = None,
-    format_: Annotated[
-        jobs.RunFormat, typer.Option("--format", help="How to print it.")
-    ] = jobs.RunFormat.TABLE,
+    format_: Annotated[RunFormat, typer.Option("--format", help="How to print it.")] = RunFormat.TABLE,
     limit: Annotated[
         int | None,
-        _option("N", f"At most so many; {jobs.TABLE_ROWS} in a table, else all.", min=1, max=1_000_000_000),
+        _option("N", f"At most so many; {TABLE_ROWS} in a table, else all.", min=1, max=1_000_000_000),
     ] = None,
 ) -> None:
     """List what the ledger knows of single runs, the newest first. The exporter may be running."""
+    from exporter.clients import keep_configured_secrets
+    from exporter.commands import jobs
+    from exporter.masking import Secrets
+
     read, secrets = _load(config), Secrets(time.time)
     keep_configured_secrets(read, secrets)
     which = jobs.run_filter(
@@ -323,7 +363,7 @@ def jobs_command(
 
 @app.command(name="files")
 def files_command(
-    kind: Annotated[files.Kind, typer.Argument(metavar="KIND", help="config, rules, dashboards or units.")],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="config, rules, dashboards or units.")],
     output: Annotated[
         Path | None,
         _path(
@@ -343,7 +383,7 @@ def files_command(
         ),
     ] = None,
     rule_format: Annotated[
-        files.RuleFormat | None,
+        RuleFormat | None,
         _option(
             "FORMAT",
             "Of rules: prometheus, or prometheusrule for the Prometheus Operator.",
@@ -354,11 +394,13 @@ def files_command(
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
 ) -> None:
     """Give what ships beside the code: the example configuration, rules, dashboards, systemd units."""
+    from exporter.commands import files
+
     shipped = files.collect(kind, settings, rule_format)
     if output:
         for line in files.write(shipped, output, force=force):
             print_line(line)
-    elif kind in {files.Kind.CONFIG, files.Kind.RULES}:
+    elif kind in {Kind.CONFIG, Kind.RULES}:
         print_data(next(iter(shipped.values())))
     else:
         raise ConfigError([f"--output: missing, expected a folder for {len(shipped)} files"])
@@ -378,6 +420,9 @@ def main() -> None:
 
 
 def _load(path: Path, **overrides: Any) -> Config:
+    from exporter.clients import require_extras
+    from exporter.config import load
+
     config = load(path, os.environ).with_overrides(**overrides)
     # Not a part of `load`: such a configuration is valid, and this machine lacks a package.
     require_extras(config)
@@ -390,6 +435,8 @@ def _finish(work: Coroutine[Any, Any, T], elsewhere: str = "") -> T:
 
     Raises: ExporterError, taken out of the groups of errors that task groups put around it.
     """
+    import asyncio
+
     try:
         return asyncio.run(work)
     except BaseExceptionGroup as group:
@@ -403,10 +450,5 @@ def _finish(work: Coroutine[Any, Any, T], elsewhere: str = "") -> T:
     except CannotListen as exc:
         raise CannotListen(f"{exc}: {elsewhere}") from exc
     # A second signal may also come after the work, while connections are closed.
-    except (service.ForcedStop, asyncio.CancelledError):
+    except (ForcedStop, asyncio.CancelledError):
         raise typer.Exit(1) from None
-
-
-def _log_listening(urls: tuple[str, ...]) -> None:
-    for url in urls:
-        structlog.get_logger().info("listening", url=f"{url}/", metrics=f"{url}/metrics", version=__version__)

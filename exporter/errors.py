@@ -52,6 +52,10 @@ class ExporterError(Exception):
     """Base of every error this program raises on purpose."""
 
 
+class ForcedStop(Exception):
+    """Told to stop a second time. No error of the program: nothing is printed."""
+
+
 class ConfigError(ExporterError):
     """
     A configuration or a flag that cannot be used.

@@ -12,7 +12,9 @@ from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
 import structlog
 
+from exporter import __version__
 from exporter.config import Config
+from exporter.errors import ForcedStop
 from exporter.runtime import open_runtime
 from exporter.web.app import create_app
 from exporter.web.server import serving
@@ -24,10 +26,6 @@ _SWITCH_SECONDS = 0.0005
 # A collection of the oldest generation visits all that is published: some 50 ms at 100,000 series. It runs
 # this seldom, because polls leave hardly anything there.
 _COLLECTIONS_UP_TO_THE_OLDEST = 1000
-
-
-class ForcedStop(Exception):
-    """Told to stop a second time."""
 
 
 async def run_exporter(
@@ -59,6 +57,12 @@ async def run_exporter(
                 announce(server.urls)
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, runtime.request_reload)
                 await runtime.run(stop)
+
+
+def log_listening(urls: tuple[str, ...]) -> None:
+    """Announce the URLs in the log."""
+    for url in urls:
+        structlog.get_logger().info("listening", url=f"{url}/", metrics=f"{url}/metrics", version=__version__)
 
 
 async def poll_once(config: Config) -> tuple[str, bool]:

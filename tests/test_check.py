@@ -20,13 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from exporter.commands.check.command import CheckFormat, check, config_warnings, report
+from exporter.commands.check.command import check, config_warnings, report
 from exporter.commands.check.display import CheckedTarget, as_paragraph, as_table
 from exporter.commands.check.findings import Code, Field, FormWorks, Spec, TotalsVerdict, Word, Works
 from exporter.commands.check.prober import probe_targets
 from exporter.commands.check.probes import Probe, ProbeResult, next_probes, read_raw
 from exporter.commands.check.report import Anonymiser, Report, decoded, encoded, private_texts
 from exporter.commands.check.target_findings import findings_of, order_findings, total_findings
+from exporter.commands.choices import CheckFormat
 from exporter.config import Config, load
 from exporter.errors import ConfigError
 from exporter.masking import Secrets

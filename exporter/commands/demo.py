@@ -8,6 +8,7 @@ from contextlib import suppress
 from aiohttp import ClientError, ClientSession
 
 from exporter import __version__
+from exporter.commands.choices import HOST
 from exporter.commands.output import print_line
 from exporter.config import Config
 from exporter.log import Log
@@ -15,7 +16,6 @@ from exporter.masking import Secrets
 from exporter.service import handled_signals, run_exporter
 from exporter.simulator import SimulatorSettings, serve
 
-HOST = "127.0.0.1"
 _SCRAPE_SECONDS = 5.0
 
 

@@ -6,10 +6,10 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from pathlib import Path
 
 from exporter import shipped_path
+from exporter.commands.choices import Kind, RuleFormat
 from exporter.errors import ConfigError, ExporterError
 from exporter.rules import (
     ALERTMANAGER,
@@ -29,20 +29,6 @@ _MESSAGES = "prometheus/octopus.tmpl"
 _PROGRAM = "/opt/octopus-exporter/bin/octopus-exporter"
 _STATUS_PAGE = "http://localhost:10877"
 _MODE = 0o644
-
-
-class Kind(StrEnum):
-    CONFIG = "config"
-    RULES = "rules"
-    DASHBOARDS = "dashboards"
-    UNITS = "units"
-
-
-class RuleFormat(StrEnum):
-    """The format of rules: a rule file, or the object that the Prometheus Operator reads."""
-
-    PROMETHEUS = "prometheus"
-    PROMETHEUS_RULE = "prometheusrule"
 
 
 Files = Mapping[str, str]

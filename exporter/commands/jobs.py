@@ -6,13 +6,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple
-from enum import StrEnum
 from itertools import islice
 
 import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from exporter.commands.choices import TABLE_ROWS, RunFormat
 from exporter.commands.output import print_data, print_error, print_table
 from exporter.config import Config, format_duration
 from exporter.errors import ConfigError, LedgerError, StartError
@@ -26,16 +26,8 @@ from exporter.web.run_record import FIELDS, Masked, RunRecord, csv_text, run_rec
 
 TargetRun = tuple[TargetKey, KnownRun]
 
-# This many rows of the table fill a few screens.
-TABLE_ROWS = 50
 _CSV_ROWS_AT_ONCE = 200
 _EXACT_BELOW_MS = 10_000
-
-
-class RunFormat(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
 
 
 def run_filter(config: Config, now_ms: int, **options: str | None) -> RunFilter:

@@ -15,12 +15,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import Any, TextIO, cast
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from exporter.errors import OutputError, ReaderGone
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _ESCAPING = "octopus-exporter.escape"
 _INPUT, _OUTPUT, _ERRORS = 0, 1, 2
@@ -75,6 +75,8 @@ def print_table(table: Table, *, width: int | None = None) -> None:
 
     Shape: `width` is the largest width where the output is no terminal. Raises: OutputError.
     """
+    from rich.console import Console  # noqa: PLC0415 - at its first use
+
     console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
     if width is not None and not console.is_terminal:
         console.width = width

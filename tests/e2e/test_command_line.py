@@ -217,7 +217,7 @@ def test_a_configuration_that_may_not_be_read(exporter: Exporter) -> None:
     file.chmod(0o600)
     become = f"import os; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})"
     # The interpreter itself may be out of that user's reach: it is loaded before.
-    program = f"from exporter.cli import main; {become}; main()"
+    program = f"import exporter.commands.check; from exporter.cli import main; {become}; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, "check", "--config", file],
         env=plain_environment(),

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from exporter.commands.check.report import (
     encoded,
     private_texts,
 )
+from exporter.commands.choices import CheckFormat
 from exporter.commands.output import print_data, print_error, print_line, print_table
 from exporter.config import Config, PasswordSettings, Secret, octopus_endpoint
 from exporter.config.addresses import IAM_REGIONS
@@ -51,11 +51,6 @@ _PROJECT_ID = re.compile(r"[0-9a-fA-F]{32}")
 # The requests of a poll when nothing has changed: docs/operations.md, "Sizing".
 _REQUESTS_PER_POLL = 3
 _SMALL_PAGE = 25
-
-
-class CheckFormat(StrEnum):
-    TABLE = "table"
-    JSON = "json"
 
 
 def check(config: Config, file: Path, *, online: bool, output: CheckFormat, report_file: Path | None) -> bool:
