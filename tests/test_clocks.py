@@ -10,6 +10,7 @@ from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Totals
 from exporter.octopus.wire import ListQuery
 from exporter.sync.poll import Poll
+from exporter.sync.server_traits import ServerFindings
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
 
@@ -34,6 +35,7 @@ class Scene:
         self.ours_ms = 0
         self.next_id = 1
         self.full_syncs: list[str | None] = []
+        self.findings: ServerFindings | None = None
         for hours in range(60, 0, -1):
             self.fail_now(NOW_MS - hours * HOUR_MS)
 
@@ -48,8 +50,9 @@ class Scene:
         self.api.now_ms += after_ms
         rules = poll_rules(20, LOOKBACK_MS)
         await release_held(self.ledger, a_target())
-        poll = Poll(a_target(), self.api, self.ledger, rules, self.our_now_ms)
+        poll = Poll(a_target(), self.api, self.ledger, rules, self.our_now_ms, before=self.findings)
         totals = await poll.run()
+        self.findings = poll.findings
         self.full_syncs.append(poll.full_sync)
         return totals
 
@@ -84,6 +87,8 @@ ERRORS = {
     "ours in year 9999": (0, YEAR_9999_MS - NOW_MS),
     "ours in 2001": (0, 1_000_000_000_000 - NOW_MS),
     "both 20 s behind": (-20_000, -20_000),
+    "ours 55 s behind": (0, -55_000),
+    "the server 55 s behind": (-55_000, 0),
 }
 
 
@@ -190,6 +195,15 @@ async def test_no_clock_makes_every_poll_a_full_sync(scene: Scene, servers_ms: i
     scene.api.skew_ms, scene.ours_ms = servers_ms, ours_ms
     for seconds in range(100):
         scene.fail_now(NOW_MS - 20_000 - seconds * 1_000)
+    for _ in range(4):
+        await scene.poll()
+    assert scene.full_syncs == ["first", None, None, None]
+
+
+async def test_a_clock_that_only_the_latest_end_contradicts_makes_no_poll_a_full_sync(scene: Scene) -> None:
+    scene.api.skew_ms, scene.ours_ms = -5 * MINUTE_MS, -3 * HOUR_MS
+    for seconds in range(100):
+        scene.fail_now(NOW_MS - 20_000, created_ms=NOW_MS - 10 * MINUTE_MS - seconds * 1_000)
     for _ in range(4):
         await scene.poll()
     assert scene.full_syncs == ["first", None, None, None]

@@ -68,6 +68,11 @@ FRESH = (*OLD, -1_000)
             Answer(-8 * HOUR_MS), -8 * HOUR_MS + 999, id="the earlier clock, where there are no rows"
         ),
         pytest.param(Answer(0, (*OLD, 5_000)), 4_901, id="rows are a little ahead of both"),
+        pytest.param(Answer(50_000, (*OLD, 1_600)), 49_900, id="rows are a little ahead of ours"),
+        pytest.param(Answer(-30_000, (*OLD, -10_000)), 0, id="rows are a little ahead of the server's"),
+        pytest.param(
+            Answer(8 * HOUR_MS, (*OLD, 1_600)), 1_501, id="the server is far ahead, ours a little behind"
+        ),
         pytest.param(Answer(5 * MINUTE_MS, (*OLD, 5 * MINUTE_MS)), 5 * MINUTE_MS - 100, id="ours is behind"),
         pytest.param(Answer(0, (*OLD, HOUR_MS)), HOUR_MS - 99, id="both are behind"),
         pytest.param(Answer(0, (*OLD, 10 * DAY_MS)), 0, id="one row from the future"),
@@ -115,6 +120,16 @@ def test_a_clock_that_is_yet_to_reach_a_known_row_is_behind() -> None:
     for some in clocks:
         behind.tell(some)
     assert [some.now_ms(NOW_MS) == NOW_MS for some in clocks] == [True, False, False]
+
+
+def test_the_latest_stamp_keeps_the_choice_of_the_poll_before() -> None:
+    """Before the row is read that decided for ours, the next poll must not go by the server's clock."""
+    behind_by_hours, behind_by_minutes = 3 * HOUR_MS, 5 * MINUTE_MS
+    stamps = (behind_by_hours - 10 * MINUTE_MS, behind_by_hours)
+    before = heard(Answer(behind_by_hours - behind_by_minutes, stamps))
+    after = Clocks(before.latest_ms)
+    Answer(behind_by_hours - behind_by_minutes, at_ms=1_000).tell(after)
+    assert (before.now_ms(NOW_MS), after.now_ms(NOW_MS)) == (NOW_MS, NOW_MS)
 
 
 def test_before_any_answer_ours_holds() -> None:

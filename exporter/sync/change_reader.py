@@ -152,6 +152,7 @@ class ChangeReader:
         if self.unreadable:
             self.unreadable.discard(await self.ledger.readable(self.target, self.unreadable.job_ids))
             self.unreadable.check((await self.ledger.staged(self.target, 0, 0)).in_all)
+        self.server.latest_row_ms = self.clocks.latest_ms
         now_ms = self.now_ms()
         return PollResult(
             target=self.target,

@@ -111,14 +111,15 @@ class Poll:
     def _begin(self, state: TargetState) -> None:
         self.filters = state.filters.retried(self.now_ms())
         self._has_begun = True
+        server = ServerFindings.after(self.before, state.server)
         self._reader = ChangeReader(
             target=self.target,
             source=self.source,
             ledger=self.ledger,
             rules=self.rules,
             now_ms=self.now_ms,
-            server=ServerFindings.after(self.before, state.server),
-            clocks=Clocks(state.newest_ms),
+            server=server,
+            clocks=Clocks(max(state.newest_ms, server.latest_row_ms)),
             counter=self.counter,
             on_progress=self.on_progress,
             checks_lengths=planner.audit_is_due(state, self.rules.schedule, self.now_ms()),

@@ -55,10 +55,12 @@ class Clocks:
 
     Units: milliseconds. An API that does not give its time is taken to have ours. `known_ms` is the latest
     stamp that earlier polls have seen, 0 for none: a clock that has not reached it yet is behind, though no
-    row of this poll shows it.
+    row of this poll shows it. `latest_ms` is the latest stamp that this poll or an earlier one has seen,
+    without rows that are far ahead: what the next poll has to know to begin with the same clock.
     """
 
     def __init__(self, known_ms: int = 0) -> None:
+        self.latest_ms = 0
         self._known_ms = known_ms
         self._ours = _Clock()
         self._servers = _Clock()
@@ -79,6 +81,7 @@ class Clocks:
             self._ours.began_ms = asked_ms
             self._servers.began_ms = asked_ms + skew_ms
             if self._known_ms <= far_from_ms:
+                self.latest_ms = self._known_ms
                 for clock in self._both:
                     clock.lead_ms = _lead(self._known_ms, answered_ms + clock.skew_ms)
         if not jobs:
@@ -89,6 +92,7 @@ class Clocks:
             latest_ms = self._set_far_apart(jobs, answered_ms, far_from_ms)
         else:
             self._has_near_rows = True
+        self.latest_ms = max(self.latest_ms, latest_ms)
         for clock in self._both:
             clock.lead_ms = max(clock.lead_ms, _lead(latest_ms, answered_ms + clock.skew_ms))
 
@@ -142,7 +146,10 @@ class Clocks:
         """Give the clocks that no row contradicts; ours, if rows contradict both or theirs is absurd."""
         is_absurd = self._servers.skew_ms - self._lead(self._ours) > _YEAR_MS
         clocks = (self._ours,) if is_absurd else self._both
-        return tuple(clock for clock in clocks if self._lead(clock) < _TOLERANCE_MS) or (self._ours,)
+        likely = tuple(clock for clock in clocks if self._lead(clock) < _TOLERANCE_MS)
+        if abs(self._servers.skew_ms) < _TOLERANCE_MS:
+            likely = tuple(clock for clock in likely if self._lead(clock) == 0) or likely
+        return likely or (self._ours,)
 
     def _lead(self, clock: _Clock) -> int:
         wrong_rows = self._has_near_rows and len(self._far_rows) <= _MAX_WRONG_ROWS

@@ -230,7 +230,7 @@ class ServerFindings:
     Shape: `traits` as this poll leaves them, recorded or not; `total_is_low` if a listing showed more rows
     than its total, or came without a total; `surplus` the rows that a total counts and no page shows, by
     whether the listing was the one of jobs in flight; `total_was_low` and `surplus_before` are those of the
-    poll before.
+    poll before; `latest_row_ms` is the latest stamp of all rows so far (server_clock.Clocks.latest_ms).
     """
 
     traits: ServerTraits = field(default_factory=ServerTraits)
@@ -238,13 +238,19 @@ class ServerFindings:
     surplus: dict[bool, RowRange] = field(default_factory=dict)
     total_was_low: bool = False
     surplus_before: dict[bool, RowRange] = field(default_factory=dict)
+    latest_row_ms: int = 0
 
     @classmethod
     def after(cls, before: ServerFindings | None, recorded: ServerTraits) -> ServerFindings:
         """Begin a poll. What the poll before learnt is newer than what the ledger has recorded."""
         if before is None:
             return cls(recorded)
-        return cls(before.traits, total_was_low=before.total_is_low, surplus_before=before.surplus)
+        return cls(
+            before.traits,
+            total_was_low=before.total_is_low,
+            surplus_before=before.surplus,
+            latest_row_ms=before.latest_row_ms,
+        )
 
     def confirm_surplus(self, rows: RowRange, *, in_flight: bool) -> bool:
         """Note that a total counts more rows than its pages show; tell whether that is confirmed."""
