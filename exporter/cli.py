@@ -296,6 +296,7 @@ def once(config: ConfigFile) -> None:
     from exporter.service import poll_once
 
     exposition, succeeded = _finish(poll_once(_load(config)))
+    # Also if a target failed: the others have their numbers.
     print_data(exposition)
     if not succeeded:
         raise typer.Exit(1)
@@ -400,6 +401,7 @@ def files_command(
     if output:
         for line in files.write(shipped, output, force=force):
             print_line(line)
+    # Only the main file of a kind: several in one stream could not be told apart.
     elif kind in {Kind.CONFIG, Kind.RULES}:
         print_data(next(iter(shipped.values())))
     else:

@@ -158,6 +158,7 @@ class HourlyFailures:
 
 def rfc3339(at_ms: int | None) -> str | None:
     """Write a time as 2026-07-01T03:00:00.000Z; None for no time, or a year outside 1 to 9999."""
+    # A wrong clock, or a damaged ledger, can give any number. It must not break a page.
     try:
         at = None if at_ms is None else _EPOCH + timedelta(milliseconds=at_ms)
     except OverflowError:

@@ -22,6 +22,7 @@ _SCRAPE_SECONDS = 5.0
 async def demo(settings: SimulatorSettings, port: int) -> None:
     """Run a simulator and its exporter until stopped; nothing is left behind. Raises: as run_exporter."""
     simulator = await serve(settings, HOST)
+    # `listening` cannot wait, so its task is kept here and cancelled at the end.
     scrapers: list[asyncio.Task[None]] = []
 
     def listening(urls: tuple[str, ...]) -> None:

@@ -130,6 +130,7 @@ class JobUrl:
         names = _BRACES.findall(text)
         if not {"job_id"} <= set(names) <= set(PLACEHOLDERS) or re.search(r"[{}]", _BRACES.sub("", text)):
             raise ValueError("not the placeholders that there are")
+        # Browsers take a backslash for a slash, so that it could end the host.
         if any(c.isspace() or unicodedata.category(c) in ("Cc", "Cs") for c in text) or "\\" in text:
             raise ValueError("a character that no URL has")
         return cls(text)

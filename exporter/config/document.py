@@ -119,6 +119,7 @@ def _decode(file: Path, content: bytes) -> str:
     if len(content) > _LARGEST_BYTES:
         raise ConfigError([f"{file}: is larger than 1 MiB, expected a configuration"])
     try:
+        # Some editors put a byte order mark first.
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         line = content.count(b"\n", 0, exc.start) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+# From long to short, as a duration has to have them.
 _UNITS_MS = {
     "y": 365 * 86_400_000,
     "w": 7 * 86_400_000,

@@ -86,6 +86,7 @@ class Scalar(ABC):
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # A plain validator: `read` sees the value before pydantic has converted it.
         writer = core_schema.plain_serializer_function_ser_schema(self.write)
         return core_schema.with_info_plain_validator_function(self.read_at, serialization=writer)
 

@@ -53,6 +53,7 @@ class Secret:
     def __hash__(self) -> int:
         return hash((self._value, self._file))
 
+    # The object itself: it never changes, and a secret need not be in memory twice.
     def __copy__(self) -> Secret:
         return self
 

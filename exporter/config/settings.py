@@ -107,6 +107,7 @@ class ProjectSettings(Section):
     """gives the endpoints of the API and of IAM"""
     endpoint: Endpoint = Field(
         default_factory=lambda data: octopus_endpoint(data["region"]) if data["region"] else "",
+        # Without a region the default is empty, and has to be refused.
         validate_default=True,
     )
     """where the API is; by default that of the region"""

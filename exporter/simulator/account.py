@@ -38,6 +38,7 @@ class Journal:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._at_ms = array("q")
+        # 16 bits hold every number of a listing, type or status.
         self._columns = (self._at_ms, array("H"), array("H"), array("H"), array("i"), array("q"))
         self._history = 0
         self._history_ms = 0
@@ -65,6 +66,7 @@ class Journal:
         if since_ms <= self._history_ms:
             history = starmap(Moment, self._rows(slice(0, self._history)))
             yield from (moment for moment in history if since_ms <= moment.at_ms < until_ms)
+        # Only what comes after the history is sorted.
         first = bisect_left(self._at_ms, since_ms, lo=self._history)
         last = bisect_left(self._at_ms, until_ms, lo=self._history)
         yield from starmap(Moment, self._rows(slice(first, last)))
@@ -104,6 +106,7 @@ class Account:
     def targets(self, listings: list[Listing], since_ms: int, until_ms: int) -> list[dict[str, Any]]:
         """Count what happened from `since_ms` to before `until_ms`, and what is listed now."""
         table = self._table
+        # The rows are in the order of creation.
         span = slice(table.first_id_since(since_ms) - 1, table.first_id_since(until_ms) - 1)
         names = ("created", "started", "submitting_ms", "ended", "failures", "ran", "running_ms", "listed")
         figures = {name: Figures() for name in names}

@@ -51,6 +51,7 @@ class Walk:
         """Return the factor of a day, counted from 1970."""
         if not self._sigma or day <= self._first_day:
             return 1.0
+        # In the order of the days, however they are asked for: the factor of a day must not change.
         while len(self._factors) <= day - self._first_day:
             drifted = self._factors[-1] ** _KEPT * exp(self._rng.gauss(0, self._sigma))
             self._factors.append(min(max(drifted, 1 / MOST_DRIFT), MOST_DRIFT))
@@ -259,6 +260,7 @@ class Arrivals:
         # are alike, and the 24 hours of one are enough.
         self._rates: dict[int, list[float]] = {}
         self._cycle = _NO_CYCLE if seasons else 24
+        # An upper bound of the rate, which the thinning below needs.
         self._peak = max(list(accumulate(self._usual_rates(hour)))[-1] for hour in range(24)) / self._mean
         if seasons:
             self._peak *= seasons.highest

@@ -92,6 +92,7 @@ class Lock:
     def note(self, success: bool, now: float) -> None:
         self._failures = 0 if success else self._failures + 1
         if self._failures > MAX_FAILURES:
+            # From 0 again: once it is unlocked, it takes as many failures to lock it again.
             self._failures, self._until = 0, now + self.seconds
 
 
@@ -179,6 +180,7 @@ class Authenticator:
         if self._key_lock.is_locked(now):
             return gateway_error(401, "APIGW.0301", _KEY_LOCKED, request_id)
         is_right = self._has_right_signature(request)
+        # A wrong signature counts towards the lock. One that is right and too old does not.
         self._key_lock.note(is_right, now)
         if not is_right:
             return gateway_error(401, "APIGW.0301", _BAD_SIGNATURE, request_id)

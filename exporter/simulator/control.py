@@ -158,6 +158,7 @@ class Control:
             raise ConfigError(["ends: only with an outcome that is not in flight"])
         _learn_message(world, order)
         ids = [
+            # As the rows are served, not as the table numbers them.
             number + self._simulator.quirks.id_offset
             for one in _one_by_one(order)
             for number in world.inject(listing, one.job_type, one.count, one.outcome, one.msg_code, one.ends)

@@ -97,6 +97,7 @@ class HabitualHistory:
         self.created_ms = array("q", map(itemgetter(0), self.jobs))
 
     def _submitted(self, arrivals: Arrivals, span_ms: float) -> Iterator[list[Submission]]:
+        # Without an end: `fill` takes as many as it needs.
         while True:
             at_ms = arrivals.past_ms(self._rng, self._now_ms, span_ms)
             yield self._users.submit(self._rng, arrivals.profile_at(self._rng, at_ms), at_ms)

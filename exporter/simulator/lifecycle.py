@@ -37,6 +37,7 @@ _FAILS_LEAVING: Mapping[str, str] = {
 
 REOPENED_AFTER_MS = 2 * HOUR_MS
 DELETED_AFTER_MS = DAY_MS
+# It fits into a column of 64 bits.
 NEVER_MS = 2**62
 
 TOUCHED_SHARE = 0.05
@@ -209,6 +210,7 @@ class Incidents:
         for incident in self._by_place.values():
             is_here = listing in incident.listings and incident.job_type in (None, job_type)
             is_hit = is_here and at_ms < incident.until_ms and leaves == _FAILS_LEAVING[incident.outcome]
+            # Drawn only where an incident is, so that without one a seed gives the same jobs.
             if is_hit and rng.random() < incident.share:
                 return incident
         return None

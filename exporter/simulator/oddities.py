@@ -144,8 +144,10 @@ class OddRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def odd(row: object, odd_rows: tuple[OddRow, ...], rng: Random) -> object:
     """Apply the oddities that were selected for this row, in the order given."""
+    # A dict, because an oddity may leave a field out or give it another type.
     fields: object = msgspec.to_builtins(row)
     for one in odd_rows:
+        # An oddity before this one has replaced the whole row.
         if not isinstance(fields, dict):
             return fields
         fields = SPOILS[one.what](fields, one, rng)

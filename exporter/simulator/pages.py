@@ -70,6 +70,7 @@ class PageWriter:
         limit = min(query.limit, quirks.clamp_limit or query.limit)
         repeated = min(query.offset, quirks.repeat_rows)
         number = None if query.job_id is None else query.job_id - quirks.id_offset
+        # Rows from before the offset come again, in addition to those that were asked for.
         asked = replace(query, offset=query.offset - repeated, limit=limit + repeated, job_id=number)
 
         # A server may find the ids in an index, read the rows from a replica and count in another store. Each
@@ -144,6 +145,7 @@ def job_row(
         create_at=table.created_ms[n],
         update_at=table.updated_ms[n],
         project_id=listing.project_id,
+        # A type that was injected may have no profile.
         resource_spec=_SPECS.get(table.types[table.job_type[n]], "1Core_4GiB"),
     )
     # A duration appears together with the time at its end, or, with a quirk, while it still grows.

@@ -19,6 +19,7 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
 _STEPS = 1024
+# At the middle of each step, because at its ends the first and the last value would be infinite.
 _NORMAL = tuple(NormalDist().inv_cdf((step + 0.5) / _STEPS) for step in range(_STEPS))
 
 
@@ -332,6 +333,7 @@ def all_profiles() -> tuple[Profile, ...]:
 
 def invented(job_type: str) -> Profile:
     """Return a profile for an undocumented job type: a copy of a known one."""
+    # With no share of the arrivals: such jobs come only where they are ordered.
     return replace(PROFILES[0], job_type=job_type, share=0.0)
 
 

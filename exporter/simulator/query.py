@@ -155,6 +155,7 @@ def newest(arrays: Sequence[Ids], window: Window, offset: int, limit: int) -> li
     ids: list[int] = []
     for one in arrays:
         end = bisect_left(one, top)
+        # No array can have more than `limit` ids on the page.
         ids.extend(one[max(bisect_left(one, window.low), end - limit) : end])
     ids.sort(reverse=True)
     return ids[:limit]
@@ -183,6 +184,7 @@ def _integer(pairs: Pairs, name: str, minimum: int = 0, maximum: int | None = No
 def _values(pairs: Pairs, wanted: str, known: Names, quirks: Quirks) -> tuple[str, ...]:
     values = [value for name, value in pairs if name == wanted]
     if quirks.comma_arrays:
+        # A server that splits at commas reads only the first of repeated keys.
         values = [part for value in values[:1] for part in value.split(",")]
     if quirks.first_value_only:
         values = values[:1]

@@ -114,6 +114,7 @@ class Faults:
 
     def __init__(self, text: str, seed: int, slow_seconds: float) -> None:
         self._probabilities = parse_faults(text)
+        # A source of its own, so that faults do not change which jobs there are.
         self._rng = Random(f"faults {seed}")
         self._slow_seconds = slow_seconds
 

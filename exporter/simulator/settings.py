@@ -167,6 +167,7 @@ class SimulatorSettings:
             *_some_distinct("projects", self.projects),
             *_some_distinct("workspaces", self.workspaces),
         ]
+        # A dataclass does not check its literals, as msgspec does those of the quirks.
         if self.order not in get_args(Order):
             problems.append(f"order: {self.order!r}: expected one of {', '.join(get_args(Order))}")
         if self.profile not in PROFILE_SETS:

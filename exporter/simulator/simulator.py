@@ -192,6 +192,7 @@ class Simulator:
         if number is None:
             return self._pages.response([], 0, query, quirks, world.now_ms)
         response, more_follow = self._pages.page(world.listings[number], query, quirks, world.now_ms)
+        # Not after a request for one row, which only wants the total.
         if query.limit > 1 and more_follow:
             # Insert or delete a row, so that the next page does not begin where this one ended.
             self._pages_before_last += 1
@@ -216,4 +217,5 @@ class Simulator:
 
     def _next_request_id(self) -> str:
         self._answered += 1
+        # By the seed, so that the same requests get the same ids in every run.
         return uuid5(_REQUEST_IDS, f"{self.settings.seed} {self._answered}").hex

@@ -100,6 +100,7 @@ class Table:
         """Add many jobs at once, QUEUING in the first listing; the caller sets their other cells."""
         count = len(created_ms)
         for column in (self.listing, self.job_type, self.status, self.msg_code):
+            # All at once, because a million appends take seconds.
             column.frombytes(bytes(count * column.itemsize))
         self.listed.frombytes(b"\x01" * count)
         for times_ms in (self.created_ms, self.updated_ms, self.submitted_ms):
@@ -237,6 +238,7 @@ class RecentChanges:
         """Set the job's row to these cells, and list it accordingly."""
         table, row = self._table, job_id - 1
         listing, job_type = self._listings[table.listing[row]], table.job_type[row]
+        # First, because the listing finds the job by the status that it still has.
         if table.listed[row]:
             listing.remove(job_id, job_type, table.status[row])
         for column, value in zip(table.changing, cells, strict=True):

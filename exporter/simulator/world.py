@@ -174,6 +174,7 @@ class World:
         self._await_arrival(self.now_ms)
         for number, (_, cron) in enumerate(self._crons):
             minute_ms = cron.minute * MINUTE_MS
+            # The next time that this minute of a day comes.
             at_ms = (self._start_ms - minute_ms) // DAY_MS * DAY_MS + DAY_MS + minute_ms
             heappush(self._events, (self._at_pace(at_ms, self._start_ms), number, EventKind.CRON))
 

@@ -195,6 +195,7 @@ def _poll_warnings(config: Config) -> Iterator[str]:
         ("lookback", "overlap", "every poll lists all of the lookback"),
     ):
         long, short = getattr(poll, f"{longer}_seconds"), getattr(poll, f"{shorter}_seconds")
+        # None is a lookback without a limit.
         if long is not None and long < short:
             yield f"poll.{longer}: {long:g}s is less than poll.{shorter}, {short:g}s: {effect}"
     for endpoint, targets in Counter(target.endpoint for target in config.targets()).items():

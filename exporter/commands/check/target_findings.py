@@ -246,6 +246,7 @@ def _clock_findings(results: Sequence[ProbeResult]) -> ClockFindings:
     forms = [result.raw.time_form for result in pages_of(results) if result.raw is not None]
     return ClockFindings(
         current_time=next((form for form in forms if form != "read"), "read" if forms else "missing"),
+        # To a tenth of a second: the server itself gives whole seconds only.
         least=round(min(skews), 1) if skews else None,
         most=round(max(skews), 1) if skews else None,
         newest_row=round(max(newest), 1) if newest else None,
