@@ -28,8 +28,8 @@ from grafana.panels import (
     TERMINAL_COLORS,
     Board,
 )
+from grafana.preview.page import color_of
 from grafana.preview.queries import Window, fill_query, fill_variables
-from grafana.preview.series import color_of
 from grafana.preview.stage import ALERT, RECORDED, RULES, recording
 from grafana.preview.view import DashboardView, PanelView, Target, seconds
 from grafana.promql import SCOPE, SCRAPED

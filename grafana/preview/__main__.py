@@ -12,8 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from grafana.preview.page import THEMES
-from grafana.preview.pictures import draw_all
+from grafana.preview.pictures import THEMES, draw_all
 from grafana.preview.queries import Prometheus, QueryError
 
 

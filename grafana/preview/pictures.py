@@ -16,16 +16,20 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, get_args
 
 from grafana.boards import DASHBOARDS
-from grafana.preview.page import WIDTH, Theme, page, page_height
+from grafana.preview.page import WIDTH, page, page_height
 from grafana.preview.queries import Prometheus, Window
 from grafana.preview.view import DashboardView
 
+Theme = Literal["dark", "light"]
+THEMES: tuple[Theme, ...] = get_args(Theme)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 UPLOT = "uplot-1.6.32"
 # The integrity that the npm registry states for this version: a mirror, too, has to deliver these bytes.
 UPLOT_SHA512 = "KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw=="
+PAGE_FILES = [Path(__file__).with_name(name) for name in ("page.css", "page.js")]
 UPLOT_FILES = ("uPlot.iife.min.js", "uPlot.min.css")
 
 
@@ -55,8 +59,8 @@ def draw(
 ) -> None:
     """Draw a dashboard, or only its first `rows`. Variables that are not in `chosen` stand at All."""
     shown = dashboard if rows is None else dashboard.cut(rows)
-    html = page(shown, prometheus, window, {**shown.everything, **chosen}, theme)
-    photograph(html, picture, WIDTH, page_height(shown))
+    html = page(shown, prometheus, window, {**shown.everything, **chosen})
+    photograph(html, picture, WIDTH, page_height(shown), theme)
     shrink(picture)
     sys.stdout.write(f"{picture} {picture.stat().st_size // 1024} KiB\n")
 
@@ -68,7 +72,7 @@ def shrink(picture: Path) -> None:
         subprocess.run(command, check=True)  # noqa: S603 - our own picture
 
 
-def photograph(html: str, picture: Path, width: int, tall: int) -> None:
+def photograph(html: str, picture: Path, width: int, tall: int, theme: Theme) -> None:
     """Let a browser draw the page. Raises: FileNotFoundError without one; CalledProcessError."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
@@ -76,18 +80,20 @@ def photograph(html: str, picture: Path, width: int, tall: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "page.html"
         source.write_text(html, encoding="utf-8")
-        for file in uplot():
+        for file in (*uplot(), *PAGE_FILES):
             shutil.copy(file, folder)
         flags = [
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
             "--hide-scrollbars",
-            f"--user-data-dir={folder}",
+            f"--blink-settings=preferredColorScheme={THEMES.index(theme)}",
         ]
         size = [f"--window-size={width},{tall}", f"--user-data-dir={folder}"]
         command = [browser, *flags, *size, f"--screenshot={picture.resolve()}"]
-        subprocess.run([*command, source.as_uri()], check=True, capture_output=True)  # noqa: S603 - our own page
+        # The axes of the graphs show the browser's local time.
+        clock = {**os.environ, "TZ": "UTC"}
+        subprocess.run([*command, source.as_uri()], check=True, capture_output=True, env=clock)  # noqa: S603 - our own page
 
 
 def uplot() -> list[Path]:

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -45,8 +46,7 @@ from grafana.preview.history import (
     simulate_past,
     simulator_of_the_past,
 )
-from grafana.preview.page import THEMES, Theme
-from grafana.preview.pictures import draw, draw_all
+from grafana.preview.pictures import THEMES, Theme, draw, draw_all
 from grafana.preview.queries import Prometheus, Window
 from grafana.preview.view import DashboardView, seconds
 
@@ -164,8 +164,22 @@ async def prometheus(folder: Path, exporter_port: int) -> AsyncIterator[str]:
         *("--enable-feature=exemplar-storage", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"),
         "--storage.tsdb.retention.time=30d",
     ]
-    async with running(*command):
-        yield f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}"
+    async with running(*command), open_session() as session:
+        await ready(session, url)
+        yield url
+
+
+async def ready(session: aiohttp.ClientSession, url: str) -> None:
+    """Wait until a Prometheus answers."""
+    while True:
+        try:
+            async with session.get(f"{url}/-/ready") as answer:
+                if answer.status == HTTPStatus.OK:
+                    return
+        except aiohttp.ClientConnectionError:
+            pass
+        await asyncio.sleep(0.2)
 
 
 @asynccontextmanager
