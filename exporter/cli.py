@@ -7,20 +7,31 @@ docs/architecture.md, "What is imported when".
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 from exporter import __version__
 from exporter.commands.choices import HOST, TABLE_ROWS, CheckFormat, Kind, RuleFormat, RunFormat
+from exporter.commands.options import (
+    ConfigFile,
+    JobProfile,
+    Jobs,
+    Port,
+    Seed,
+    Speed,
+    log_formats,
+    log_levels,
+    option,
+    path_option,
+)
 from exporter.commands.output import guarded_streams, print_data, print_error, print_line, print_table
 from exporter.errors import CannotListen, ConfigError, ExporterError, ForcedStop, ReaderGone, StartError
 
@@ -83,77 +94,6 @@ app = typer.Typer(
 )
 
 
-def _option(metavar: str, text: str, *names: str, **details: Any) -> Any:
-    """Declare an option that takes a value; `text` is its line in the help."""
-    return typer.Option(*names, metavar=metavar, help=text, **details)
-
-
-def _path(metavar: str, text: str, option: str, what: str) -> Any:
-    """Declare an option that takes the path of `what`."""
-
-    def parsed(value: str) -> Path:
-        # An unset variable of a script gives an empty path, which Path would take for the current folder.
-        if not value:
-            raise ConfigError([f"{option}: is empty, expected {what}"])
-        return Path(value)
-
-    return _option(metavar, text, parser=parsed, show_default=False)
-
-
-def _finite(number: float) -> float:
-    # click accepts nan and inf as numbers, and nan passes every minimum.
-    if not math.isfinite(number):
-        raise typer.BadParameter(f"found {number}, expected a number such as 60")
-    return number
-
-
-def _levels() -> list[str]:
-    from exporter.log import LogLevel
-
-    return list(get_args(LogLevel))
-
-
-def _formats() -> list[str]:
-    from exporter.log import LogFormat
-
-    return list(get_args(LogFormat))
-
-
-def _profiles() -> list[str]:
-    from exporter.simulator import PROFILE_SETS
-
-    return list(PROFILE_SETS)
-
-
-# `readable=False`: whether a file can be read is found out when it is read, and the message is ours.
-ConfigFile = Annotated[
-    Path,
-    _option(
-        "FILE",
-        "The configuration file (YAML).",
-        "--config",
-        "--config.file",
-        envvar="OCTOPUS_EXPORTER_CONFIG",
-        show_default=False,
-        readable=False,
-    ),
-]
-Port = partial(_option, "N", min=0, max=65535)
-Jobs = Annotated[int, _option("N", "How many jobs are listed at the start.", min=0)]
-Speed = Annotated[
-    float, _option("X", "How many times as fast as real time jobs live.", min=0, callback=_finite)
-]
-Seed = Annotated[int, _option("N", "The same seed gives the same jobs.")]
-JobProfile = Annotated[
-    str,
-    _option(
-        "NAME",
-        "How jobs live: calm (few fail, each by itself), even (up to 30 % fail, each by itself) or "
-        "bursty (batches that fail together, retries, weekends, drift).",
-        "--profile",
-        autocompletion=_profiles,
-    ),
-]
 _OTHER_PORT = "take another port with --port N, or any free one with --port 0"
 
 
@@ -178,7 +118,7 @@ def run(
     config: ConfigFile,
     listen: Annotated[
         list[str] | None,
-        _option(
+        option(
             "ADDRESS",
             "Listen here instead of web.listen; may be given several times.",
             "--web.listen-address",
@@ -186,7 +126,7 @@ def run(
     ] = None,
     web_config_file: Annotated[
         Path | None,
-        _option("FILE", "TLS and users, instead of web.config_file.", "--web.config.file", readable=False),
+        option("FILE", "TLS and users, instead of web.config_file.", "--web.config.file", readable=False),
     ] = None,
     systemd_socket: Annotated[
         bool,
@@ -195,10 +135,10 @@ def run(
     # Texts, not choices of typer's: `with_overrides` checks them as it checks the file, with its messages.
     log_level: Annotated[
         str | None,
-        _option("LEVEL", "debug, info, warning or error.", "--log.level", autocompletion=_levels),
+        option("LEVEL", "debug, info, warning or error.", "--log.level", autocompletion=log_levels),
     ] = None,
     log_format: Annotated[
-        str | None, _option("FORMAT", "logfmt or json.", "--log.format", autocompletion=_formats)
+        str | None, option("FORMAT", "logfmt or json.", "--log.format", autocompletion=log_formats)
     ] = None,
 ) -> None:
     """Poll every target and serve its metrics until SIGTERM or SIGINT; SIGHUP reads FILE again."""
@@ -243,11 +183,11 @@ def simulate(
     speed: Speed = 1.0,
     seed: Seed = 1,
     profile: JobProfile = _PROFILE,
-    faults: Annotated[str, _option("NAMES", "What goes wrong by chance, as throttle,errors=0.1.")] = "",
+    faults: Annotated[str, option("NAMES", "What goes wrong by chance, as throttle,errors=0.1.")] = "",
     quirks: Annotated[
-        str, _option("JSON", "What the server does differently, as in docs/simulator.md.")
+        str, option("JSON", "What the server does differently, as in docs/simulator.md.")
     ] = "{}",
-    host: Annotated[str, _option("HOST", "The address to listen on.")] = HOST,
+    host: Annotated[str, option("HOST", "The address to listen on.")] = HOST,
 ) -> None:
     """Run the simulator alone: IAM and the job list over HTTP."""
     from exporter.commands import demo
@@ -270,7 +210,7 @@ def check_command(
     ] = CheckFormat.TABLE,
     report: Annotated[
         Path | None,
-        _path(
+        path_option(
             "FILE",
             "Write what was found out as JSON for a bug report, without secrets, ids and names.",
             "--report",
@@ -323,22 +263,22 @@ def audit_command(config: ConfigFile) -> None:
 @app.command(name="jobs")
 def jobs_command(
     config: ConfigFile,
-    project: Annotated[str | None, _option("NAME", "Of this project only.")] = None,
-    workspace: Annotated[str | None, _option("ID", "Of this workspace only.")] = None,
-    job_type: Annotated[str | None, _option("TYPE", "Of this job type only.")] = None,
-    status: Annotated[str | None, _option("STATUS", "In this status only.")] = None,
+    project: Annotated[str | None, option("NAME", "Of this project only.")] = None,
+    workspace: Annotated[str | None, option("ID", "Of this workspace only.")] = None,
+    job_type: Annotated[str | None, option("TYPE", "Of this job type only.")] = None,
+    status: Annotated[str | None, option("STATUS", "In this status only.")] = None,
     msg_code: Annotated[
-        str | None, _option("CODE", 'Failed with this error code only; "": with none.')
+        str | None, option("CODE", 'Failed with this error code only; "": with none.')
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Failed runs only.")] = False,
     since: Annotated[
-        str | None, _option("WHEN", "Without runs that ended before: 1h, a time, or Unix seconds.")
+        str | None, option("WHEN", "Without runs that ended before: 1h, a time, or Unix seconds.")
     ] = None,
-    job_id: Annotated[str | None, _option("ID", "Of the job with this id.", "--id")] = None,
+    job_id: Annotated[str | None, option("ID", "Of the job with this id.", "--id")] = None,
     format_: Annotated[RunFormat, typer.Option("--format", help="How to print it.")] = RunFormat.TABLE,
     limit: Annotated[
         int | None,
-        _option("N", f"At most so many; {TABLE_ROWS} in a table, else all.", min=1, max=1_000_000_000),
+        option("N", f"At most so many; {TABLE_ROWS} in a table, else all.", min=1, max=1_000_000_000),
     ] = None,
 ) -> None:
     """List what the ledger knows of single runs, the newest first. The exporter may be running."""
@@ -367,7 +307,7 @@ def files_command(
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help="config, rules, dashboards or units.")],
     output: Annotated[
         Path | None,
-        _path(
+        path_option(
             "DIR",
             "The folder to write to; without it config and rules go to standard output.",
             "--output",
@@ -376,7 +316,7 @@ def files_command(
     ] = None,
     settings: Annotated[
         Path | None,
-        _path(
+        path_option(
             "FILE",
             "Settings of the rules; missing keys are as shipped. Dashboards use links.status_page.",
             "--settings",
@@ -385,7 +325,7 @@ def files_command(
     ] = None,
     rule_format: Annotated[
         RuleFormat | None,
-        _option(
+        option(
             "FORMAT",
             "Of rules: prometheus, or prometheusrule for the Prometheus Operator.",
             "--format",

@@ -30,6 +30,7 @@ def test_a_question_about_the_program_imports_none_of_its_parts(option: str) -> 
         "exporter.cli",
         "exporter.commands",
         "exporter.commands.choices",
+        "exporter.commands.options",
         "exporter.commands.output",
         "exporter.errors",
     }

@@ -1,0 +1,85 @@
+"""The options of the commands: how one is declared, and those that several commands have."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from exporter.errors import ConfigError
+
+
+def option(metavar: str, text: str, *names: str, **details: Any) -> Any:
+    """Declare an option that takes a value; `text` is its line in the help."""
+    return typer.Option(*names, metavar=metavar, help=text, **details)
+
+
+def path_option(metavar: str, text: str, name: str, what: str) -> Any:
+    """Declare an option that takes the path of `what`."""
+
+    def parsed(value: str) -> Path:
+        # An unset variable of a script gives an empty path, which Path would take for the current folder.
+        if not value:
+            raise ConfigError([f"{name}: is empty, expected {what}"])
+        return Path(value)
+
+    return option(metavar, text, parser=parsed, show_default=False)
+
+
+def _finite(number: float) -> float:
+    # click accepts nan and inf as numbers, and nan passes every minimum.
+    if not math.isfinite(number):
+        raise typer.BadParameter(f"found {number}, expected a number such as 60")
+    return number
+
+
+def log_levels() -> list[str]:
+    from exporter.log import LogLevel
+
+    return list(get_args(LogLevel))
+
+
+def log_formats() -> list[str]:
+    from exporter.log import LogFormat
+
+    return list(get_args(LogFormat))
+
+
+def _profiles() -> list[str]:
+    from exporter.simulator import PROFILE_SETS
+
+    return list(PROFILE_SETS)
+
+
+# `readable=False`: whether a file can be read is found out when it is read, and the message is ours.
+ConfigFile = Annotated[
+    Path,
+    option(
+        "FILE",
+        "The configuration file (YAML).",
+        "--config",
+        "--config.file",
+        envvar="OCTOPUS_EXPORTER_CONFIG",
+        show_default=False,
+        readable=False,
+    ),
+]
+Port = partial(option, "N", min=0, max=65535)
+Jobs = Annotated[int, option("N", "How many jobs are listed at the start.", min=0)]
+Speed = Annotated[
+    float, option("X", "How many times as fast as real time jobs live.", min=0, callback=_finite)
+]
+Seed = Annotated[int, option("N", "The same seed gives the same jobs.")]
+JobProfile = Annotated[
+    str,
+    option(
+        "NAME",
+        "How jobs live: calm (few fail, each by itself), even (up to 30 % fail, each by itself) or "
+        "bursty (batches that fail together, retries, weekends, drift).",
+        "--profile",
+        autocompletion=_profiles,
+    ),
+]
