@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -25,7 +25,11 @@ from exporter.state_log import StateLog
 from exporter.sync.change_reader import PollRules
 from exporter.sync.ledger import Ledger
 from exporter.sync.planner import Schedule
-from exporter.sync.poller import PollTiming, ProgressListener, TargetPoller
+from exporter.sync.poller import FirstPolls, PollTiming, ProgressListener, TargetPoller
+
+# So many targets are restored at once: enough that the ledger never waits for the next question, and few
+# enough that a stop, and the polls that run already, wait for no more than these.
+_RESTORED_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,11 @@ class _Running:
 
 
 class Pollers:
-    """One poller for each configured target, each in a task of `group`."""
+    """
+    One poller for each configured target, each in a task of `group`.
+
+    Shape: once `is_stopping` returns True, no poller is restored or started any more.
+    """
 
     def __init__(
         self,
@@ -45,12 +53,15 @@ class Pollers:
         secrets: Secrets,
         group: asyncio.TaskGroup,
         progress_listener: ProgressListener,
+        is_stopping: Callable[[], bool],
     ) -> None:
         self._ledger = ledger
         self._publisher = publisher
         self._secrets = secrets
         self._group = group
         self._progress_listener = progress_listener
+        self._is_stopping = is_stopping
+        self._first_polls = FirstPolls()
         self._running: dict[TargetKey, _Running] = {}
         self._has_started = False
         self._unrestored: dict[TargetKey, StateLog] = {}
@@ -75,7 +86,7 @@ class Pollers:
             if key not in wanted or _identity(before, running.poller.target) != _identity(config, wanted[key])
         }
         # Without grace: what a cancelled poll has not recorded is read again by the poller that follows.
-        await self._stop(leaving.values(), 0)
+        await _stop(leaving.values(), 0)
         for key in leaving:
             del self._running[key]
             if key not in wanted:
@@ -85,21 +96,33 @@ class Pollers:
     async def start_missing(
         self, config: Config, clients: ClientFactory, statuses: Mapping[TargetKey, PollStatus]
     ) -> None:
-        """Start a poller for each target without one. Raises: StartError (only at the first call)."""
-        for target in config.targets():
-            if target.key not in self._running:
-                poller = self._poller(config, clients, target, statuses.get(target.key))
-                await self._restore(poller)
-                stop = asyncio.Event()
-                task = self._group.create_task(
-                    poller.run(stop), name=f"poll {target.project}/{target.workspace}"
-                )
-                self._running[target.key] = _Running(poller, stop, task)
-        self._has_started = True
+        """
+        Start a poller for each target without one. Raises: StartError (only at the first call).
+
+        All are restored before the first of them polls: the ledger does one thing after the other, so among
+        the work of the polls a target would wait long to be restored.
+        """
+        rules = poll_rules(config)
+        missing = [
+            self._poller(config, rules, clients, target, statuses.get(target.key))
+            for target in config.targets()
+            if target.key not in self._running
+        ]
+        await self._restore_all(missing)
+        if not self._is_stopping():
+            for poller in missing:
+                self._start(poller)
+            self._has_started = True
+
+    def _start(self, poller: TargetPoller) -> None:
+        target, stop = poller.target, asyncio.Event()
+        name = f"poll {target.project}/{target.workspace}"
+        task = self._group.create_task(poller.run(stop, self._first_polls), name=name)
+        self._running[target.key] = _Running(poller, stop, task)
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop all: polls under way may end within the grace period, and are cancelled after it."""
-        await self._stop(self._running.values(), grace_seconds)
+        await _stop(self._running.values(), grace_seconds)
 
     async def release(self, key: TargetKey, keys: frozenset[SeriesKey]) -> None:
         """Release some new series of a target, if it is polled. Raises: LedgerError."""
@@ -112,12 +135,13 @@ class Pollers:
 
         New series are released at once: nothing scrapes them at 0 first. Raises: StartError.
         """
-        pollers = [self._poller(config, clients, target) for target in config.targets()]
-        for poller in pollers:
-            await self._restore(poller)
+        rules = poll_rules(config)
+        pollers = [self._poller(config, rules, clients, target) for target in config.targets()]
+        await self._restore_all(pollers)
 
         async def poll(poller: TargetPoller) -> bool:
-            succeeded = await poller.poll()
+            async with self._first_polls.turn(poller.target):
+                succeeded = await poller.poll()
             try:
                 await poller.release_all()
             except LedgerError as exc:
@@ -128,20 +152,31 @@ class Pollers:
         return all(await asyncio.gather(*map(poll, pollers)))
 
     def _poller(
-        self, config: Config, clients: ClientFactory, target: Target, status: PollStatus | None = None
+        self,
+        config: Config,
+        rules: PollRules,
+        clients: ClientFactory,
+        target: Target,
+        status: PollStatus | None = None,
     ) -> TargetPoller:
         return TargetPoller(
             target,
             clients.client(target),
             self._ledger,
             self._publisher,
-            poll_rules(config),
+            rules,
             PollTiming(config.poll.interval_seconds, config.metrics.max_age_seconds),
             # Counters of polls and failures go on, although the poller is a new one.
             status=status,
             created_series=config.metrics.created_series,
             listener=self._progress_listener,
         )
+
+    async def _restore_all(self, pollers: Sequence[TargetPoller]) -> None:
+        """Restore some targets, until told to stop. Raises: StartError."""
+        for start in range(0, len(pollers), _RESTORED_AT_ONCE):
+            if not self._is_stopping():
+                await asyncio.gather(*map(self._restore, pollers[start : start + _RESTORED_AT_ONCE]))
 
     async def _restore(self, poller: TargetPoller) -> None:
         """
@@ -153,7 +188,7 @@ class Pollers:
         target = poller.target
         state = self._unrestored.get(target.key)
         try:
-            await poller.restore()
+            totals = await poller.restore()
         except LedgerError as exc:
             if not self._has_started:
                 raise StartError(str(exc)) from exc
@@ -167,21 +202,21 @@ class Pollers:
         if state is not None:
             state.is_over(time.time(), project=target.project)
         # Label values that are exported already must stay as they are, even if a secret is equal to one now.
-        for shown in self._publisher.snapshots:
-            if shown.target.key == target.key and (totals := shown.totals) is not None:
-                for labels in (totals.jobs, totals.completed, totals.failures):
-                    self._secrets.keep_labels(label for series in labels for label in series)
+        if totals is not None:
+            for labels in (totals.jobs, totals.completed, totals.failures):
+                self._secrets.keep_labels(label for series in labels for label in series)
 
-    async def _stop(self, some: Iterable[_Running], grace_seconds: float) -> None:
-        tasks = [running.task for running in some]
-        for running in some:
-            running.stop.set()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=grace_seconds)
-            for task in late:
-                task.cancel()
-            # A poller that fails while it is cancelled must not keep the others from ending.
-            await asyncio.gather(*late, return_exceptions=True)
+
+async def _stop(some: Collection[_Running], grace_seconds: float) -> None:
+    """Let these pollers end within the grace period, then cancel them."""
+    for running in some:
+        running.stop.set()
+    if some:
+        _, late = await asyncio.wait([running.task for running in some], timeout=grace_seconds)
+        for task in late:
+            task.cancel()
+        # A poller that fails while it is cancelled must not keep the others from ending.
+        await asyncio.gather(*late, return_exceptions=True)
 
 
 def poll_rules(config: Config) -> PollRules:

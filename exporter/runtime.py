@@ -96,7 +96,9 @@ class Runtime:
         self.publisher = Publisher(instruments, on_shown=self.releaser.shown)
         self._clients = ClientFactory(config, session, instruments, secrets)
         self._group = asyncio.TaskGroup()
-        self._pollers = Pollers(ledger, self.publisher, secrets, self._group, listener)
+        self._pollers = Pollers(
+            ledger, self.publisher, secrets, self._group, listener, lambda: self._stopping
+        )
         self._delivery = Delivery(
             ledger,
             secrets,
@@ -136,29 +138,44 @@ class Runtime:
         self._instruments.reload_result(ok=True, timestamp_seconds=time.time())
         async with self._group as group:
             rendering = group.create_task(self.publisher.run(), name="publisher")
-            measuring = group.create_task(self._measure_loop_lag(), name="loop lag")
-            reloading = group.create_task(self._reload_on_request(), name="reload")
-            await self._apply(self._config)
-            self._started.set()
-            cleaning = group.create_task(self._cleanup.run(), name="target cleanup")
-            # Under the lock: a poller that a reload has replaced must not publish any more.
-            releasing = group.create_task(
-                self.releaser.run(self._pollers.release, self._reloading), name="series release"
-            )
             delivering = group.create_task(self._delivery.run(), name="events")
+            others = [
+                group.create_task(self._start(), name="start"),
+                group.create_task(self._measure_loop_lag(), name="loop lag"),
+                group.create_task(self._reload_on_request(), name="reload"),
+                group.create_task(self._clean_up(), name="target cleanup"),
+                group.create_task(self._release_series(), name="series release"),
+            ]
             await stop.wait()
 
             # Each step leaves work to the next: polls add events and publish, events change metrics. The last
             # rendering is what a scrape still gets, because the caller closes the web server after this.
             self._stopping = True
-            for task in (reloading, measuring, cleaning, releasing):
+            self._started.set()  # a reload that waits for it is refused
+            for task in others:
                 task.cancel()
             async with self._reloading:
                 await self._pollers.stop(GRACE_SECONDS)
+            self._ledger.drop_waiting()
             await self._delivery.end(_EVENTS_GRACE_SECONDS)
             delivering.cancel()
             await self.publisher.flush()
             rendering.cancel()
+
+    async def _start(self) -> None:
+        """Take up the configuration; a stop may cancel this at any moment. Raises: StartError."""
+        async with self._reloading:
+            await self._apply(self._config)
+        self._started.set()
+
+    async def _clean_up(self) -> None:
+        await self._started.wait()
+        await self._cleanup.run()
+
+    async def _release_series(self) -> None:
+        await self._started.wait()
+        # Under the lock: a poller that a reload has replaced must not publish any more.
+        await self.releaser.run(self._pollers.release, self._reloading)
 
     async def poll_once(self) -> bool:
         """Poll every target once, without a timer and without events; return whether all polls succeeded."""

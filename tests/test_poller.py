@@ -15,7 +15,7 @@ from exporter.model import PollStatus, Progress, Target, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
 from exporter.state_log import LINES_AT_ONCE, LINES_PER_HOUR
 from exporter.sync.ledger import PollResult
-from exporter.sync.poller import PollTiming, ProgressListener, TargetPoller, next_due
+from exporter.sync.poller import FirstPolls, PollTiming, ProgressListener, TargetPoller, next_due
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 
 
@@ -155,7 +155,7 @@ async def test_polls_repeat_until_stopped(stage: Stage) -> None:
     stop = asyncio.Event()
     stage.on_publish = lambda snapshot: stop.set() if snapshot.poll.polls == 3 else None
     async with asyncio.timeout(60):
-        await stage.poller().run(stop)
+        await stage.poller().run(stop, FirstPolls())
     assert stage.last.poll.polls == 3
 
 
@@ -222,7 +222,7 @@ async def test_a_publication_that_fails_does_not_end_the_polling(stage: Stage) -
     stage.on_publish = fail
     with capture_logs() as logged:
         async with asyncio.timeout(60):
-            await stage.poller().run(stop)
+            await stage.poller().run(stop, FirstPolls())
     assert polls >= 3
     assert len([line for line in logged if "exc_info" in line]) == 1
 

@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from traceback import clear_frames
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
@@ -90,6 +90,7 @@ class SqliteLedger:
         self._saved = False
         self._pages: dict[TargetKey, Pages] = {}
         self._batches: dict[TargetKey, asyncio.Future[None]] = {}  # of pages, on their way to be staged
+        self._targets_work: set[asyncio.Future[Any]] = set()  # not ended yet
         self._rows: dict[TargetKey, int] = {}  # of the table `targets`, for the thread alone
         self._events_taken = 0  # up to this id, for the thread alone
         self._event_news = OutboxNews()
@@ -282,6 +283,10 @@ class SqliteLedger:
             return nullcontext(SqliteRunReader(self._run))
         return reading_file(self._file.path)
 
+    def drop_waiting(self) -> None:
+        for work in tuple(self._targets_work):
+            work.cancel()  # no more than that it does not begin
+
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
@@ -326,7 +331,11 @@ class SqliteLedger:
         return await asyncio.shield(self._submit(work, key))
 
     def _submit(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> asyncio.Future[R]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work, key)
+        done = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work, key)
+        if key is not None:
+            self._targets_work.add(done)
+            done.add_done_callback(self._targets_work.discard)
+        return done
 
     def _transaction(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> R:
         try:

@@ -301,5 +301,12 @@ class Ledger(Outbox, Protocol):
     def reading(self) -> AbstractAsyncContextManager[RunReader]:
         """See runs.RunSource."""
 
+    def drop_waiting(self) -> None:
+        """
+        Drop the work for targets that has not begun: its callers were cancelled, and the process ends.
+
+        With many targets it could take longer than a process may take to end.
+        """
+
     async def close(self) -> None:
         """Finish the work under way and close the ledger."""

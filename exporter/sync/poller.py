@@ -12,8 +12,8 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -26,6 +26,14 @@ from exporter.sync.change_reader import JobSource, PollRules
 from exporter.sync.ledger import Ledger
 from exporter.sync.poll import Poll
 from exporter.sync.server_traits import ServerFindings
+
+# So many first polls at once, of targets that share endpoint and credentials; a poll that takes longer than
+# this is not counted any more.
+_FIRST_AT_ONCE = 32
+_SLOW_SECONDS = 5.0
+# The second polls wait no longer than this for first ones: some have a million jobs to list, or an API that
+# hangs.
+_FIRST_POLLS_SECONDS = 30.0
 
 
 class SnapshotSink(Protocol):
@@ -55,6 +63,60 @@ class PollTiming:
 
     interval_seconds: float
     max_age_seconds: float
+
+
+class FirstPolls:
+    """
+    The first polls of many targets: so many at a time, in their order, and no target is polled twice before.
+
+    Hundreds of polls at once would keep scrapes and signals waiting, and requests would reach their timeouts
+    before they are sent. A slow poll soon stops to count, and each endpoint and credentials have their own
+    places: so targets that hang do not keep others waiting for long.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, str], asyncio.Semaphore] = {}
+        self._not_begun, self._not_ended = _Crowd(), _Crowd()
+
+    @asynccontextmanager
+    async def turn(self, target: Target) -> AsyncIterator[None]:
+        """Wait for a place, and keep it during the first poll of a target."""
+        key = (target.endpoint, target.credentials)
+        places = self._places.setdefault(key, asyncio.Semaphore(_FIRST_AT_ONCE))
+        with self._not_ended.entered():
+            with self._not_begun.entered():
+                await places.acquire()
+            with ExitStack() as place:
+                place.callback(places.release)
+                # Closed a second time, the stack does nothing.
+                slow = asyncio.get_running_loop().call_later(_SLOW_SECONDS, place.close)
+                place.callback(slow.cancel)
+                yield
+
+    async def over(self, within_seconds: float) -> None:
+        """Wait until all first polls have begun and, no longer than this, until they have ended."""
+        await self._not_begun.empty.wait()
+        await _is_set_within(self._not_ended.empty, within_seconds)
+
+
+class _Crowd:
+    """Some tasks, and the event that there are none."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self.empty = asyncio.Event()
+        self.empty.set()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        self._size += 1
+        self.empty.clear()
+        try:
+            yield
+        finally:
+            self._size -= 1
+            if not self._size:
+                self.empty.set()
 
 
 class TargetPoller:
@@ -114,8 +176,8 @@ class TargetPoller:
         self._audit_failing = StateLog(log, "audit failed", "audits work again")
         self._poll_faults, self._audit_faults, self._publish_faults = (FaultLog(log) for _ in range(3))
 
-    async def restore(self) -> None:
-        """Publish what the ledger has of the target, if anything. Raises: LedgerError."""
+    async def restore(self) -> Totals | None:
+        """Publish what the ledger has of the target, if anything, and return it. Raises: LedgerError."""
         try:
             self._totals = await self._ledger.restore(self.target, self._rules.counting)
         except LedgerError:
@@ -125,6 +187,7 @@ class TargetPoller:
         if self._totals is not None:
             self.status = replace(self.status, last_success_ms=self._totals.committed_ms)
         self._publish()
+        return self._totals
 
     async def release(self, keys: Collection[SeriesKey]) -> None:
         """Record that held series show their values from now on, and publish them. Raises: LedgerError."""
@@ -141,12 +204,16 @@ class TargetPoller:
         if self._totals is None or totals.revision >= self._totals.revision:
             self._totals = totals
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, first_polls: FirstPolls) -> None:
         """Poll at every interval until told to stop; a poll that takes longer skips the next ones."""
+        interval = self._timing.interval_seconds
         try:
-            await self.poll()
+            async with first_polls.turn(self.target):
+                if not stop.is_set():
+                    await self.poll()
+            await first_polls.over(min(interval, _FIRST_POLLS_SECONDS))
             # A random offset, so that the targets do not all poll at the same moment.
-            due = self._timer() + random.random() * self._timing.interval_seconds
+            due = self._timer() + random.random() * interval
             while not await _is_set_within(stop, due - self._timer()):
                 await self.poll()
                 due = self._next_due(due)
