@@ -340,7 +340,8 @@ def _environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "COVERAGE", "OCTOPUS")) and not name.lower().endswith("_proxy")
+        if not name.startswith(("PYTHON", "COVERAGE", "OCTOPUS", "REQUESTS_"))
+        and not name.lower().endswith("_proxy")
     }
     return kept | {"PYTHONPYCACHEPREFIX": str(_COMPILED)}
 

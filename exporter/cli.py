@@ -142,7 +142,10 @@ def run(
     ] = None,
 ) -> None:
     """Poll every target and serve its metrics until SIGTERM or SIGINT; SIGHUP reads FILE again."""
-    from exporter.service import log_listening, run_exporter
+    from exporter.commands.lean_imports import lean_imports
+
+    with lean_imports():
+        from exporter.service import log_listening, run_exporter
 
     # Called again at each reload, so the flags also win over a file that was changed.
     read = partial(

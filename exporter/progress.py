@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBars
 
 from exporter.model import Progress, Target, TargetKey
 from exporter.sync.poller import ProgressListener
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as ProgressBars
+    from rich.progress import TaskID
 
 _EVERY_SECONDS = 5.0
 
@@ -60,11 +63,21 @@ class TerminalProgress:
 
 
 @contextmanager
-def progress_listener(console: Console) -> Iterator[ProgressListener]:
-    """Show progress as bars on a terminal, and as log lines elsewhere."""
-    if not console.is_terminal:
+def progress_listener() -> Iterator[ProgressListener]:
+    """Show progress on standard error: as bars on a terminal, and as log lines elsewhere."""
+    if not sys.stderr.isatty():
         yield ProgressLines()
         return
+    from rich.console import Console  # noqa: PLC0415 - at its first use
+    from rich.progress import (  # noqa: PLC0415 - at its first use
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as ProgressBars  # noqa: PLC0415 - at its first use
+
+    console = Console(stderr=True)
     name = TextColumn("listing {task.description}")
     with ProgressBars(
         name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True

@@ -14,7 +14,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 import aiohttp
 import structlog
 from prometheus_client import CollectorRegistry
-from rich.console import Console
 
 from exporter import __version__
 from exporter.clients import ClientFactory
@@ -62,7 +61,7 @@ async def open_runtime(config: Config, load: Callable[[], Config]) -> AsyncItera
         ledger = await open_ledger(config.ledger.url)
         try:
             async with open_session() as session:
-                with progress_listener(Console(stderr=True)) as listener:
+                with progress_listener() as listener:
                     yield Runtime(config, load, ledger, session, instruments, secrets, log, listener)
         finally:
             await ledger.close()

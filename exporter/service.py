@@ -18,7 +18,6 @@ from exporter.errors import ForcedStop
 from exporter.runtime import open_runtime
 from exporter.web.app import create_app
 from exporter.web.server import serving
-from exporter.web.toolkit import WebConfiguration
 
 # A thread that computes (rendering, the ledger) may keep the GIL for so long while the event loop waits for
 # it. Python's own 5 ms would be waited for at each call on a socket, and a poll has many.
@@ -42,8 +41,11 @@ async def run_exporter(
     ForcedStop.
     """
     tune_process()
-    file, stop = config.web.config_file, asyncio.Event()
-    web = None if file is None else await asyncio.to_thread(WebConfiguration, file)
+    file, stop, web = config.web.config_file, asyncio.Event(), None
+    if file is not None:
+        from exporter.web.toolkit import WebConfiguration  # noqa: PLC0415 - at its first use
+
+        web = await asyncio.to_thread(WebConfiguration, file)
     with handled_signals(stop):
         async with open_runtime(config, load) as runtime:
             app = create_app(

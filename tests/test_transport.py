@@ -316,6 +316,31 @@ async def test_a_private_authority_is_trusted_by_ssl_cert_file(
     assert (await https(tls_context(ca, "127.0.0.1"), open_session)).status == 200
 
 
+async def test_authorities_are_read_at_the_first_tls_connection_and_once(
+    authority: tuple[trustme.CA, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, path = authority
+    served, made = tls_context(ca, "127.0.0.1"), []
+
+    def make() -> ssl.SSLContext:
+        made.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        made[-1].load_verify_locations(path)
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", make)
+    async with open_session({}) as session:
+        transport = world(session).transport
+        async with Api([(200, page())]).server() as server:
+            await transport.send(get(server.make_url("/")), "p", as_it_came)
+        assert made == []
+        for _ in range(2):
+            server = Api([(200, page())]).server()
+            await server.start_server(ssl=served)
+            async with server:
+                await transport.send(get(server.make_url("/")), "p", as_it_came)
+        assert len(made) == 1
+
+
 @pytest.mark.parametrize("name", ["127.0.0.1", "elsewhere.test"])
 async def test_a_certificate_nobody_vouches_for_is_called_so(
     authority: tuple[trustme.CA, Path], name: str

@@ -8,12 +8,15 @@ the value as the file does.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
 import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +54,17 @@ class Section(BaseModel):
         frozen=True,
         # pydantic would quote values in its errors, and a value may be a secret.
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
     )
 
     @classmethod
     def keys(cls) -> dict[str, str]:
-        """Give the keys as the file has them, with the description of each."""
-        fields = cls.model_fields.items()
-        return {field.alias or name: field.description or "a value" for name, field in fields}
+        """Give the keys as the file has them, with the description of each, for a message."""
+        described = _attribute_docstrings(cls)
+        return {key: described.get(name, "a value") for name, key in cls._keys().items()}
+
+    @classmethod
+    def _keys(cls) -> dict[str, str]:
+        return {name: field.alias or name for name, field in cls.model_fields.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -66,8 +72,29 @@ class Section(BaseModel):
         """Ignore a known key without a value: a section whose keys are all commented out is such a key."""
         if not isinstance(data, Mapping):
             return data
-        known = cls.keys()
+        known = set(cls._keys().values())
         return {key: value for key, value in data.items() if value is not None or key not in known}
+
+
+def _attribute_docstrings(section: type[Section]) -> dict[str, str]:
+    """
+    Read the text below each attribute of a section from its source.
+
+    pydantic can do it (`use_attribute_docstrings`), but does it for all sections at each start.
+    """
+    try:
+        source = inspect.getsource(section)
+    except OSError:  # installed without sources
+        return {}
+    return {
+        attribute.target.id: inspect.cleandoc(text)
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.ClassDef)
+        for attribute, below in pairwise(statement.body)
+        if isinstance(attribute, ast.AnnAssign) and isinstance(attribute.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if isinstance(text := below.value.value, str)
+    }
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import structlog
@@ -69,10 +70,10 @@ def open_session(env: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
     """
     # Only to check them: a wrong variable must fail at the start, not at the first request.
     Proxies(env)
-    context, bundle = ssl.create_default_context(), env.get("REQUESTS_CA_BUNDLE", "")
+    context, bundle = _ContextAtFirstUse(ssl.PROTOCOL_TLS_CLIENT), env.get("REQUESTS_CA_BUNDLE", "")
     if bundle:
         try:
-            context.load_verify_locations(**{"capath" if Path(bundle).is_dir() else "cafile": bundle})
+            context.made.load_verify_locations(**{"capath" if Path(bundle).is_dir() else "cafile": bundle})
         except (OSError, ssl.SSLError) as exc:
             fault = f"REQUESTS_CA_BUNDLE={bundle}: no certificates can be read from it: {exc}"
             raise StartError(fault) from exc
@@ -90,6 +91,21 @@ def open_session(env: Mapping[str, str] = os.environ) -> aiohttp.ClientSession:
         max_line_size=_MAX_HEADER_BYTES,
         max_field_size=_MAX_HEADER_BYTES,
     )
+
+
+class _ContextAtFirstUse(ssl.SSLContext):
+    """
+    The default context, made for the first TLS connection.
+
+    To read all authorities takes 20 ms and some megabytes, and an endpoint in the same network may need none.
+    """
+
+    @cached_property
+    def made(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        return self.made.wrap_bio(*args, **kwargs)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

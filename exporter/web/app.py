@@ -16,8 +16,8 @@ from exporter.model import TargetKey
 from exporter.web.failures import FailuresApi
 from exporter.web.metrics import OnServed, ScrapeCache
 from exporter.web.run_record import Masked
+from exporter.web.status import STATIC
 from exporter.web.status.handlers import StatusPages, StatusSource
-from exporter.web.status.page import STATIC
 
 # Texts of the API are shown on the page. If one ever gets past the escaping, its script must not run.
 _SECURITY = {

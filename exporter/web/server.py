@@ -13,7 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from itertools import chain, repeat
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
 from aiohttp import web
@@ -21,7 +21,9 @@ from aiohttp import web
 from exporter.config import ListenAddress, WebSettings
 from exporter.errors import CannotListen, StartError
 from exporter.web.connection import Connection, ConnectionLimiter, InternalFaults, max_connections
-from exporter.web.toolkit import WebConfiguration
+
+if TYPE_CHECKING:
+    from exporter.web.toolkit import WebConfiguration
 
 _SHUTDOWN_SECONDS = 2.0
 _BACKLOG = 128

@@ -6,8 +6,8 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Protocol
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from aiohttp import web
@@ -20,8 +20,10 @@ from exporter.web.negotiation import accepts_gzip, header
 from exporter.web.run_record import Masked
 from exporter.web.status.failures import READ_GROUPS, READ_IDS_OF_A_GROUP, PageFailures, find_spike
 from exporter.web.status.model import ProcessInfo, Status, status
-from exporter.web.status.page import StatusPage
 from exporter.web.status.page_request import PageRequest, read_page_request
+
+if TYPE_CHECKING:
+    from exporter.web.status.page import StatusPage
 
 _COOKIE = "octopus_lang"
 _YEAR_SECONDS = 365 * 86_400
@@ -55,9 +57,15 @@ class StatusPages:
         self._source = source
         self._masked = masked
         self._clock = clock
-        self._page = StatusPage()
         self._rendering = asyncio.Lock()
         self._reading = asyncio.Lock()
+
+    @cached_property
+    def _page(self) -> StatusPage:
+        """The page with its template, compiled at the first request: few exporters are looked at."""
+        from exporter.web.status.page import StatusPage  # noqa: PLC0415 - at its first use
+
+        return StatusPage()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [web.get("/", self.page), web.get("/api/v1/status", self.api_status)]

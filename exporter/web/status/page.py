@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from pathlib import Path
 from typing import get_args
 from urllib.parse import quote
 
@@ -11,14 +10,13 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter.config import JobUrl, parse_duration
-from exporter.web.status import overview
+from exporter.web.status import STATIC, overview
 from exporter.web.status.failures import PageFailures, mean_number, shown_failures
 from exporter.web.status.model import STATES, Status, TargetStatus
 from exporter.web.status.overview import SEVERITIES, Severity
 from exporter.web.status.page_request import PageRequest
 from exporter.web.status.wording import Language, Wording, excerpt, iso, number, size, utc
 
-STATIC = Path(__file__).parent / "static"
 REFRESH_SECONDS = 5
 # A page of hundreds of targets takes longer to render and to show.
 _LARGE, _LARGE_REFRESH_SECONDS = 50, 15
