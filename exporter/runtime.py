@@ -41,6 +41,8 @@ from exporter.web.status.model import CredentialsStatus, ProcessInfo, ReloadStat
 GRACE_SECONDS = 3.0
 # Then waiting events may be written for so long; the rest stays in the ledger.
 _EVENTS_GRACE_SECONDS = 1.0
+# Then what they changed may be rendered for so long; the last scrape gets what was rendered by then.
+_RENDERING_GRACE_SECONDS = 3.0
 _LAG_INTERVAL_SECONDS = 0.1
 # Otherwise clients of POST /-/reload could fill the log.
 _RELOAD_LINES_AT_ONCE = 20
@@ -158,7 +160,9 @@ class Runtime:
             self._ledger.drop_waiting()
             await self._delivery.end(_EVENTS_GRACE_SECONDS)
             delivering.cancel()
-            await self.publisher.flush()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RENDERING_GRACE_SECONDS):
+                    await self.publisher.flush()
             rendering.cancel()
 
     async def _start(self) -> None:

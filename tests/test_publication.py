@@ -344,3 +344,26 @@ def test_once_shows_the_last_of_what_was_published(idle: Publisher) -> None:
         idle.publish(snapshot)
     idle.render_now()
     assert failures(idle, "E1") == ["2"]
+
+
+async def test_the_end_does_not_wait_for_targets_that_are_not_rendered_yet(
+    idle: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, gate, projects = threading.Event(), threading.Event(), list[str]()
+
+    def render(snapshot: TargetSnapshot, before: TargetLines | None = None) -> TargetLines:
+        projects.append(snapshot.target.project)
+        entered.set()
+        assert gate.wait(10)
+        return render_target(snapshot, before)
+
+    monkeypatch.setattr(publication, "render_target", render)
+    for number in range(9):
+        idle.publish(named(f"p{number}"))
+    async with running(idle):
+        assert await asyncio.to_thread(entered.wait, 10)
+    gate.set()
+    async with asyncio.timeout(60):
+        while any(thread.name.startswith("render") for thread in threading.enumerate()):
+            await asyncio.sleep(0.01)
+    assert projects == ["p0"]

@@ -12,7 +12,8 @@ numbers. The other targets are not affected.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -84,6 +85,7 @@ class Publisher:
         self._hurry = asyncio.Event()
         self._urgent = asyncio.Event()
         self._faults: dict[TargetKey | None, FaultLog] = {}
+        self._has_ended = threading.Event()
         self._round = _render((), None, instruments)
 
     @property
@@ -142,6 +144,8 @@ class Publisher:
                     await _unless(self._urgent, seconds)
                     await _unless(self._hurry, max(self._rest_seconds, _REST_ROUNDS * seconds) - seconds)
         finally:
+            # The process does not end before its threads do.
+            self._has_ended.set()
             renderer.shutdown(wait=False, cancel_futures=True)
 
     async def _render_in(self, renderer: ThreadPoolExecutor) -> None:
@@ -150,13 +154,21 @@ class Publisher:
         wanted, snapshots = self._wanted, self._published()
         loop = asyncio.get_running_loop()
         try:
-            round_ = await loop.run_in_executor(renderer, _render, snapshots, self._round, self._instruments)
+            round_ = await loop.run_in_executor(
+                renderer, _render, self._unless_ended(snapshots), self._round, self._instruments
+            )
         except Exception as exc:
             round_ = replace(self._round, faults={None: exc})
         self._end_round(round_)
         async with self._round_ended:
             self._shown = wanted
             self._round_ended.notify_all()
+
+    def _unless_ended(self, snapshots: Snapshots) -> Iterator[TargetSnapshot]:
+        for snapshot in snapshots:
+            if self._has_ended.is_set():
+                return
+            yield snapshot
 
     def _end_round(self, round_: _Round) -> None:
         """Replace the exposition, and log the targets that could not be rendered."""
@@ -196,7 +208,7 @@ async def _unless(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-def _render(snapshots: Snapshots, before: _Round | None, instruments: SelfMetrics) -> _Round:
+def _render(snapshots: Iterable[TargetSnapshot], before: _Round | None, instruments: SelfMetrics) -> _Round:
     known, exposition = (before.targets, before.exposition) if before is not None else ({}, None)
     faults: dict[TargetKey | None, Exception] = {}
     targets: dict[TargetKey, TargetLines] = {}

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ _FIRST_OWN_PORT = max(
 )
 # Processes of tests that run side by side begin to look far from each other.
 _STRIDE = 521
+# How long a slowed program runs at a time.
+_RUNNING_SECONDS = 0.01
 _held: list[socket.socket] = []
 
 
@@ -185,3 +188,23 @@ def _hold(port: int) -> bool:
         return False
     _held.append(name)
     return True
+
+
+@contextmanager
+def slowed(program: Program, share: float = 0.25) -> Iterator[None]:
+    """Leave a program so much of a core, however much there is: it stands still for the rest of the time."""
+    ended = threading.Event()
+
+    def slow() -> None:
+        while not ended.wait(_RUNNING_SECONDS) and program.process.poll() is None:
+            program.tell(signal.SIGSTOP)
+            ended.wait(_RUNNING_SECONDS * (1 - share) / share)
+            program.tell(signal.SIGCONT)
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

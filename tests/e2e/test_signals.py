@@ -13,7 +13,7 @@ from tests.e2e.agreement import assert_agreement
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, project
 from tests.e2e.exposed import told
-from tests.e2e.processes import EXPORTER, first_line, started
+from tests.e2e.processes import EXPORTER, first_line, slowed, started
 from tests.e2e.simulation import Simulation
 from tests.e2e.stand_in import silence
 from tests.e2e.waiting import until
@@ -86,6 +86,22 @@ def test_sigterm_while_it_starts(tmp_path: Path, simulate: Simulate) -> None:
             code, _ = program.stop(SIGTERM)
         assert code in (0, -SIGTERM)
         assert "Traceback" not in program.errors
+
+
+def test_sigterm_amid_the_start_of_a_thousand_targets(tmp_path: Path, simulate: Simulate) -> None:
+    """With a quarter of a core: within the time that the systemd unit grants."""
+    workspaces = [str(number) for number in range(1_000)]
+    url = simulate(workspaces=workspaces, jobs=2_000).url
+    exporter = Exporter(tmp_path, url, projects=[project(url, workspaces=workspaces)])
+    exporter.change(poll={"interval": "30s", "requests_per_second": 10_000})
+    with exporter.running() as program:
+        exporter.wait_until_listening(program)
+        with slowed(program):
+            program.wait_for_line("first listing", times=20)
+            code, seconds = program.stop(SIGTERM)
+    assert code == 0
+    assert seconds < 15
+    assert "Traceback" not in program.errors
 
 
 Reloading = tuple[Simulation, Exporter]
