@@ -114,7 +114,7 @@ class FaultLog:
 
     def log(self, what: str, exc: BaseException) -> None:
         """Log that `what` failed: with the traceback if this fault is new since the last success."""
-        place = _place(exc)
+        place = place_of(exc)
         if place in self._seen:
             self._log.debug(f"{what} again", **self._details, error=f"{type(exc).__name__}: {exc}")
         else:
@@ -128,7 +128,7 @@ class FaultLog:
         self._seen.clear()
 
 
-def _place(exc: BaseException) -> tuple[str, str, int]:
+def place_of(exc: BaseException) -> tuple[str, str, int]:
     """Identify a fault by the exception's type and the line that raised it, not by its message."""
     trace = exc.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -111,7 +111,6 @@ async def _compare(config: Config, ledger: Ledger, client: OctopusClient, target
 
 
 def table(lines: Sequence[AuditLine], secrets: Secrets) -> Table:
-    """Lay out the comparison as a table."""
     columns = ("project", "workspace", "status", "API", "ledger", "difference")
     shown = Table(*columns, title="The ledger, audited")
     for line in lines:

@@ -11,11 +11,7 @@ from exporter.config.credentials import (
 from exporter.config.durations import format_duration, parse_duration
 from exporter.config.loading import load
 from exporter.config.secret import Secret
-from exporter.config.settings import (
-    Config,
-    EventSettings,
-    WebSettings,
-)
+from exporter.config.settings import Config, EventSettings, WebSettings
 
 __all__ = [
     "AccessKeySettings",

@@ -178,8 +178,6 @@ class PollSettings(Section):
 
 
 class LedgerSettings(Section):
-    """Where the counts are kept."""
-
     url: Annotated[LedgerUrl, Parsed(LEDGER_URL, LedgerUrl.parse)] = Field(
         default_factory=lambda: LedgerUrl.parse("sqlite:///octopus-ledger.db")
     )
@@ -215,8 +213,6 @@ class MetricsSettings(Section):
 
 
 class WebSettings(Section):
-    """What is served, and how."""
-
     listen: Annotated[tuple[Listen, ...], AtLeastOne, AfterValidator(_without_repetition)] = (
         ListenAddress(None, 10877),
     )
@@ -241,8 +237,6 @@ class EventSettings(Section):
 
 
 class LogSettings(Section):
-    """What is logged to standard error, and how."""
-
     level: Annotated[LogLevel, ChoiceScalar(get_args(LogLevel))] = "info"
     """the least level that is logged"""
     format: Annotated[LogFormat, ChoiceScalar(get_args(LogFormat))] = "logfmt"

@@ -117,13 +117,7 @@ class OctopusClient:
             # If nothing was sent, the credentials themselves failed.
             if not sent_with:
                 raise
-            if isinstance(error, AuthError):
-                is_renewed = await self.credentials.renew(sent_with[-1], scope)
-            else:
-                pause = self._pauses.get(target.key)
-                may_renew = pause is None or self.clock() >= pause.until
-                is_renewed = await self.credentials.refresh(sent_with[-1], scope, may_renew=may_renew)
-            if not is_renewed:
+            if not await self._is_renewed(error, sent_with[-1], target, scope):
                 raise
             self.observer.retry(scope.project, AuthError.reason)
             try:
@@ -134,6 +128,15 @@ class OctopusClient:
                 raise
         self._pauses.pop(target.key, None)
         return page
+
+    async def _is_renewed(
+        self, error: AuthError | PermissionRefused, used: RequestAuth, target: Target, scope: ProjectScope
+    ) -> bool:
+        if isinstance(error, AuthError):
+            return await self.credentials.renew(used, scope)
+        pause = self._pauses.get(target.key)
+        may_renew = pause is None or self.clock() >= pause.until
+        return await self.credentials.refresh(used, scope, may_renew=may_renew)
 
     def _decode(
         self,

@@ -325,8 +325,6 @@ class AlertmanagerSettings(RulesSection):
 
 
 class Settings(RulesSection):
-    """The whole file settings.yaml."""
-
     intervals: IntervalSettings
     job: Annotated[str, TextScalar("a job_name without quotes and backslashes", r'[^"\\]+')]
     keep_labels: LabelsToKeep

@@ -278,7 +278,6 @@ class Arrivals:
                 return int(at) + 1
 
     def profile_at(self, rng: Random, at_ms: int) -> Profile:
-        """Draw the type of a job that arrives at this hour."""
         rates = self._rates_at(at_ms)
         return self._profiles[bisect_right(rates, rng.random() * rates[-1])]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
@@ -15,6 +14,8 @@ import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http import HttpProcessingError
+
+from exporter.state_log import place_of
 
 # The same default as Prometheus (--web.max-connections).
 _MAX_CONNECTIONS = 512
@@ -60,11 +61,10 @@ class InternalFaults:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._logged: dict[tuple[type[BaseException], str], tuple[float, int]] = {}
+        self._logged: dict[tuple[str, str, int], tuple[float, int]] = {}
 
     def log(self, error: BaseException) -> None:
-        frames = traceback.extract_tb(error.__traceback__)
-        fault = type(error), f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+        fault = place_of(error)
         now = self._clock()
         logged_at, suppressed = self._logged.get(fault, (-_REMINDER_SECONDS, 0))
         if now - logged_at < _REMINDER_SECONDS:

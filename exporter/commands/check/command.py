@@ -157,11 +157,7 @@ def _are_same(one: Path, other: Path) -> bool:
 
 def config_warnings(config: Config) -> list[str]:
     """Return a line for each value that is valid but unlikely: where, what was found and its effect."""
-    return [
-        *_project_warnings(config),
-        *_poll_warnings(config),
-        *_file_warnings(config),
-    ]
+    return [*_project_warnings(config), *_poll_warnings(config), *_file_warnings(config)]
 
 
 def _project_warnings(config: Config) -> Iterator[str]:

@@ -63,7 +63,6 @@ class CheckedTarget:
 
 
 def as_table(checked: Iterable[CheckedTarget], secrets: Secrets) -> Table:
-    """Make a table with a line for each target."""
     table = Table(title="What the API says")
     for name in ("project", "workspace", "credentials", "answer", "jobs", "clock"):
         # Folded, because an id that is cut off cannot be copied.

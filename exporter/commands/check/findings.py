@@ -217,8 +217,6 @@ class Cost(Finding, frozen=True, kw_only=True):
 
 
 class Findings(Finding, frozen=True, kw_only=True):
-    """All that was found out about one target."""
-
     filters: FilterFindings
     page: PageFindings
     order: tuple[OrderedBy, ...]

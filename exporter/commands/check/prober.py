@@ -11,14 +11,7 @@ import structlog
 
 from exporter.clients import ClientFactory
 from exporter.commands.check.findings import Cost
-from exporter.commands.check.probes import (
-    Probe,
-    ProbeResult,
-    RawResponse,
-    first_page,
-    next_probes,
-    read_raw,
-)
+from exporter.commands.check.probes import Probe, ProbeResult, RawResponse, first_page, next_probes, read_raw
 from exporter.config import Config
 from exporter.errors import ApiError, ApiTimeout, InternalFault, PollError
 from exporter.masking import Secrets

@@ -20,16 +20,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from exporter.commands.check.findings import (
-    FIELD,
-    SPEC,
-    WORD,
-    Cost,
-    Finding,
-    Findings,
-    SeenType,
-    TargetError,
-)
+from exporter.commands.check.findings import FIELD, SPEC, WORD, Cost, Finding, Findings, SeenType, TargetError
 from exporter.commands.check.target_findings import FIELDS
 from exporter.errors import ApiError, PollError
 from exporter.octopus.tolerant import DOCUMENTED_WORDS
@@ -164,7 +155,6 @@ class Anonymiser:
         )
 
     def error(self, error: PollError) -> TargetError:
-        """Return an error without its message."""
         if not isinstance(error, ApiError):
             return TargetError(reason=error.reason, status=0, code="")
         return TargetError(reason=error.reason, status=error.status, code=self.code(error.code))

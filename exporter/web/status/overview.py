@@ -216,7 +216,6 @@ def _in_flight_statuses(targets: Iterable[TargetStatus], job_type: str | None) -
 
 
 def codes(targets: Iterable[TargetStatus], most: int) -> list[tuple[str, int]]:
-    """Return the most frequent error codes."""
     counts: Counter[str] = Counter()
     for target in targets:
         counts.update(target.job_failures)

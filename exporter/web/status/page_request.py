@@ -78,11 +78,9 @@ class PageRequest:
         return replace(self, run_filter=changed).address
 
     def over(self, since: str | None) -> str:
-        """Return the address of this page with another period."""
         return replace(self, since=since).address
 
     def in_language(self, language: Language) -> str:
-        """Return the address of this page in a language."""
         return replace(self, language=language, sets_language=True).address
 
     def export(self, form: ExportFormat, **filters: str) -> str:

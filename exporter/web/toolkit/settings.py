@@ -217,8 +217,6 @@ class HeaderSettings(Section):
 
 
 class HttpSettings(Section):
-    """How HTTP is spoken."""
-
     http2: Annotated[bool | None, Flag()] = None
     """accepted, and without effect"""
     headers: HeaderSettings = HeaderSettings()
@@ -226,8 +224,6 @@ class HttpSettings(Section):
 
 
 class RateLimitSettings(Section):
-    """How many requests are answered."""
-
     interval_seconds: Annotated[float, GoDuration()] = 0.0
     """the time in which one more request is allowed; 0: no limit"""
     burst: Annotated[int, Whole(0)] = 0
@@ -235,8 +231,6 @@ class RateLimitSettings(Section):
 
 
 class ToolkitSettings(Section):
-    """The whole file, checked."""
-
     tls_server_config: TlsSettings | None = None
     """how connections are encrypted"""
     http_server_config: HttpSettings = HttpSettings()
