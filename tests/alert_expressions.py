@@ -1,4 +1,4 @@
-"""Expressions and rules that the benchmark's rule engine is held to promtool with, and series for them."""
+"""Expressions, rules and series for which the benchmark's rule engine must agree with promtool."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def labels(name: str, **pairs: str) -> Labels:
 
 
 def drawn(seed: int) -> dict[Labels, Floats]:
-    """Draw counters that begin again, numbers and buckets; most are born late, have gaps or end early."""
+    """Draw counters with resets, gauges and buckets. Most begin late, have gaps or end early."""
     rng = np.random.default_rng(seed)
     found: dict[Labels, Floats] = {}
     for a in "xyz":

@@ -1,4 +1,4 @@
-"""Certificates for tests, as files in a folder: an authority, what it signs, and what nobody has signed."""
+"""A certificate authority for tests, and the certificates that it signs, as files in a folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(self.file)
 
     def issue(self, name: str, *identities: str) -> Pair:
-        """Sign a certificate; a second one of the same name takes the place of the first."""
+        """Sign a certificate. It replaces an earlier one of the same name."""
         leaf = self._ca.issue_cert(*identities)
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         pair.certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
@@ -35,7 +35,7 @@ class Authority:
         return pair
 
     def client(self, pair: Pair | None = None) -> ssl.SSLContext:
-        """Make a client's context that trusts this authority, and shows a certificate."""
+        """Make the context of a client that trusts this authority, and presents this certificate."""
         context = ssl.create_default_context(cafile=self.file)
         if pair is not None:
             context.load_cert_chain(pair.certificate, pair.key)

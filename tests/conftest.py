@@ -1,9 +1,9 @@
-"""What holds for all tests."""
+"""Settings for all tests."""
 
 from __future__ import annotations
 
 from hypothesis import settings
 
-# A machine that is busy is no failure: speed is measured in benchmarks/, not here.
+# A slow machine must not fail a test: benchmarks/ measures speed.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")

@@ -1,4 +1,4 @@
-"""Events to write, an outbox without a ledger, and what reads the lines."""
+"""Sample events, an outbox in memory, and a reader of event lines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def event(number: int = 1, **fields: Any) -> Event:
 
 
 class FakeOutbox:
-    """Implements events.outbox.Outbox in memory; `broken` makes it fail as a ledger on a full disk does."""
+    """Implements events.outbox.Outbox in memory. If `broken`, it fails like a ledger on a full disk."""
 
     def __init__(self, events: Iterable[Event | None] = ()) -> None:
         self.rows: list[PendingEvent] = []
@@ -77,5 +77,5 @@ class FakeOutbox:
 
 
 def ids(text: str | bytes) -> list[int]:
-    """Give the job ids of JSON lines, in their order; every line has to be whole."""
+    """Return the job ids of JSON lines, in their order. Every line must be complete."""
     return [int(json.loads(line)["job_id"]) for line in text.splitlines()]

@@ -13,7 +13,7 @@ SPIKE_IDS = tuple(range(4070, 4000, -1))
 
 
 def failure_group(**changes: Any) -> FailureGroup:
-    """Give the failures that the staged spike consists of, with changes."""
+    """Return the failures of the staged spike, with these fields changed."""
     group = FailureGroup(
         target=OK.target.key,
         job_type="FRAME_EXTRACT",
@@ -30,7 +30,7 @@ def failure_group(**changes: Any) -> FailureGroup:
 
 
 def hour_of(runs: int, mean: float | None = 2.0, **kinds: int) -> HourlyFailures:
-    """Give an hour of the target of `OK`, by code."""
+    """Return an hour of failures of the target `OK`, by code."""
     by_kind = {("FRAME_EXTRACT", code.removeprefix("_")): count for code, count in kinds.items()}
     return HourlyFailures(OK.target.key, runs, mean, by_kind)
 
@@ -53,7 +53,7 @@ SPIKE = page_failures(
 
 
 def flood() -> FailureGroups:
-    """Give what is read of 10,000 failures with as many messages and a hundred codes."""
+    """Return the groups of 10,000 failures with 10,000 messages and a hundred codes."""
     groups = tuple(
         failure_group(msg_code=str(n), message=f"no {n}: {'x' * 1000}", job_ids=(n,)) for n in range(100)
     )

@@ -67,13 +67,15 @@ class FakeApi:
     """
     Implements poll.PageSource.
 
-    Shape: `before_page` runs before each answer and may change `jobs`; `key` orders the rows; `ignored` names
-    the filters the server does not know; `arrays` is how it reads them: as documented ("array"), "comma"
-    separated, only the "first" value, or it "refuses" more than one. Jobs in `odd` are rows that cannot be
-    read, those in `nameless` without an id; more rows than `most_asked` are refused, and an answer of more
-    than `most_sent` is too large; `total_of` gives the total from the true one and the rows of the page.
-    `skew_ms` is what the time it tells is ahead of the time by which its rows are stamped. `terminal` is
-    `poll.terminal_statuses`, which the wire applies.
+    Shape:
+    - `before_page` runs before each answer, and may change `jobs`; `key` sorts the rows.
+    - `ignored` are the filters that the server does not know. `arrays` is how it reads a filter with several
+      values: as documented ("array"), "comma" separated, only the "first" one, or it "refuses" them.
+    - Rows of jobs in `odd` cannot be read. Rows of jobs in `nameless` have no id and cannot be read either.
+    - A page size above `most_asked` is refused, and an answer with more than `most_sent` rows is too large.
+    - `total_of` computes the answer's total from the true total and the rows of the page.
+    - `skew_ms`: the server's `current_time` is this far ahead of the clock that stamps its rows.
+    - `terminal` is `poll.terminal_statuses`, which the wire applies.
     """
 
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -130,7 +132,7 @@ class FakeApi:
         return SetApartRow(index, job_id, job.status, job.created_ms, problem, digest=f"#{job.id}")
 
     def _values(self, given: tuple[str, ...]) -> tuple[str, ...]:
-        """Understand an array as this server does."""
+        """Return the values that this server reads from an array."""
         if self.arrays == "comma":
             return tuple(given[-1].split(",")) if given else ()
         if self.arrays == "refuses" and (len(given) > 1 or any("," in value for value in given)):

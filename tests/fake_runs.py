@@ -45,8 +45,8 @@ class FakeRuns:
     """
     Implements runs.RunSource and runs.RunReader.
 
-    Shape: `runs` by target; `hours` and `groups` are what it gives whatever it is asked, `asked` the last
-    filter; `error` is what reading gives.
+    Shape: `runs` by target. `hours` and `groups` are its answers to every question, and `asked` is the last
+    filter. If `error` is set, reading raises it.
     """
 
     runs: Mapping[TargetKey, Sequence[Run]] = field(default_factory=dict)

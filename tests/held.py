@@ -1,4 +1,4 @@
-"""What tests do about new series, which a ledger holds at 0 until it is told to release them."""
+"""Release new series in tests: a ledger holds them at 0 until then."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ async def release_held(
     ledger: Ledger, target: Target, rules: CountingRules = COUNTING, now_ms: int = 0
 ) -> Totals | None:
     """
-    Release what was published last at 0, as if it had been scraped and its time were over; give what is
-    published then.
+    Release the series that were last published as 0, as after a scrape and the hold time.
+
+    Returns the next publication.
     """
     shown = await ledger.restore(target, rules)
     if shown is not None and shown.held:

@@ -1,4 +1,4 @@
-"""A ledger's file, an API and targets to poll."""
+"""A ledger file, a fake API and targets to poll."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAILED = ("FRAME_EXTRACT", "RUN_FAILED")
 
 
 class Scene:
-    """Shape: `file` may be opened and closed again and again; `full_sync` is that of the last poll."""
+    """Shape: `file` may be opened and closed repeatedly; `full_sync` is the one of the last poll."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -44,21 +44,21 @@ class Scene:
         return await self.ledger.restore(target or a_target(), poll_rules().counting)
 
     async def failed_runs(self, which: RunFilter = EVERY_RUN, target: Target | None = None) -> list[Run]:
-        """Give the failed runs that are kept, the newest first."""
+        """Return the failed runs in the ledger, the newest first."""
         keys = [(target or a_target()).key]
         async with self.ledger.reading() as reader:
             selected = await reader.select_failed(keys, which, 100_000)
             return [failed.run for failed in await reader.failed(keys, selected.keys)]
 
     def run_job(self, job_id: int, status: str = "RUN_FAILED", **fields: object) -> None:
-        """Let a job be created, run for 30 s and end now."""
+        """Create a job that ran for 30 s and ends now."""
         now = self.api.now_ms = self.api.now_ms + 60_000
         times = {"created_ms": now - 35_000, "started_ms": now - 30_000, "ended_ms": now, "updated_ms": now}
         self.api.put(a_job(job_id, status, **(times | fields)))
 
     @contextmanager
     def sql(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection of somebody else to the same file."""
+        """Open a second connection to the same file, as another program would."""
         with closing(sqlite3.connect(self.file, isolation_level=None)) as db:
             yield db
 

@@ -1,8 +1,8 @@
 """
-A long life against the simulator, polled at high speed: at the end everything has to agree exactly.
+Weeks of polls against the simulator, in seconds: at the end all counts must agree exactly.
 
-The poller, the client and the ledger are the real ones, over real HTTP; time is the simulator's, which moves
-only between polls, so that a run of weeks takes seconds and depends on its seed alone.
+The poller, the client and the ledger are the real ones, over real HTTP. The clock is the simulator's. It
+moves only between polls, so a run depends only on its seed.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ HOUR_MS = 60 * MINUTE_MS
 # Long enough for a scheduled full sync to see what no other poll does: a finished job that ran again between
 # two polls. The simulator reopens no job within two hours of its end.
 SCHEDULE = Schedule(40 * 24 * HOUR_MS, 10 * MINUTE_MS, 90 * MINUTE_MS, 20 * MINUTE_MS, 10 * MINUTE_MS)
-# Throttling is left out: the pace it asks for is kept in real time.
-# No expiry: logins of a project are a minute apart, and no poll here waits so long.
+# No throttling: the exporter would wait in real time.
+# No expiry of tokens: the next login of a project is a minute later, and no poll here waits so long.
 FAULTS = "errors=0.03,broken=0.01"
 
 Figures = Mapping[tuple[str, ...], int]
@@ -50,7 +50,7 @@ Figures = Mapping[tuple[str, ...], int]
 
 @dataclass
 class Outcome:
-    """What a long run came to: the two accounts, with the failures of the last day too, and how it went."""
+    """The result of a long run: both accounts, also of the failures of the last day, and statistics."""
 
     polls: int = 0
     failed_polls: int = 0
@@ -84,7 +84,7 @@ class _Life:
         self.rested = 0.0
 
     async def rest(self, seconds: float) -> None:
-        """Sleep without waiting: nothing happens meanwhile in a world whose clock stands still."""
+        """Do not wait: nothing can happen while the simulated clock stands still."""
         self.rested += seconds
         await asyncio.sleep(0)
 
@@ -137,7 +137,7 @@ class _Life:
 
 
 async def long_run(seed: int, polls: int, folder: Path, jobs: int = 400) -> Outcome:
-    """Live and poll `polls` times with faults, quirks and restarts, then once more in peace, and compare."""
+    """Poll `polls` times with faults, quirks and restarts, then once without, and compare the accounts."""
     chance = random.Random(seed)
     order = chance.choice(("created-desc", "created-asc", "update-desc"))
     settings = SimulatorSettings(
@@ -186,7 +186,7 @@ async def long_run(seed: int, polls: int, folder: Path, jobs: int = 400) -> Outc
 
 
 async def _kept_failures(ledger: SqliteLedger, target: Target, since_ms: int) -> Figures:
-    """Count the single failed runs that the ledger keeps; none may be there twice."""
+    """Count the failed runs in the ledger. None may be there twice."""
     which = RunFilter(since_ms=since_ms)
     async with ledger.reading() as reader:
         selection = await reader.select_failed([target.key], which, MOST_KEPT)
@@ -202,7 +202,7 @@ def _count(outcome: Outcome, poller: TargetPoller, succeeded: bool) -> None:
 
 
 def figures_of(totals: Totals) -> dict[str, Figures]:
-    """Give what is published under the names and in the units of the simulator's account."""
+    """Return the published values under the names and in the units of the simulator's account."""
     return {
         "created": _whole({(kind,): value.value for kind, value in totals.created.items()}),
         "started": _whole({(kind,): sum(value.counts) for kind, value in totals.submitting.items()}),

@@ -1,4 +1,4 @@
-"""What the tests of exporter.octopus share: samples, a clock to turn, an observer that remembers, an API."""
+"""For the tests of exporter.octopus: samples, a clock that tests set, a recording observer, a fake API."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Secret:
 
 @dataclass
 class Clock:
-    """Stands still until it is turned; sleeping turns it."""
+    """A clock that moves only when a test sets it, or by sleeping."""
 
     now: float = 1_700_000_000.0
     slept: list[float] = field(default_factory=list)
@@ -134,7 +134,7 @@ class Observer:
 
 @dataclass
 class Api:
-    """A real HTTP server: gives its answers in turn, the last one for ever, and keeps what it was asked."""
+    """A real HTTP server. It sends its answers in turn, then repeats the last, and records the requests."""
 
     answers: list[Answer | Handler]
     asked: list[web.Request] = field(default_factory=list)
@@ -158,7 +158,7 @@ class Api:
 
 @dataclass
 class World:
-    """A client with everything it takes, and the things to look at."""
+    """A client with all its parts, and what a test inspects."""
 
     client: OctopusClient
     transport: Transport

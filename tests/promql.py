@@ -1,4 +1,4 @@
-"""What a PromQL expression refers to."""
+"""The metrics and labels that a PromQL expression uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import promql_parser
 
 from exporter.exposition.families import FAMILIES
 
-# What Prometheus adds to every sample it scrapes.
+# Labels that Prometheus adds to every scraped sample.
 SCRAPED = {"job", "instance"}
 
 _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
@@ -18,7 +18,7 @@ LABELS_OF = {
     for family in FAMILIES
     for suffix in _SUFFIXES[family.type]
 }
-"""The labels of every sample the exporter has, by the sample's name."""
+"""The labels of every sample of the exporter, by the sample's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Selector:
 
 
 def selectors(expression: str) -> list[Selector]:
-    """Give every selector in an expression. Raises: ValueError where it is not PromQL."""
+    """Return every selector in an expression. Raises: ValueError if it is not PromQL."""
     return [
         Selector(node.name or "", tuple((one.name, str(one.op), one.value) for one in node.matchers.matchers))
         for node in nodes(promql_parser.parse(expression))
@@ -48,7 +48,7 @@ def selectors(expression: str) -> list[Selector]:
 
 
 def grouping(expression: str) -> set[str]:
-    """Give the labels that an expression aggregates by or matches on. Raises: ValueError."""
+    """Return the labels that an expression aggregates by or matches on. Raises: ValueError."""
     labels: set[str] = set()
     for node in nodes(promql_parser.parse(expression)):
         modifier = getattr(node, "modifier", None)
@@ -58,13 +58,13 @@ def grouping(expression: str) -> set[str]:
 
 
 def made(expression: str) -> set[str]:
-    """Give the labels that an expression makes by label_replace or label_join. Raises: ValueError."""
+    """Return the labels that an expression makes by label_replace or label_join. Raises: ValueError."""
     calls = (node for node in nodes(promql_parser.parse(expression)) if isinstance(node, promql_parser.Call))
     return {call.args[1].val for call in calls if call.func.name in {"label_replace", "label_join"}}
 
 
 def nodes(node: object, *, around: tuple[str, ...] = ()) -> Iterator[object]:
-    """Walk an expression's tree, around aggregations such as max: what is in them is left out."""
+    """Walk an expression's tree, but not into aggregations such as max."""
     if isinstance(node, promql_parser.AggregateExpr) and str(node.op) in around:
         return
     yield node

@@ -1,4 +1,4 @@
-"""What Prometheus makes of expressions: promtool expects nothing, and complains of all that it got."""
+"""Prometheus' results of expressions: a promtool test expects nothing, and its report lists all results."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def answers(
     step_seconds: int = 60,
 ) -> dict[tuple[str, int], Samples | str]:
     """
-    Evaluate each expression at each step, after the rules, whose groups go in the order of the files.
+    Evaluate each expression at each step, after the rules. Their groups run in the order of the files.
 
-    Shape: by expression and step, the samples by their labels, or the error. What has no samples is left out.
+    Shape: by expression and step, the samples by their labels, or the error. Empty results are left out.
     """
     expressions = list(expressions)
     steps = len(next(iter(series.values())))
@@ -97,7 +97,7 @@ def spelled(labels: Labels) -> str:
 
 
 def notation(values: Floats, gaps_are_stale: bool) -> str:
-    """Spell values for promtool; a gap is no sample, or begins with a stale marker."""
+    """Write values in promtool's notation. A gap has no samples, or begins with a stale marker."""
     words = []
     was_there = True
     for value in values:

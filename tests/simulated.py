@@ -1,4 +1,4 @@
-"""What the simulator's tests share: worlds, their rows, and five days seen from outside."""
+"""For the simulator's tests: worlds, their rows, and five simulated days observed from outside."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ def rows_of(world: World) -> Rows:
 @cache
 def five_days(profile: str = "calm") -> tuple[World, list[Rows]]:
     """
-    Live through five busy days, and look at all rows every hour.
+    Simulate five busy days, and read all rows every hour.
 
-    That is often enough to see every run that ends: its job is not reopened within two hours, nor deleted
-    within a day.
+    This finds every run that ends: its job is not reopened within two hours, nor deleted within a day.
     """
     places = {"projects": ("p1", "p2"), "workspaces": ("0", "7")}
     world = world_of(jobs=300, jobs_per_day=250, profile=profile, **places)

@@ -1,4 +1,4 @@
-"""A simulator that serves, and a client that reads it as the exporter would."""
+"""A running simulator, and a client that reads it like the exporter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOKEN_REQUEST = {
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A simulator that serves, and a client with a token."""
+    """A running simulator, and a client with a token."""
 
     url: str
     session: ClientSession
@@ -64,7 +64,7 @@ class Api:
 
 @asynccontextmanager
 async def opened(**settings: Any) -> AsyncIterator[Api]:
-    """Serve a small frozen world, unless told otherwise."""
+    """Serve a small world with a stopped clock, unless `settings` say otherwise."""
     still = {"jobs": 300, "speed": 0.0, "start_ms": START_MS}
     running = await serve(SimulatorSettings(**(still | settings)))
     try:

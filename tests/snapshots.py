@@ -1,4 +1,4 @@
-"""Snapshots to publish: one made by hand, and any that hypothesis can think of."""
+"""Snapshots to publish: one made by hand, and any that hypothesis generates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots and surroundings for every state that the status page tells apart."""
+"""Snapshots and settings for every state that the status page shows differently."""
 
 from __future__ import annotations
 
@@ -113,14 +113,14 @@ EVERY = (OK, FAILING, STALE, LATE, WAITING, RESTORED, DRIFTING, SYNCING)
 
 
 def failed_runs(snapshots: Iterable[TargetSnapshot]) -> dict[TargetKey, tuple[Run, ...]]:
-    """Give the failed runs of these: those of which everything is known have some."""
+    """Return the failed runs: only targets whose jobs are `JOBS` have some."""
     return {
         shown.target.key: FAILED_RUNS for shown in snapshots if shown.totals and shown.totals.jobs == JOBS
     }
 
 
 def status_of(*snapshots: TargetSnapshot, about: ProcessInfo = ABOUT) -> Status:
-    """Lay these out, at NOW_MS."""
+    """Return the status of these targets at NOW_MS."""
     missing = [f"{shown.target.project}: not polled yet" for shown in snapshots if shown.totals is None]
     return status(
         snapshots,

@@ -1,4 +1,4 @@
-"""An application behind a web configuration, served for real, and clients that knock at it."""
+"""An application behind a web configuration, really served, and clients that connect to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from exporter.web.server import serving
 from exporter.web.toolkit import WebConfiguration
 
 HOST = "127.0.0.1"
-# What is tested is not how long a comparison takes: the hashes have the least cost there is.
+# The hashes have the lowest cost: these tests are not about the time of a comparison.
 PASSWORDS = {"alice": "correct horse", "bob": "battery staple"}
 
 
@@ -27,13 +27,13 @@ def hashed(password: str) -> str:
 
 
 def basic(user: str, password: str) -> dict[str, str]:
-    """Give the header of a login; UTF-8, whatever the client library would take."""
+    """Return the header of a login. It is UTF-8, also where a client library would use another encoding."""
     return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back."""
+    """An answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,13 +42,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An application that is being served."""
+    """A running application."""
 
     configuration: WebConfiguration
     port: int
 
     async def get(self, tls: ssl.SSLContext | None = None, /, **headers: str) -> Reply:
-        """Ask over a new connection. Raises: aiohttp.ClientError."""
+        """Send a request over a new connection. Raises: aiohttp.ClientError."""
         scheme = "http" if tls is None else "https"
         async with ClientSession() as session:
             url = f"{scheme}://localhost:{self.port}/page"
@@ -56,7 +56,7 @@ class Site:
                 return Reply(answer.status, answer.headers, await answer.text())
 
     async def handshake(self, tls: ssl.SSLContext) -> ssl.SSLObject:
-        """Open a connection, have a page on it and close it. Raises: OSError."""
+        """Open a connection, read a page over it and close it. Raises: OSError."""
         reader, writer = await asyncio.open_connection(HOST, self.port, ssl=tls, server_hostname="localhost")
         try:
             writer.write(b"GET /page HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -68,7 +68,7 @@ class Site:
             writer.transport.abort()
 
     async def admits(self, tls: ssl.SSLContext) -> bool:
-        """Tell whether such a client gets an answer."""
+        """Tell whether this client gets an answer."""
         try:
             await self.handshake(tls)
         except OSError:

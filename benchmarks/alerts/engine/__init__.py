@@ -2,7 +2,7 @@
 Prometheus rules, evaluated with numpy for all steps at once. Tests compare it with promtool.
 
     engine = Engine([Path("prometheus/rules/octopus.yml")], read(exporter.series()))
-    engine.stretches()                        # the firing alerts, as verdict.stretches(promtool.run(...))
+    engine.stretches()                        # when alerts fire, as verdict.stretches(promtool.run(...))
     engine.firing("OctopusRunFailedSpike")    # {(alert, labels): array of bool, one for each step}
     engine.series("project:octopus_up:max")   # {labels: array of float, NaN for a missing sample}
     engine.query("sum by (project) (...)")    # the same for any expression

@@ -26,7 +26,7 @@ from benchmarks.alerts.engine.vectors import (
 )
 
 Value = Vector | Floats | str
-"""A vector; a scalar for each moment; a string."""
+"""The value of an expression: a vector, a scalar for each moment, or a string."""
 
 _OVER_TIME: dict[str, Callable[[Range], Vector]] = {
     name: getattr(ranges, name)
@@ -55,9 +55,9 @@ _KEEPS_NAME = {"last_over_time"}
 
 class Evaluator:
     """
-    Evaluates expressions as the rule at a position sees the storage.
+    Evaluates expressions for the rule at one position: it sees what the rules before it have recorded.
 
-    Raises: EvaluationError, from every method, on what Prometheus refuses or what is not supported.
+    All methods raise EvaluationError for an expression that Prometheus refuses or that is not supported.
     """
 
     def __init__(self, storage: Storage, position: int) -> None:
@@ -65,7 +65,7 @@ class Evaluator:
         self._position = position
 
     def vector(self, node: promql.Expr, moments: Moments) -> Vector:
-        """Evaluate to a vector: a scalar is one without labels."""
+        """Evaluate to a vector. A scalar becomes a vector with one series without labels."""
         with np.errstate(all="ignore"):
             value = self._value(node, moments)
         if isinstance(value, str):
@@ -196,7 +196,7 @@ class Evaluator:
             self._storage.is_behind(matchers_of(selector), self._position) for selector in selectors(node)
         )
 
-    # The functions that are more than arithmetic on one argument.
+    # Functions that are more than arithmetic on one argument.
 
     def pi(self, _args: list[object], moments: Moments) -> Value:
         return np.full(len(moments.times_ms), np.pi)
@@ -313,7 +313,7 @@ def _grouping(modifier: promql.AggModifier | None) -> Callable[[Labels], Labels]
 
 
 def _labels_of_absence(node: object) -> Labels:
-    """Give the labels that the result of absent() has: those that its selector asks for by `=`, once."""
+    """Return the labels of the result of absent(): those that its selector matches with `=`, once each."""
     if isinstance(node, promql.MatrixSelector):
         node = node.vector_selector
     if not isinstance(node, promql.VectorSelector):
@@ -352,7 +352,7 @@ def _text(value: Value) -> str:
 
 
 def selectors(node: object) -> list[promql.VectorSelector]:
-    """Give every selector in an expression."""
+    """Return every selector in an expression."""
     found: list[promql.VectorSelector] = []
 
     def visit(inner: promql.Expr) -> bool:

@@ -86,7 +86,7 @@ def rounded(vector: Vector, nearest: Floats) -> Vector:
 
 
 def to_scalar(vector: Vector) -> Floats:
-    """Give the value where there is one sample, else NaN."""
+    """Return the value where there is exactly one sample, else NaN."""
     found = np.where(vector.present, vector.values, 0.0).sum(axis=0)
     return np.asarray(np.where(vector.present.sum(axis=0) == 1, found, np.nan))
 
@@ -111,7 +111,7 @@ def label_replace(vector: Vector, target: str, template: str, source: str, patte
 
 
 def _expanded(template: str, match: re.Match[str]) -> str:
-    """Put in the groups, as Go's Regexp.Expand does: one that there is not is empty."""
+    """Replace the references to groups, as Go's Regexp.Expand does: a missing group is empty."""
 
     def group(found: re.Match[str]) -> str:
         if found[0] == "$$":
@@ -133,7 +133,7 @@ def label_join(vector: Vector, target: str, separator: str, sources: Sequence[st
 
 
 def histogram_quantile(q: Floats, buckets: Vector) -> Vector:
-    """Source: bucketQuantile in promql/quantile.go."""
+    """Compute a quantile of histogram buckets. Source: bucketQuantile in promql/quantile.go."""
     bounded = [row for row, labels in enumerate(buckets.labels) if _bound(labels) is not None]
     buckets = buckets.rows(bounded)
     groups = grouped(without(labels, {"le", NAME}) for labels in buckets.labels)
@@ -162,7 +162,7 @@ def _bound(labels: Labels) -> float | None:
 
 
 def _bucket_quantile(q: Floats, bounds: Floats, cumulative: Floats) -> Floats:
-    """Shape: bounds (buckets,) in order, cumulative (buckets, times)."""
+    """Compute quantiles of a histogram. Shape: bounds (buckets,) in order, cumulative (buckets, times)."""
     if len(bounds) < 2 or not np.isposinf(bounds[-1]):
         return np.full(len(q), np.nan)
     cumulative = np.fmax.accumulate(cumulative, axis=0)

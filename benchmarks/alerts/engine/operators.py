@@ -47,7 +47,7 @@ SUPPORTED = {*ARITHMETIC, *COMPARISONS, *SETS}
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Which series belong together. `many`: the side of which several may match one: left, right, none."""
+    """Which series match. `many`: "left" or "right" if several series of this side may match one, else ""."""
 
     on: bool = False
     labels: frozenset[str] = frozenset()
@@ -147,9 +147,9 @@ def aggregated(
     op: str, vector: Vector, parameter: Floats | None, group: Callable[[Labels], Labels]
 ) -> Vector:
     """
-    Aggregate by the labels that `group` leaves.
+    Aggregate by the labels that `group` returns.
 
-    Shape: `parameter` has a number for each time, where the operation takes one.
+    Shape: `parameter`, for the operations that take one, has a number for each time.
     """
     groups = grouped(group(labels) for labels in vector.labels)
     if not groups:
@@ -169,7 +169,7 @@ def aggregated(
 
 @dataclass(frozen=True, slots=True)
 class _Sorted:
-    """Rows in the order of their groups, with the first row and the number of rows of each group."""
+    """The rows, sorted by group, with the first row and the number of rows of each group."""
 
     values: Floats
     present: Bools
@@ -216,13 +216,13 @@ AGGREGATIONS: dict[str, Callable[[_Sorted, Floats | None], Floats]] = {
     "stddev": lambda rows, _: np.sqrt(rows.variance()),
     "quantile": lambda rows, q: rows.quantile(_needed(q)),
 }
-# What leaves a single sample as it is.
+# Operations that return a single sample unchanged.
 _SINGLE = {"sum", "avg", "min", "max"}
 _SELECTIONS = {"topk", "bottomk"}
 
 
 def check_aggregation(op: str) -> None:
-    """Raises: EvaluationError on one that is not supported."""
+    """Raises: EvaluationError for an aggregation that is not supported."""
     if op not in AGGREGATIONS and op not in _SELECTIONS:
         raise EvaluationError(f"the aggregation {op} is not supported")
 
@@ -234,14 +234,14 @@ def _needed(parameter: Floats | None) -> Floats:
 
 
 def _selected(vector: Vector, k: Floats, groups: Sequence[list[int]], *, largest: bool) -> Vector:
-    """Keep the k largest or smallest samples of each group; of equal ones the first."""
+    """Keep the k largest or smallest samples of each group. Of equal samples the first is kept."""
     if (k != k[0]).any():
         raise EvaluationError("topk and bottomk are supported for a constant k only")
     present = np.zeros(vector.present.shape, np.bool_)
     columns = np.arange(vector.values.shape[1])
     for rows in groups:
         values = vector.values[rows] if largest else -vector.values[rows]
-        # NaN comes after every number, what is absent after NaN.
+        # NaN is sorted after every number, and a missing sample after NaN.
         worth = np.where(np.isnan(values), -np.inf, np.maximum(values, np.finfo(np.float64).min))
         for _ in range(min(int(k[0]), len(rows))):
             open_rows = vector.present[rows] & ~present[rows]

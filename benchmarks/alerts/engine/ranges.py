@@ -1,8 +1,8 @@
 """
 Functions over windows of time, for all windows at once.
 
-Sums, extremes and moments are folded by doubling: the windows of 2, 4, 8... samples are made once for all
-times, and a window is put together from at most one of each. Nothing is subtracted, so nothing cancels.
+Sums, extremes and moments are computed by doubling: the results for 2, 4, 8... samples are computed once for
+all times, and the result of a window combines at most one of each. No subtraction, so no digits are lost.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Range:
     """
     Samples, and the windows over them.
 
-    Shape: `times_ms` has the time of each column of the samples. A window goes from column `oldest` to column
-    `newest`, both included; they may lie outside of the columns. `starts_ms` and `ends_ms` are its edges.
+    Shape: `times_ms` has the time of each column of the samples. A window contains the columns from `oldest`
+    to `newest`, both included. These may lie outside of the columns. `starts_ms` and `ends_ms` are its edges.
     """
 
     samples: Vector
@@ -54,10 +54,10 @@ class _Pattern:
 
 def with_last_samples(window: Range, chosen: Bools, last: Vector) -> Range:
     """
-    Put other samples at the end of the chosen windows.
+    Replace the last sample of the chosen windows.
 
-    Shape: `last` has one column for each chosen window. These are equally long, and get columns of their own
-    behind the others.
+    Shape: `last` has one column for each chosen window. The chosen windows are equally long. Their samples
+    are copied into new columns behind the others.
     """
     labels = tuple(dict.fromkeys((*window.samples.labels, *last.labels)))
     oldest, newest = window.oldest[chosen], window.newest[chosen]
@@ -105,7 +105,7 @@ def _counts(window: Range) -> Ints:
 def _by_pattern(
     window: Range, least: int, compute: Callable[[_Pattern, Ints, Ints, Bools], Floats]
 ) -> Vector:
-    """Compute the windows that hold at least so many samples: compute(pattern, first, last, these)."""
+    """Call compute(pattern, first, last, these) for the windows with at least so many samples."""
     shape = (len(window.samples.labels), len(window.ends_ms))
     values, present = np.zeros(shape), np.zeros(shape, np.bool_)
     for pattern in _patterns(window):
@@ -169,7 +169,7 @@ def delta(window: Range) -> Vector:
 
 
 def _extrapolated(window: Range, *, counter: bool, per_second: bool) -> Vector:
-    """Source: extrapolatedRate in promql/functions.go of Prometheus 2.42, and of 3.0."""
+    """Compute rate, increase or delta. Source: extrapolatedRate in promql/functions.go of 2.42 and of 3.0."""
 
     def compute(pattern: _Pattern, first: Ints, last: Ints, these: Bools) -> Floats:
         x = pattern.x
@@ -229,10 +229,10 @@ Combine = Callable[[State, State], State]
 
 def fold(state: State, identity: Sequence[float], combine: Combine, window: Range) -> State:
     """
-    Combine the columns of each window: an associative operation, with its identity.
+    Combine the columns of each window with an associative operation that has an identity.
 
-    Shape: each array of `state` is (series, columns), of the result (series, windows).
-    Windows may differ in length by one column, as those of a subquery do.
+    Shape: each array of `state` is (series, columns), and each of the result (series, windows).
+    The lengths of windows may differ by one column, as in a subquery.
     """
     rows, columns = state[0].shape
     inside = (window.newest >= 0) & (window.oldest < columns) & (window.newest >= window.oldest)
@@ -254,7 +254,7 @@ def fold(state: State, identity: Sequence[float], combine: Combine, window: Rang
 
 
 def _doubled(level: State, combine: Combine, oldest: Ints, newest: Ints) -> State:
-    """Fold columns oldest..newest, which lie inside."""
+    """Combine the columns oldest..newest, which must exist."""
     lengths = newest - oldest + 1
     shortest = int(lengths.min())
     if int(lengths.max()) > shortest + 1:
@@ -281,7 +281,7 @@ def _doubled(level: State, combine: Combine, oldest: Ints, newest: Ints) -> Stat
 
 
 def _taken(array: Floats, at: Ints) -> Floats:
-    """Take columns; a copy."""
+    """Return a copy of these columns."""
     if len(at) > 1 and at[-1] - at[0] == len(at) - 1 and (np.diff(at) == 1).all():
         return array[:, at[0] : at[-1] + 1].copy()
     return np.take(array, at, axis=1)
@@ -322,7 +322,7 @@ def stddev_over_time(window: Range) -> Vector:
 
 
 def _moments(window: Range) -> State:
-    """Give the number of samples, their mean, and the sum of squares about it."""
+    """Return the number of samples, their mean, and the sum of the squared distances from it."""
     present = window.samples.present
     state = (
         present.astype(np.float64),
@@ -334,7 +334,7 @@ def _moments(window: Range) -> State:
         n = a[0] + b[0]
         share = b[0] / np.maximum(n, 1)
         apart = b[1] - a[1]
-        # An empty half has the mean 0, which is not to be looked at.
+        # An empty half has the mean 0, which must not count.
         apart = np.where((a[0] > 0) & (b[0] > 0), apart, 0.0)
         mean = np.where(a[0] > 0, a[1], b[1]) + apart * share
         return n, mean, a[2] + b[2] + apart * apart * a[0] * share
@@ -353,7 +353,7 @@ def predict_linear(window: Range, seconds: Floats, now_ms: Ints) -> Vector:
 
 
 def _regression(window: Range, at_ms: Ints | None = None) -> tuple[Floats, Floats, Bools]:
-    """Give the slope per second and the value at a time of each window's regression line."""
+    """Return each window's regression line: its slope per second, and its value at a time."""
     present = window.samples.present
     seconds = np.broadcast_to(window.times_ms / 1000, present.shape)
     zero = np.zeros(present.shape)
@@ -379,7 +379,7 @@ def quantile_over_time(window: Range, q: Floats) -> Vector:
         found = np.empty((len(pattern.rows), len(first)))
         widest = int((last - first).max()) + 1
         chunk = max(1, _CHUNK_CELLS // (widest * len(pattern.rows)))
-        # Sorted with NaN first, as Prometheus sorts; what is outside of the window goes last.
+        # NaN is sorted first, as in Prometheus. Samples outside of the window are sorted last.
         ranked = np.where(np.isnan(pattern.x), -np.inf, pattern.x)
         for begin in range(0, len(first), chunk):
             part = slice(begin, begin + chunk)
@@ -396,7 +396,7 @@ def quantile_over_time(window: Range, q: Floats) -> Vector:
 
 def quantile(q: Floats, cells: Floats, count: Ints) -> Floats:
     """
-    Give the quantile of the last axis, of which `count` cells are meant; the others are +Inf.
+    Return the quantile over the last axis. Its first `count` cells are used; the others are +Inf.
 
     Source: quantile in promql/quantile.go.
     """

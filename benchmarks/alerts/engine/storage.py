@@ -1,4 +1,4 @@
-"""The series that expressions read: those scraped, and those that rules have recorded."""
+"""The series that expressions read: scraped series, and series that rules have recorded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MATCHES: dict[str, Callable[[str, str], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """A label's matcher; `op` as the parser names it."""
+    """A matcher on a label. `op` is the parser's name of the operator."""
 
     label: str
     op: str
@@ -44,7 +44,7 @@ class Matcher:
 
 
 def matchers_of(selector: promql_parser.VectorSelector) -> list[Matcher]:
-    """Give a selector's matchers, with that of the name. Raises: EvaluationError on `{... or ...}`."""
+    """Return a selector's matchers, with the one on the name. Raises: EvaluationError for `{... or ...}`."""
     if selector.matchers.or_matchers:
         raise EvaluationError("matchers with `or` are not supported")
     found = [Matcher(one.name, str(one.op), one.value) for one in selector.matchers.matchers]
@@ -56,10 +56,10 @@ def matchers_of(selector: promql_parser.VectorSelector) -> list[Matcher]:
 @dataclass(frozen=True, slots=True)
 class Moments:
     """
-    When an expression is evaluated: milliseconds, at equal distances.
+    The times at which an expression is evaluated, in milliseconds and at equal distances.
 
-    `sees_now`: whether what rules further down record at the same moment is there already, as it is when a
-    subquery looks back.
+    `sees_now`: whether the expression sees the samples that later rules record at the same moment. It does
+    when a subquery looks back.
     """
 
     times_ms: Ints
@@ -69,9 +69,9 @@ class Moments:
 @dataclass(frozen=True, slots=True)
 class Block:
     """
-    Series that came into being together, one value for each step from time 0 on.
+    Series of one origin, with a value for each step from time 0 on.
 
-    `ends_stale`: a series without a sample at a step is gone at once. Else it is looked back for.
+    `ends_stale`: a series without a sample at a step ends at once. Else its last sample is valid for a while.
     """
 
     vector: Vector
@@ -82,9 +82,9 @@ class Block:
 
     def latest(self, reach: int) -> Ints | None:
         """
-        Give the step of the sample that a step sees, -1 for none, up to `reach` steps back.
+        Return for each step the step of the sample that it sees: up to `reach` steps back, -1 for none.
 
-        Returns None where each step sees its own sample or none.
+        Returns None if each step sees only its own sample.
         """
         if self.ends_stale or self.vector.present.all():
             return None
@@ -103,7 +103,7 @@ class Storage:
     """
     Blocks of series by the metric's name.
 
-    `is_version_3`: windows leave out their oldest edge, as they do from Prometheus 3.0 on.
+    `is_version_3`: windows do not include their oldest edge, as in Prometheus 3.0 and later.
     """
 
     def __init__(self, step_ms: int, steps: int, lookback_ms: int, is_version_3: bool) -> None:
@@ -135,7 +135,7 @@ class Storage:
     def timestamps(
         self, matchers: Sequence[Matcher], moments: Moments, offset_ms: int, reader: int
     ) -> Vector:
-        """Give the time of each sample that an instant selector sees, in seconds."""
+        """Return the time of each sample that an instant selector sees, in seconds."""
         parts = []
         for block, rows in self._matching(matchers):
             part, index = self._seen(block, rows, moments, offset_ms, reader)
@@ -148,9 +148,9 @@ class Storage:
         self, block: Block, rows: Sequence[int], moments: Moments, offset_ms: int, reader: int
     ) -> tuple[Vector, Ints]:
         """
-        Give the matching series, and the step of the sample that each moment sees, -1 for none.
+        Return the matching series, and the step of the sample that each moment sees, -1 for none.
 
-        Shape: the steps are (times,) where they are the same for all series, else (series, times).
+        Shape: the steps are (times,) if they are the same for all series, else (series, times).
         """
         newest = self._newest(block, moments, offset_ms, reader)
         part = block.vector.rows(rows)
@@ -188,7 +188,7 @@ class Storage:
         ]
 
     def edges(self, moments: Moments, window_ms: int, offset_ms: int, step_ms: int) -> tuple[Ints, Ints]:
-        """Give the first and last multiple of `step_ms` in each moment's window, both divided by it."""
+        """Return the first and the last multiple of `step_ms` in each moment's window, divided by it."""
         ends = moments.times_ms - offset_ms
         starts = ends - window_ms
         first = starts // step_ms + 1 if self.is_version_3 else -(-starts // step_ms)
@@ -196,9 +196,9 @@ class Storage:
 
     def _newest(self, block: Block, moments: Moments, offset_ms: int, reader: int) -> Ints:
         """
-        Give the newest step that each moment can see.
+        Return the newest step that each moment can see.
 
-        What a rule further down records at a moment comes after the reader at that moment.
+        At one moment, a later rule records after the reader has read.
         """
         newest: Ints = (moments.times_ms - offset_ms) // self.step_ms
         if block.position < reader or offset_ms > 0 or moments.sees_now:
@@ -206,7 +206,7 @@ class Storage:
         return -(-moments.times_ms // self.step_ms) - 1
 
     def is_behind(self, matchers: Sequence[Matcher], reader: int) -> bool:
-        """Whether something that matches is recorded further down than the reader."""
+        """Tell whether a later rule than the reader records a matching series."""
         return any(block.position >= reader for block, _ in self._matching(matchers))
 
     def _matching(self, matchers: Sequence[Matcher]) -> Iterable[tuple[Block, list[int]]]:
@@ -225,7 +225,7 @@ class Storage:
 
 
 def _picked(cells: Vector, index: Ints) -> Vector:
-    """Take a column for each moment, none where the index is -1."""
+    """Return one column for each moment, without a sample where the index is -1."""
     if index.ndim == 2:
         at = np.maximum(index, 0)
         present = np.take_along_axis(cells.present, at, axis=1) & (index >= 0)
@@ -240,6 +240,6 @@ def _picked(cells: Vector, index: Ints) -> Vector:
 
 
 def scraped(series: dict[Labels, Floats], gaps_are_stale: bool) -> Block:
-    """Make a block of input series, NaN where there is no sample."""
+    """Make a block of scraped series. NaN stands for a missing sample."""
     values = np.array(list(series.values()), np.float64)
     return Block(Vector(tuple(series), values, ~np.isnan(values)), ends_stale=gaps_are_stale)

@@ -1,7 +1,7 @@
 """
 Instant vectors over all evaluation times at once.
 
-A sample may have the value NaN (0 / 0), so which samples exist is kept beside the values.
+NaN is a value that a sample may have (0 / 0). So a second array says which samples exist.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAME = "__name__"
 
 
 class EvaluationError(Exception):
-    """An expression that Prometheus refuses, or that this engine does not know."""
+    """Prometheus refuses an expression, or this engine does not support it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Vector:
     """
     The series of a result.
 
-    Shape: `values` and `present` are (series, times). Where a sample is not present, its value means nothing.
+    Shape: `values` and `present` are (series, times). The value of a missing sample has no meaning.
     """
 
     labels: tuple[Labels, ...]
@@ -44,7 +44,7 @@ class Vector:
         return Vector(tuple(self.labels[row] for row in chosen), self.values[index], self.present[index])
 
     def of(self, labels: Sequence[Labels]) -> Vector:
-        """Give the series of these labels, in this order; one that there is not has no samples."""
+        """Return the series with these labels, in this order. A missing series has no samples."""
         rows = {key: row for row, key in enumerate(labels)}
         values = np.zeros((len(labels), self.values.shape[1]))
         present = np.zeros(values.shape, np.bool_)
@@ -53,11 +53,11 @@ class Vector:
         return Vector(tuple(labels), values, present)
 
     def relabelled(self, change: Callable[[Labels], Labels]) -> Vector:
-        """Change the labels. Raises: EvaluationError where two samples get the same ones."""
+        """Change the labels. Raises: EvaluationError if two samples get the same labels."""
         return merged([change(labels) for labels in self.labels], self.values, self.present)
 
     def with_values(self, values: Floats) -> Vector:
-        """Give other values to the same samples, which lose the metric's name."""
+        """Return the same samples with other values and without the metric's name."""
         return merged([without(labels, {NAME}) for labels in self.labels], values, self.present)
 
     def nan_where_absent(self) -> Floats:
@@ -65,7 +65,7 @@ class Vector:
 
 
 def labelled(pairs: Iterable[tuple[str, str]]) -> Labels:
-    """Sort labels; an empty value is no label."""
+    """Sort labels, and leave out those with an empty value."""
     return tuple(sorted(pair for pair in pairs if pair[1]))
 
 
@@ -82,7 +82,7 @@ def changed(labels: Labels, changes: dict[str, str]) -> Labels:
 
 
 def grouped(keys: Iterable[Labels]) -> dict[Labels, list[int]]:
-    """Give the rows of each key, in the order in which the keys appear."""
+    """Return the rows of each key, in the order in which the keys first appear."""
     groups: dict[Labels, list[int]] = {}
     for row, key in enumerate(keys):
         groups.setdefault(key, []).append(row)
@@ -91,9 +91,9 @@ def grouped(keys: Iterable[Labels]) -> dict[Labels, list[int]]:
 
 def merged(labels: Sequence[Labels], values: Floats, present: Bools) -> Vector:
     """
-    Put rows of the same labels into one series.
+    Merge rows with the same labels into one series.
 
-    Raises: EvaluationError where two of them have a sample at the same time.
+    Raises: EvaluationError if two of them have a sample at the same time.
     """
     groups = grouped(labels)
     if len(groups) == len(labels):
@@ -116,7 +116,7 @@ def check_single(present: Bools, complaint: str) -> None:
 
 
 def joined(parts: Sequence[Vector], times: int) -> Vector:
-    """Put the series of several vectors into one."""
+    """Combine the series of several vectors into one vector."""
     kept = [part for part in parts if part.labels]
     if len(kept) == 1:
         return kept[0]
@@ -130,6 +130,6 @@ def joined(parts: Sequence[Vector], times: int) -> Vector:
 
 
 def spelled(labels: Labels) -> str:
-    """Spell labels as PromQL does."""
+    """Write labels as in PromQL."""
     name = dict(labels).get(NAME, "")
     return name + "{" + ", ".join(f'{key}="{value}"' for key, value in without(labels, {NAME})) + "}"
