@@ -682,3 +682,17 @@ def test_a_pass_that_contradicts_itself_is_never_believed() -> None:
     assert is_complete(this, Staged(10, 10, 0), None)
     this.contradicted = True
     assert not is_complete(this, Staged(10, 10, 0), None)
+
+
+async def test_a_gap_that_is_too_wide_to_close_is_not_believed() -> None:
+    """The pages after the first are short, and a total that was late hides that rows are missing."""
+    api = an_api(41)
+
+    def shorten(query: ListQuery) -> None:
+        first_pass = sum(asked.offset == 0 for asked in api.asked) == 1
+        api.clamp = 3 if first_pass and query.offset > 0 else 20
+
+    api.before_page = shorten
+    api.total_of = lambda total, _rows: total - 4 * (len(api.asked) == 1)
+    kept = await read(api, concurrency=1)
+    assert kept.every == set(api.jobs)
