@@ -32,11 +32,11 @@ def lines(instruments: Instruments) -> list[FamilyLines]:
 
 
 def text(instruments: Instruments) -> str:
-    return b"".join(found.text.plain for found in lines(instruments)).decode()
+    return b"".join(found.text for found in lines(instruments)).decode()
 
 
 def openmetrics(instruments: Instruments) -> str:
-    return b"".join(found.openmetrics.plain for found in lines(instruments)).decode()
+    return b"".join(found.openmetrics for found in lines(instruments)).decode()
 
 
 def value(instruments: Instruments, name: str, **labels: str) -> float | None:
@@ -206,8 +206,8 @@ def test_a_project_has_the_lines_of_the_client_library(
             b"".join(line for line in all_.splitlines(True) if b"_created" not in line) for all_ in expected
         )
     runs = made.render()[:-1]
-    assert b"".join(found.text.plain for run in runs for found in run) == expected[0]
-    assert b"".join(found.openmetrics.plain for run in runs for found in run) == expected[1]
+    assert b"".join(found.text for run in runs for found in run) == expected[0]
+    assert b"".join(found.openmetrics for run in runs for found in run) == expected[1]
 
 
 def test_only_the_project_that_changed_is_rendered_again(instruments: Instruments) -> None:
@@ -216,7 +216,7 @@ def test_only_the_project_that_changed_is_rendered_again(instruments: Instrument
     before = lines(instruments)
     instruments.request("b", "200", 0.1)
     pairs = zip(lines(instruments), before, strict=True)
-    changed = [now.text.plain for now, then in pairs if now is not then]
+    changed = [now.text for now, then in pairs if now is not then]
     # Its three families, and what the client library renders.
     assert len(changed) == 4
     assert not [found for found in changed if b'project="a"' in found]

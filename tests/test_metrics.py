@@ -280,19 +280,19 @@ async def slow_reader(server: Server) -> socket.socket:
 def test_the_process_is_read_a_few_times_a_second_at_most(publisher: Publisher) -> None:
     now = 0.0
     scrapes, wanted = ScrapeCache(publisher, timer=lambda: now), ScrapeRequest(Format.TEXT, gzip=True)
-    first = scrapes.content(wanted)
+    first = scrapes.content(wanted, publisher.exposition)
     now = 0.2
-    assert scrapes.content(wanted) is first
+    assert scrapes.content(wanted, publisher.exposition) is first
     now = 0.3
-    assert scrapes.content(wanted) is not first
+    assert scrapes.content(wanted, publisher.exposition) is not first
 
 
 def test_an_older_publication_is_not_kept(publisher: Publisher) -> None:
     scrapes = ScrapeCache(publisher)
     for gzip_ in (True, False):
-        scrapes.content(ScrapeRequest(Format.TEXT, gzip_))
+        scrapes.content(ScrapeRequest(Format.TEXT, gzip_), publisher.exposition)
     old = publisher.exposition
     publisher.publish(named("other"))
     publisher.render_now()
-    scrapes.content(ScrapeRequest(Format.OPENMETRICS, gzip=True))
+    scrapes.content(ScrapeRequest(Format.OPENMETRICS, gzip=True), publisher.exposition)
     assert gc.get_referrers(old) == []  # but for this function, which is none

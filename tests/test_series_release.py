@@ -24,7 +24,7 @@ BOTH: Held = {TARGET: KEYS, OTHER: KEYS}
 
 
 def bodies(held: Held) -> Exposition:
-    return Exposition(Body.of(()), Body.of(()), held)
+    return Exposition(Body(()), Body(()), held)
 
 
 class Stage:

@@ -17,20 +17,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache, lru_cache
-from itertools import zip_longest
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.exposition.compression import Body, Chunk, Segment
+from exporter.exposition.compression import Body
 from exporter.exposition.families import FAMILIES, PROJECT_INFO, TARGET_FAMILIES, Family
 from exporter.exposition.hold import Held
 from exporter.exposition.samples import CREATED, SOURCES, Sample
 from exporter.model import Exemplar, TargetSnapshot
 
 EOF = b"# EOF\n"
-# How many targets share a segment. A changed target costs a new checksum of its segment, and each segment
-# costs a little whenever any target changes.
-_SEGMENT_TARGETS = 16
 
 
 class Format(Enum):
@@ -44,13 +40,13 @@ class Format(Enum):
 class FamilyLines:
     """Complete lines of a family in both formats; those of OpenMetrics without the `# EOF`."""
 
-    text: Chunk
-    openmetrics: Chunk
+    text: bytes
+    openmetrics: bytes
 
     @classmethod
     def of(cls, text: bytes, openmetrics: bytes) -> FamilyLines:
-        chunk = Chunk.of(text)
-        return cls(chunk, chunk if openmetrics == text else Chunk.of(openmetrics))
+        # Most lines are the same in both: they are kept once.
+        return cls(text, text if openmetrics == text else openmetrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,34 +99,19 @@ def assemble(
     """
     Join the lines of all targets, each family in one run below its header, followed by the other runs.
 
-    Segments that have not changed since `before` are reused, with their compressed bytes and checksum.
+    Blocks of lines that have not changed since `before` are reused, with their compressed bytes and checksum.
     """
     targets = list(targets)
-    all_runs = [*runs(TARGET_FAMILIES, [one.families for one in targets]), *others]
-    segments = [
-        run[start : start + _SEGMENT_TARGETS]
-        for run in all_runs
-        for start in range(0, len(run), _SEGMENT_TARGETS)
-    ]
-    text = before.text.segments if before is not None else ()
-    openmetrics = before.openmetrics.segments if before is not None else ()
+    found = [*runs(TARGET_FAMILIES, [one.families for one in targets]), *others]
     held = {
         one.snapshot.target.key: one.snapshot.totals.held
         for one in targets
         if one.snapshot.totals is not None and one.snapshot.totals.held
     }
     return Exposition(
-        _body((tuple(lines.text for lines in segment) for segment in segments), text),
-        _body((tuple(lines.openmetrics for lines in segment) for segment in segments), openmetrics),
+        Body([[lines.text for lines in run] for run in found], before.text if before else None),
+        Body([[lines.openmetrics for lines in run] for run in found], before.openmetrics if before else None),
         held,
-    )
-
-
-def _body(segments: Iterable[tuple[Chunk, ...]], known: tuple[Segment, ...]) -> Body:
-    return Body.of(
-        before if before is not None and before.chunks == chunks else Segment.of(chunks)
-        for chunks, before in zip_longest(segments, known)
-        if chunks is not None
     )
 
 
@@ -143,7 +124,7 @@ def runs(
             found = [part[name] for part in parts if name in part]
             if family is PROJECT_INFO:
                 # The targets of one project have the same line here, and a series may be exposed only once.
-                found = list({lines.text.plain: lines for lines in found}.values())
+                found = list({lines.text: lines for lines in found}.values())
             # A family without samples keeps its header, but the gauge of creation times is left out.
             if found or name is family:
                 yield [header(name), *found]

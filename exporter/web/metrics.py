@@ -1,7 +1,8 @@
 """
 /metrics: the last publication followed by the process's own metrics, in the format and coding of the client.
 
-A scrape copies bytes and renders nothing; only `name[]` makes it read lines. The process's metrics are read
+A scrape copies bytes and renders nothing; only `name[]` makes it read lines, and the first gzip request for a
+format has everything compressed. The process's metrics are read
 at most four times a second, however many clients scrape. They change all the time, so there is no ETag:
 conditional and range requests get the whole answer, and caches are told not to store it.
 """
@@ -17,7 +18,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
-from exporter.exposition.compression import Body, Chunk, Segment
+from exporter.exposition.compression import Body
 from exporter.exposition.instruments import ProcessMetrics
 from exporter.exposition.publication import Publisher
 from exporter.exposition.render import Exposition, Format
@@ -91,21 +92,25 @@ class ScrapeCache:
             accepts_gzip(header(request, "Accept-Encoding")),
             frozenset(name.encode("utf-8", "replace") for name in request.query.getall("name[]", [])),
         )
+        bodies, tail = self._publisher.exposition, self._tail(wanted.format)
+        body = bodies.of(wanted.format)
         if wanted.names:
-            body, tail = self._publisher.exposition.of(wanted.format), self._tail(wanted.format)
             # In a thread: it reads every line.
             content = await asyncio.to_thread(_select, body, tail, wanted)
         else:
-            content = self.content(wanted)
+            if wanted.gzip and not body.is_compressed:
+                # In a thread: it takes long. From now on it is done at each publication.
+                await asyncio.to_thread(body.compress)
+            content = self.content(wanted, bodies)
         headers = {"Content-Type": wanted.format.value}
         if wanted.gzip:
             headers["Content-Encoding"] = "gzip"
         headers |= {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-store"}
         return web.Response(body=_ContentPayload(content, request, self._on_served), headers=headers)
 
-    def content(self, wanted: ScrapeRequest) -> Content:
+    def content(self, wanted: ScrapeRequest, bodies: Exposition) -> Content:
         """Return all metrics. The process metrics are compressed once per reading, not by every scrape."""
-        bodies, tail = self._publisher.exposition, self._tail(wanted.format)
+        tail = self._tail(wanted.format)
         known_tail, known = self._known.get(wanted, (b"", None))
         if known is not None and known.published is bodies and known_tail is tail:
             return known
@@ -130,7 +135,7 @@ def _select(body: Body, tail: bytes, wanted: ScrapeRequest) -> Content:
     lines = b"".join(select(body.with_tail(tail), wanted.names))
     pieces = [lines]
     if wanted.gzip:
-        pieces = Body.of([Segment.of((Chunk.of(lines),))]).gzip_with_tail(b"")
+        pieces = Body([pieces]).gzip_with_tail(b"")
     return Content(pieces, sum(map(len, pieces)))
 
 
