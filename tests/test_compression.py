@@ -84,7 +84,7 @@ def test_a_family_that_grows_leaves_the_blocks_of_the_next_one(compressed: list[
     before = Body([[lines(0, 0, 30_000)], others])
     before.compress()
     compressed.clear()
-    grown = [lines(0, 0, 30_000), lines(1, 0, 40_000)]
+    grown = [lines(0, 0, 30_000), lines(1, 0, 90_000)]
     Body([grown, others], before)
     assert compressed == [grown[1]]
 

@@ -22,7 +22,7 @@ from prometheus_client.utils import floatToGoString
 from exporter.exposition import families as f
 from exporter.exposition.families import TARGET_FAMILIES, Family
 from exporter.exposition.instruments import Instruments, ProcessMetrics
-from exporter.exposition.render import EOF, Exposition, Format, assemble, render_target
+from exporter.exposition.render import EOF, Exposition, Format, TargetLines, assemble, render_target
 from exporter.model import STATUSES, CounterValue, Exemplar, HistogramValue, PollStatus, TargetSnapshot
 from tests.snapshots import POLL, SNAPSHOT, TARGET, TOTALS, named, snapshots
 
@@ -210,9 +210,33 @@ def test_only_the_families_that_changed_are_rendered_again() -> None:
     before = render_target(SNAPSHOT)
     now = replace(TOTALS, created={"FRAME_EXTRACT": CounterValue(8)})
     after = render_target(replace(SNAPSHOT, totals=now), before)
-    assert [
-        family.name for family in after.families if after.families[family] is not before.families[family]
-    ] == ["octopus_jobs_created_total"]
+    assert rendered_again(before, after) == [("octopus_jobs_created_total", "")]
+
+
+def test_only_the_run_times_of_the_job_types_that_changed_are_rendered_again() -> None:
+    value = TOTALS.submitting["FRAME_EXTRACT"]
+    keys = [(kind, status) for kind in ("B", "A") for status in ("RUN_FAILED", "FINISHED")]
+    totals = replace(TOTALS, running=dict.fromkeys(keys, value))
+    before = render_target(replace(SNAPSHOT, totals=totals))
+    totals = replace(totals, running={**totals.running, ("B", "FINISHED"): replace(value, sum_ms=62_001)})
+    after = render_target(replace(SNAPSHOT, totals=totals), before)
+    assert rendered_again(before, after) == [("octopus_job_running_duration_seconds", "B")]
+    # A type that is gone takes its lines along.
+    totals = replace(totals, running={("A", "FINISHED"): value})
+    assert (
+        assemble([render_target(replace(SNAPSHOT, totals=totals), after)]).text.plain
+        == rendered(replace(SNAPSHOT, totals=totals)).text.plain
+    )
+
+
+def rendered_again(before: TargetLines, after: TargetLines) -> list[tuple[str, str]]:
+    """Name the families and parts whose lines are other objects."""
+    return [
+        (family.name, part)
+        for family, parts in after.families.items()
+        for part, found in parts.items()
+        if found is not before.families[family][part]
+    ]
 
 
 def test_a_gauge_in_text() -> None:

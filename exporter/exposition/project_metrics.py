@@ -45,7 +45,10 @@ class ProjectMetrics:
         self._seconds = 0.0
         # Every change makes a new version of the numbers; `_rendered` has lines and the version they show.
         self._version = 0
-        self._rendered: tuple[tuple[int, bool], Mapping[Family, FamilyLines]] = ((-1, False), {})
+        self._rendered: tuple[tuple[int, bool], Mapping[Family, Mapping[str, FamilyLines]]] = (
+            (-1, False),
+            {},
+        )
 
     def request(self, code: str, seconds: float) -> None:
         self._add(self._requests, code)
@@ -65,12 +68,12 @@ class ProjectMetrics:
         self.clock_skew = seconds
         self._version += 1
 
-    def render(self, *, created: bool) -> Mapping[Family, FamilyLines]:
+    def render(self, *, created: bool) -> Mapping[Family, Mapping[str, FamilyLines]]:
         """Render the project's lines by family; those of creation times only if they are wanted."""
         # The version is read before the numbers: a change from now on leads to another rendering.
         version = self._version, created
         if self._rendered[0] != version:
-            lines: dict[Family, FamilyLines] = {}
+            lines: dict[Family, Mapping[str, FamilyLines]] = {}
             for family, samples in (
                 (f.API_REQUESTS, self._counters("code", self._requests)),
                 (f.API_REQUEST_DURATION, self._histogram()),
@@ -98,7 +101,7 @@ class ProjectMetrics:
 
     def _render(
         self, family: Family, samples: Iterable[_Line], *, created: bool
-    ) -> Mapping[Family, FamilyLines]:
+    ) -> Mapping[Family, Mapping[str, FamilyLines]]:
         text, openmetrics, births = list[str](), list[str](), list[str]()
         for suffix, others, value in samples:
             if suffix == CREATED and not created:
@@ -110,7 +113,7 @@ class ProjectMetrics:
             line = f"{name}{{{labels}}} {number(value)}\n"
             (births if suffix == CREATED else text).append(line)
             openmetrics.append(line)
-        lines = {family: FamilyLines.of(encoded(text), encoded(openmetrics))} if text else {}
+        lines = {family: {"": FamilyLines.of(encoded(text), encoded(openmetrics))}} if text else {}
         if births:
-            lines[created_gauge(family)] = FamilyLines.of(encoded(births), b"")
+            lines[created_gauge(family)] = {"": FamilyLines.of(encoded(births), b"")}
         return lines

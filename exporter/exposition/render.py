@@ -51,10 +51,10 @@ class FamilyLines:
 
 @dataclass(frozen=True, slots=True)
 class TargetLines:
-    """The lines of a target by family, without the headers."""
+    """The lines of a target by family and part, without the headers."""
 
     snapshot: TargetSnapshot
-    families: Mapping[Family, FamilyLines]
+    families: Mapping[Family, Mapping[str, FamilyLines]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +74,27 @@ class Exposition:
 
 
 def render_target(snapshot: TargetSnapshot, before: TargetLines | None = None) -> TargetLines:
-    """Render one target's lines. A family with the same values as `before` reuses its lines."""
+    """Render one target's lines. A part with the same values as `before` reuses its lines."""
     # All lines depend on the target and on whether `_created` series are shown.
     if before is not None and (before.snapshot.target, before.snapshot.created_series) != (
         snapshot.target,
         snapshot.created_series,
     ):
         before = None
-    families: dict[Family, FamilyLines] = {}
+    families: dict[Family, dict[str, FamilyLines]] = {}
     for family, source in SOURCES.items():
-        extracted = source.extract(snapshot)
-        if before is not None and source.extract(before.snapshot) == extracted:
-            for name in (family, created_gauge(family)):
-                if name in before.families:
-                    families[name] = before.families[name]
-        else:
-            families |= _render_family(family, source.samples(snapshot, extracted))
+        known = {} if before is None else source.parts(before.snapshot)
+        for part, extracted in source.parts(snapshot).items():
+            if before is not None and part in known and known[part] == extracted:
+                rendered = {
+                    name: before.families[name][part]
+                    for name in (family, created_gauge(family))
+                    if part in before.families.get(name, {})
+                }
+            else:
+                rendered = _render_family(family, source.samples(snapshot, extracted))
+            for name, lines in rendered.items():
+                families.setdefault(name, {})[part] = lines
     return TargetLines(snapshot, families)
 
 
@@ -116,12 +121,12 @@ def assemble(
 
 
 def runs(
-    families: Iterable[Family], parts: Sequence[Mapping[Family, FamilyLines]]
+    families: Iterable[Family], parts: Sequence[Mapping[Family, Mapping[str, FamilyLines]]]
 ) -> Iterator[list[FamilyLines]]:
     """Yield each family's header and the lines of all parts, and those of its gauge of creation times."""
     for family in families:
         for name in (family, created_gauge(family)):
-            found = [part[name] for part in parts if name in part]
+            found = [lines for part in parts if name in part for lines in part[name].values()]
             if family is PROJECT_INFO:
                 # The targets of one project have the same line here, and a series may be exposed only once.
                 found = list({lines.text: lines for lines in found}.values())

@@ -45,12 +45,19 @@ class FamilySource:
     How the samples of a family are made.
 
     Shape: `extract` returns all data that the family shows from a snapshot, or None if it shows nothing.
-    Equal data give equal lines, so that lines can be reused. `to_samples` makes samples of the data, sorted
-    by labels; its first argument has the values of project and workspace.
+    `split` divides the data into parts that are rendered one by one, in the order of their labels. Equal data
+    give equal lines, so that lines can be reused. `to_samples` makes samples of the data, sorted by labels;
+    its first argument has the values of project and workspace.
     """
 
     extract: Callable[[TargetSnapshot], Any]
     to_samples: Callable[[_Labels, Any], list[Sample]]
+    split: Callable[[Any], Mapping[str, Any]] = lambda extracted: {"": extracted}
+
+    def parts(self, snapshot: TargetSnapshot) -> Mapping[str, Any]:
+        """Return the data that the family shows, by part."""
+        extracted = self.extract(snapshot)
+        return {} if extracted is None else self.split(extracted)
 
     def samples(self, snapshot: TargetSnapshot, extracted: object) -> list[Sample]:
         """Make samples of the extracted data, the `_created` ones only if they are configured."""
@@ -125,6 +132,14 @@ def _counters(at: _Labels, values: Mapping[_Key, CounterValue], *, exemplars: bo
     return samples
 
 
+def _by_job_type(values: Mapping[tuple[str, str], HistogramValue]) -> Mapping[str, Any]:
+    """Divide the largest family: a run that ends changes one job type, and the others keep their lines."""
+    parts: dict[str, dict[tuple[str, str], HistogramValue]] = {}
+    for key, value in sorted(values.items()):
+        parts.setdefault(key[0], {})[key] = value
+    return parts
+
+
 def _histograms(at: _Labels, values: Mapping[_Key, HistogramValue]) -> list[Sample]:
     return [
         sample for key, value in sorted(values.items()) for sample in _histogram(value, at + _labels(key))
@@ -155,7 +170,9 @@ SOURCES: Mapping[Family, FamilySource] = {
         _cumulative(lambda totals: totals.failures), partial(_counters, exemplars=True)
     ),
     f.JOB_SUBMITTING_DURATION: FamilySource(_cumulative(lambda totals: totals.submitting), _histograms),
-    f.JOB_RUNNING_DURATION: FamilySource(_cumulative(lambda totals: totals.running), _histograms),
+    f.JOB_RUNNING_DURATION: FamilySource(
+        _cumulative(lambda totals: totals.running), _histograms, _by_job_type
+    ),
     f.ROWS_UNREADABLE: FamilySource(_current(lambda totals: totals.rows_unreadable), _number),
     f.UP: FamilySource(_polling(lambda poll: poll.up), _number),
     f.POLL_DURATION: FamilySource(_polling(lambda poll: poll.duration_seconds), _number),
