@@ -30,6 +30,7 @@ class Cost:
     The cost of a process: since its start, or between two moments.
 
     Units: `wall` and `cpu` in seconds, `cpu` of all threads, user and system. `bytes` include HTTP headers.
+    `written` are the bytes written to files, in `writes` calls; what is sent over sockets does not count.
     """
 
     wall: float = 0.0
@@ -37,6 +38,8 @@ class Cost:
     server_cpu: float = 0.0
     requests: int = 0
     bytes: int = 0
+    written: int = 0
+    writes: int = 0
 
     def since(self, before: Cost) -> Cost:
         return Cost(
@@ -45,6 +48,8 @@ class Cost:
             self.server_cpu - before.server_cpu,
             self.requests - before.requests,
             self.bytes - before.bytes,
+            self.written - before.written,
+            self.writes - before.writes,
         )
 
 
@@ -55,6 +60,13 @@ def cpu_seconds(pid: int) -> float:
     Source: clock_getcpuclockid(3). The kernel computes the number of the clock from the process id.
     """
     return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+
+
+def writes(pid: int) -> tuple[int, int]:
+    """Return the bytes that a process has written to files, and in how many calls."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    figures = dict(line.split(": ") for line in lines)
+    return int(figures["wchar"]), int(figures["syscw"])
 
 
 def resident_mib(pid: int) -> float:

@@ -28,7 +28,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from benchmarks.measure import Cost, cpu_seconds
+from benchmarks.measure import Cost, cpu_seconds, writes
 
 PROJECT = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 CONCURRENCY = 4
@@ -78,7 +78,7 @@ class Client:
         """Return its cost since its start."""
         cpu, wall = cpu_seconds(self.pid), time.monotonic() - self.began
         requests, size = self.server.served()
-        return Cost(wall, cpu, cpu_seconds(self.server.pid), requests, size)
+        return Cost(wall, cpu, cpu_seconds(self.server.pid), requests, size, *writes(self.pid))
 
     def scrape(self, *names: str) -> list[Sample]:
         """Scrape as Prometheus does, and return the samples whose names begin with one of these."""

@@ -62,7 +62,7 @@ _PASSING = tuple(
 )
 # So many rows go to the ledger's thread at once: each hop costs a switch of the GIL, and a larger batch
 # rewrites fewer B-tree pages.
-_ROWS_PER_HOP = 10_000
+_ROWS_PER_HOP = 5_000
 
 
 class SqliteLedger:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain, compress
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TypeVar
 
 import msgspec
@@ -83,8 +83,6 @@ _LISTED_TERMINAL = f"SELECT known.id FROM {FINISHED_JOBS} WHERE {MISSING_TERMINA
 _COUNT_TERMINAL = f"SELECT count(*) FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL}"  # noqa: S608
 # Few sizes: Python caches the last 128 compiled statements, and one of a thousand rows takes a megabyte.
 _BATCH_SIZES = (1, 4, 10, 25, 50, 100, 200, 500, 1000)
-# History has few columns: SQLite takes 32,766 values a statement.
-_HISTORY_BATCH = 4000
 _NEVER = 2**63 - 1
 
 
@@ -142,24 +140,29 @@ def _stage(
     origin: PageOrigin,
     history_before_ms: int,
 ) -> None:
-    """Stage rows; those of the target that ended before `history_before_ms` are history if they are new."""
+    """
+    Stage rows; those of the target that ended before `history_before_ms` are history if they are new.
+
+    In the order of the key: the API gives the newest first, and a B-tree is fuller that grows at its end.
+    """
     shown = jobs if labels.learn(jobs, wanted) else list(map(labels.labelled, jobs))
     own = RowKind.OWN
     is_history = [
         kind is own and ended_before(job, history_before_ms) for job, kind in zip(jobs, wanted, strict=True)
     ]
-    history = list(map(_history_values, compress(shown, is_history)))
+    history = sorted(map(_history_values, compress(shown, is_history)), key=itemgetter(0))
     rows = [
         (0, not job.has_ended, is_failed(job.status), kind, *_values(labelled))
         for job, labelled, kind, past in zip(jobs, shown, wanted, is_history, strict=True)
         if not past
     ]
+    rows.sort(key=itemgetter(len(_FLAGS)))  # the id; copies of one stay in the order in which they came
     page = (target, origin.question, origin.pass_no)
     # Many rows a statement: each step of SQLite releases the GIL, and has to win it back from the event loop.
     for batch in _batches(rows, _BATCH_SIZES):
         statement = _statement(JOB_COLUMNS, ("?",) * len(_FLAGS), len(batch))
         db.execute(statement, (*page, *chain.from_iterable(batch)))
-    for batch in _batches(history, (*_BATCH_SIZES, _HISTORY_BATCH)):
+    for batch in _batches(history, _BATCH_SIZES):
         statement = _statement(_HISTORY_COLUMNS, tuple(_FLAGS.values()), len(batch))
         db.execute(statement, (*page, *chain.from_iterable(batch)))
 
