@@ -1,4 +1,4 @@
-"""The comparison this folder is about: what the exporter says against the simulator's own account."""
+"""The main comparison of the end-to-end tests: the exporter's numbers and the simulator's own account."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from tests.e2e.simulation import Simulation
 
 def assert_agreement(exporter: Exporter, exposed: Exposed, simulator: Simulation, project: str = "") -> None:
     """
-    Hold an exposition to the account of every target (of one project) since its baseline, number by number.
+    Compare an exposition with the account of every target (of one project) since its baseline, exactly.
 
-    The clock must stand still, and the last two polls must have begun after it stopped: the first to see
-    everything, the second to show series that the first brought to the world (contract, rule 2).
+    The clock must stand still, and the last two polls must have begun after it stopped: the first poll sees
+    everything, the second shows the new series of the first (contract, rule 2).
 
-    Nothing at the baseline is left to judgement. The baseline is the simulator's time of the first sync's
-    first answer, cut to the second; from then on the exporter counts jobs created, runs started and runs
-    ended by the times their rows show, and so does the account. A job in flight at the baseline counts for
-    what it does afterwards only.
+    The baseline is exact: the simulator's time of the first answer of the first sync, cut to the second. From
+    then on the exporter and the account both count created jobs, started runs and ended runs by the times in
+    their rows. For a job in flight at the baseline only later events count.
     """
     for target in exporter.targets():
         if project not in ("", target["project"]):
@@ -35,9 +34,9 @@ def assert_agreement(exporter: Exporter, exposed: Exposed, simulator: Simulation
 
 def assert_failures_kept(exporter: Exporter, simulator: Simulation) -> None:
     """
-    Hold the single failed runs of every target to its account since its baseline: each is kept, and once.
+    Compare the single failed runs of every target with its account since its baseline: each is kept once.
 
-    All of them must have ended within 24 hours, and be fewer than are kept.
+    All must have ended within 24 hours, and there must be fewer than the ledger keeps.
     """
     for target in exporter.targets():
         account = simulator.account(target["project_id"], target["workspace"], target["baseline_ms"])
@@ -48,7 +47,7 @@ def assert_failures_kept(exporter: Exporter, simulator: Simulation) -> None:
 
 
 def failed_runs(exporter: Exporter, **filters: str) -> list[dict[str, Any]]:
-    """Read all pages of the single failed runs that fit."""
+    """Read all pages of the single failed runs that match the filter."""
     runs: list[dict[str, Any]] = []
     query = {"limit": "97", **filters}
     while True:
@@ -71,7 +70,7 @@ def counted_from(baseline_ms: int, newest_ms: int) -> int:
 
 
 def lived(account: dict[str, Any]) -> dict[str, Figures]:
-    """Give a target's account as figures by label values."""
+    """Return a target's account as numbers by label values."""
     return {
         name: without_zeros(_flat(figures))
         for name, figures in account.items()
@@ -80,7 +79,7 @@ def lived(account: dict[str, Any]) -> dict[str, Figures]:
 
 
 def differences(said: dict[str, Figures], true: dict[str, Figures]) -> list[str]:
-    """Give a line for every series that differs."""
+    """Return a line for every series that differs."""
     return [
         f"{name}{{{', '.join(key)}}}: expected {figures.get(key, 0)}, exported {said[name].get(key, 0)}"
         for name, figures in true.items()

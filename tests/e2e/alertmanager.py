@@ -33,7 +33,7 @@ Alert = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Alertmanager:
     """
-    A running Alertmanager, the alerts it has ever been seen with, and those of each look.
+    A running Alertmanager, all alerts that it has shown so far, and those of each query.
 
     Shape: all without the dead man's switch.
     """
@@ -49,12 +49,12 @@ class Alertmanager:
         return answer is not None and answer.status == 200
 
     def alerts(self) -> list[Alert]:
-        """Give the alerts that are active now, muted ones included."""
+        """Return the alerts that are active now, including muted ones."""
         listed: list[Alert] = ask(f"{self.url}/api/v2/alerts?active=true").json
         return listed
 
     def look(self) -> dict[Key, Alert]:
-        """Give those that tell of a problem."""
+        """Return the alerts that report a problem."""
         active = {_key(alert): alert for alert in self.alerts() if alert["labels"]["severity"] != "none"}
         self.seen.update(active)
         self.looks.append(active)
@@ -99,7 +99,7 @@ def _key(alert: Alert) -> Key:
 
 @dataclass
 class Heartbeat:
-    """A heartbeat service: when requests came, and what status they told."""
+    """A heartbeat service: the times of its requests, and the status in each."""
 
     url: str = ""
     times: list[float] = field(default_factory=list)
@@ -120,7 +120,7 @@ def heartbeat() -> Iterator[Heartbeat]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Keep standard error for errors."""
+            """Write only errors to standard error."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Request) as server:
         service.url = f"http://127.0.0.1:{server.server_address[1]}/ping/octopus"

@@ -50,7 +50,7 @@ def needs_chromium() -> None:
 
 
 class Refused(AssertionError):
-    """The browser or the page did not do what it was told."""
+    """The browser or the page refused a command."""
 
 
 class Browser:
@@ -64,7 +64,7 @@ class Browser:
         self.events: list[dict[str, Any]] = []
 
     def command(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Send a command and give its result; events that come meanwhile are kept."""
+        """Send a command and return its result. Events that arrive before it are kept."""
         self._sent += 1
         order = {"id": self._sent, "method": method, "params": parameters}
         text = json.dumps(order | ({"sessionId": session} if session else {}))
@@ -105,7 +105,7 @@ class Browser:
 
 
 class Tab:
-    """A page in the browser, seen and used as a person would."""
+    """A page in the browser, read and used like by a person."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser
@@ -134,39 +134,39 @@ class Tab:
         self.command("Network.setExtraHTTPHeaders", headers={"Accept-Language": languages})
 
     def open(self, url: str) -> None:
-        """Go to an address and wait until all of it is there."""
+        """Open an address and wait until the page is loaded."""
         assert "errorText" not in (answer := self.command("Page.navigate", url=url)), answer
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def ask(self, expression: str) -> Any:
-        """Evaluate JavaScript, also where the page's own is off, and give its value. Raises: Refused."""
+        """Evaluate JavaScript, also where the page's own is off, and return its value. Raises: Refused."""
         answer = self.command("Runtime.evaluate", expression=expression, returnByValue=True)
         if "exceptionDetails" in answer:
             raise Refused(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
     def wait_for(self, expression: str) -> Any:
-        """Evaluate JavaScript until its value is true, or like true, over pages that come and go."""
+        """Evaluate JavaScript until its value is truthy, also while other pages are loaded."""
 
         return until(lambda: self.ask_anywhere(expression), expression)
 
     def ask_anywhere(self, expression: str) -> Any:
-        """Evaluate JavaScript, in whatever page there is now; None where it cannot be: between two pages."""
+        """Evaluate JavaScript in the current page. Returns None if there is none: between two pages."""
         try:
             return self.ask(expression)
         except Refused:
             return None
 
     def text(self, selector: str) -> str:
-        """Give what the element shows."""
+        """Return the text that the element shows."""
         return str(self.ask(f"document.querySelector({json.dumps(selector)}).innerText"))
 
     def click(self, selector: str) -> None:
         """
         Click in the middle of the element, after scrolling to it.
 
-        A page that refreshes itself may have put another element in its place between the press and the
-        release: such a click does not meet it, and is made again.
+        A page that refreshes itself may replace the element between the press and the release. Then the click
+        misses it, and is repeated.
         """
         element = f"document.querySelector({json.dumps(selector)})"
         note = f"(event) => {{ window.met ||= event.target.closest({json.dumps(selector)}) !== null }}"
@@ -182,7 +182,7 @@ class Tab:
             met = self.ask_anywhere("window.met") if self._scripts else True
 
     def pass_time(self, seconds: float) -> None:
-        """Let the page's timers run through so much time as fast as they can."""
+        """Advance the page's timers by this time, as fast as possible."""
         expired = "Emulation.virtualTimeBudgetExpired"
         self._browser.events[:] = (event for event in self._browser.events if event["method"] != expired)
         budget = {"policy": "advance", "budget": seconds * 1000}
@@ -196,7 +196,7 @@ class Tab:
         )
 
     def complaints(self) -> list[Mapping[str, Any]]:
-        """Give what was written to the console, thrown, or refused by the Content-Security-Policy."""
+        """Return console messages, exceptions, and what the Content-Security-Policy refused."""
         self.ask("1")  # so that what was said before has come
         kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
         return [
@@ -214,7 +214,7 @@ def _moved(descriptor: int) -> int:
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
-    """Run a browser with a profile in this folder; it does not outlive the block."""
+    """Run a browser with a profile in this folder until the end of the block."""
     command_end, commands = os.pipe()
     answers, answer_end = os.pipe()
     # Out of the way of 3 and 4, which the shell lets them become: Chromium knows its pipes by these numbers.

@@ -1,4 +1,4 @@
-"""What holds for the end-to-end tests, and the processes they share."""
+"""Settings of the end-to-end tests, and the processes that they share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Simulate = Callable[..., Simulation]
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let the hundred processes share their bytecode, wherever Python may not write it beside the source."""
+    """Let all processes share their bytecode, also where Python may not write it beside the source."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))

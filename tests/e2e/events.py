@@ -17,7 +17,7 @@ Key = tuple[str, str, str, int]
 
 
 def events_in(text: str) -> list[Line]:
-    """Read the lines of JSON that are events; every other line has to be one of the log, in logfmt."""
+    """Read the events, which are lines of JSON. Every other line must be a log line in logfmt."""
     lines: list[Line] = []
     for line in text.splitlines():
         if line.startswith("{"):
@@ -29,7 +29,7 @@ def events_in(text: str) -> list[Line]:
 
 
 def events_in_pieces(text: str, cuts: int) -> list[Line]:
-    """Read events of a process that was killed so often: each time a line may have been cut short."""
+    """Read the events of a process that was killed this often: each time a line may be incomplete."""
     lines: list[Line] = []
     for line in text.splitlines():
         try:
@@ -41,12 +41,12 @@ def events_in_pieces(text: str, cuts: int) -> list[Line]:
 
 
 def key(line: Line) -> Key:
-    """Give what tells events apart: the target, the job's id and the number of its run."""
+    """Return the key of an event: the target, the job's id and the number of its run."""
     return line["project_id"], line["workspace"], line["job_id"], line["run"]
 
 
 def without_repetitions(lines: Iterable[Line]) -> list[Line]:
-    """Keep each event's first line; what is written again has to be the same."""
+    """Keep the first line of each event. Repeated lines must be the same."""
     first: dict[Key, Line] = {}
     for line in lines:
         assert first.setdefault(key(line), line) == line
@@ -54,7 +54,7 @@ def without_repetitions(lines: Iterable[Line]) -> list[Line]:
 
 
 def assert_all_are_there(lines: list[Line], exporter: Exporter, simulator: Simulation) -> None:
-    """Hold the events of every target to the simulator's account since its baseline, number by number."""
+    """Compare the events of every target with the simulator's account since its baseline, exactly."""
     for target in exporter.targets():
         account = lived(simulator.account(target["project_id"], target["workspace"], target["baseline_ms"]))
         mine = [
@@ -68,7 +68,7 @@ def assert_all_are_there(lines: list[Line], exporter: Exporter, simulator: Simul
 
 
 def figures(lines: list[Line]) -> dict[str, Figures]:
-    """Give events in the account's names and units."""
+    """Return the events in the account's names and units."""
     ended, failed, ran, running_ms = Counter[Any](), Counter[Any](), Counter[Any](), Counter[Any]()
     for line in lines:
         kind, status = line["job_type"], line["status"]
@@ -83,7 +83,7 @@ def figures(lines: list[Line]) -> dict[str, Figures]:
 
 
 def assert_in_order(lines: list[Line]) -> None:
-    """Each target's events come poll by poll, and in a poll by the jobs' ids."""
+    """Check the order of each target's events: by poll, and within a poll by job id."""
     by_target: dict[tuple[str, str], list[tuple[str, int]]] = {}
     for line in lines:
         target = line["project"], line["workspace"]

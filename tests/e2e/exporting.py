@@ -1,4 +1,4 @@
-"""The exporter in a process of its own: its configuration, its life and what it says."""
+"""The exporter in its own process: its configuration, start, end and answers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Section = dict[str, Any]
 
 class Exporter:
     """
-    An exporter with a folder of its own for configuration, ledger and output.
+    An exporter with its own folder for configuration, ledger and output.
 
-    Shape: `config` is what its file says, and may be changed and written again.
+    Shape: `config` is the content of its file. It may be changed and written again.
     """
 
     def __init__(self, folder: Path, api: str, *, projects: list[Section] | None = None) -> None:
@@ -107,7 +107,7 @@ class Exporter:
         return Exposed.of_text(self._metrics())
 
     def scrape_names(self, *names: str) -> Exposed:
-        """Scrape these samples only, which costs little however many targets there are."""
+        """Scrape only these samples: this is fast even with many targets."""
         answer = self.page("metrics?" + "&".join(f"name[]={name}" for name in names))
         assert answer.status == 200, answer.text
         return Exposed.of_text(answer.text)
@@ -134,8 +134,9 @@ class Exporter:
 
     def scrape_after_polls(self, polls: int) -> Exposed:
         """
-        Scrape once every target has been polled so many times with success, all of it from now on, and what
-        that brought to the world shows its value.
+        Wait until every target has had so many successful polls that began from now on, and scrape.
+
+        New series of these polls show their values.
         """
         now, first = time.time(), dict[Target, int]()
 
@@ -154,19 +155,19 @@ class Exporter:
         return Exposed.of_text(until(self.scrape_if_released, "the release of all new series") or "")
 
     def scrape_if_released(self) -> str | None:
-        """Scrape, which lets new series be released; None while any is held at 0."""
+        """Scrape, so that new series are released. Returns None while a series is held at 0."""
         is_released = not any(target["held_series"] for target in self.targets())
         text = self._metrics()
         return text if is_released else None
 
     def scrape_until(self, name: str, wanted: float | None, **labels: str) -> Exposed:
-        """Scrape until a sample has this value (None: is not there)."""
+        """Scrape until a sample has this value (None: is missing)."""
         return self.scrape_when(
             lambda exposed: exposed.value(name, **labels) == wanted, f"{name}{labels} at {wanted}", name
         )
 
     def scrape_until_risen(self, name: str, least: float, **labels: str) -> Exposed:
-        """Scrape until a counter, which may have gone on meanwhile, has at least this value."""
+        """Scrape until a counter has at least this value."""
         return self.scrape_when(
             lambda exposed: (exposed.value(name, **labels) or 0) >= least, f"{name}{labels} at {least}", name
         )
@@ -182,20 +183,20 @@ class Exporter:
         )
 
     def targets(self) -> list[dict[str, Any]]:
-        """Give what /api/v1/status says of each target."""
+        """Return the targets of /api/v1/status."""
         targets: list[dict[str, Any]] = self.page("api/v1/status").json["targets"]
         return targets
 
 
 def run_once(exporter: Exporter, exit_code: int = 0) -> Exposed:
-    """Run the command `once` and give the exposition it prints."""
+    """Run the command `once` and return the exposition that it prints."""
     done = run(("once", "--config", exporter.write()), exporter.folder)
     assert done.returncode == exit_code, done.stderr
     return Exposed.of_text(done.stdout)
 
 
 def project(api: str, name: str = "perception", project_id: str = PROJECT, **keys: Any) -> Section:
-    """Give a project's section."""
+    """Return the configuration of a project."""
     return {"id": project_id, "name": name, "endpoint": api, "workspaces": ["0"], **keys}
 
 
@@ -206,6 +207,6 @@ def access_key() -> Section:
 
 
 def password(api: str, **keys: Any) -> Section:
-    """Give credentials that a simulator accepts."""
+    """Return credentials that a simulator accepts."""
     known = {"domain": "octopus-demo", "user": "exporter", "password": "demo-password"}
     return {"type": "password", "iam_endpoint": api, **known, **keys}

@@ -15,7 +15,7 @@ _TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; header names are lower case."""
+    """An answer. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,7 +50,7 @@ def ask(
 
 
 def try_to_ask(url: str) -> Answer | None:
-    """Send one request to a process that may be down or going down; None where no answer comes."""
+    """Send one request to a process that may be down or stopping. Returns None without an answer."""
     try:
         return ask(url)
     except (OSError, HTTPException):

@@ -1,7 +1,7 @@
 """
-Processes of the program under test, each with its output in files and a certain end.
+Processes of the program under test. Each writes its output to files, and none outlives its test.
 
-They are real ones: started as a user starts them, told by real signals, ended by their own id.
+They are real: started as by a user, controlled by real signals, ended by their ids.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _held: list[socket.socket] = []
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A process that runs, or has run."""
+    """A process that runs or has ended."""
 
     process: subprocess.Popen[bytes]
     out: Path
@@ -43,12 +43,12 @@ class Program:
 
     @property
     def output(self) -> str:
-        """Give what it has written to standard output: whole lines only, while it runs."""
+        """Return its standard output so far. While it runs, only complete lines."""
         return self._written(self.out)
 
     @property
     def errors(self) -> str:
-        """Give what it has written to standard error: whole lines only, while it runs."""
+        """Return its standard error so far. While it runs, only complete lines."""
         return self._written(self.err)
 
     def _written(self, file: Path) -> str:
@@ -69,23 +69,23 @@ class Program:
         self.process.send_signal(number)
 
     def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """Wait for the end; give the exit code."""
+        """Wait for the end, and return the exit code."""
         return self.process.wait(seconds)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Send a signal and wait for the end; give the exit code and the seconds it took."""
+        """Send a signal and wait for the end. Returns the exit code and the seconds until then."""
         began = time.monotonic()
         self.tell(number)
         return self.wait(), time.monotonic() - began
 
     def kill(self) -> None:
-        """End it at once, as a power cut would, if it has not ended yet."""
+        """Kill it, as a power failure would, if it has not ended yet."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
 
     def must_run(self) -> None:
-        """Fail, with what it said, if it has ended."""
+        """Fail with its output if it has ended."""
         assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.errors}"
 
 

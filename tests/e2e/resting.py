@@ -1,4 +1,4 @@
-"""Waiting until every target was looked at after the world came to rest, also one that cannot be up."""
+"""Wait until every target has been polled after the last change, also a target that cannot be up."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def wait_for_rest(exporter: Exporter, successes: int = 2, patience: Mapping[str,
     """
     Wait until every target has rested, from now on.
 
-    A target that does not is no reason not to look at the others: what it shows is compared like theirs.
+    If a target does not rest, the others are still compared, and so is this one.
     """
     attempts = Attempts(time.time(), successes, patience=patience or {})
     deadline = time.monotonic() + PATIENCE_SECONDS

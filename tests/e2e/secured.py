@@ -1,4 +1,4 @@
-"""An exporter behind a web configuration, and what one asks it over TLS with a password."""
+"""An exporter behind a web configuration, and requests to it over TLS with a password."""
 
 from __future__ import annotations
 

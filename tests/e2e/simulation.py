@@ -1,4 +1,4 @@
-"""A simulator in a process of its own, and what tests ask of it and tell it."""
+"""A simulator in its own process, and the requests of tests to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_MS = 1_772_434_800_999
 
 
 def start_ms(seconds: float) -> int:
-    """Give such an instant so many seconds from now."""
+    """Return a whole second this many seconds from now."""
     return int(time.time() + seconds) * 1000 + 999
 
 
@@ -45,11 +45,11 @@ class Simulation:
         )
 
     def is_settled(self) -> bool:
-        """Tell whether no answer shows an older state than another any more."""
+        """Tell whether all answers show the same state again."""
         return bool(ask(f"{self.url}/simulator/account").json["settled"])
 
     def newest_ms(self) -> int:
-        """Give when a job was created or changed last."""
+        """Return when a job was last created or changed."""
         return int(ask(f"{self.url}/simulator/account").json["newest_ms"])
 
     def requests(self, kind: str, status: int | None = None) -> int:
@@ -58,11 +58,11 @@ class Simulation:
         return int(counted[kind] if status is None else counted["answers"][kind].get(str(status), 0))
 
     def set_speed(self, speed: float) -> None:
-        """Let time run so many times as fast; 0 freezes it."""
+        """Set the speed of its clock; 0 stops it."""
         self._tell("clock", {"speed": speed})
 
     def advance(self, seconds: float) -> None:
-        """Let simulated time jump."""
+        """Advance its clock at once."""
         self._tell("clock", {"advance_seconds": seconds})
 
     def set_faults(self, faults: str) -> None:

@@ -1,4 +1,4 @@
-"""APIs made up by a test, for answers the simulator does not give."""
+"""Fake APIs for answers that the simulator does not give."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ async def exporter_of(folder: Path, serve: Serve, answer: Answering, *, path: st
 
 @contextmanager
 def silence() -> Iterator[str]:
-    """Listen and never answer; give the URL."""
+    """Listen and never answer. Returns the URL."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

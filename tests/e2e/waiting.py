@@ -1,4 +1,4 @@
-"""Waiting for what another process does: look again and again, up to a deadline."""
+"""Wait for another process: check repeatedly until a deadline."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# A busy machine is no failure: a test that goes well never comes near this.
+# Only a failing test waits this long, also on a slow machine.
 PATIENCE_SECONDS = 180.0
 _LOOK_SECONDS = 0.03
 
 
 def until(look: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
-    """Look until there is something to see and give it; fail with `what` was waited for."""
+    """Call until the result is truthy, and return it. After the deadline, fail with `what` was expected."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain: {what}; last seen: {seen!r}"
