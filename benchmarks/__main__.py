@@ -11,6 +11,7 @@ import argparse
 from benchmarks import (
     busy_poll,
     cold_sync,
+    in_flight,
     many_targets,
     paced_sync,
     quiet_poll,
@@ -25,6 +26,7 @@ def _quick() -> None:
     startup.main(rounds=3, polls=5)
     cold_sync.main([20_000], [0.0, 0.05], rounds=1)
     paced_sync.main(20_000, 200, [0.05], ["4", "auto"])
+    in_flight.main([1_000, 20_000], polls=3, rounds=1)
     quiet_poll.main([2_000, 20_000], seconds=20, naive_polls=2)
     quiet_poll.by_in_flight([100, 1_000, 10_000], seconds=10)
     busy_poll.main(20_000, changes=1_000, spreads=[1, 2, 3])
@@ -38,6 +40,7 @@ def _full() -> None:
     startup.main(rounds=5, polls=30)
     cold_sync.main([200_000, 1_000_000], [0.0, 0.05], rounds=3)
     paced_sync.main(1_000_000, 200, [0.05, 0.2], ["4", "auto"])
+    in_flight.main([100, 1_000, 10_000, 100_000], polls=5, rounds=3)
     quiet_poll.main([2_000, 200_000, 1_000_000], seconds=60, naive_polls=2)
     quiet_poll.by_in_flight([100, 1_000, 10_000, 100_000], seconds=60)
     busy_poll.main(1_000_000, changes=1_000, spreads=[1, 2, 3])

@@ -319,7 +319,8 @@ class PollStatus:
     The state of a target's polling; times are by the exporter's clock.
 
     Shape: `up` is None before the first poll has ended, at `last_poll_ms`; `failures` and `full_syncs` by
-    reason, zero-filled. `began_ms` is when these counters began at 0.
+    reason, zero-filled. `began_ms` is when these counters began at 0. Within `swap_limit_seconds` a change is
+    seen that leaves all totals as they were; None where every poll lists all jobs in flight.
     """
 
     up: bool | None = None
@@ -333,6 +334,7 @@ class PollStatus:
     full_syncs: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(FULL_SYNC_REASONS, 0))
     error: Fault | None = None
     began_ms: int | None = None
+    swap_limit_seconds: float | None = None
 
 
 @dataclass(slots=True)

@@ -230,6 +230,8 @@ def poll_rules(config: Config) -> PollRules:
             audit_interval_ms=round(poll.audit_interval_seconds * 1000),
             # One or two failed polls are no gap, nor is a pause that the overlap covers.
             gap_ms=round(max(poll.overlap_seconds, 3 * poll.interval_seconds) * 1000),
+            interval_ms=round(poll.interval_seconds * 1000),
+            request_ms=1000 / poll.requests_per_second,
         ),
         page_size=config.poll.page_size,
         concurrency=config.poll.concurrency,

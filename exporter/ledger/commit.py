@@ -28,11 +28,18 @@ from exporter.ledger.series import (
     known_codes,
     release_rows,
 )
-from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, MISSING_TERMINAL, clear
+from exporter.ledger.staging import (
+    FINISHED_JOBS,
+    IN_FLIGHT_JOBS,
+    MISSING_IN_FLIGHT,
+    MISSING_TERMINAL,
+    clear,
+    vanished,
+)
 from exporter.ledger.targets import TargetRow, read_target, target_id
 from exporter.ledger.totals import newest_creation, read_totals, types_to_show
 from exporter.model import Job, SeriesKey, Target, Totals
-from exporter.sync.ledger import Audit, PollResult
+from exporter.sync.ledger import ALL_ASKED, Audit, PollResult
 from exporter.sync.server_traits import Filters, ServerTraits
 
 _CHUNK = 2000
@@ -71,10 +78,9 @@ _KEEP_HISTORY = f"""
     INSERT INTO jobs ({", ".join(_JOBS[:-2])})
     SELECT {", ".join(_AS_HISTORY.get(name, name) for name in _JOBS[:-2])} FROM staged WHERE {_HISTORY}
 """  # noqa: S608 - constants only
-_IS_DELETED = """
-    known.target = :target AND known.listed = 1 AND known.in_flight = 0
-    AND known.id IN (SELECT value FROM json_each(:ids))
-"""
+_IS_ONE_OF = "known.target = :target AND known.id IN (SELECT value FROM json_each(:ids))"
+_IS_GONE = f"{_IS_ONE_OF} AND known.listed = 1 AND known.in_flight = 1"
+_IS_DELETED = f"{_IS_ONE_OF} AND known.listed = 1 AND known.in_flight = 0"
 _KEEP = f"INSERT OR REPLACE INTO jobs ({', '.join(_JOBS)}) VALUES ({', '.join('?' * len(_JOBS))})"  # noqa: S608
 _ADD_TO_LISTING = """
     INSERT INTO listing VALUES (?, ?, ?, ?, ?)
@@ -120,11 +126,10 @@ def record(
     # leave the lookback, to be compared with if they show up again. While a row without a readable id is
     # listed, it may be the row of any of them.
     set_apart.keep(db, target, poll)
-    given = {"horizon": poll.horizon_ms or 0, "undocumented": poll.undocumented_from_ms}
     if not is_first and not set_apart.has_nameless(db, target):
-        jobs.unlist(IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, given)
+        jobs.unlist(*_missing_in_flight(db, target, poll))
         if poll.full:
-            jobs.unlist(FINISHED_JOBS, MISSING_TERMINAL, given)
+            jobs.unlist(FINISHED_JOBS, MISSING_TERMINAL, {"horizon": poll.horizon_ms or 0})
     if poll.deleted:
         jobs.unlist("jobs AS known", _IS_DELETED, {"ids": _encoded(poll.deleted)})
     if poll.horizon_ms is not None:
@@ -240,6 +245,16 @@ class JobWriter:
         added = [(self._target, *place, jobs) for place, jobs in self._added.items()]
         self._db.executemany(_ADD_TO_LISTING, added)
         self._added.clear()
+
+
+def _missing_in_flight(
+    db: sqlite3.Connection, target: int, poll: PollResult
+) -> tuple[str, str, dict[str, object]]:
+    """Give the jobs in flight that were not listed as JobWriter.unlist takes them."""
+    if poll.unasked == ALL_ASKED:
+        return IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, {"undocumented": poll.undocumented_from_ms}
+    left = vanished(db, target, poll.undocumented_from_ms, poll.unasked)
+    return "jobs AS known", _IS_GONE, {"ids": _encoded([job.id for job in left])}
 
 
 def _prune(db: sqlite3.Connection, jobs: JobWriter, target: int, horizon_ms: int) -> None:

@@ -41,6 +41,7 @@ from exporter.ledger.totals import (
 from exporter.ledger.values import first_unreadable
 from exporter.model import Job, SeriesKey, Target, TargetKey, Totals
 from exporter.sync.ledger import (
+    ALL_ASKED,
     Audit,
     JobRef,
     Missing,
@@ -50,6 +51,7 @@ from exporter.sync.ledger import (
     RowKind,
     Staged,
     TargetState,
+    Unasked,
 )
 from exporter.sync.server_traits import Filters, ServerTraits
 
@@ -172,8 +174,28 @@ class SqliteLedger:
     async def set_apart_by_status(self, target: Target) -> dict[str, int]:
         return await self._on(target, set_apart.by_status)
 
-    async def vanished(self, target: Target, undocumented_from_ms: int) -> tuple[JobRef, ...]:
-        return await self._on(target, staging.vanished, undocumented_from_ms)
+    async def vanished(
+        self, target: Target, undocumented_from_ms: int, unasked: Unasked = ALL_ASKED
+    ) -> tuple[JobRef, ...]:
+        return await self._on(target, staging.vanished, undocumented_from_ms, unasked)
+
+    async def in_flight_between(
+        self,
+        target: Target,
+        statuses: Sequence[str],
+        start_ms: int,
+        end_ms: int,
+        gone: Sequence[int] = (),
+    ) -> dict[str, int]:
+        return await self._on(target, staging.in_flight_between, statuses, start_ms, end_ms, gone)
+
+    async def oldest_in_flight(self, target: Target, status: str) -> int:
+        return await self._on(target, staging.oldest_in_flight, status)
+
+    async def unstaged_between(
+        self, target: Target, statuses: Sequence[str], start_ms: int, end_ms: int, most: int
+    ) -> tuple[int, ...]:
+        return await self._on(target, staging.unstaged_between, statuses, start_ms, end_ms, most)
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
         return await self._on(target, staging.missing, horizon_ms, most)

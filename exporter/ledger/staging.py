@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain, compress
@@ -16,7 +17,7 @@ from exporter.counting.transitions import ended_before
 from exporter.ledger.labels import LabelSet, read_labels, write_labels
 from exporter.ledger.targets import fetch_number
 from exporter.model import IN_FLIGHT_STATUSES, Job, is_failed
-from exporter.sync.ledger import FoundBy, JobRef, Missing, PageOrigin, RowKind, Staged
+from exporter.sync.ledger import ALL_ASKED, FoundBy, JobRef, Missing, PageOrigin, RowKind, Staged, Unasked
 
 T = TypeVar("T")
 
@@ -81,6 +82,60 @@ FINISHED_JOBS = "jobs AS known INDEXED BY jobs_by_creation"
 _LISTED_IN_FLIGHT = f"SELECT known.id, known.created_ms FROM {IN_FLIGHT_JOBS} WHERE {MISSING_IN_FLIGHT}"  # noqa: S608
 _LISTED_TERMINAL = f"SELECT known.id FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL} LIMIT :most"  # noqa: S608
 _COUNT_TERMINAL = f"SELECT count(*) FROM {FINISHED_JOBS} WHERE {MISSING_TERMINAL}"  # noqa: S608
+# A status and a span of creation times, of each type by itself: only so SQLite finds them in the index.
+_IN_FLIGHT_IN = """
+    known.target = :target AND known.in_flight = 1 AND known.status IN {statuses}
+    AND known.job_type IN (SELECT job_type FROM listing WHERE target = :target)
+    AND known.created_ms >= :start AND known.created_ms < :end
+"""
+_GIVEN_STATUSES = "(SELECT value FROM json_each(:statuses))"
+_COUNT_BETWEEN = f"""
+    SELECT known.status, count(*) FROM {IN_FLIGHT_JOBS}
+    WHERE {_IN_FLIGHT_IN.format(statuses=_GIVEN_STATUSES)} GROUP BY known.status
+"""  # noqa: S608 - constants only
+_COUNT_LISTED = (
+    "SELECT status, sum(jobs) FROM listing WHERE target = :target AND in_flight = 1 GROUP BY status"
+)
+# What replaces a known job in flight, or shows one that is new.
+_STAGED_BETWEEN = """
+    SELECT known.status, -count(*)
+    FROM staged JOIN jobs AS known ON known.target = staged.target AND known.id = staged.id
+    WHERE staged.target = :target AND staged.wanted = 1 AND known.in_flight = 1
+        AND known.created_ms >= :start AND known.created_ms < :end
+    GROUP BY known.status
+    UNION ALL
+    SELECT status, count(*) FROM staged
+    WHERE target = :target AND wanted = 1 AND in_flight = 1 AND created_ms >= :start AND created_ms < :end
+    GROUP BY status
+    UNION ALL
+    SELECT status, -count(*) FROM jobs
+    WHERE target = :target AND id IN (SELECT value FROM json_each(:gone)) AND in_flight = 1
+        AND created_ms >= :start AND created_ms < :end
+    GROUP BY status
+"""
+_OLDEST = """
+    SELECT ifnull(min((
+        SELECT min(created_ms) FROM jobs INDEXED BY jobs_in_flight
+        WHERE target = :target AND in_flight = 1 AND job_type = kinds.job_type AND status = :status
+    )), 0) FROM (SELECT DISTINCT job_type FROM listing WHERE target = :target) AS kinds
+"""
+_NOT_STAGED = """
+    NOT EXISTS (SELECT 1 FROM staged
+        WHERE staged.target = known.target AND staged.id = known.id AND staged.wanted <> 0)
+"""
+_UNSTAGED_IN_FLIGHT = f"""
+    SELECT known.id, known.created_ms FROM {IN_FLIGHT_JOBS}
+    WHERE {_IN_FLIGHT_IN.format(statuses=_GIVEN_STATUSES)} AND {_NOT_STAGED} LIMIT :most
+"""  # noqa: S608 - constants only
+_UNSTAGED_FINISHED = f"""
+    SELECT known.id FROM {FINISHED_JOBS}
+    WHERE known.target = :target AND known.in_flight = 0 AND known.listed = 1
+        AND known.created_ms >= :start AND known.created_ms < :end AND {_NOT_STAGED} LIMIT :most
+"""  # noqa: S608 - constants only
+_GONE = """
+    SELECT id, created_ms FROM jobs
+    WHERE target = :target AND in_flight = 1 AND id IN (SELECT value FROM json_each(:gone))
+"""
 # Few sizes: Python caches the last 128 compiled statements, and one of a thousand rows takes a megabyte.
 _BATCH_SIZES = (1, 4, 10, 25, 50, 100, 200, 500, 1000)
 _NEVER = 2**63 - 1
@@ -206,9 +261,60 @@ def count(
     return Staged(*map(int, row))
 
 
-def vanished(db: sqlite3.Connection, target: int, undocumented_from_ms: int) -> tuple[JobRef, ...]:
-    given = {"target": target, "undocumented": undocumented_from_ms}
-    return tuple(JobRef(*row) for row in db.execute(_LISTED_IN_FLIGHT, given))
+def vanished(
+    db: sqlite3.Connection, target: int, undocumented_from_ms: int, unasked: Unasked
+) -> tuple[JobRef, ...]:
+    given: dict[str, object] = {"target": target, "undocumented": undocumented_from_ms}
+    if unasked == ALL_ASKED:
+        return tuple(JobRef(*row) for row in db.execute(_LISTED_IN_FLIGHT, given))
+    # Without the many that were not asked for. Of those in an undocumented status the young ones were.
+    undocumented = [
+        status for status, _ in db.execute(_COUNT_LISTED, given) if status not in IN_FLIGHT_STATUSES
+    ]
+    listed = [status for status in IN_FLIGHT_STATUSES if status not in unasked.statuses]
+    spans = ((unasked.statuses, unasked.before_ms), (listed, 0), (undocumented, undocumented_from_ms))
+    rows = set(db.execute(_GONE, {**given, "gone": _encoded(unasked.gone)}))
+    for statuses, start_ms in spans:
+        span = {**given, "statuses": _encoded(statuses), "start": start_ms, "end": _NEVER, "most": -1}
+        rows.update(db.execute(_UNSTAGED_IN_FLIGHT, span))
+    return tuple(JobRef(*row) for row in sorted(rows))
+
+
+def in_flight_between(
+    db: sqlite3.Connection,
+    target: int,
+    statuses: Sequence[str],
+    start_ms: int,
+    end_ms: int,
+    gone: Sequence[int],
+) -> dict[str, int]:
+    given: dict[str, object] = {"target": target, "start": start_ms, "end": end_ms}
+    given |= {"statuses": _encoded(statuses), "gone": _encoded(gone)}
+    jobs: Counter[str] = Counter()
+    if start_ms > 0:
+        jobs.update(dict(db.execute(_COUNT_BETWEEN, given)))
+    else:
+        # All are counted already, and few were created since the end.
+        jobs.update(dict(db.execute(_COUNT_LISTED, given)))
+        jobs.subtract(dict(db.execute(_COUNT_BETWEEN, {**given, "start": end_ms, "end": _NEVER})))
+    for status, more in db.execute(_STAGED_BETWEEN, given):
+        jobs[status] += more
+    return {status: jobs[status] for status in statuses}
+
+
+def oldest_in_flight(db: sqlite3.Connection, target: int, status: str) -> int:
+    return fetch_number(db, _OLDEST, {"target": target, "status": status})
+
+
+def unstaged_between(
+    db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms: int, end_ms: int, most: int
+) -> tuple[int, ...]:
+    given = {"target": target, "start": start_ms, "end": end_ms, "most": most}
+    in_flight = {**given, "statuses": _encoded(statuses or IN_FLIGHT_STATUSES)}
+    found = [job_id for job_id, _ in db.execute(_UNSTAGED_IN_FLIGHT, in_flight)]
+    if not statuses and len(found) < most:
+        found += [job_id for (job_id,) in db.execute(_UNSTAGED_FINISHED, given | {"most": most - len(found)})]
+    return tuple(found)
 
 
 def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: int) -> Missing:
@@ -222,7 +328,7 @@ def gone(db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms:
         "target": target,
         "horizon": start_ms,
         "undocumented": start_ms,
-        "statuses": msgspec.json.encode(statuses).decode(),
+        "statuses": _encoded(statuses),
     }
     chosen = "(:statuses = '[]' OR known.status IN (SELECT value FROM json_each(:statuses)))"
     in_flight = f"""
@@ -235,7 +341,7 @@ def gone(db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms:
 def readable(db: sqlite3.Connection, target: int, job_ids: Sequence[int]) -> tuple[int, ...]:
     rows = db.execute(
         "SELECT id FROM staged WHERE target = ? AND wanted = ? AND id IN (SELECT value FROM json_each(?))",
-        (target, RowKind.OWN, msgspec.json.encode(job_ids).decode()),
+        (target, RowKind.OWN, _encoded(job_ids)),
     )
     return tuple(job_id for (job_id,) in rows)
 
@@ -274,3 +380,7 @@ def rows_since(db: sqlite3.Connection, target: int, cuts: Sequence[int], most: i
         (cut_ms, sum(fetch_number(db, one, given | {"cut": cut_ms}) for one in (finished, in_flight)))
         for cut_ms in cuts
     ]
+
+
+def _encoded(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()

@@ -20,7 +20,19 @@ from exporter.model import IN_FLIGHT_STATUSES, Job, Progress, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync import planner
-from exporter.sync.ledger import FoundBy, JobRef, Ledger, PageOrigin, PollResult, RowKind, Staged, TargetState
+from exporter.sync.in_flight_check import InFlightCheck, in_flight_check
+from exporter.sync.ledger import (
+    ALL_ASKED,
+    FoundBy,
+    JobRef,
+    Ledger,
+    PageOrigin,
+    PollResult,
+    RowKind,
+    Staged,
+    TargetState,
+    Unasked,
+)
 from exporter.sync.pagination import Paginator
 from exporter.sync.planner import ListFilter, ListRequest, Schedule
 from exporter.sync.server_clock import Clocks
@@ -60,8 +72,8 @@ class ChangeReader:
     Reads for one poll, once or several times; implements pagination.PageSink.
 
     Shape: `now_ms` is our own clock; `on_progress` is called while a full sync lists; with `checks_lengths`
-    every first page is followed by another request. `filters`, `horizon_ms` and `unreadable` are those of the
-    last reading.
+    every first page is followed by another request. `filters`, `horizon_ms`, `unreadable` and `unasked` are
+    those of the last reading; `in_flight_ms` is when it began to list all jobs in flight, None if it did not.
     Raises from every method that asks: ApiError, LedgerError; FilterFailed where a filter does not work.
     """
 
@@ -78,6 +90,8 @@ class ChangeReader:
     filters: Filters = field(default_factory=Filters)
     horizon_ms: int | None = None
     unreadable: UnreadableRows = field(default_factory=UnreadableRows)
+    unasked: Unasked = ALL_ASKED
+    in_flight_ms: int | None = None
     _progress: Progress = field(default_factory=Progress)
     _everything: bool = False
     _full_sync: str | None = None
@@ -102,11 +116,14 @@ class ChangeReader:
         await self.ledger.begin(self.target)
         self._state, self.filters, self.unreadable = state, filters, UnreadableRows()
         self._everything, self._full_sync = False, None
+        self.unasked, self.in_flight_ms = ALL_ASKED, None
         rules, server = self.rules, self.server
         self._paginator = Paginator(
             self, server, rules.page_size, self.counter.concurrency, checks_lengths=self.checks_lengths
         )
-        await self._read_in_flight()
+        check = await self._begin_check()
+        if check is None:
+            await self._read_in_flight()
         self._set_horizon()
         now_ms = self.now_ms()
         self._full_sync = reason or planner.full_sync_reason(
@@ -124,12 +141,15 @@ class ChangeReader:
             await self._check_job_types()
             self._paginator.checks_lengths = True
         self._everything = self._full_sync is not None or planner.is_small(state.listed, rules.page_size)
+        if check is not None and (self._everything or not await self._read_checked(check)):
+            self.unasked = ALL_ASKED
+            await self._read_in_flight()
         if self._everything:
             await self._read_everything()
-        else:
+        elif self.unasked == ALL_ASKED:
             await self._read_changes()
             # What was in flight and is in no answer has ended before the window, or was deleted.
-            await self._ask_for([job.id for job in await self._vanished()])
+            await self.ask_for([job.id for job in await self._vanished()])
             await self._check_in_flight()
         return await self._finish()
 
@@ -167,6 +187,7 @@ class ChangeReader:
             server=self.server.traits,
             set_apart=self.unreadable.all,
             undocumented_from_ms=self._undocumented_from_ms,
+            unasked=self.unasked,
         )
 
     async def total(self, filters: Iterable[ListFilter]) -> int | None:
@@ -194,12 +215,14 @@ class ChangeReader:
         for one in filters:
             await self._paginator.read(ListRequest(one, found_by, is_whole))
 
-    async def _read_in_flight(self) -> None:
+    async def _read_in_flight(self, statuses: Sequence[str] = IN_FLIGHT_STATUSES) -> None:
         if self.filters.statuses == "none":
             return
-        await self._list(
-            planner.list_filters(self.target, self.filters, None, IN_FLIGHT_STATUSES), FoundBy.IN_FLIGHT
-        )
+        if statuses == IN_FLIGHT_STATUSES and self.in_flight_ms is None:
+            self.in_flight_ms = self.now_ms()
+        if statuses:
+            filters = planner.list_filters(self.target, self.filters, None, statuses)
+            await self._list(filters, FoundBy.IN_FLIGHT)
         if self._undocumented:
             # Jobs in such a status may have ended, so they are listed within the lookback only.
             self._set_horizon()
@@ -214,7 +237,7 @@ class ChangeReader:
         answers show jobs in a status of which this listing has none. A job that was reopened just now looks
         the same, so the listing is read once more before the filter is downgraded.
         """
-        if self.filters.statuses == "none":
+        if self.filters.statuses == "none" or self.unasked != ALL_ASKED:
             return
         for repeated in (False, True):
             before_ms = self.clocks.began_ms(self.now_ms())
@@ -237,8 +260,7 @@ class ChangeReader:
         A new job in an unknown status is then in neither listing. The count check finds that a job is
         missing, and the reading that follows leaves nothing out.
         """
-        page_size = self.rules.page_size
-        start_ms = max(self._state.watermark_ms - self.rules.schedule.overlap_ms, self.horizon_ms or 0)
+        page_size, start_ms = self.rules.page_size, self._window_ms
         if vanished := await self._vanished():
             most = (len(vanished) + 1) * page_size
             rows = await self.ledger.rows_since(self.target, planner.window_candidates(vanished), most)
@@ -246,13 +268,54 @@ class ChangeReader:
         if self._narrowed_from_ms is not None:
             await self._read_window(min(start_ms, self._narrowed_from_ms))
             return
+        if self.unasked != ALL_ASKED:
+            await self._read_window(start_ms)
+            return
         listed = await self.ledger.staged_since(self.target, start_ms)
         if statuses := planner.window_statuses(self.filters, listed, page_size):
             self._narrowed_from_ms = start_ms
         await self._read_window(start_ms, statuses)
 
     async def _vanished(self) -> tuple[JobRef, ...]:
-        return await self.ledger.vanished(self.target, self._undocumented_from_ms)
+        return await self.ledger.vanished(self.target, self._undocumented_from_ms, self.unasked)
+
+    @property
+    def _window_ms(self) -> int:
+        return max(self._state.watermark_ms - self.rules.schedule.overlap_ms, self.horizon_ms or 0)
+
+    # -- many jobs in flight: see in_flight_check -----------------------------------------------------------
+
+    async def _begin_check(self) -> InFlightCheck | None:
+        """Ask for totals in place of the jobs in flight, where that may do; None where those are listed."""
+        rules, state = self.rules, self._state
+        if planner.swap_limit_ms(state.listed, rules.schedule, rules.page_size) is None:
+            return None
+        in_flight = await self.ledger.in_flight_between(self.target, IN_FLIGHT_STATUSES, 0, planner.NEVER_MS)
+        jobs, now_ms = sum(in_flight.values()), self.now_ms()
+        large = planner.large_statuses(in_flight, rules.page_size)
+        if not large or not planner.may_ask_for_totals(
+            state, jobs, self.filters, self.server, rules.schedule, rules.page_size, now_ms
+        ):
+            return None
+        check = in_flight_check(self, in_flight, large, self._window_ms, rules.page_size)
+        return check if await check.ask_totals() else None
+
+    async def _read_checked(self, check: InFlightCheck) -> bool:
+        """Read the small statuses and the changes; tell whether the totals show that this is all."""
+        self.unasked = Unasked(tuple(check.statuses), self._window_ms)
+        await self._read_in_flight([name for name in IN_FLIGHT_STATUSES if name not in check.statuses])
+        await self._read_changes()
+        await self.ask_for([job.id for job in await self._vanished()])
+        agrees = await check.agrees() and not self.unreadable
+        trust = self.server.totals_trust
+        trust.succeeded() if agrees else trust.failed()
+        return agrees
+
+    async def list_statuses(self, statuses: Sequence[str]) -> None:
+        kept = tuple(name for name in self.unasked.statuses if name not in statuses)
+        self.unasked = replace(self.unasked, statuses=kept)
+        await self._list(planner.list_filters(self.target, self.filters, None, statuses), FoundBy.IN_FLIGHT)
+        await self.ask_for([job.id for job in await self._vanished()])
 
     # -- a full sync -------------------------------------------------------------------------------------
 
@@ -292,16 +355,20 @@ class ChangeReader:
                 vanished = await self._vanished()
         missing = await self.ledger.missing(self.target, self.horizon_ms, planner.MAX_ID_QUERIES)
         many = missing.total > planner.MAX_ID_QUERIES
-        await self._ask_for([job.id for job in vanished])
+        await self.ask_for([job.id for job in vanished])
         if not many:
-            await self._ask_for(missing.some)
+            await self.ask_for(missing.some)
         if many or (missing.some and not self.filters.id):
             await self._read_window(self.horizon_ms)
         if vanished and not self.filters.id:
             await self._read_window(min(job.created_ms for job in vanished))
 
-    async def _ask_for(self, job_ids: Sequence[int]) -> None:
-        """Stage each of these jobs that is still listed, where the server can be asked for one by id."""
+    async def ask_for(self, job_ids: Sequence[int]) -> None:
+        """
+        Stage each of these jobs that is still listed, where the server can be asked for one by id.
+
+        The others are gone.
+        """
         if not self.filters.id:
             return
         asked = 0
@@ -318,6 +385,8 @@ class ChangeReader:
         # `fetch` refuses readable rows of other jobs.
         set_apart = tuple(row for row in page.set_apart if row.job_id == job_id)
         await self.stage(replace(page, set_apart=set_apart), FoundBy.BY_ID, 0, 0)
+        if self.unasked != ALL_ASKED and not page.jobs and not set_apart:
+            self.unasked = replace(self.unasked, gone=(*self.unasked.gone, job_id))
 
     # -- pagination.PageSink -----------------------------------------------------------------------------
 

@@ -45,6 +45,23 @@ class JobRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Unasked:
+    """
+    Jobs in flight that a poll takes to be as they were, because the API's totals are (in_flight_check).
+
+    Shape: those in `statuses` created before `before_ms`, but for the jobs `gone`, which were asked for by id
+    and are not listed any more. Units: `before_ms` by the clock of the rows.
+    """
+
+    statuses: tuple[str, ...] = ()
+    before_ms: int = 0
+    gone: tuple[int, ...] = ()
+
+
+ALL_ASKED = Unasked()
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """Finished jobs listed in the ledger that no staged row shows: some of them, and how many they are."""
 
@@ -113,7 +130,7 @@ class PollResult:
     Units: `began_ms` and `clock_ms` (now) by the clock of the rows, which these are ahead of by `lead_ms`
     (server_clock.Clocks), `now_ms` by ours; `horizon_ms` is the start of the lookback by the clock of the
     rows, None for no limit; jobs in flight in an undocumented status that were created before
-    `undocumented_from_ms` were not asked for.
+    `undocumented_from_ms` were not asked for, nor were those `unasked`.
     """
 
     target: Target
@@ -130,6 +147,7 @@ class PollResult:
     set_apart: tuple[SetApart, ...] = ()
     deleted: tuple[int, ...] = ()
     undocumented_from_ms: int = 0
+    unasked: Unasked = ALL_ASKED
 
     @property
     def rows_ahead_ms(self) -> int:
@@ -236,10 +254,38 @@ class Ledger(Outbox, Protocol):
         Under "" are the rows without a readable id or status: each may count anywhere, or not at all.
         """
 
-    async def vanished(self, target: Target, undocumented_from_ms: int) -> tuple[JobRef, ...]:
+    async def vanished(
+        self, target: Target, undocumented_from_ms: int, unasked: Unasked = ALL_ASKED
+    ) -> tuple[JobRef, ...]:
         """
         Name the jobs in flight that should have been listed and were not: of those in an undocumented status
         the ones created since.
+        """
+
+    async def in_flight_between(
+        self,
+        target: Target,
+        statuses: Sequence[str],
+        start_ms: int,
+        end_ms: int,
+        gone: Sequence[int] = (),
+    ) -> dict[str, int]:
+        """
+        Count the jobs in some statuses in flight that were created from one time to before another.
+
+        A staged row replaces what is known of its job; the jobs `gone` do not count.
+        """
+
+    async def oldest_in_flight(self, target: Target, status: str) -> int:
+        """Give the creation time of the oldest job known in a status, 0 where there is none."""
+
+    async def unstaged_between(
+        self, target: Target, statuses: Sequence[str], start_ms: int, end_ms: int, most: int
+    ) -> tuple[int, ...]:
+        """
+        Name listed jobs that no staged row shows, created from one time to before another; `most` of them.
+
+        Shape: those in flight in some statuses, or all jobs where `statuses` is empty.
         """
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:

@@ -28,6 +28,7 @@ So a poll costs what is in flight and what has changed, however much is stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -35,13 +36,17 @@ from itertools import product
 from exporter.model import IN_FLIGHT_STATUSES, OTHER, STATUSES, TERMINAL_STATUSES, Target, Totals, is_terminal
 from exporter.octopus.wire import ListQuery
 from exporter.sync.ledger import Audit, FoundBy, JobRef, TargetState
-from exporter.sync.server_traits import Filters, has_passed, value_batches
+from exporter.sync.server_traits import Filters, ServerFindings, has_passed, value_batches
 
 # A target with no more pages than this is read whole at every poll. That costs no more than asking what has
 # changed, and it shows at once what nothing else would, such as a finished job that was deleted.
 _SMALL_PAGES = 2
 # A target with more pages than this is not read whole each time a job was deleted.
 _LARGE_PAGES = 100
+# Up to so many pages in flight, every poll lists all of them.
+_MANY_PAGES = 50
+_SWAP_LIMIT_MS = 300_000
+NEVER_MS = 2**62
 # A full sync asks for as many missing jobs by id. For more of them it reads the window once more.
 MAX_ID_QUERIES = 20
 
@@ -83,7 +88,7 @@ class Schedule:
     When everything is read again.
 
     Units: milliseconds. Shape: `lookback_ms` is None for no limit; after `gap_ms` without a poll, changes may
-    have been missed.
+    have been missed; a poll is due every `interval_ms`, and each of its requests takes `request_ms`.
     """
 
     lookback_ms: int | None
@@ -91,6 +96,8 @@ class Schedule:
     full_sync_interval_ms: int
     audit_interval_ms: int
     gap_ms: int
+    interval_ms: int = 30_000
+    request_ms: float = 100
 
 
 def full_sync_reason(
@@ -153,7 +160,7 @@ def is_small(listed: int, page_size: int) -> bool:
 
 def full_sync_cost(state: TargetState, page_size: int) -> int:
     """Give about how many requests a full sync takes."""
-    return 2 + state.listed // max(page_size - page_size // 20, 1)
+    return 1 + listing_cost(state.listed, page_size)
 
 
 def list_filters(
@@ -222,6 +229,65 @@ def window_start(
         if cost < least:  # never so of a start after the base
             best_ms, least = start_ms, cost
     return best_ms
+
+
+# -- many jobs in flight -----------------------------------------------------------------------------------
+
+
+def swap_limit_ms(in_flight: int, schedule: Schedule, page_size: int) -> int | None:
+    """
+    Give within which time a change is seen that leaves every total as it was; None where it is at once.
+
+    Source: contract, rule 5. It is five minutes, or twice the time that listing all in flight takes at the
+    configured pace.
+    """
+    if in_flight <= _MANY_PAGES * page_size:
+        return None
+    return max(_SWAP_LIMIT_MS, 2 * _listing_ms(in_flight, schedule, page_size))
+
+
+def may_ask_for_totals(
+    state: TargetState,
+    in_flight: int,
+    filters: Filters,
+    server: ServerFindings,
+    schedule: Schedule,
+    page_size: int,
+    now_ms: int,
+) -> bool:
+    """
+    Tell whether totals may show that what is in flight is as it was, in place of a listing.
+
+    That takes many jobs in flight, filters and totals that work, no row that cannot be read, and a whole
+    listing of late: the next one has to end within the limit of swaps even if it begins a poll later.
+    """
+    limit_ms = swap_limit_ms(in_flight, schedule, page_size)
+    if limit_ms is None or server.in_flight_ms is None:
+        return False
+    tells = filters.can_tell_changes and filters.id and not (state.rows_unreadable or server.total_was_low)
+    agrees = not (server.traits.unlisted_jobs or server.traits.difference)
+    # The window begins at the overlap, and not at a lookback that is shorter.
+    has_window = schedule.lookback_ms is None or schedule.lookback_ms > 2 * schedule.overlap_ms
+    listing_ms, interval_ms = _listing_ms(in_flight, schedule, page_size), schedule.interval_ms
+    # A search takes up to half of a listing, and may so delay the next poll.
+    latest_ms = limit_ms - listing_ms - interval_ms * max(math.ceil(listing_ms / 2 / interval_ms), 1)
+    is_recent = 0 <= now_ms - server.in_flight_ms < latest_ms
+    return tells and agrees and has_window and is_recent and server.totals_trust.take()
+
+
+def large_statuses(in_flight: Mapping[str, int], page_size: int) -> tuple[str, ...]:
+    """Give the documented statuses in flight with more jobs than a page has, the smallest first."""
+    large = [status for status in IN_FLIGHT_STATUSES if in_flight.get(status, 0) > page_size]
+    return tuple(sorted(large, key=lambda status: in_flight[status]))
+
+
+def listing_cost(jobs: int, page_size: int) -> int:
+    """Give about how many requests it takes to list some jobs."""
+    return 1 + jobs // max(page_size - page_size // 20, 1)
+
+
+def _listing_ms(in_flight: int, schedule: Schedule, page_size: int) -> int:
+    return round(listing_cost(in_flight, page_size) * schedule.request_ms)
 
 
 # -- comparing totals --------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from exporter.errors import PollError
-from exporter.model import Progress, Target, Totals
+from exporter.model import IN_FLIGHT_STATUSES, Progress, Target, Totals
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.concurrency import Concurrency
 from exporter.sync import planner
@@ -72,6 +72,15 @@ class Poll:
     def unlisted_jobs(self) -> int:
         """How many jobs the API's totals count, as far as is known, that it does not list."""
         return self._reader.server.traits.unlisted_jobs
+
+    @property
+    def swap_limit_seconds(self) -> float | None:
+        """Within which time a change is seen that leaves all totals as they were; None if at once."""
+        in_flight = sum(
+            jobs for (_, status), jobs in self.totals.jobs.items() if status in IN_FLIGHT_STATUSES
+        )
+        limit_ms = planner.swap_limit_ms(in_flight, self.rules.schedule, self.rules.page_size)
+        return None if limit_ms is None else limit_ms / 1000
 
     @property
     def findings(self) -> ServerFindings | None:
@@ -159,6 +168,8 @@ class Poll:
             self._downgrade_filter("totals")
         self._result = replace(result, filters=self.filters, same_poll=same_poll, deleted=deleted)
         self.totals = await self.ledger.record(self._result, self.rules.counting)
+        if reader.in_flight_ms is not None:
+            server.in_flight_ms = reader.in_flight_ms
         self.full_sync = result.full_sync or self.full_sync
 
     async def _read_again(

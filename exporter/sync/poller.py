@@ -336,7 +336,13 @@ class TargetPoller:
         else:
             self._unlisted.is_over(now)
         self._adopt(totals)
-        self.status = replace(self.status, up=True, last_success_ms=totals.committed_ms, error=None)
+        self.status = replace(
+            self.status,
+            up=True,
+            last_success_ms=totals.committed_ms,
+            error=None,
+            swap_limit_seconds=poll.swap_limit_seconds,
+        )
         if not self._first_is_logged:
             self._first_is_logged = True
             what = "first listing" if poll.full_sync == "first" else "first poll, on from the ledger"

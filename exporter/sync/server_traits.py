@@ -42,6 +42,10 @@ LATE_TOTAL_MS = 60_000
 CLOCK_BLUR_MS = 1_500
 
 
+# In polls.
+LONGEST_DISTRUST = 16
+
+
 class FilterFailed(Exception):
     """An answer shows that a filter is not honoured as it was sent."""
 
@@ -220,6 +224,30 @@ class RowRange:
 
 
 @dataclass(slots=True)
+class TotalsTrust:
+    """
+    Whether polls look for changes by totals. After that has failed, some polls do not: it costs requests.
+
+    Twice as many polls after each failure in a row, up to LONGEST_DISTRUST.
+    """
+
+    failures: int = 0
+    polls_left: int = 0
+
+    def take(self) -> bool:
+        """Tell whether this poll may, and count it."""
+        self.polls_left -= self.polls_left > 0
+        return self.polls_left == 0
+
+    def failed(self) -> None:
+        self.failures += 1
+        self.polls_left = min(2**self.failures, LONGEST_DISTRUST)
+
+    def succeeded(self) -> None:
+        self.failures = 0
+
+
+@dataclass(slots=True)
 class ServerFindings:
     """
     What one poll finds out about the server.
@@ -231,6 +259,8 @@ class ServerFindings:
     than its total, or came without a total; `surplus` the rows that a total counts and no page shows, by
     whether the listing was the one of jobs in flight; `total_was_low` and `surplus_before` are those of the
     poll before; `latest_row_ms` is the latest stamp of all rows so far (server_clock.Clocks.latest_ms).
+    `in_flight_ms` is when the last recorded listing of all jobs in flight began, by our clock; `totals_trust`
+    tells whether polls may look for changes by totals in between.
     """
 
     traits: ServerTraits = field(default_factory=ServerTraits)
@@ -239,6 +269,8 @@ class ServerFindings:
     total_was_low: bool = False
     surplus_before: dict[bool, RowRange] = field(default_factory=dict)
     latest_row_ms: int = 0
+    in_flight_ms: int | None = None
+    totals_trust: TotalsTrust = field(default_factory=TotalsTrust)
 
     @classmethod
     def after(cls, before: ServerFindings | None, recorded: ServerTraits) -> ServerFindings:
@@ -250,6 +282,8 @@ class ServerFindings:
             total_was_low=before.total_is_low,
             surplus_before=before.surplus,
             latest_row_ms=before.latest_row_ms,
+            in_flight_ms=before.in_flight_ms,
+            totals_trust=before.totals_trust,
         )
 
     def confirm_surplus(self, rows: RowRange, *, in_flight: bool) -> bool:

@@ -99,7 +99,8 @@ class TargetStatus:
 
     Shape: `progress` is set during a full sync; `jobs` and the oldest by job type and status; `job_failures`
     by error code; `drift` by status; `set_apart` has some of the `rows_unreadable`; `unlisted_jobs` and
-    `page_size` as in model.Totals. What is not known yet is None, or as by default.
+    `page_size` as in model.Totals, `swap_limit_seconds` as in model.PollStatus. What is not known yet is
+    None, or as by default.
     """
 
     project: str
@@ -135,6 +136,7 @@ class TargetStatus:
     held_series: int = 0
     clock_skew_seconds: float | None = None
     endpoint_rests_until_ms: int | None = None
+    swap_limit_seconds: float | None = None
     listed: int | None = None
     in_flight: int | None = None
     jobs: ByType = field(default_factory=dict)
@@ -150,7 +152,16 @@ class TargetStatus:
 
 # Fields that are copied as they are.
 _OF_TARGET = ("project", "project_id", "workspace", "region", "endpoint", "path", "credentials")
-_OF_POLL = ("up", "last_success_ms", "last_poll_ms", "duration_seconds", "requests", "polls", "skipped")
+_OF_POLL = (
+    "up",
+    "last_success_ms",
+    "last_poll_ms",
+    "duration_seconds",
+    "requests",
+    "polls",
+    "skipped",
+    "swap_limit_seconds",
+)
 _OF_TOTALS = ("baseline_ms", "last_audit_ms", "drift", "drift_lasts", "filters", "rows_unreadable")
 _OF_PROCESS = ("started_ms", "log_lines_dropped", "events_pending", "events_dropped", "credentials", "ledger")
 

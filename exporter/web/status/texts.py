@@ -226,6 +226,8 @@ TEXTS: Mapping[str, Text] = {
     "fact.not_listed.rows": Text(
         "the API's total counts {n} rows that it does not list", "API 总数比它列出的多 {n} 行"
     ),
+    "fact.swaps": Text("Changes that leave all totals as they were", "不改变任何总数的变化"),
+    "fact.swaps.within": Text("are seen within {span}", "在 {span}内发现"),
     "fact.held": Text("New series at 0 on /metrics", "/metrics 上暂时为 0 的新序列"),
     "fact.set_apart": Text("Rows that cannot be read", "无法解析的行"),
     "fact.skew": Text("Server's clock", "服务端时钟"),
