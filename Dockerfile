@@ -35,8 +35,10 @@ LABEL org.opencontainers.image.title="octopus-exporter" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/octopus-exporter /opt/octopus-exporter
 COPY --from=build --chown=65532:65532 /ledger /var/lib/octopus-exporter
-# SQLite keeps temporary tables in files: they belong where there is room, and where it may write.
+# SQLite keeps temporary tables in files: they belong where there is room, and where it may write. Without
+# MALLOC_ARENA_MAX the C library keeps memory that is free for each thread.
 ENV PATH=/opt/octopus-exporter/bin:$PATH \
+    MALLOC_ARENA_MAX=2 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     SQLITE_TMPDIR=/var/lib/octopus-exporter
