@@ -33,7 +33,7 @@ def _quick() -> None:
     restart.main([2_000, 20_000], rounds=3)
     many_targets.main(targets=50, jobs=1_000, interval=5, seconds=20)
     scrape.main([1_000, 10_000], seconds=2, rounds=1)
-    rendering.main(targets=100, series=100_000, intervals=[10.0], seconds=5, times=3)
+    rendering.main(targets=[1, 100], series=100_000, intervals=[10.0], seconds=5, times=3)
 
 
 def _full() -> None:
@@ -47,7 +47,7 @@ def _full() -> None:
     restart.main([2_000, 1_000_000], rounds=5)
     many_targets.main(targets=200, jobs=1_000, interval=10, seconds=120)
     scrape.main([1_000, 10_000, 100_000], seconds=10, rounds=3)
-    rendering.main(targets=100, series=100_000, intervals=[30.0, 10.0, 1.0], seconds=30, times=9)
+    rendering.main(targets=[1, 100, 1_000], series=100_000, intervals=[30.0, 10.0, 1.0], seconds=30, times=9)
 
 
 if __name__ == "__main__":

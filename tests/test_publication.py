@@ -313,6 +313,18 @@ async def test_rounds_rest_once_everything_has_been_shown(resting: Publisher) ->
     assert failures(resting, "E1") == ["2"]
 
 
+@pytest.mark.parametrize("rounds", ["_REST_ROUNDS", "_HURRIED_ROUNDS"])
+async def test_a_long_round_does_not_make_an_endless_rest(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, rounds: str
+) -> None:
+    monkeypatch.setattr(publication, rounds, 1e9)
+    monkeypatch.setattr(publication, "_REST_SECONDS_AT_MOST", 0.01)
+    bodies = publisher.exposition
+    for number in range(3):
+        publisher.publish(failed("E1", number))
+        bodies = await next_round(publisher, bodies)
+
+
 async def test_what_is_shown_for_the_first_time_does_not_wait_for_a_rest_to_end(
     resting: Publisher,
 ) -> None:

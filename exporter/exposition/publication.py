@@ -29,9 +29,12 @@ from exporter.state_log import FaultLog
 Snapshots = tuple[TargetSnapshot, ...]
 
 _REST_SECONDS = 0.5
-# The pause is four times as long as the round before it, so that rendering takes a fifth of the time at most;
-# half of it where a target waits to be shown for the first time.
-_REST_ROUNDS = 4.0
+# A pause is so many times as long as the round before it: rendering takes a thirtieth of the time, or a fifth
+# of it while a target waits to be shown for the first time. However long a round takes, new numbers do not
+# wait longer than the last of these.
+_REST_ROUNDS = 30.0
+_HURRIED_ROUNDS = 4.0
+_REST_SECONDS_AT_MOST = 5.0
 
 
 class SelfMetrics(Protocol):
@@ -141,8 +144,10 @@ class Publisher:
                 await self._render_in(renderer)
                 seconds = loop.time() - began
                 if self._shown >= self._flushed:
-                    await _unless(self._urgent, seconds)
-                    await _unless(self._hurry, max(self._rest_seconds, _REST_ROUNDS * seconds) - seconds)
+                    hurried = min(_HURRIED_ROUNDS * seconds, _REST_SECONDS_AT_MOST)
+                    rest = min(_REST_ROUNDS * seconds, _REST_SECONDS_AT_MOST)
+                    await _unless(self._urgent, hurried)
+                    await _unless(self._hurry, max(self._rest_seconds, rest) - hurried)
         finally:
             # The process does not end before its threads do.
             self._has_ended.set()
