@@ -54,7 +54,7 @@ class SeriesReleaser:
 
     def hold_for(self, seconds: float) -> None:
         """Take up another `metrics.new_series_hold`, also for the series that are held now."""
-        self._hold.hold_seconds = seconds
+        self._hold.hold_for(seconds)
         self._changed.set()
 
     def shown(self, exposition: Exposition) -> None:

@@ -68,7 +68,7 @@ def test_another_time_holds_for_what_is_held_already() -> None:
     hold = Hold(90)
     hold.shown(ONE, 0)
     hold.answered(ONE, 10)
-    hold.hold_seconds = 20
+    hold.hold_for(20)
     assert hold.next_due() == 30
 
 
