@@ -156,11 +156,21 @@ def _in_processes(calls: Sequence[Callable[[], bool]], processes: int) -> list[b
 
 
 def _end_with(call: Callable[[], bool]) -> NoReturn:
-    signal.alarm(_MOST_SECONDS)
+    _end_after(_MOST_SECONDS)
     try:
         os._exit(int(call()))
     except BaseException:
         os._exit(100)
+
+
+def _end_after(seconds: int) -> None:
+    """
+    End this process once it has computed for so long, or has waited ten times as long; 0 for never.
+
+    On a busy machine a test takes long without computing. That must not count as a mutant that was noticed.
+    """
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.alarm(10 * seconds)
 
 
 def path_of(module: str) -> Path:
@@ -187,7 +197,7 @@ def _survivors(module: str, todo: Sequence[Mutant], processes: int) -> list[Muta
     receiver, sender = os.pipe()
 
     def collect_and_run() -> bool:
-        signal.alarm(0)
+        _end_after(0)
         runner = _Runner(module, todo, processes)
         _pytest(module, runner)
         os.write(sender, json.dumps(runner.survived).encode())
