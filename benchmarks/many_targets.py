@@ -1,10 +1,13 @@
 """
-Many targets in one process: whether each is polled on time, and the lag of the event loop.
+One to thousands of targets in one process: start and end, whether polls are on time, the event loop's lag.
 
-Usage: python -m benchmarks.many_targets [--targets N] [--jobs N] [--interval SECONDS] [--seconds N]
+Usage: python -m benchmarks.many_targets [--targets N …] [--jobs N] [--interval SECONDS] [--seconds N]
+           [--tree PATH]
 
 In every target, one job ends and one is created in each interval, so that every poll records and publishes
-something. /metrics is scraped every 5 seconds. The measurement begins after the first sync of all targets.
+something. /metrics is scraped every 5 seconds. The measurement begins an interval after the first sync of all
+targets. Then the exporter is stopped and started again, until each target has been polled once. With `--tree`
+the exporter of another checkout runs.
 """
 
 from __future__ import annotations
@@ -13,16 +16,29 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client.samples import Sample
 
 from benchmarks import programs
-from benchmarks.measure import Cost, resident_mib, show
+from benchmarks.measure import resident_mib, say, show
 from benchmarks.programs import Client
 
 _COLUMNS = (
-    *("targets", "seconds", "polls", "due", "failed", "skipped", "slowest poll s"),
-    *("loop lag p99 ms", "p50 ms", "over 20 ms", "CPU share", "server's", "RSS MiB"),
+    *("targets", "polls", "due", "failed", "skipped", "slowest poll s"),
+    *(
+        "loop lag p99 ms",
+        "p50 ms",
+        "over 20 ms",
+        "CPU share",
+        "ms per poll",
+        "server's",
+        "RSS MiB",
+        "text MB",
+    ),
+)
+_START_COLUMNS = (
+    *("targets", "first sync s", "CPU s", "end s", "restart: ready s", "CPU s", "all polled s", "CPU s"),
 )
 _NAMES = ("octopus_poll", "octopus_exporter_event_loop_lag")
 _LAG = "octopus_exporter_event_loop_lag_seconds_bucket"
@@ -87,42 +103,72 @@ def _watch(client: Client, interval: float, seconds: float) -> float:
     return slowest
 
 
-def _row(
-    targets: int, cost: Cost, before: Scrape, after: Scrape, due: float, slowest: float, resident: float
-) -> tuple[str, ...]:
+def _row(targets: int, client: Client, interval: float, seconds: float) -> tuple[str, ...]:
+    """Measure a running exporter for so many seconds."""
+    before, begun = Scrape.of(client.scrape(*_NAMES)), client.cost()
+    slowest = _watch(client, interval, seconds)
+    cost, after = client.cost().since(begun), Scrape.of(client.scrape(*_NAMES))
+    polls = after.polls - before.polls
     return (
-        *(f"{targets}", f"{cost.wall:.0f}", f"{after.polls - before.polls:.0f}", f"{due:.0f}"),
+        *(f"{targets:,}", f"{polls:.0f}", f"{targets * cost.wall / interval:.0f}"),
         *(f"{after.failed:.0f}", f"{after.skipped - before.skipped:.0f}", f"{slowest:.2f}"),
         f"{lag_quantile(before, after, 0.99) * 1e3:.1f}",
         f"{lag_quantile(before, after, 0.5) * 1e3:.1f}",
         f"{lag_over(before, after, 0.02):.2%}",
-        *(f"{cost.cpu / cost.wall:.0%}", f"{cost.server_cpu / cost.wall:.0%}", f"{resident:.0f}"),
+        *(
+            f"{cost.cpu / cost.wall:.0%}",
+            f"{cost.cpu / polls * 1e3:.1f}",
+            f"{cost.server_cpu / cost.wall:.0%}",
+        ),
+        *(f"{resident_mib(client.pid):.0f}", f"{client.exposed_bytes() / 1e6:.1f}"),
     )
 
 
-def main(targets: int, jobs: int, interval: float, seconds: float) -> None:
-    """Run the benchmark and print the table."""
-    with (
-        programs.page_server(jobs, in_flight=20) as server,
-        programs.exporter(server, interval_seconds=interval, projects=targets) as exporter,
-        exporter.running() as client,
-    ):
-        client.wait_until_ready()
-        time.sleep(2 * interval)
-        before, begun = Scrape.of(client.scrape(*_NAMES)), client.cost()
-        slowest = _watch(client, interval, seconds)
-        cost, after = client.cost().since(begun), Scrape.of(client.scrape(*_NAMES))
-        due = targets * cost.wall / interval
-        row = _row(targets, cost, before, after, due, slowest, resident_mib(client.pid))
-    note = f"Before that, during the first sync: {before.skipped:.0f} polls skipped."
-    show(f"Many targets of {jobs:,} jobs, every {interval:g} s", _COLUMNS, [row], note)
+def _measure(
+    exporter: programs.Exporter, interval: float, seconds: float
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the rows of both tables."""
+    targets = exporter.projects
+    with exporter.running() as client:
+        client.wait_until_ready(look_seconds=0.2)
+        first = client.cost()
+        time.sleep(interval)
+        row = _row(targets, client, interval, seconds)
+        began = time.monotonic()
+        client.stop()
+        end_seconds = time.monotonic() - began
+    with exporter.running() as client:
+        client.wait_until_ready(look_seconds=0.2)
+        ready = client.cost()
+        client.wait_until_all_polled(targets)
+        polled = client.cost()
+    start = (
+        *(f"{targets:,}", f"{first.wall:.1f}", f"{first.cpu:.1f}", f"{end_seconds:.1f}"),
+        *(f"{ready.wall:.1f}", f"{ready.cpu:.1f}", f"{polled.wall:.1f}", f"{polled.cpu:.1f}"),
+    )
+    return row, start
+
+
+def main(targets: list[int], jobs: int, interval: float, seconds: float, root: Path | None = None) -> None:
+    """Run the benchmark and print the tables."""
+    rows, other = [], {} if root is None else {"root": root}
+    for number in targets:
+        say(f"{number:,} targets")
+        with (
+            programs.page_server(jobs, in_flight=20) as server,
+            programs.exporter(server, interval_seconds=interval, projects=number, **other) as exporter,
+        ):
+            rows.append(_measure(exporter, interval, seconds))
+    show(f"Many targets of {jobs:,} jobs, every {interval:g} s", _COLUMNS, [row for row, _ in rows])
+    show("Their start and end", _START_COLUMNS, [start for _, start in rows])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--targets", type=int, default=200)
+    parser.add_argument("--targets", type=int, nargs="+", default=[1, 50, 200, 1_000, 2_000])
     parser.add_argument("--jobs", type=int, default=1_000)
-    parser.add_argument("--interval", type=float, default=10)
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--interval", type=float, default=30)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--tree", type=Path)
     chosen = parser.parse_args()
-    main(chosen.targets, chosen.jobs, chosen.interval, chosen.seconds)
+    main(chosen.targets, chosen.jobs, chosen.interval, chosen.seconds, chosen.tree)

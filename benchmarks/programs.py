@@ -87,6 +87,10 @@ class Client:
         wanted = "".join(line for line in shown.splitlines(keepends=True) if line.startswith(names))
         return [sample for family in text_string_to_metric_families(wanted) for sample in family.samples]
 
+    def exposed_bytes(self) -> int:
+        """Return the size of a scrape, uncompressed."""
+        return len(get(f"http://127.0.0.1:{self.port}/metrics", zipped=True))
+
     def total(self, name: str) -> float:
         return sum(sample.value for sample in self.scrape(name) if sample.name == name)
 
@@ -94,9 +98,9 @@ class Client:
         """Wait until the server answers, which it does before the first poll."""
         _until(lambda: self._page("-/healthy") is not None, seconds=0.002)
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, look_seconds: float = 0.02) -> None:
         """Wait until every target is published. /-/ready is the cheapest page."""
-        _until(lambda: self._page("-/ready") is not None)
+        _until(lambda: self._page("-/ready") is not None, look_seconds)
 
     def wait_until_shown(self, name: str) -> None:
         """Wait until /metrics contains this text."""
@@ -111,6 +115,14 @@ class Client:
         """Wait until so many more polls have ended. The first may have begun before."""
         wanted = self.polls() + more
         _until(lambda: self.polls() >= wanted, seconds=0.1)
+
+    def wait_until_all_polled(self, targets: int) -> None:
+        """Wait until so many targets have been polled."""
+
+        def polled() -> int:
+            return sum(sample.value > 0 for sample in self.scrape("octopus_polls_total"))
+
+        _until(lambda: polled() == targets, seconds=0.2)
 
     def wait_until_scraped(self) -> None:
         """Wait until /metrics includes all polls that have ended by now: rendering follows a poll."""

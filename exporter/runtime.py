@@ -107,11 +107,6 @@ class Runtime:
             on_dropped=instruments.events_dropped,
             on_pending=instruments.events_pending,
         )
-        self._cleanup = TargetCleanup(
-            ledger,
-            lambda: {target.key for target in self._config.targets()},
-            lambda: poll_rules(self._config).schedule.lookback_ms,
-        )
         self._started_ms = _now_ms()
         self._started = asyncio.Event()
         self._stopping = False
@@ -173,7 +168,11 @@ class Runtime:
 
     async def _clean_up(self) -> None:
         await self._started.wait()
-        await self._cleanup.run()
+        await TargetCleanup(
+            self._ledger,
+            lambda: {target.key for target in self._config.targets()},
+            lambda: poll_rules(self._config).schedule.lookback_ms,
+        ).run()
 
     async def _release_series(self) -> None:
         await self._started.wait()

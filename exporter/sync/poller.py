@@ -162,19 +162,7 @@ class TargetPoller:
         self._interrupted: Poll | None = None
         self._reading_since = timer()
         self._first_is_logged = self.status.polls > sum(self.status.failures.values())
-        names = {"project": target.project, "workspace": target.workspace}
-        self._log = log = structlog.get_logger().bind(**names)
-        self._failing = StateLog(log, "poll failed", "polling works again")
-        self._late = StateLog(log, "poll took longer than its interval", "polls keep to their interval again")
-        self._unverified = StateLog(log, "poll not proved", "polls are proved again")
-        self._set_apart = StateLog(log, "rows cannot be read and are set apart", "all rows can be read again")
-        self._unlisted = StateLog(
-            log,
-            "the API's total counts jobs that it does not list",
-            "the API's total is that of its rows again",
-        )
-        self._audit_failing = StateLog(log, "audit failed", "audits work again")
-        self._poll_faults, self._audit_faults, self._publish_faults = (FaultLog(log) for _ in range(3))
+        self._states = _States(target)
 
     async def restore(self) -> Totals | None:
         """Publish what the ledger has of the target, if anything, and return it. Raises: LedgerError."""
@@ -183,7 +171,7 @@ class TargetPoller:
         except LedgerError:
             raise
         except Exception as exc:
-            self._poll_faults.log("target not restored", exc)
+            self._states.poll_faults.log("target not restored", exc)
         if self._totals is not None:
             self.status = replace(self.status, last_success_ms=self._totals.committed_ms)
         self._publish()
@@ -227,10 +215,10 @@ class TargetPoller:
         skipped = round((following - due) / interval) - 1
         if skipped > 0:
             self.status = replace(self.status, skipped=self.status.skipped + skipped)
-            self._late.holds("late", self._clock(), polls_skipped=skipped)
+            self._states.late.holds("late", self._clock(), polls_skipped=skipped)
             self._publish()
         else:
-            self._late.is_over(self._clock())
+            self._states.late.is_over(self._clock())
         return following
 
     async def poll(self) -> bool:
@@ -248,14 +236,14 @@ class TargetPoller:
                 if progress is not None and self._listener is not None:
                     self._listener.on_finished(self.target)
             self._succeeded(totals, poll)
-            self._poll_faults.clear()
+            self._states.poll_faults.clear()
         except PollError as exc:
             self._failed(exc)
             # An answer that breaks the contract may have staged wrong rows, so then nothing is resumed.
             if isinstance(exc, ApiError) and not isinstance(exc, ContractError):
                 self._interrupted = poll
         except Exception as exc:
-            self._poll_faults.log("poll failed", exc)
+            self._states.poll_faults.log("poll failed", exc)
             self._failed(InternalFault(exc))
         self.status = replace(
             self.status,
@@ -298,25 +286,101 @@ class TargetPoller:
         try:
             audited = await poll.audit()
         except PollError as exc:
-            self._audit_failing.holds(exc.reason, self._clock(), error=str(exc))
+            self._states.audit_failing.holds(exc.reason, self._clock(), error=str(exc))
             audited = poll.totals  # the audit may have read and recorded again before it failed
         except Exception as exc:
-            self._audit_faults.log("audit failed", exc)
+            self._states.audit_faults.log("audit failed", exc)
             audited = poll.totals
         else:
-            self._audit_faults.clear()
+            self._states.audit_faults.clear()
             if audited is None:
                 return
-            self._audit_failing.is_over(self._clock())
+            self._states.audit_failing.is_over(self._clock())
         self._count_full_sync(poll.full_sync if poll.full_sync != counted else None)
         self._adopt(audited)
         self.status = replace(self.status, requests=poll.counter.sent)
         self._publish()
 
     def _succeeded(self, totals: Totals, poll: Poll) -> None:
-        now = self._clock()
         self._count_full_sync(poll.full_sync)
-        self._failing.is_over(now)
+        self._states.succeeded(totals, poll, self._clock())
+        self._adopt(totals)
+        self.status = replace(
+            self.status,
+            up=True,
+            last_success_ms=totals.committed_ms,
+            error=None,
+            swap_limit_seconds=poll.swap_limit_seconds,
+        )
+        if not self._first_is_logged:
+            self._first_is_logged = True
+            what = "first listing" if poll.full_sync == "first" else "first poll, on from the ledger"
+            jobs, seconds = sum(totals.jobs.values()), self._timer() - self._reading_since
+            self._states.log.info(f"{what}: {jobs:,} jobs in {seconds:.1f} s", requests=poll.counter.sent)
+
+    def _count_full_sync(self, reason: str | None) -> None:
+        if reason is not None:
+            full_syncs = {**self.status.full_syncs, reason: self.status.full_syncs[reason] + 1}
+            self.status = replace(self.status, full_syncs=full_syncs)
+
+    def _failed(self, exc: PollError) -> None:
+        before = self.status.error
+        # Failures in a row are one outage: it began with the first of them.
+        since_ms = self._now_ms() if before is None else before.since_ms
+        if isinstance(exc, ApiError):
+            fault = Fault(exc.reason, exc.message, since_ms, exc.status, exc.code, exc.url, exc.request_id)
+        else:
+            fault = Fault(exc.reason, str(exc), since_ms)
+        self._states.failing.holds(
+            (exc.reason, fault.status), self._clock(), reason=exc.reason, error=str(exc)
+        )
+        failures = {**self.status.failures, exc.reason: self.status.failures[exc.reason] + 1}
+        self.status = replace(self.status, up=False, failures=failures, error=fault)
+
+    def _publish(self) -> None:
+        """Publish the target as it is now. Where its gauges are to expire, publish it again at that time."""
+        self._cancel_expiry()
+        left = float("inf")
+        if not self.status.up and self.status.last_success_ms is not None:
+            left = self.status.last_success_ms / 1000 + self._timing.max_age_seconds - self._clock()
+        snapshot = TargetSnapshot(self.target, self._totals, self.status, left <= 0, self._created_series)
+        try:
+            self._sink.publish(snapshot)
+            self._states.publish_faults.clear()
+        except Exception as exc:
+            self._states.publish_faults.log("target not published", exc)
+        if 0 < left < float("inf"):
+            self._expiry = asyncio.get_running_loop().call_later(left, self._publish)
+
+    def _cancel_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+class _States:
+    """What the log tells of a target when it begins, when it changes and when it ends."""
+
+    def __init__(self, target: Target) -> None:
+        self.log = log = structlog.get_logger().bind(project=target.project, workspace=target.workspace)
+        self.failing = StateLog(log, "poll failed", "polling works again")
+        self.late = StateLog(log, "poll took longer than its interval", "polls keep to their interval again")
+        self.audit_failing = StateLog(log, "audit failed", "audits work again")
+        self.poll_faults, self.audit_faults, self.publish_faults = (FaultLog(log) for _ in range(3))
+        self._unverified = StateLog(log, "poll not proved", "polls are proved again")
+        self._set_apart = StateLog(log, "rows cannot be read and are set apart", "all rows can be read again")
+        self._unlisted = StateLog(
+            log,
+            "the API's total counts jobs that it does not list",
+            "the API's total is that of its rows again",
+        )
+
+    def succeeded(self, totals: Totals, poll: Poll, now: float) -> None:
+        """Tell what a poll that succeeded found."""
+        self.failing.is_over(now)
         if (exc := poll.count_error) is None:
             self._unverified.is_over(now)
         else:
@@ -335,59 +399,6 @@ class TargetPoller:
             self._unlisted.holds(poll.unlisted_jobs, now, jobs=poll.unlisted_jobs)
         else:
             self._unlisted.is_over(now)
-        self._adopt(totals)
-        self.status = replace(
-            self.status,
-            up=True,
-            last_success_ms=totals.committed_ms,
-            error=None,
-            swap_limit_seconds=poll.swap_limit_seconds,
-        )
-        if not self._first_is_logged:
-            self._first_is_logged = True
-            what = "first listing" if poll.full_sync == "first" else "first poll, on from the ledger"
-            jobs, seconds = sum(totals.jobs.values()), self._timer() - self._reading_since
-            self._log.info(f"{what}: {jobs:,} jobs in {seconds:.1f} s", requests=poll.counter.sent)
-
-    def _count_full_sync(self, reason: str | None) -> None:
-        if reason is not None:
-            full_syncs = {**self.status.full_syncs, reason: self.status.full_syncs[reason] + 1}
-            self.status = replace(self.status, full_syncs=full_syncs)
-
-    def _failed(self, exc: PollError) -> None:
-        before = self.status.error
-        # Failures in a row are one outage: it began with the first of them.
-        since_ms = self._now_ms() if before is None else before.since_ms
-        if isinstance(exc, ApiError):
-            fault = Fault(exc.reason, exc.message, since_ms, exc.status, exc.code, exc.url, exc.request_id)
-        else:
-            fault = Fault(exc.reason, str(exc), since_ms)
-        self._failing.holds((exc.reason, fault.status), self._clock(), reason=exc.reason, error=str(exc))
-        failures = {**self.status.failures, exc.reason: self.status.failures[exc.reason] + 1}
-        self.status = replace(self.status, up=False, failures=failures, error=fault)
-
-    def _publish(self) -> None:
-        """Publish the target as it is now. Where its gauges are to expire, publish it again at that time."""
-        self._cancel_expiry()
-        left = float("inf")
-        if not self.status.up and self.status.last_success_ms is not None:
-            left = self.status.last_success_ms / 1000 + self._timing.max_age_seconds - self._clock()
-        snapshot = TargetSnapshot(self.target, self._totals, self.status, left <= 0, self._created_series)
-        try:
-            self._sink.publish(snapshot)
-            self._publish_faults.clear()
-        except Exception as exc:
-            self._publish_faults.log("target not published", exc)
-        if 0 < left < float("inf"):
-            self._expiry = asyncio.get_running_loop().call_later(left, self._publish)
-
-    def _cancel_expiry(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
 
 
 def next_due(due: float, now: float, interval: float) -> float:
