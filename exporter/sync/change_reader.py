@@ -311,11 +311,14 @@ class ChangeReader:
         trust.succeeded() if agrees else trust.failed()
         return agrees
 
-    async def list_statuses(self, statuses: Sequence[str]) -> None:
+    async def list_statuses(self, statuses: Sequence[str], most: int) -> bool:
         kept = tuple(name for name in self.unasked.statuses if name not in statuses)
         self.unasked = replace(self.unasked, statuses=kept)
         await self._list(planner.list_filters(self.target, self.filters, None, statuses), FoundBy.IN_FLIGHT)
-        await self.ask_for([job.id for job in await self._vanished()])
+        vanished = await self._vanished()
+        if len(vanished) <= most:
+            await self.ask_for([job.id for job in vanished])
+        return len(vanished) <= most
 
     # -- a full sync -------------------------------------------------------------------------------------
 

@@ -57,8 +57,8 @@ class InFlightReader(Protocol):
     async def ask_for(self, job_ids: Sequence[int]) -> None:
         """Stage each of these jobs that is still listed, and note the others as gone."""
 
-    async def list_statuses(self, statuses: Sequence[str]) -> None:
-        """List all jobs in some statuses, and ask for those that have left them."""
+    async def list_statuses(self, statuses: Sequence[str], most: int) -> bool:
+        """List all jobs in some statuses, and ask for those that left, up to `most`; False if more did."""
 
 
 class _OverBudget(Exception):
@@ -106,7 +106,8 @@ class InFlightCheck:
             status for status, jobs in self.statuses.items() if jobs <= _SOME_PAGES * self.page_size
         ]
         if some_pages:
-            await self.reader.list_statuses(some_pages)
+            if not await self.reader.list_statuses(some_pages, self.budget):
+                return False
             self.statuses = {name: jobs for name, jobs in self.statuses.items() if name not in some_pages}
         try:
             for _ in range(_ROUNDS):
