@@ -162,9 +162,18 @@ class Runtime:
 
     async def _start(self) -> None:
         """Take up the configuration; a stop may cancel this at any moment. Raises: StartError."""
+        await self._open_ledger()
         async with self._reloading:
             await self._apply(self._config)
         self._started.set()
+
+    async def _open_ledger(self) -> None:
+        """Wait until the ledger can be used. Raises: StartError."""
+        if not self._ledger.is_open:
+            log, began = structlog.get_logger(), time.monotonic()
+            log.info("checking the ledger", reason="it was not closed, or has changed since")
+            await self._ledger.opened()
+            log.info("ledger checked", seconds=round(time.monotonic() - began, 1))
 
     async def _clean_up(self) -> None:
         await self._started.wait()
@@ -181,6 +190,7 @@ class Runtime:
 
     async def poll_once(self) -> bool:
         """Poll every target once, without a timer and without events; return whether all polls succeeded."""
+        await self._open_ledger()
         # Nothing delivers events here.
         config = self._config.model_copy(update={"events": None})
         self._sync_self_metrics(config, config)
@@ -285,11 +295,13 @@ class Runtime:
 
     def ready(self) -> list[str]:
         published = {shown.target.key for shown in self.publisher.shown if shown.totals is not None}
-        return [
-            f"project {target.project}, workspace {target.workspace}: not polled yet"
+        why = "not polled yet" if self._ledger.is_open else "the ledger is being checked"
+        missing = [
+            f"project {target.project}, workspace {target.workspace}: {why}"
             for target in self._config.targets()
             if target.key not in published
         ]
+        return missing or ([] if self._ledger.is_open else [why])
 
     async def process_info(self) -> ProcessInfo:
         # In a thread: a stat of the ledger's files may wait for a slow disk, and a reload may come meanwhile.

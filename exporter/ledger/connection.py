@@ -1,15 +1,15 @@
 """
 From a path to a connection on a ledger that can be used: its file, its version, its tables, its values.
 
-A file is looked at before anything is written to it, and a migration is one transaction with the look at the
-values: a ledger that is refused is left as it was.
+A file is looked at and checked before anything is written to it, and a migration is one transaction with the
+look at the values: a ledger that is refused is left as it was.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -26,15 +26,32 @@ class Unusable(Exception):
 # Python's sqlite3 says UnicodeDecodeError where SQLite's own message has damaged text in it.
 FAILURES = (sqlite3.Error, UnicodeDecodeError, Unusable)
 _BUSY_SECONDS = 2.0
+_LOG_PAGES = 4_000  # 16 MB
+
+
+def look_at(path: Path) -> None:
+    """Make sure that a file is a ledger for this version, by its head and its tables. Raises: StartError."""
+    with _refusing(path), closing(_read_only(path)) as db:
+        _check_tables(db, _identify(db))
+
+
+def check(path: Path) -> None:
+    """Read the whole file and make sure that it is sound; that may take long. Raises: StartError."""
+    with _refusing(path), closing(_read_only(path)) as db:
+        _check_pages(db)
 
 
 def connect(path: Path | None) -> sqlite3.Connection:
     """Open the ledger at `path`, making or migrating it; None keeps it in memory. Raises: StartError."""
-    try:
-        if path is not None and path.stat().st_size > 0:
-            _inspect(path)
+    with _refusing(path):
         db = sqlite3.connect(path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
         return _or_closed(db, _prepare)
+
+
+@contextmanager
+def _refusing(path: Path | None) -> Iterator[None]:
+    try:
+        yield
     except FAILURES as exc:
         raise StartError(f"ledger {path or 'in memory'}: {reason(exc)}") from exc
 
@@ -57,10 +74,8 @@ def existing(path: Path) -> Path:
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Open a ledger of this version for looking at. Raises: StartError."""
     path = existing(path)
-    try:
-        return _or_closed(_read_only(path), _check)
-    except FAILURES as exc:
-        raise StartError(f"ledger {path}: {reason(exc)}") from exc
+    with _refusing(path):
+        return _or_closed(_read_only(path), _check_all_but_pages)
 
 
 def connect_to_look(path: Path) -> sqlite3.Connection:
@@ -78,7 +93,10 @@ def connect_to_look(path: Path) -> sqlite3.Connection:
 def problem_of(path: Path) -> str | None:
     """Say what makes a file unusable, seen through a new connection; None where nothing does."""
     try:
-        _inspect(path)
+        with closing(_read_only(path)) as db:
+            version = _identify(db)
+            _check_pages(db)
+            _check_tables(db, version)
     except FAILURES as exc:
         return reason(exc)
     return None
@@ -114,16 +132,13 @@ def _uri(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
-def _inspect(path: Path) -> None:
-    with closing(_read_only(path)) as db:
-        version = _identify(db)
-        problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if problem != "ok":
-            raise Unusable(f"damaged: {problem}")
-        _check_tables(db, version)
+def _check_pages(db: sqlite3.Connection) -> None:
+    ((problem,),) = db.execute("PRAGMA quick_check(1)").fetchall()
+    if problem != "ok":
+        raise Unusable(f"damaged: {problem}")
 
 
-def _check(db: sqlite3.Connection) -> None:
+def _check_all_but_pages(db: sqlite3.Connection) -> None:
     _identify_exactly(db)
     _check_tables(db, VERSION)
     _check_values(db)
@@ -190,7 +205,9 @@ def _check_values(db: sqlite3.Connection) -> None:
 def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     # A first sync writes each page of the file about once: it goes there in few, long strides.
-    db.execute("PRAGMA wal_autocheckpoint = 4000")
+    db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+    # A reader who takes long makes the log grow. It shrinks when the next one begins.
+    db.execute(f"PRAGMA journal_size_limit = {_LOG_PAGES * 4096}")
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("BEGIN EXCLUSIVE")
     (version,) = db.execute("PRAGMA user_version").fetchone()

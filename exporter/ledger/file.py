@@ -4,17 +4,22 @@ The ledger's file on the disk: it is locked for one process, and it has to stay 
 SQLite keeps writing to a file that was deleted, moved or replaced. A restart would not find what was recorded
 there, and another exporter could start on the new file. So the path is compared with the locked descriptor
 before each task and after each commit. The files of the write-ahead log are compared in the same way.
+
+A process that closes a sound ledger leaves a mark beside it, so that the next one need not check it. The mark
+names the file and its last change: a copy, or a file that anything has written to since, does not fit it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.errors import LedgerError, StartError
 
+_MARK = "-closed"
 _BESIDE = {"-wal": "write-ahead log", "-shm": "index of the write-ahead log"}
 
 
@@ -34,7 +39,7 @@ class LedgerFile:
 
     def __post_init__(self) -> None:
         # Made once: they are looked at before each piece of work.
-        suffixes = ("", *_BESIDE)
+        suffixes = ("", _MARK, *_BESIDE)
         self._paths = {suffix: self.path.with_name(self.path.name + suffix) for suffix in suffixes}
 
     @classmethod
@@ -56,18 +61,64 @@ class LedgerFile:
             raise StartError(f"ledger {path}: in use by another process") from exc
         return cls(path, descriptor)
 
+    def was_closed(self) -> bool:
+        """Tell whether the file is as the process before left it when it closed it, sound and whole."""
+        try:
+            return self._named(_MARK).read_text("ascii") == self._last_change() and not self._has_log()
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def mark_closed(self) -> None:
+        """Leave the mark, if the file is whole. Raises: OSError; a mark that was cut short fits nothing."""
+        if self._has_log():
+            return
+        os.fsync(self.descriptor)
+        with self._named(_MARK).open("w", encoding="ascii") as mark:
+            mark.write(self._last_change())
+            mark.flush()
+            os.fsync(mark.fileno())
+
+    def unmark(self) -> None:
+        """Remove the mark, for good before anything is written to the file. Raises: OSError."""
+        if not self._named(_MARK).exists():
+            return
+        self._named(_MARK).unlink()
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _last_change(self) -> str:
+        # No time of the inode's own change: at each start of a pod Kubernetes may set the file's group anew.
+        stat = os.fstat(self.descriptor)
+        return f"{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns}\n"
+
+    def _has_log(self) -> bool:
+        """Tell whether part of the ledger is in the write-ahead log."""
+        with suppress(FileNotFoundError):
+            return self._named("-wal").stat().st_size > 0
+        return False
+
     def remember(self) -> None:
         """Take the files beside it as they are now for the right ones: SQLite has just opened them."""
         self.beside = {suffix: _identity(self._named(suffix).stat()) for suffix in _BESIDE}
         self.size = os.fstat(self.descriptor).st_size
 
-    def check(self) -> None:
-        """Make sure that the paths still lead to the files that are open. Raises: FileLost; LedgerError."""
+    def is_new(self) -> bool:
+        return os.fstat(self.descriptor).st_size == 0
+
+    def check(self, *, alone: bool = False) -> None:
+        """
+        Make sure that the paths still lead to the files that are open, or only that of the ledger itself.
+
+        Raises: FileLost; LedgerError.
+        """
         if self._found("") != _identity(os.fstat(self.descriptor)):
             raise self._lost(
                 "replaced by another file", "put the old file back, or restart to use the new one"
             )
-        for suffix, known in self.beside.items():
+        for suffix, known in ({} if alone else self.beside).items():
             if self._found(suffix) != known:
                 raise self._lost(f"its {_BESIDE[suffix]} was replaced", "restart")
 

@@ -13,10 +13,10 @@ from exporter.sync.ledger import Ledger
 
 
 async def open_ledger(url: LedgerUrl) -> Ledger:
-    """Open the ledger, making it where it is new. Raises: StartError."""
+    """Begin to open the ledger, making it where it is new; see Ledger.opened. Raises: StartError."""
     if url.backend != "sqlite":
         raise StartError(f"ledger {url}: PostgreSQL is not supported by this version, expected an sqlite URL")
-    return await SqliteLedger.open(url.path)
+    return await SqliteLedger.begin_to_open(url.path)
 
 
 def ledger_facts(url: LedgerUrl) -> LedgerFacts:

@@ -24,8 +24,17 @@ from exporter.counting.rules import CountingRules
 from exporter.errors import LedgerError, StartError, one_line
 from exporter.events.outbox import OutboxNews, PendingEvent
 from exporter.ledger import ended, set_apart, staging, targets
+from exporter.ledger.background import in_background
 from exporter.ledger.commit import keep_learnt, record, record_audit, record_release
-from exporter.ledger.connection import FAILURES, connect, connect_to_read, problem_of, reason
+from exporter.ledger.connection import (
+    FAILURES,
+    check,
+    connect,
+    connect_to_read,
+    look_at,
+    problem_of,
+    reason,
+)
 from exporter.ledger.file import FileLost, LedgerFile
 from exporter.ledger.runs import SqliteRunReader, reading_file
 from exporter.ledger.staging import Pages
@@ -77,17 +86,19 @@ class SqliteLedger:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
         thread: ThreadPoolExecutor,
         name: str,
+        connection: sqlite3.Connection | None = None,
         file: LedgerFile | None = None,
         *,
         reads_only: bool = False,
     ) -> None:
-        self._connection = connection
+        self._opened = connection
+        self._opening: asyncio.Task[None] | None = None
         self._thread = thread
         self._name = name
         self._file = file
+        self._is_sound = True  # as far as is known
         self._reads_only = reads_only
         self._saved = False
         self._pages: dict[TargetKey, Pages] = {}
@@ -101,17 +112,51 @@ class SqliteLedger:
     @classmethod
     async def open(cls, path: Path | None) -> SqliteLedger:
         """Open the ledger at `path`, making or migrating it; None keeps it in memory."""
-        thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        file: LedgerFile | None = None
+        ledger = await cls.begin_to_open(path)
         try:
-            file = None if path is None else LedgerFile.lock(path)
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _opened, file)
+            await ledger.opened()
         except BaseException:
-            thread.shutdown()
-            if file is not None:
-                file.close()
+            await ledger.close()
             raise
-        return cls(connection, thread, "in memory" if file is None else str(file.path), file)
+        return ledger
+
+    @classmethod
+    async def begin_to_open(cls, path: Path | None) -> SqliteLedger:
+        """Open a ledger, but leave one that has to be checked first to `opened`."""
+        file = None if path is None else LedgerFile.lock(path)
+        thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        ledger = cls(thread, "in memory" if file is None else str(file.path), file=file)
+        try:
+            unchecked = await asyncio.get_running_loop().run_in_executor(thread, _unchecked, file)
+            if unchecked is None:
+                await ledger._open()
+            else:
+                ledger._opening = asyncio.create_task(ledger._open_checked(unchecked))
+        except BaseException:
+            await ledger.close()
+            raise
+        return ledger
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened is not None
+
+    async def opened(self) -> None:
+        if self._opening is not None:
+            await asyncio.shield(self._opening)
+
+    async def _open_checked(self, path: Path) -> None:
+        await in_background(partial(check, path), "check of the ledger")
+        await self._open()
+
+    async def _open(self) -> None:
+        self._opened = await asyncio.get_running_loop().run_in_executor(self._thread, _connected, self._file)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None:
+            raise LedgerError(f"ledger {self._name}: is being checked")
+        return self._opened
 
     @classmethod
     async def open_to_read(cls, path: Path) -> SqliteLedger:
@@ -122,7 +167,7 @@ class SqliteLedger:
         except BaseException:
             thread.shutdown()
             raise
-        return cls(connection, thread, str(path), reads_only=True)
+        return cls(thread, str(path), connection, reads_only=True)
 
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
         return await self._run(lambda db: restore(db, target, rules), target.key)
@@ -310,9 +355,21 @@ class SqliteLedger:
             work.cancel()  # no more than that it does not begin
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
         if self._file is not None:
+            # What was not opened keeps the mark that it has, or none.
+            if self._opened is not None and self._is_sound:
+                with suppress(OSError, LedgerError):
+                    self._file.check(alone=True)
+                    self._file.mark_closed()
             self._file.close()
 
     async def _on(
@@ -372,6 +429,7 @@ class SqliteLedger:
             problem = self._problem(exc, key)
             if problem is None:
                 raise
+            self._is_sound = self._is_sound and _is_passing(exc)
             raise LedgerError(f"ledger {self._name}: {one_line(problem)}") from exc
         finally:
             self._roll_back()
@@ -383,8 +441,7 @@ class SqliteLedger:
 
     def _problem(self, exc: Exception, key: TargetKey | None) -> str | None:
         """Say what is wrong with the ledger or with what it was given; None for a fault of this program."""
-        code = getattr(exc, "sqlite_errorname", "")
-        if code.startswith(_PASSING):
+        if _is_passing(exc):
             return reason(exc)
         with suppress(*FAILURES):
             target = None if key is None else find_target(self._connection, key)
@@ -424,6 +481,7 @@ class SqliteLedger:
         if self._file.has_shrunk():
             problem = problem_of(self._file.path)
             if problem is not None:
+                self._is_sound = False
                 raise LedgerError(f"ledger {self._name}: cut short while in use: {problem}")
         self._file.note_size()
 
@@ -435,11 +493,23 @@ class SqliteLedger:
                 self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
 
 
-def _opened(file: LedgerFile | None) -> sqlite3.Connection:
+def _unchecked(file: LedgerFile | None) -> Path | None:
+    """Look at a ledger; give its path if it must be checked before it is written to. Raises: StartError."""
+    if file is None or file.is_new():
+        return None
+    look_at(file.path)
+    return None if file.was_closed() else file.path
+
+
+def _connected(file: LedgerFile | None) -> sqlite3.Connection:
     """Raises: StartError."""
     if file is None:
         return connect(None)
-    connection = connect(file.path)
+    try:
+        file.unmark()
+        connection = connect(file.path)
+    except OSError as exc:
+        raise StartError(f"ledger {file.path}: {exc.strerror or exc}") from exc
     try:
         file.remember()
         file.check()
@@ -447,6 +517,11 @@ def _opened(file: LedgerFile | None) -> sqlite3.Connection:
         connection.close()
         raise StartError(str(exc)) from exc
     return connection
+
+
+def _is_passing(exc: Exception) -> bool:
+    code: str = getattr(exc, "sqlite_errorname", "")
+    return code.startswith(_PASSING)
 
 
 def _nothing(_db: sqlite3.Connection, _target: int) -> None:

@@ -205,7 +205,14 @@ class PageOrigin:
 
 
 class Ledger(Outbox, Protocol):
-    """Raises: LedgerError from every method where the record cannot be read or written."""
+    """Raises: LedgerError from every method where the record cannot be read or written, or is not open."""
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether it can be used: one that was not closed well is checked first."""
+
+    async def opened(self) -> None:
+        """Wait until it can be used. Raises: StartError."""
 
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
         """Give what was last committed of a target, None where nothing ever was."""
