@@ -26,6 +26,7 @@ from exporter.commands.options import (
     Jobs,
     Port,
     Seed,
+    ShardOption,
     Speed,
     log_formats,
     log_levels,
@@ -116,6 +117,7 @@ def root(
 @app.command()
 def run(
     config: ConfigFile,
+    shard: ShardOption = None,
     listen: Annotated[
         list[str] | None,
         option(
@@ -147,10 +149,11 @@ def run(
     with lean_imports():
         from exporter.service import log_listening, run_exporter
 
-    # Called again at each reload, so the flags also win over a file that was changed.
+    # Called again at each reload, so the flags also win over a file that was changed, and the shard stays.
     read = partial(
         _load,
         config,
+        shard=shard,
         listen=listen or None,
         web_config_file=web_config_file,
         log_level=log_level,
@@ -364,11 +367,13 @@ def main() -> None:
         sys.exit(2 if isinstance(error, ConfigError) else 3 if isinstance(error, StartError) else 1)
 
 
-def _load(path: Path, **overrides: Any) -> Config:
+def _load(path: Path, shard: str | None = None, **overrides: Any) -> Config:
     from exporter.clients import require_extras
-    from exporter.config import load
+    from exporter.config import Shard, load
 
     config = load(path, os.environ).with_overrides(**overrides)
+    if shard is not None:
+        config = config.for_shard(Shard.parse(shard))
     # Not a part of `load`: such a configuration is valid, and this machine lacks a package.
     require_extras(config)
     return config

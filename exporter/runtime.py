@@ -35,7 +35,7 @@ from exporter.state_log import FaultLog, LineLimiter, StateLog
 from exporter.sync.ledger import Ledger
 from exporter.sync.poller import ProgressListener
 from exporter.target_cleanup import TargetCleanup
-from exporter.web.status.model import CredentialsStatus, ProcessInfo, ReloadStatus
+from exporter.web.status.model import CredentialsStatus, ProcessInfo, ReloadStatus, shard_status
 
 # At the end a poll under way may be recorded for so long; after that it is cancelled, which loses no data.
 GRACE_SECONDS = 3.0
@@ -181,6 +181,7 @@ class Runtime:
             self._ledger,
             lambda: {target.key for target in self._config.targets()},
             lambda: poll_rules(self._config).schedule.lookback_ms,
+            shard=self._config.shard,
         ).run()
 
     async def _release_series(self) -> None:
@@ -329,6 +330,7 @@ class Runtime:
             reload=self._reload,
             config=config.redacted(),
             job_url=config.web.job_url,
+            shard=shard_status(config),
         )
 
 

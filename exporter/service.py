@@ -48,6 +48,13 @@ async def run_exporter(
         web = await asyncio.to_thread(WebConfiguration, file)
     with handled_signals(stop):
         async with open_runtime(config, load) as runtime:
+            if config.shard is not None:
+                structlog.get_logger().info(
+                    "polling one shard of the targets",
+                    shard=str(config.shard),
+                    targets=len(config.targets()),
+                    configured_targets=config.configured_targets,
+                )
             app = create_app(
                 runtime,
                 runtime.publisher,

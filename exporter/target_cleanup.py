@@ -3,6 +3,9 @@ Deletes targets from the ledger that left the configuration long ago, at the sta
 
 A wrong clock must not delete a target that may come back tomorrow. So two clocks have to agree that the time
 is over: ours, and that of the API, as recorded by the targets that are still polled.
+
+A target of another shard is deleted at once: another exporter counts its runs now. If it came back later and
+its counts went on from the old record, all that the other exporter counted would be counted again.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from functools import partial
 
 import structlog
 
+from exporter.config import Shard
 from exporter.errors import LedgerError
 from exporter.model import TargetKey
 from exporter.state_log import FaultLog
@@ -22,6 +26,8 @@ from exporter.sync.server_traits import has_passed
 
 DAY_SECONDS = 86_400
 LEAST_MS = 30 * DAY_SECONDS * 1000
+# There may be thousands.
+_NAMED_IN_THE_LOG = 10
 
 
 def expired_targets(
@@ -54,6 +60,7 @@ class TargetCleanup:
     """
     The daily deletion. `configured` gives the targets of the configuration as it is now.
 
+    Shape: without a `shard` there are no targets of other shards.
     Units: `lookback_ms` gives milliseconds, None for no limit; `clock` gives Unix seconds.
     """
 
@@ -63,12 +70,14 @@ class TargetCleanup:
         configured: Callable[[], Collection[TargetKey]],
         lookback_ms: Callable[[], int | None],
         *,
+        shard: Shard | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ledger = ledger
         self._configured = configured
         self._lookback_ms = lookback_ms
+        self._shard = shard
         self._clock = clock
         self._sleep = sleep
         self._faults = FaultLog(structlog.get_logger())
@@ -76,6 +85,7 @@ class TargetCleanup:
     async def run(self) -> None:
         while True:
             try:
+                await self._delete_of_other_shards()
                 await self._delete_expired()
                 self._faults.clear()
             except LedgerError as exc:
@@ -83,6 +93,25 @@ class TargetCleanup:
             except Exception as exc:
                 self._faults.log("targets not forgotten", exc)
             await self._sleep(DAY_SECONDS)
+
+    async def _delete_of_other_shards(self) -> None:
+        shard = self._shard
+        if shard is None:
+            return
+        recorded = [one.key for one in await self._ledger.remembered()]
+        others = [key for key in recorded if not shard.has(key.project_id, key.workspace)]
+        if not others:
+            return
+        # Before the work, which may take long.
+        structlog.get_logger().warning(
+            "the ledger has targets of other shards; they are forgotten, and begin with a baseline where they"
+            " are polled now",
+            shard=str(shard),
+            targets=len(others),
+            first=[_named(key) for key in others[:_NAMED_IN_THE_LOG]],
+        )
+        for key in others:
+            await self._ledger.forget(key, partial(self._is_unused, key))
 
     async def _delete_expired(self) -> None:
         kept_ms = retention_ms(self._lookback_ms())
@@ -97,9 +126,13 @@ class TargetCleanup:
         if deleted:
             structlog.get_logger().info(
                 "targets forgotten that are not configured",
-                targets=[f"{key.project}/{key.workspace}" for key in deleted],
+                targets=[_named(key) for key in deleted],
                 days_without_record=kept_ms // (DAY_SECONDS * 1000),
             )
 
     def _is_unused(self, key: TargetKey) -> bool:
         return not is_configured(key, self._configured())
+
+
+def _named(key: TargetKey) -> str:
+    return f"{key.project}/{key.workspace}"

@@ -22,6 +22,7 @@ from exporter.web.status.model import (
     CredentialsStatus,
     ProcessInfo,
     ReloadStatus,
+    ShardStatus,
     Status,
     status,
 )
@@ -51,6 +52,7 @@ ABOUT = ProcessInfo(
         "credentials": {"default": {"type": "password", "password": "<secret>"}},
         "poll": {"interval": "30s", "lookback": "30d"},
     },
+    shard=ShardStatus(2, 3, 8, 23),
 )
 JOBS = {
     (job_type, status): 7 * row + column

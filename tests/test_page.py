@@ -12,7 +12,7 @@ from exporter.config import JobUrl
 from exporter.model import FAILED_STATUSES, IN_FLIGHT_STATUSES, Fault, LedgerFacts, Progress, TargetSnapshot
 from exporter.runs import FailureGroups, RunFilter
 from exporter.web.status.failures import PageFailures
-from exporter.web.status.model import CredentialsStatus, ReloadStatus, Status
+from exporter.web.status.model import CredentialsStatus, ProcessInfo, ReloadStatus, Status
 from exporter.web.status.page import StatusPage
 from exporter.web.status.page_request import PageRequest
 from exporter.web.status.wording import Language
@@ -92,8 +92,8 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def text_of(*snapshots: TargetSnapshot, language: Language = "en") -> str:
-    return Reader(render(status_of(*snapshots), language)).text
+def text_of(*snapshots: TargetSnapshot, language: Language = "en", about: ProcessInfo = ABOUT) -> str:
+    return Reader(render(status_of(*snapshots, about=about), language)).text
 
 
 @pytest.mark.parametrize("language", BOTH)
@@ -373,7 +373,19 @@ def test_series_that_are_held_are_told_to_those_who_compare(held: int, language:
 
 
 def test_no_target_at_all_is_said() -> None:
-    assert "There is no target." in text_of()
+    assert "There is no target." in text_of(about=replace(ABOUT, shard=None))
+    # To a shard no target may belong, which is as it should be.
+    assert "No target belongs to this shard" in text_of()
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", ("shard 2/3", "8 of 23 targets")), ("zh", ("分片 2/3", "23 个目标中的 8 个"))],
+)
+def test_the_page_says_which_shard_this_is(language: Language, said: tuple[str, str]) -> None:
+    assert all(part in text_of(*EVERY, language=language) for part in said)
+    alone = text_of(*EVERY, language=language, about=replace(ABOUT, shard=None))
+    assert not any(part in alone for part in said)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ async def test_the_json_has_all_that_the_page_shows(client: Client) -> None:
     assert status["missing"] == ["project newcomer, workspace 0: not polled yet"]
     assert status["states"] == dict.fromkeys(STATES, 1) | {"waiting": 2}
     assert status["ledger"]["kind"] == "sqlite"
+    assert status["shard"] == {"number": 2, "count": 3, "targets": 8, "configured_targets": 23}
     assert status["credentials"][0]["expires_ms"] == ABOUT.credentials[0].expires_ms
     by_name = {(target["project"], target["workspace"]): target for target in status["targets"]}
     assert list(by_name) == [(shown.target.project, shown.target.workspace) for shown in EVERY]
@@ -142,7 +143,12 @@ async def test_the_documentation_names_every_field_of_the_json(client: Client) -
         *status["ledger"],
         *status["reload"],
     }
-    named |= {*status["credentials"][0], *status["targets"][1]["recent_failures"][0], *STATES}
+    named |= {
+        *status["shard"],
+        *status["credentials"][0],
+        *status["targets"][1]["recent_failures"][0],
+        *STATES,
+    }
     documentation = STATUS_API.read_text(encoding="utf-8")
     assert {name for name in named if f"`{name}`" not in documentation} == set()
 

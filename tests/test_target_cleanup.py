@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from exporter.config import Shard
 from exporter.errors import LedgerError
 from exporter.ledger import targets
 from exporter.model import Target, TargetKey
@@ -33,6 +34,7 @@ class Life:
         self.configured: list[Target] = [KEPT, LEFT]
         self.lookback_ms: int | None = 30 * DAY_MS
         self.clock_is_ahead_ms = 0
+        self.shard: Shard | None = None
         self.days = 0
 
     async def start(self) -> None:
@@ -70,6 +72,7 @@ class Life:
             self.scene.ledger,
             lambda: {target.key for target in self.configured},
             lambda: self.lookback_ms,
+            shard=self.shard,
             clock=lambda: (self.scene.api.now_ms + self.clock_is_ahead_ms) / 1000,
             sleep=sleep,
         )
@@ -242,6 +245,42 @@ async def test_a_ledger_that_cannot_be_written_is_tried_again(
         await life.pass_by(36)
     assert life.projects() == {"perception"}
     assert len([line for line in logged if "exc_info" in line]) == 1
+
+
+def shard_of(target: Target) -> Shard:
+    """Give the shard of five that a target belongs to."""
+    (shard,) = (one for n in range(1, 6) if (one := Shard(n, 5)).has(target.project_id, target.workspace))
+    return shard
+
+
+async def test_what_another_shard_polls_now_is_forgotten_at_once(life: Life) -> None:
+    life.shard, life.configured = shard_of(KEPT), [KEPT]
+    assert life.shard != shard_of(LEFT)
+    with capture_logs() as logged:
+        await life.pass_by(2)
+    assert life.projects() == {"perception"}
+    told = [line for line in logged if "other shards" in line["event"]]
+    assert [(line["shard"], line["targets"], line["first"]) for line in told] == [
+        (str(life.shard), 1, ["left/7"])
+    ]
+    assert (await life.scene.poll(KEPT)).completed[FAILED].value == 40
+
+
+async def test_what_comes_back_from_another_shard_begins_with_a_baseline(life: Life) -> None:
+    """What ended meanwhile was counted by the other shard's exporter, and must not be counted twice."""
+    life.shard, life.configured = shard_of(KEPT), [KEPT]
+    await life.pass_by(0)
+    for job_id in range(100, 110):
+        life.scene.run_job(job_id)
+    totals = await life.scene.poll(LEFT)
+    assert (totals.jobs[FAILED], totals.completed[FAILED].value) == (50, 0)
+
+
+async def test_what_left_the_configuration_of_this_shard_is_kept_as_without_shards(life: Life) -> None:
+    life.shard, life.configured = shard_of(LEFT), []
+    await life.scene.poll(LEFT)
+    await life.pass_by(20)
+    assert life.projects() == {"left"}
 
 
 ONE = TargetKey("p", "1", "0", "system-jobs")

@@ -11,6 +11,8 @@ import typer
 
 from exporter.errors import ConfigError
 
+_SHARD_VARIABLE = "OCTOPUS_EXPORTER_SHARD"
+
 
 def option(metavar: str, text: str, *names: str, **details: Any) -> Any:
     """Declare an option that takes a value; `text` is its line in the help."""
@@ -34,6 +36,22 @@ def _finite(number: float) -> float:
     if not math.isfinite(number):
         raise typer.BadParameter(f"found {number}, expected a number such as 60")
     return number
+
+
+def _checked_shard(context: typer.Context, parameter: typer.CallbackParam, text: str | None) -> str | None:
+    if text is not None:
+        from exporter.config import Shard
+        from exporter.config.problems import quote
+
+        try:
+            Shard.parse(text)
+        except ValueError as error:
+            source = context.get_parameter_source(parameter.name or "")
+            # By its name: from which package the enumeration comes depends on the version of typer.
+            given = source is not None and source.name == "ENVIRONMENT"
+            name = _SHARD_VARIABLE if given else "--shard"
+            raise ConfigError([f"{name}: found {quote(text)}, {error}"]) from None
+    return text
 
 
 def log_levels() -> list[str]:
@@ -65,6 +83,16 @@ ConfigFile = Annotated[
         envvar="OCTOPUS_EXPORTER_CONFIG",
         show_default=False,
         readable=False,
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    option(
+        "K/N",
+        "Poll the targets of this shard only, as 2/3; each shard needs its own ledger.",
+        "--shard",
+        envvar=_SHARD_VARIABLE,
+        callback=_checked_shard,
     ),
 ]
 Port = partial(option, "N", min=0, max=65535)

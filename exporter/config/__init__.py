@@ -12,6 +12,7 @@ from exporter.config.durations import format_duration, parse_duration
 from exporter.config.loading import load
 from exporter.config.secret import Secret
 from exporter.config.settings import Config, EventSettings, WebSettings
+from exporter.config.shard import Shard
 
 __all__ = [
     "AccessKeySettings",
@@ -24,6 +25,7 @@ __all__ = [
     "ListenAddress",
     "PasswordSettings",
     "Secret",
+    "Shard",
     "TokenSettings",
     "WebSettings",
     "format_duration",

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from exporter.config.addresses import (
     ENDPOINT,
@@ -39,6 +39,7 @@ from exporter.config.fields import (
 )
 from exporter.config.problems import refused, show
 from exporter.config.secret import Secret
+from exporter.config.shard import Shard
 from exporter.errors import ConfigError
 from exporter.model import IN_FLIGHT_STATUSES, Target
 
@@ -262,6 +263,9 @@ class Config(Section):
     """where a line for every run that ended is written to; none: nowhere"""
     log: LogSettings = LogSettings()
     """what is logged"""
+    # No keys: set by `for_shard`, where the exporter polls one shard only.
+    _shard: Shard | None = PrivateAttr(None)
+    _configured_targets: int = PrivateAttr(0)
 
     @field_validator("projects", mode="after")
     @classmethod
@@ -274,6 +278,29 @@ class Config(Section):
     def targets(self) -> tuple[Target, ...]:
         """Give every (project, workspace) to poll, in the order of the file."""
         return tuple(target for project in self.projects for target in project.targets())
+
+    def for_shard(self, shard: Shard) -> Self:
+        """Give the same configuration with the targets of one shard only, and the projects that have some."""
+        projects = []
+        for project in self.projects:
+            kept = [target for target in project.targets() if shard.has(target.project_id, target.workspace)]
+            # Without workspaces the project is one target, which has no workspace_id.
+            workspaces = tuple(target.workspace_id for target in kept if target.workspace_id is not None)
+            if kept:
+                projects.append(project.model_copy(update={"workspaces": workspaces}))
+        config = self.model_copy(update={"projects": tuple(projects)})
+        config._shard, config._configured_targets = shard, len(self.targets())
+        return config
+
+    @property
+    def shard(self) -> Shard | None:
+        """The shard whose targets these are; None: they are all that the file has."""
+        return self._shard
+
+    @property
+    def configured_targets(self) -> int:
+        """How many targets the file has, those of other shards included."""
+        return len(self.targets()) if self._shard is None else self._configured_targets
 
     def credentials_of(self, target: Target) -> AnyCredentials:
         """Give the credentials that a target of this configuration uses."""

@@ -294,7 +294,7 @@ PROJECT_INFO = Family(
     "Set when the configuration is read.",
     {
         "Jobs by region": (
-            "sum by (region) (octopus_jobs * on (project) group_left (region) octopus_project_info)"
+            "sum by (region) (octopus_jobs * on (instance, project) group_left (region) octopus_project_info)"
         )
     },
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from exporter.config import JobUrl
+from exporter.config import Config, JobUrl
 from exporter.model import (
     STATUSES,
     Fault,
@@ -56,6 +56,24 @@ class ReloadStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """Shard `number` of `count` is polled: `targets` of the `configured_targets` of all shards."""
+
+    number: int
+    count: int
+    targets: int
+    configured_targets: int
+
+
+def shard_status(config: Config) -> ShardStatus | None:
+    """Return what the status says of the shard, None where all targets are polled."""
+    shard = config.shard
+    if shard is None:
+        return None
+    return ShardStatus(shard.number, shard.count, len(config.targets()), config.configured_targets)
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessInfo:
     """
     The state of the process. The state of the targets is in their snapshots.
@@ -80,6 +98,7 @@ class ProcessInfo:
     config: Mapping[str, object]
     held_series: Mapping[TargetKey, int] = field(default_factory=dict)
     job_url: JobUrl | None = None
+    shard: ShardStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +182,15 @@ _OF_POLL = (
     "swap_limit_seconds",
 )
 _OF_TOTALS = ("baseline_ms", "last_audit_ms", "drift", "drift_lasts", "filters", "rows_unreadable")
-_OF_PROCESS = ("started_ms", "log_lines_dropped", "events_pending", "events_dropped", "credentials", "ledger")
+_OF_PROCESS = (
+    "started_ms",
+    "log_lines_dropped",
+    "events_pending",
+    "events_dropped",
+    "credentials",
+    "ledger",
+    "shard",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +217,7 @@ class Status:
     reload: ReloadStatus
     config: Mapping[str, object]
     recent_failures_error: str | None = None
+    shard: ShardStatus | None = None
 
 
 def status(

@@ -40,20 +40,25 @@ class Headline:
 
 
 def headlines(
-    states: Sequence[State], spike: Spike | None, t: Wording, *, jobs_known: bool
+    states: Sequence[State],
+    spike: Spike | None,
+    t: Wording,
+    *,
+    jobs_known: bool,
+    is_shard: bool = False,
 ) -> list[Headline]:
     """
     Say how the polls go and how the jobs do: one line if nothing is wrong, else a line for each problem.
 
     Shape: `states` are those of the targets; `jobs_known` is False if the failed runs could not be read: then
-    nothing is reported as good.
+    nothing is reported as good. A shard may have no target, which is nothing to warn of.
     """
     # A stale target is one that has been failing for long.
     merged: list[State] = ["failing" if state == "stale" else state for state in states]
     worst = min(merged, key=STATES.index, default=None)
     only = ".only" if len(merged) == 1 else ""
     if worst is None:
-        polls = Headline("warn", t("verdict.none"))
+        polls = Headline("good", t("verdict.none.shard")) if is_shard else Headline("warn", t("verdict.none"))
     elif worst == "ok" and not jobs_known:
         # Not green: there may be a spike that could not be read.
         polls = Headline("warn", t(f"verdict.polled{only}"))

@@ -83,7 +83,13 @@ class StatusPage:
         return self._template.render(
             status=status,
             targets=sorted(targets, key=lambda target: STATES.index(target.state)),
-            headlines=overview.headlines(states, failures.spike, t, jobs_known=failures.problem is None),
+            headlines=overview.headlines(
+                states,
+                failures.spike,
+                t,
+                jobs_known=failures.problem is None,
+                is_shard=status.shard is not None,
+            ),
             problems=overview.problem_groups(targets),
             unreadable=sorted(unreadable, key=lambda target: -target.rows_unreadable),
             expired=[one for one in ending if (one.expires_ms or 0) <= status.now_ms],
