@@ -249,6 +249,9 @@ class Poll:
 
         A filter that fails here is downgraded for the polls to come.
         """
+        # Only a full sync changes whether one is due, so mostly the ledger need not be asked again.
+        if not self.full_sync and not planner.audit_is_due(self._state, self.rules.schedule, self.now_ms()):
+            return None
         state, now_ms = await self.ledger.summary(self.target), self.now_ms()
         due = planner.audit_is_due(state, self.rules.schedule, now_ms)
         if not due or not self.filters.can_tell_changes:
