@@ -177,6 +177,17 @@ async def test_a_restarted_exporter_knows_from_the_newest_job_that_its_clock_is_
     assert scene.ledger.recorded[0].clock_ms == scene.api.now_ms + scene.api.skew_ms
 
 
+async def test_many_jobs_in_flight_are_listed_at_first_and_shown_by_totals_after_that(scene: Scene) -> None:
+    first = await scene.poll()
+    assert first.swap_limit_seconds is None
+    times = {"created_ms": START_MS - 600_000, "started_ms": START_MS - 600_000}
+    scene.api.put(*(a_job(number, "RUNNING", **times) for number in range(400, 2_000)))
+    assert (await scene.poll()).swap_limit_seconds == 300
+    third = await scene.poll()
+    assert (third.swap_limit_seconds, third.totals.in_status("RUNNING")) == (300, 1_600)
+    assert len(scene.api.asked) < 20  # a listing would take 80
+
+
 # -- an interrupted first sync ---------------------------------------------------------------------------
 
 

@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from structlog.testing import capture_logs
 
 from exporter.counting.rules import CountingRules
-from exporter.errors import ApiTimeout, ApiUnavailable, CredentialsRefused, LedgerError
+from exporter.errors import (
+    ApiError,
+    ApiTimeout,
+    ApiUnavailable,
+    ContractError,
+    CredentialsRefused,
+    LedgerError,
+)
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import PollStatus, Progress, Target, TargetSnapshot, Totals
+from exporter.model import Progress, Target, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
-from exporter.state_log import LINES_AT_ONCE, LINES_PER_HOUR
 from exporter.sync.ledger import PollResult
-from exporter.sync.poller import FirstPolls, PollTiming, ProgressListener, TargetPoller, next_due
-from tests.fake_api import FakeApi, a_job, a_target, poll_rules
-
-
-class Stage:
-    """A poller with a fake API and clock; implements poller.Publications."""
-
-    def __init__(self, ledger: SqliteLedger) -> None:
-        self.ledger = ledger
-        self.api = FakeApi(gives_time=False)
-        self.now = 1_000.0
-        self.shown: list[TargetSnapshot] = []
-        self.on_publish: Callable[[TargetSnapshot], None] = lambda snapshot: None
-
-    def publish(self, snapshot: TargetSnapshot) -> None:
-        self.shown.append(snapshot)
-        self.on_publish(snapshot)
-
-    def poller(
-        self,
-        interval: float = 0.01,
-        max_age: float = 300.0,
-        listener: ProgressListener | None = None,
-        status: PollStatus | None = None,
-    ) -> TargetPoller:
-        return TargetPoller(
-            a_target(),
-            self.api,
-            self.ledger,
-            self,
-            poll_rules(),
-            PollTiming(interval, max_age),
-            clock=lambda: self.now,
-            listener=listener,
-            status=status,
-        )
-
-    @property
-    def last(self) -> TargetSnapshot:
-        return self.shown[-1]
+from exporter.sync.poll import Poll
+from exporter.sync.poller import FirstPolls, next_due
+from tests.fake_api import a_job
+from tests.poller_stage import Stage, raise_fault
 
 
 @pytest.fixture
@@ -241,10 +211,6 @@ async def test_a_display_that_fails_costs_the_poll_and_not_the_process(stage: St
     assert (poller.progress, poller.polling_since_ms) == (None, None)
 
 
-def raise_fault(_query: ListQuery) -> None:
-    raise ZeroDivisionError("in the midst of it")
-
-
 @pytest.mark.parametrize(
     ("now", "expected"), [(100.0, 110.0), (109.0, 110.0), (110.0, 110.0), (111.0, 120.0), (139.0, 140.0)]
 )
@@ -252,50 +218,145 @@ def test_a_poll_that_overruns_skips_and_never_piles_up(now: float, expected: flo
     assert next_due(100.0, now, 10.0) == expected
 
 
-async def test_a_target_that_is_down_for_a_day_is_logged_at_both_ends_and_every_hour(stage: Stage) -> None:
+# -- what each poll leaves ---------------------------------------------------------------------------------
+
+
+async def test_the_status_goes_on_from_the_poller_before(stage: Stage) -> None:
+    poller = stage.poller()
+    assert poller.status.began_ms == 1_000_000
+    await poller.poll()
+    stage.now += 60
+    again = stage.poller(status=poller.status)
+    await again.poll()
+    assert (again.status.began_ms, again.status.polls, again.status.last_poll_ms) == (1_000_000, 2, 1_060_000)
+
+
+async def test_a_poll_is_published_before_its_audit(stage: Stage) -> None:
+    await stage.poller().poll()
+    audits = [shown.totals.last_audit_ms for shown in stage.shown if shown.totals]
+    assert audits == [None, 1_000_000]
+
+
+async def test_a_poll_that_changed_nothing_is_published_all_the_same(stage: Stage) -> None:
+    poller = stage.poller()
+    await poller.poll()
+    stage.now += 60
+    await poller.poll()
+    assert stage.last.totals is not None
+    assert stage.last.totals.committed_ms == 1_060_000
+
+
+async def test_a_poll_is_timed(stage: Stage) -> None:
+    poller = stage.poller(timer=lambda: stage.now)
+
+    def take_a_second(query: ListQuery) -> None:
+        stage.now += 1
+
+    stage.api.before_page = take_a_second
+    await poller.poll()
+    assert stage.shown[0].poll.duration_seconds == stage.shown[0].poll.requests > 0
+
+
+async def test_full_syncs_are_counted_by_their_reason(stage: Stage) -> None:
     poller = stage.poller()
     await poller.poll()
     stage.api.error = ApiUnavailable("down")
-    with capture_logs() as lines:
-        for _ in range(289):
-            await poller.poll()
-            stage.now += 300
-        stage.api.error = None
+    await poller.poll()
+    stage.api.error = None
+    for _ in range(3):
         await poller.poll()
-    told = [line for line in lines if line["log_level"] != "debug"]
-    assert [line.get("state", "begins") for line in told] == ["begins", *["lasts"] * 24, "ends"]
-    assert {line["event"] for line in told} == {"poll failed", "polling works again"}
-    assert (told[-1]["times"], told[-1]["since"]) == (289, "1970-01-01T00:16:40Z")
+    assert {reason: n for reason, n in stage.last.poll.full_syncs.items() if n} == {"first": 1, "gap": 1}
 
 
-async def test_the_first_listing_is_told_once_and_so_is_the_first_poll_on_a_ledger(stage: Stage) -> None:
-    poller = stage.poller()
-    stage.api.error = ApiUnavailable("down")
-    with capture_logs() as lines:
+async def test_a_full_sync_during_an_audit_is_counted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def audit(poll: Poll) -> Totals:
+        poll.full_sync = "filters"
+        return poll.totals
+
+    monkeypatch.setattr(Poll, "audit", audit)
+    await stage.poller().poll()
+    assert {reason: n for reason, n in stage.last.poll.full_syncs.items() if n} == {"first": 1, "filters": 1}
+
+
+async def test_only_full_syncs_show_their_progress(stage: Stage) -> None:
+    class Listener:
+        rows = ended = 0
+
+        def on_progress(self, target: Target, progress: Progress) -> None:
+            self.rows = progress.rows
+
+        def on_finished(self, target: Target) -> None:
+            self.ended += 1
+
+    listener = Listener()
+    poller = stage.poller(listener=listener)
+    stage.api.put(a_job(1))
+    for _ in range(2):
         await poller.poll()
-        stage.api.error = None
-        for _ in range(3):
-            await poller.poll()
-        again = stage.poller()
-        await again.restore()
-        await again.poll()
-        # A reload makes a poller that goes on from the status of the one before.
-        await stage.poller(status=again.status).poll()
-    told = [line["event"].rpartition(" in ")[0] for line in lines if line["event"].startswith("first")]
-    jobs = sum(stage.last.totals.jobs.values()) if stage.last.totals else 0
-    assert told == [f"first listing: {jobs} jobs", f"first poll, on from the ledger: {jobs} jobs"]
+        assert (listener.rows, listener.ended) == (1, 1)
 
 
-async def test_a_target_that_fails_in_turns_does_not_fill_the_log(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    ("error", "resumed"),
+    [
+        pytest.param(ApiTimeout("no answer"), True, id="no answer"),
+        pytest.param(ContractError("gone", status=410), False, id="rows that may be wrong"),
+    ],
+)
+async def test_a_first_sync_is_resumed_unless_its_rows_may_be_wrong(
+    stage: Stage, error: ApiError, resumed: bool
+) -> None:
+    stage.api.put(*(a_job(number, "FINISHED", ended_ms=2_000) for number in range(1, 31)))
     poller = stage.poller()
-    errors = (ApiUnavailable("down"), CredentialsRefused("wrong password"), None)
-    with capture_logs() as lines:
-        for number in range(2_880):
-            stage.api.error = errors[number % 3]
-            await poller.poll()
-            stage.now += 30
-    told = [line for line in lines if line["log_level"] != "debug"]
-    assert len(told) <= LINES_AT_ONCE + 24 * LINES_PER_HOUR
+
+    def fail(query: ListQuery) -> None:
+        if query.offset > 10:
+            raise error
+
+    stage.api.before_page = fail
+    assert not await poller.poll()
+    stage.api.before_page = None
+    stage.api.asked.clear()
+    assert await poller.poll()
+    in_flight_listed = any(len(query.statuses) > 1 for query in stage.api.asked)
+    assert in_flight_listed == (not resumed)
+
+
+async def test_a_poll_of_a_known_target_begins_anew_after_a_failure(stage: Stage) -> None:
+    poller = stage.poller()
+    await poller.poll()
+    stage.api.error = ApiTimeout("no answer")
+    await poller.poll()
+    stage.api.error = None
+    stage.api.asked.clear()
+    await poller.poll()
+    assert any(len(query.statuses) > 1 for query in stage.api.asked)
+
+
+async def test_a_target_that_cannot_be_restored_is_polled_all_the_same(stage: Stage) -> None:
+    class Broken(SqliteLedger):
+        async def restore(self, *_: object) -> Totals:
+            raise ZeroDivisionError("in the midst of it")
+
+    stage.ledger = ledger = await Broken.open(None)
+    poller = stage.poller()
+    with capture_logs() as logged:
+        assert await poller.restore() is None
+    assert [line["event"].partition(":")[0] for line in logged] == ["target not restored"]
+    assert stage.last.totals is None
+    assert await poller.poll()
+    await ledger.close()
+
+
+async def test_nothing_is_published_where_nothing_is_held(stage: Stage) -> None:
+    poller = stage.poller()
+    await poller.release_all()
+    assert stage.shown == []
+    await poller.poll()
+    await poller.release_all()
+    stage.shown.clear()
+    await poller.release_all()
+    assert stage.shown == []
 
 
 # -- new series --------------------------------------------------------------------------------------------
