@@ -28,6 +28,8 @@ DAY_SECONDS = 86_400
 LEAST_MS = 30 * DAY_SECONDS * 1000
 # There may be thousands.
 _NAMED_IN_THE_LOG = 10
+# A target of another shard has so long to get its events written, as its events are deleted with it.
+_LOOKS_FOR_EVENTS, _SECONDS_BETWEEN_LOOKS = 60, 60
 
 
 def expired_targets(
@@ -81,27 +83,34 @@ class TargetCleanup:
         self._clock = clock
         self._sleep = sleep
         self._faults = FaultLog(structlog.get_logger())
+        self._looks_for_events = _LOOKS_FOR_EVENTS
 
     async def run(self) -> None:
         while True:
+            pause_seconds = DAY_SECONDS
             try:
-                await self._delete_of_other_shards()
+                if not await self._delete_of_other_shards():
+                    pause_seconds = _SECONDS_BETWEEN_LOOKS
                 await self._delete_expired()
                 self._faults.clear()
             except LedgerError as exc:
                 structlog.get_logger().warning("targets not forgotten", error=str(exc))
             except Exception as exc:
                 self._faults.log("targets not forgotten", exc)
-            await self._sleep(DAY_SECONDS)
+            await self._sleep(pause_seconds)
 
-    async def _delete_of_other_shards(self) -> None:
+    async def _delete_of_other_shards(self) -> bool:
+        """Delete them; return False where they are still there, because events wait to be written."""
         shard = self._shard
         if shard is None:
-            return
+            return True
         recorded = [one.key for one in await self._ledger.remembered()]
         others = [key for key in recorded if not shard.has(key.project_id, key.workspace)]
         if not others:
-            return
+            return True
+        if self._looks_for_events and await self._ledger.count_events():
+            self._looks_for_events -= 1
+            return False
         # Before the work, which may take long.
         structlog.get_logger().warning(
             "the ledger has targets of other shards; they are forgotten, and begin with a baseline where they"
@@ -112,6 +121,7 @@ class TargetCleanup:
         )
         for key in others:
             await self._ledger.forget(key, partial(self._is_unused, key))
+        return True
 
     async def _delete_expired(self) -> None:
         kept_ms = retention_ms(self._lookback_ms())

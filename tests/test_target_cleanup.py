@@ -276,6 +276,31 @@ async def test_what_comes_back_from_another_shard_begins_with_a_baseline(life: L
     assert (totals.jobs[FAILED], totals.completed[FAILED].value) == (50, 0)
 
 
+@pytest.mark.parametrize("written_after", [3, 1000])
+async def test_what_another_shard_polls_now_has_an_hour_to_get_its_events_written(
+    life: Life, monkeypatch: pytest.MonkeyPatch, written_after: int
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if seconds == DAY_SECONDS:
+            raise asyncio.CancelledError
+        assert life.projects() == {"perception", "left"}
+
+    async def count_events() -> int:
+        return int(len(pauses) < written_after)
+
+    monkeypatch.setattr(life.scene.ledger, "count_events", count_events)
+    cleanup = TargetCleanup(
+        life.scene.ledger, lambda: {KEPT.key}, lambda: None, shard=shard_of(KEPT), sleep=sleep
+    )
+    with pytest.raises(asyncio.CancelledError):
+        await cleanup.run()
+    assert pauses == [60.0] * min(written_after, 60) + [DAY_SECONDS]
+    assert life.projects() == {"perception"}
+
+
 async def test_what_left_the_configuration_of_this_shard_is_kept_as_without_shards(life: Life) -> None:
     life.shard, life.configured = shard_of(LEFT), []
     await life.scene.poll(LEFT)

@@ -57,7 +57,7 @@ def test_all_shards_export_every_target_once_and_go_on_from_a_copied_ledger(
         for number, exporter in shards.items():
             workspaces = BY_SHARD[number]
             line = f"shard={number}/3 targets={len(workspaces)} configured_targets=4"
-            assert programs[number].errors.count(line) == 1
+            programs[number].wait_for_line(line)
             programs[number].wait_for_line(f"shard={number}/3 targets={4 - len(workspaces)} first=")
             status = exporter.page("api/v1/status").json
             assert {target["workspace"] for target in status["targets"]} == workspaces
