@@ -23,7 +23,7 @@ REPORTED_LIMIT_SECONDS = 3600.0
 _LOWEST_SHARE = 0.05
 # A new rate needs a new bucket, which forgets the last request: not for a smaller change than this.
 _LEAST_INCREASE = 1.05
-# A turn that comes late by up to this much does not delay those after it.
+# A turn that comes late by up to this much does not delay those who wait behind it.
 _LATENESS_SECONDS = 0.01
 
 _log = structlog.get_logger(__name__)
@@ -91,6 +91,7 @@ class EndpointLimiter:
 
         Raises: RateLimited (the rest of the pause is longer than LONGEST_WAIT_SECONDS).
         """
+        is_queued = self._turn.locked()
         await self._turn.acquire()
         is_holding = True
         try:
@@ -100,7 +101,7 @@ class EndpointLimiter:
             rate = min(self._rate + gained, self._highest_rate())
             if rate > self._rate * _LEAST_INCREASE or rate == self._configured > self._rate:
                 self._set_rate(rate)
-            await self._bucket.acquire()
+            await self._bucket.acquire(1 if is_queued else self._share_of_the_first())
             # Again: another response may have started a pause while this request waited.
             await self._wait_for_pause()
             # A probe keeps the turn until its response came. After any other request the next one may go.
@@ -147,6 +148,11 @@ class EndpointLimiter:
         # Concurrent requests get their 429 together: halve the rate once for all of them.
         rate = self._rate if was_paused else max(self._rate / 2, self._configured * _LOWEST_SHARE)
         self._set_rate(min(rate, self._highest_rate()))
+
+    def _share_of_the_first(self) -> float:
+        """Tell what a request that did not wait takes: the room for late ones too, because none is late."""
+        room = self._bucket.max_rate
+        return room if self._bucket.has_capacity(room) else 1
 
     def _end_long_pause(self) -> None:
         # The response to a request from before the pause says nothing about its end.
