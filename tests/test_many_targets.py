@@ -149,11 +149,14 @@ async def test_so_many_first_polls_are_under_way_at_once_for_each_endpoint() -> 
             await end.wait()
 
     tasks = [asyncio.create_task(poll(endpoint)) for endpoint in ("one",) * 50 + ("another",) * 5]
-    over = asyncio.create_task(first_polls.over(0))
+    over = asyncio.create_task(first_polls.over(a_target(endpoint="one"), 0))
     for _ in range(5):
         await asyncio.sleep(0)
     assert (begun.count("one"), begun.count("another")) == (32, 5)
     assert not over.done()
+    # An endpoint that hangs does not keep the targets of another one from being polled again.
+    await asyncio.wait_for(first_polls.over(a_target(endpoint="another"), 0), 60)
+    assert begun.count("one") == 32
     end.set()
     await asyncio.gather(*tasks, over)
     assert begun.count("one") == 50

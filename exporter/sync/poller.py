@@ -71,32 +71,42 @@ class FirstPolls:
 
     Hundreds of polls at once would keep scrapes and signals waiting, and requests would reach their timeouts
     before they are sent. A slow poll soon stops to count, and each endpoint and credentials have their own
-    places: so targets that hang do not keep others waiting for long.
+    queue: so targets that hang do not keep others waiting for long.
     """
 
     def __init__(self) -> None:
-        self._places: dict[tuple[str, str], asyncio.Semaphore] = {}
-        self._not_begun, self._not_ended = _Crowd(), _Crowd()
+        self._queues: dict[tuple[str, str], _Queue] = {}
+        self._not_ended = _Crowd()
 
     @asynccontextmanager
     async def turn(self, target: Target) -> AsyncIterator[None]:
         """Wait for a place, and keep it during the first poll of a target."""
-        key = (target.endpoint, target.credentials)
-        places = self._places.setdefault(key, asyncio.Semaphore(_FIRST_AT_ONCE))
+        queue = self._queue(target)
         with self._not_ended.entered():
-            with self._not_begun.entered():
-                await places.acquire()
+            with queue.waiting.entered():
+                await queue.places.acquire()
             with ExitStack() as place:
-                place.callback(places.release)
+                place.callback(queue.places.release)
                 # Closed a second time, the stack does nothing.
                 slow = asyncio.get_running_loop().call_later(_SLOW_SECONDS, place.close)
                 place.callback(slow.cancel)
                 yield
 
-    async def over(self, within_seconds: float) -> None:
-        """Wait until all first polls have begun and, no longer than this, until they have ended."""
-        await self._not_begun.empty.wait()
+    async def over(self, target: Target, within_seconds: float) -> None:
+        """Wait until all of the target's queue have begun and, no longer than this, until all have ended."""
+        await self._queue(target).waiting.empty.wait()
         await _is_set_within(self._not_ended.empty, within_seconds)
+
+    def _queue(self, target: Target) -> _Queue:
+        return self._queues.setdefault((target.endpoint, target.credentials), _Queue())
+
+
+class _Queue:
+    """The targets that share endpoint and credentials: those that wait, and places for first polls."""
+
+    def __init__(self) -> None:
+        self.waiting = _Crowd()
+        self.places = asyncio.Semaphore(_FIRST_AT_ONCE)
 
 
 class _Crowd:
@@ -199,7 +209,7 @@ class TargetPoller:
             async with first_polls.turn(self.target):
                 if not stop.is_set():
                     await self.poll()
-            await first_polls.over(min(interval, _FIRST_POLLS_SECONDS))
+            await first_polls.over(self.target, min(interval, _FIRST_POLLS_SECONDS))
             # A random offset, so that the targets do not all poll at the same moment.
             due = self._timer() + random.random() * interval
             while not await _is_set_within(stop, due - self._timer()):
