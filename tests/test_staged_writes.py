@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from exporter.ledger import staging
+from exporter.ledger.connection import connect
 from exporter.sync.ledger import FoundBy, PageOrigin, PollResult, RowKind
 from exporter.sync.server_traits import Filters
 from tests.fake_api import COUNTING, a_job, a_target
@@ -73,3 +76,17 @@ async def test_many_rows_are_written_once_and_not_again_when_they_are_cleared(tm
     size = written()[0] - before
     await polls.ledger.close()
     assert size <= 40_000 * 130
+
+
+def test_rows_of_one_target_among_others_are_cleared_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the journal of the temporary database, which is in memory, would have them all at once."""
+    monkeypatch.setattr(staging, "_CLEARED_AT_ONCE", 10)
+    with closing(connect(None)) as db:
+        rows = [(1, job_id) for job_id in range(20)] + [(2, 1), (3, 1)]
+        db.executemany("INSERT INTO staged (target, id) VALUES (?, ?)", rows)
+        statements = list[str]()
+        db.set_trace_callback(statements.append)
+        staging.clear(db, 1)
+        db.set_trace_callback(None)
+        assert db.execute("SELECT target FROM staged").fetchall() == [(2,), (3,)]
+    assert sum("DELETE" in statement for statement in statements) == 3

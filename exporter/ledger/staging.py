@@ -136,6 +136,10 @@ _GONE = """
     SELECT id, created_ms FROM jobs
     WHERE target = :target AND in_flight = 1 AND id IN (SELECT value FROM json_each(:gone))
 """
+_CLEAR_SOME = """
+    DELETE FROM staged WHERE target = ?1 AND id IN (SELECT id FROM staged WHERE target = ?1 LIMIT ?2)
+"""
+_CLEARED_AT_ONCE = 20_000
 # Few sizes: Python caches the last 128 compiled statements, and one of a thousand rows takes a megabyte.
 _BATCH_SIZES = (1, 4, 10, 25, 50, 100, 200, 500, 1000)
 _NEVER = 2**63 - 1
@@ -148,7 +152,9 @@ def clear(db: sqlite3.Connection, target: int) -> None:
             OR EXISTS (SELECT 1 FROM staged WHERE target > ?1)
     """
     if fetch_number(db, others, (target,)):
-        db.execute("DELETE FROM staged WHERE target = ?", (target,))
+        # In pieces: the journal, which is in memory, has every page that a statement changes.
+        while db.execute(_CLEAR_SOME, (target, _CLEARED_AT_ONCE)).rowcount == _CLEARED_AT_ONCE:
+            pass
     else:
         db.execute("DELETE FROM staged")
 
