@@ -1,8 +1,8 @@
 """
 One poll's transaction: compare what is staged with what is known, count, and write down what is listed now.
 
-Everything here happens between one BEGIN and one COMMIT, so a crash leaves either all of it or nothing. That,
-and comparing rows with rows, is what makes every run count once.
+Everything here happens in one transaction of the caller (ledger.group), so a crash leaves either all of it or
+nothing. That, and comparing rows with rows, is what makes every run count once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from exporter.ledger.staging import (
     IN_FLIGHT_JOBS,
     MISSING_IN_FLIGHT,
     MISSING_TERMINAL,
-    clear,
     vanished,
 )
 from exporter.ledger.targets import TargetRow, read_target, target_id
@@ -98,7 +97,6 @@ def record(
     added and dropped.
     """
     target = target_id(db, poll.target)
-    db.execute("BEGIN IMMEDIATE")
     row = read_target(db, target)
     is_first = row.commits == 0
     baselines = _baselines(row, poll, rules)
@@ -143,10 +141,7 @@ def record(
     add_to_series(db, target, increments, NewSeries(row.shown_types, released, poll.now_ms, at_once))
     _write_target(db, target, poll, baselines, row, released)
     # What cannot be shown is not recorded: else a new series would have no publication at 0.
-    totals = read_totals(db, read_target(db, target), poll.target, rules)
-    db.execute("COMMIT")
-    clear(db, target)
-    return totals, events.news
+    return read_totals(db, read_target(db, target), poll.target, rules), events.news
 
 
 def _baselines(row: TargetRow, poll: PollResult, rules: CountingRules) -> Baselines:
@@ -321,12 +316,9 @@ def keep_learnt(db: sqlite3.Connection, target: int, server: ServerTraits, filte
 def record_audit(db: sqlite3.Connection, target: Target, audit: Audit, rules: CountingRules) -> Totals:
     """Keep what an audit found; see sync.ledger.Ledger.audited."""
     target_row = target_id(db, target)
-    db.execute("BEGIN IMMEDIATE")
     given = _encoded(audit), target_row
     db.execute("UPDATE targets SET audit = ?, revision = revision + 1 WHERE id = ?", given)
-    totals = read_totals(db, read_target(db, target_row), target, rules)
-    db.execute("COMMIT")
-    return totals
+    return read_totals(db, read_target(db, target_row), target, rules)
 
 
 def record_release(
@@ -334,16 +326,13 @@ def record_release(
 ) -> Totals:
     """Let these series show their values; see sync.ledger.Ledger.release."""
     target_row = target_id(db, target)
-    db.execute("BEGIN IMMEDIATE")
     # Histograms of other bounds are shown empty before a poll makes them so. Those are the ones released.
     empty_changed_histograms(db, target_row, rules, now_ms)
     release_rows(db, target_row, keys)
     released = read_target(db, target_row).released.under(rules).adding(keys)
     given = _encoded(released), target_row
     db.execute("UPDATE targets SET released = ?, revision = revision + 1 WHERE id = ?", given)
-    totals = read_totals(db, read_target(db, target_row), target, rules)
-    db.execute("COMMIT")
-    return totals
+    return read_totals(db, read_target(db, target_row), target, rules)
 
 
 def _encoded(value: object) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from traceback import clear_frames
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
@@ -36,6 +37,7 @@ from exporter.ledger.connection import (
     reason,
 )
 from exporter.ledger.file import FileLost, LedgerFile
+from exporter.ledger.group import Commit, Committer, WaitingCommits, roll_back
 from exporter.ledger.runs import SqliteRunReader, reading_file
 from exporter.ledger.staging import Pages
 from exporter.ledger.targets import find_target, target_id
@@ -103,6 +105,8 @@ class SqliteLedger:
         self._saved = False
         self._pages: dict[TargetKey, Pages] = {}
         self._batches: dict[TargetKey, asyncio.Future[None]] = {}  # of pages, on their way to be staged
+        self._commits = WaitingCommits()
+        self._staged_rows: Counter[TargetKey] = Counter()
         self._targets_work: set[asyncio.Future[Any]] = set()  # not ended yet
         self._rows: dict[TargetKey, int] = {}  # of the table `targets`, for the thread alone
         self._events_taken = 0  # up to this id, for the thread alone
@@ -178,6 +182,7 @@ class SqliteLedger:
 
     async def begin(self, target: Target) -> None:
         self._pages.pop(target.key, None)
+        self._staged_rows.pop(target.key, None)
         if before := self._batches.pop(target.key, None):
             with suppress(Exception):  # of a poll that has failed
                 await asyncio.shield(before)
@@ -197,6 +202,7 @@ class SqliteLedger:
     ) -> None:
         pages = self._pages.setdefault(target.key, Pages(rules))
         pages.add(jobs, wanted, origin)
+        self._staged_rows[target.key] += len(jobs)
         if pages.rows >= _ROWS_PER_HOP:
             # The next pages are read while this batch is written; only one batch is under way. It is replaced
             # once it has ended well: else its failure would be lost with a caller that is cancelled here.
@@ -272,28 +278,56 @@ class SqliteLedger:
         await self._on(target, keep_learnt, server, filters)
 
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
-        return await self._run(
-            lambda db: self._durably(lambda: record_audit(db, target, audit, rules)), target.key
+        totals: Totals = await self._commit(
+            Commit(target.key, lambda db: record_audit(db, target, audit, rules))
         )
+        return totals
 
     async def release(
         self, target: Target, keys: Collection[SeriesKey], rules: CountingRules, now_ms: int
     ) -> Totals:
-        return await self._run(
-            lambda db: self._durably(lambda: record_release(db, target, keys, rules, now_ms)), target.key
+        totals: Totals = await self._commit(
+            Commit(target.key, lambda db: record_release(db, target, keys, rules, now_ms))
         )
+        return totals
 
     async def record(self, observation: PollResult, rules: CountingRules) -> Totals:
-        loop = asyncio.get_running_loop()
+        loop, target = asyncio.get_running_loop(), observation.target
+        if before := self._batches.pop(target.key, None):
+            await asyncio.shield(before)
 
-        def recorded(db: sqlite3.Connection, _: int) -> Totals:
-            totals, news = self._durably(lambda: record(db, observation, rules, self._events_taken))
-            if news != OutboxNews():
+        def recorded(db: sqlite3.Connection, result: tuple[Totals, OutboxNews]) -> None:
+            if result[1] != OutboxNews():
                 # From here, since the caller may have been cancelled meanwhile.
-                loop.call_soon_threadsafe(self._note, news)
-            return totals
+                loop.call_soon_threadsafe(self._note, result[1])
+            staging.clear(db, self._row(db, target))
 
-        return await self._on(observation.target, recorded)
+        totals, _ = await self._commit(
+            Commit(
+                target.key,
+                lambda db: record(db, observation, rules, self._events_taken),
+                prepare=self._staging(target),
+                after=recorded,
+                rows=self._staged_rows.pop(target.key, 0),
+            )
+        )
+        return cast("Totals", totals)
+
+    async def _commit(self, commit: Commit) -> Any:
+        """Put something on the disk, with what else waits for it. Raises: LedgerError."""
+        self._commits.add(commit)
+        self._thread.submit(self._commit_waiting)
+        return await asyncio.shield(self._noted(asyncio.wrap_future(commit.future)))
+
+    def _commit_waiting(self) -> None:
+        """Commit the next group; nothing may be left if an earlier call took more than one."""
+        if group := self._commits.take():
+            try:
+                Committer(self._connection, self._check_file, self._explained).commit(group)
+            except Exception as exc:
+                for commit in group:
+                    if not commit.future.done():
+                        commit.future.set_exception(exc)
 
     def _note(self, news: OutboxNews) -> None:
         self._event_news += news
@@ -388,21 +422,27 @@ class SqliteLedger:
         return await asyncio.shield(self._submit_on(target, lambda db, row: work(db, row, *given, **named)))
 
     def _submit_on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> asyncio.Future[R]:
+        stage = self._staging(target)
+        return self._submit(lambda db: work(db, stage(db)), target.key)
+
+    def _staging(self, target: Target) -> Callable[[sqlite3.Connection], int]:
+        """Give what stages the pages that wait, and gives the target's row."""
         pages = self._pages.pop(target.key, None)
 
-        def staged_first(db: sqlite3.Connection) -> R:
+        def stage(db: sqlite3.Connection) -> int:
             row = self._row(db, target)
             if pages is not None:
                 staging.stage_pages(db, row, target.job_types, pages)
-            return work(db, row)
+            return row
 
-        return self._submit(staged_first, target.key)
+        return stage
 
     def _row(self, db: sqlite3.Connection, target: Target) -> int:
         if target.key not in self._rows:
             # A reader must not write, and there is nothing to read of a target without a row.
             found = find_target(db, target.key) if self._reads_only else None
-            self._rows[target.key] = found or self._durably(lambda: target_id(db, target))
+            # It need not wait for the disk: the commit that first needs it takes it along.
+            self._rows[target.key] = found or target_id(db, target)
         return self._rows[target.key]
 
     async def _run(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None = None) -> R:
@@ -411,33 +451,40 @@ class SqliteLedger:
 
     def _submit(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> asyncio.Future[R]:
         done = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work, key)
-        if key is not None:
-            self._targets_work.add(done)
-            done.add_done_callback(self._targets_work.discard)
+        return done if key is None else self._noted(done)
+
+    def _noted(self, done: asyncio.Future[R]) -> asyncio.Future[R]:
+        """Note some work for a target until it has ended."""
+        self._targets_work.add(done)
+        done.add_done_callback(self._targets_work.discard)
         return done
 
     def _transaction(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> R:
         try:
             self._check_file()
             return work(self._connection)
-        except LedgerError:
-            raise
         except Exception as exc:
-            # A cursor that its traceback keeps open would hold a snapshot, and with it all that is to come.
-            clear_frames(exc.__traceback__)
-            self._roll_back()
-            problem = self._problem(exc, key)
-            if problem is None:
+            error = self._explained(exc, key)
+            if error is exc:
                 raise
-            self._is_sound = self._is_sound and _is_passing(exc)
-            raise LedgerError(f"ledger {self._name}: {one_line(problem)}") from exc
+            raise error from exc
         finally:
-            self._roll_back()
+            if self._opened is not None:
+                roll_back(self._opened)
 
-    def _roll_back(self) -> None:
-        with suppress(sqlite3.Error):
-            if self._connection.in_transaction:
-                self._connection.rollback()
+    def _explained(self, exc: Exception, key: TargetKey | None) -> Exception:
+        """Say what is wrong with the ledger; a fault of this program stays as it is."""
+        if isinstance(exc, LedgerError):
+            return exc
+        # A cursor that its traceback keeps open would hold a snapshot, and with it all that is to come.
+        clear_frames(exc.__traceback__)
+        problem = self._problem(exc, key)
+        if problem is None:
+            return exc
+        self._is_sound = self._is_sound and _is_passing(exc)
+        error = LedgerError(f"ledger {self._name}: {one_line(problem)}")
+        error.__cause__ = exc
+        return error
 
     def _problem(self, exc: Exception, key: TargetKey | None) -> str | None:
         """Say what is wrong with the ledger or with what it was given; None for a fault of this program."""
@@ -456,17 +503,6 @@ class SqliteLedger:
         except FAILURES as damage:
             return reason(damage)
         return None if checked == "ok" else f"damaged: {checked}"
-
-    def _durably(self, work: Callable[[], R]) -> R:
-        """Do work whose commit must be on the disk, in the file at our path, before it is reported."""
-        self._connection.execute("PRAGMA synchronous = FULL")
-        try:
-            done = work()
-        finally:
-            self._roll_back()
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._check_file()
-        return done
 
     def _check_file(self) -> None:
         """Raises: LedgerError where a restart would not find what is recorded now."""
