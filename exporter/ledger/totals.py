@@ -15,7 +15,7 @@ from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import latest
 from exporter.ledger import set_apart
 from exporter.ledger.series import read_counters, read_histograms
-from exporter.ledger.staging import FINISHED_JOBS, IN_FLIGHT_JOBS
+from exporter.ledger.staging import FINISHED_JOBS
 from exporter.ledger.targets import TargetRow, fetch_number, find_target, read_target
 from exporter.model import (
     AGE_BOUNDS_MS,
@@ -36,9 +36,14 @@ from exporter.sync.server_traits import FILTERS
 
 V = TypeVar("V", CounterValue, HistogramValue)
 
+# SQLite finds creation times in the index of jobs in flight only by type and status.
 _NEWEST = f"""
     SELECT max(
-        (SELECT ifnull(max(created_ms), 0) FROM {IN_FLIGHT_JOBS} WHERE target = :target AND in_flight = 1),
+        (SELECT ifnull(max((
+            SELECT max(created_ms) FROM jobs INDEXED BY jobs_in_flight
+            WHERE target = :target AND in_flight = 1
+                AND job_type = listing.job_type AND status = listing.status
+        )), 0) FROM listing WHERE target = :target AND in_flight = 1),
         (SELECT ifnull(max(created_ms), 0) FROM {FINISHED_JOBS} WHERE target = :target AND in_flight = 0)
     )
 """  # noqa: S608 - constants only
@@ -108,7 +113,9 @@ def listed_since(db: sqlite3.Connection, target: int, horizon_ms: int | None) ->
     listed = """
         SELECT (SELECT total(jobs) FROM listing WHERE target = :target)
             - (SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
-                WHERE target = :target AND in_flight = 1 AND created_ms < :horizon)
+                WHERE target = :target AND in_flight = 1 AND created_ms < :horizon
+                    AND job_type IN (SELECT job_type FROM listing WHERE target = :target)
+                    AND status IN (SELECT status FROM listing WHERE target = :target))
     """
     given = {"target": target, "horizon": horizon_ms or 0}
     return fetch_number(db, listed, given) + set_apart.unlisted_since(db, target, horizon_ms or 0)
@@ -121,7 +128,9 @@ def listed_lately(db: sqlite3.Connection, target: int, since_ms: int) -> int:
             (SELECT count(*) FROM jobs INDEXED BY jobs_by_creation
                 WHERE target = :target AND in_flight = 0 AND created_ms >= :since AND listed = 1)
             + (SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
-                WHERE target = :target AND in_flight = 1 AND created_ms >= :since)
+                WHERE target = :target AND in_flight = 1 AND created_ms >= :since
+                    AND job_type IN (SELECT job_type FROM listing WHERE target = :target)
+                    AND status IN (SELECT status FROM listing WHERE target = :target))
     """
     jobs = fetch_number(db, listed, {"target": target, "since": since_ms})
     return jobs + set_apart.unlisted_since(db, target, since_ms)
