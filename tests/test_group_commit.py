@@ -107,6 +107,19 @@ def test_a_transaction_that_sqlite_undoes_as_a_whole_fails_all(db: sqlite3.Conne
     assert (told, notes(db)) == (["the disk is full"] * 3, [])
 
 
+def test_half_a_poll_that_cannot_be_undone_alone_is_not_committed(db: sqlite3.Connection) -> None:
+    def half(db: sqlite3.Connection) -> None:
+        note("half")(db)
+        db.set_authorizer(lambda *of: sqlite3.SQLITE_DENY if of[1] == "ROLLBACK" else sqlite3.SQLITE_OK)
+        raise ValueError("no")
+
+    told = commit(db, Commit(KEY, note("a")), Commit(KEY, half), Commit(KEY, note("b")))
+    db.set_authorizer(None)
+    assert len(set(told)) == 1  # an error
+    db.rollback()
+    assert notes(db) == []
+
+
 def test_a_file_that_was_lost_meanwhile_fails_all(db: sqlite3.Connection) -> None:
     looks = iter([None, None, "lost"])
 

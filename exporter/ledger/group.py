@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from traceback import clear_frames
 from typing import Any
 
-from exporter.errors import LedgerError
 from exporter.model import TargetKey
 
 # So many commits at once: the first of them waits for the last.
@@ -113,16 +112,11 @@ class Committer:
 
     def _transaction(self, ready: Sequence[Commit]) -> list[Commit]:
         """Give those that are on the disk. Raises: whatever fails all of them."""
-        db, done = self.db, []
+        db = self.db
         db.execute("PRAGMA synchronous = FULL")
         try:
             db.execute("BEGIN IMMEDIATE")
-            for commit in ready:
-                if self._succeeds(commit, self._work):
-                    done.append(commit)
-                elif not db.in_transaction:
-                    # A full disk, for one, makes SQLite undo the whole transaction and not one savepoint.
-                    raise LedgerError(str(commit.future.exception()))
+            done = [commit for commit in ready if self._works(commit)]
             db.execute("COMMIT")
         finally:
             roll_back(db)
@@ -130,7 +124,8 @@ class Committer:
         self.check_file()
         return done
 
-    def _work(self, commit: Commit) -> None:
+    def _works(self, commit: Commit) -> bool:
+        """Do one's work, or undo it alone. Raises: whatever makes that impossible."""
         db = self.db
         db.execute("SAVEPOINT of_one")
         try:
@@ -138,12 +133,15 @@ class Committer:
         except Exception as exc:
             # A cursor that its traceback keeps open would stand in the way.
             clear_frames(exc.__traceback__)
-            if db.in_transaction:
-                db.execute("ROLLBACK TO of_one")
-            raise
-        finally:
-            if db.in_transaction:
-                db.execute("RELEASE of_one")
+            if not db.in_transaction:
+                # A full disk, for one, makes SQLite undo the whole transaction and not one savepoint.
+                raise
+            db.execute("ROLLBACK TO of_one")
+            db.execute("RELEASE of_one")
+            commit.future.set_exception(self.explained(exc, commit.key))
+            return False
+        db.execute("RELEASE of_one")
+        return True
 
 
 def roll_back(db: sqlite3.Connection) -> None:
