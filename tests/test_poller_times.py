@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from exporter.errors import ApiUnavailable
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.model import Target
 from exporter.sync import poller as poller_module
 from exporter.sync.poller import FirstPolls
 from tests.fake_api import a_target
@@ -33,9 +34,9 @@ async def let_others_run() -> None:
 # -- the first polls -------------------------------------------------------------------------------------
 
 
-async def ends(first_polls: FirstPolls, within_seconds: float) -> bool:
-    """Tell whether the first polls are over, or are waited for no longer."""
-    over = asyncio.create_task(first_polls.over(within_seconds))
+async def ends(first_polls: FirstPolls, within_seconds: float, **target: str) -> bool:
+    """Tell whether the first polls are over for a target, or are waited for no longer."""
+    over = asyncio.create_task(first_polls.over(a_target(**target), within_seconds))
     await let_others_run()
     is_over = over.done()
     over.cancel()
@@ -74,6 +75,7 @@ async def test_no_more_than_32_first_polls_are_under_way() -> None:
         await let_others_run()
         assert begun == 32
         assert not await ends(first_polls, 0)
+        assert await ends(first_polls, 0, endpoint="http://another.test")
         end.set()
         await let_others_run()
         assert begun == 40
@@ -106,7 +108,7 @@ class NoFirstPolls(FirstPolls):
 
     within_seconds = 0.0
 
-    async def over(self, within_seconds: float) -> None:
+    async def over(self, target: Target, within_seconds: float) -> None:
         self.within_seconds = within_seconds
 
 
