@@ -154,12 +154,10 @@ def _phase(
     exposed = scrape_at_rest(exporter, patience=patience)
     phase = Phase(exposed.by_project(), {target["project"]: target for target in exporter.targets()})
     for name, simulator in simulators.items():
-        since_ms = [counted_from(phase.status[name]["baseline_ms"] or 0, newest_ms[name])]
+        baseline_ms, jumps = phase.status[name]["baseline_ms"] or 0, CHOSEN[name].jumps
+        since_ms = counted_from(baseline_ms, newest_ms[name], clock_jumps=jumps)
         if CHOSEN[name].both_clocks_ahead:
-            since_ms = [newest_ms[name] + 1]
-        if CHOSEN[name].jumps:
-            # Its newest row is history or not, as the clock jumped when it was read.
-            since_ms.append(newest_ms[name] + 1)
+            since_ms = (newest_ms[name] + 1,)
         phase.accounts[name] = [simulator.account(PROJECT, "0", at_ms) for at_ms in since_ms]
     return phase
 
