@@ -3,8 +3,9 @@ A poll without changes while many jobs are in flight.
 
 Usage: python -m benchmarks.in_flight [--in-flight N …] [--polls N] [--rounds N] [--tree FOLDER …]
 
-`listing` is what the first poll after a start takes: it lists everything in flight. All else is of the polls
-after it. Above 50 pages in flight they ask for totals, and list everything within five minutes.
+`listing` is the requests of the first poll after a start, which lists everything in flight, and `staged kB`
+what is written to files until its end. All else is of the polls after it. Above 50 pages in flight they ask
+for totals, and list everything within five minutes.
 Each FOLDER is another checkout whose exporter is measured too; they take turns.
 """
 
@@ -21,8 +22,8 @@ from benchmarks.measure import Cost, ratio, say, show
 from benchmarks.programs import Server
 
 _COLUMNS = (
-    *("in flight", "exporter", "listing", "polls", "requests", "to first", "kB", "to first"),
-    *("CPU ms", "to first"),
+    *("in flight", "exporter", "listing", "staged kB", "polls", "requests", "to first", "kB", "to first"),
+    *("CPU ms", "to first", "written kB", "writes"),
 )
 _HERE = Path(__file__).parents[1]
 _OTHER_JOBS = 2_000
@@ -34,6 +35,7 @@ class Program:
 
     root: Path
     listings: list[int] = field(default_factory=list)
+    staged: list[int] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
 
     def measure(self, server: Server, polls: int) -> None:
@@ -43,11 +45,20 @@ class Program:
             with exporter.running() as client:
                 client.wait_for_polls(1)
                 self.listings.append(server.served()[0] - before)
+                self.staged.append(client.cost().written)
                 client.wait_for_polls(1)
                 begun, done = client.cost(), client.polls()
                 client.wait_for_polls(polls)
                 cost, done = client.cost().since(begun), client.polls() - done
-        self.costs.append(Cost(0, cost.cpu / done, 0, round(cost.requests / done), cost.bytes // done))
+        self.costs.append(
+            Cost(
+                cpu=cost.cpu / done,
+                requests=round(cost.requests / done),
+                bytes=cost.bytes // done,
+                written=cost.written // done,
+                writes=round(cost.writes / done),
+            )
+        )
 
     @property
     def typical(self) -> tuple[float, float, float]:
@@ -75,12 +86,20 @@ def main(in_flight: Sequence[int], polls: int, rounds: int, trees: Sequence[Path
             rows.append(
                 (
                     *(f"{many:,}", "this" if program.root == _HERE else program.root.name),
-                    *(f"{median(program.listings):,.0f}", f"{polls}", f"{requests:,.0f}"),
+                    *(f"{median(program.listings):,.0f}", f"{median(program.staged) / 1e3:,.0f}"),
+                    *(f"{polls}", f"{requests:,.0f}"),
                     *(ratio(requests, base[0]), f"{size:,.1f}", ratio(size, base[1])),
                     *(f"{cpu:,.1f}", ratio(cpu, base[2])),
+                    f"{median(cost.written for cost in program.costs) / 1e3:,.1f}",
+                    f"{median(cost.writes for cost in program.costs):,.0f}",
                 )
             )
-    show("Quiet poll with many jobs in flight", _COLUMNS, rows, "Requests, kB and CPU per poll.")
+    show(
+        "Quiet poll with many jobs in flight",
+        _COLUMNS,
+        rows,
+        "Requests, kB, CPU and what is written to files per poll.",
+    )
 
 
 if __name__ == "__main__":
