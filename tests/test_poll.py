@@ -334,6 +334,19 @@ async def test_an_audit_that_is_not_due_asks_for_nothing(scene: Scene) -> None:
     assert scene.api.asked == []
 
 
+@pytest.mark.parametrize(("later_ms", "catching_up"), [(600_000, False), (0, True)])
+async def test_an_audit_is_due_at_its_interval_and_after_a_full_sync(
+    scene: Scene, later_ms: int, catching_up: bool
+) -> None:
+    await audited(scene)
+    scene.api.now_ms += later_ms
+    poll = await scene.poll(catching_up=catching_up)
+    assert (poll.full_sync is None) == (not catching_up)
+    totals = await scene.audit(poll)
+    assert totals is not None
+    assert totals.last_audit_ms == scene.api.now_ms
+
+
 async def test_no_audit_is_made_where_the_totals_cannot_be_trusted(scene: Scene) -> None:
     scene.api.gives_total = False
     assert (await audited(scene)).last_audit_ms is None
