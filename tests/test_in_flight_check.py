@@ -15,7 +15,7 @@ from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.sync.planner import swap_limit_ms
 from exporter.sync.poll import Poll
-from exporter.sync.server_traits import LONGEST_DISTRUST, ServerFindings, TotalsTrust
+from exporter.sync.server_traits import LONGEST_DISTRUST, Filters, ServerFindings, TotalsTrust
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 
 START_MS = 1_000_000_000
@@ -202,6 +202,33 @@ async def test_a_job_that_changes_between_two_totals_is_no_reason_to_list_everyt
     scene.api.before_page = change
     assert await scene.poll() < LISTING
     assert scene.is_true
+
+
+async def test_a_job_that_ends_between_the_search_and_the_listing_shows_no_broken_filter(
+    scene: Scene,
+) -> None:
+    for job in list(scene.api.jobs.values()):
+        if job.status == "UPLOADING":
+            scene.change(job.id, "RUNNING")
+    await scene.poll()
+    waiting = [job.id for job in scene.api.jobs.values() if job.status == "QUEUING"]
+    found: list[int] = []
+
+    def change(query: ListQuery) -> None:
+        """The first job that is asked for is the only one that uploads, until everything is listed."""
+        if query.job_id is not None and not found:
+            found.append(query.job_id)
+            scene.change(query.job_id, "UPLOADING")
+        elif len(query.statuses) == len(IN_FLIGHT_STATUSES):
+            scene.api.before_page = None
+            scene.change(found[0], "FINISHED")
+
+    for job_id in waiting[-60::3]:
+        scene.change(job_id, "STOPPED")
+    scene.api.before_page = change
+    assert LISTING < await scene.poll() < 3 * LISTING
+    assert scene.is_true
+    assert (await scene.ledger.summary(scene.target)).filters == Filters()
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,9 @@ class ChangeReader:
         self._everything = self._full_sync is not None or planner.is_small(state.listed, rules.page_size)
         if check is not None and (self._everything or not await self._read_checked(check)):
             self.unasked = ALL_ASKED
+            # A job that the check has staged may have ended since, and no listing would show that.
+            await self.ledger.begin(self.target)
+            self.unreadable = UnreadableRows()
             await self._read_in_flight()
         if self._everything:
             await self._read_everything()
