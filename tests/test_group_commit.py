@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from exporter.errors import LedgerError
-from exporter.ledger import sqlite
+from exporter.ledger import thread
 from exporter.ledger.connection import connect
 from exporter.ledger.group import Commit, Committer, WaitingCommits
 from exporter.ledger.sqlite import SqliteLedger
@@ -217,7 +217,7 @@ class Ledgered:
 @pytest.fixture
 async def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ledgered]:
     several = Ledgered()
-    monkeypatch.setattr(sqlite, "connect", several.traced)
+    monkeypatch.setattr(thread, "connect", several.traced)
     several.ledger = await SqliteLedger.open(tmp_path / "ledger.db")
     yield several
     await several.ledger.close()

@@ -17,7 +17,7 @@ import pytest
 
 from exporter.config import Config
 from exporter.errors import LedgerError, StartError
-from exporter.ledger import sqlite
+from exporter.ledger import thread
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.runtime import open_runtime
 from tests.fake_api import COUNTING, a_target
@@ -47,7 +47,7 @@ class Checks:
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Checks]:
     checks = Checks()
-    monkeypatch.setattr(sqlite, "check", checks.check)
+    monkeypatch.setattr(thread, "check", checks.check)
     yield checks
     checks.may_go_on.set()
 

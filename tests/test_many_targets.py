@@ -15,7 +15,9 @@ from exporter.clients import ClientFactory
 from exporter.config import Config
 from exporter.counting.rules import CountingRules
 from exporter.exposition.publication import Publisher
+from exporter.ledger.ended import count_events
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.thread import LedgerThread
 from exporter.masking import Secrets
 from exporter.model import Progress, Target, TargetSnapshot, Totals
 from exporter.octopus.client import RequestCounter
@@ -164,7 +166,7 @@ async def test_so_many_first_polls_are_under_way_at_once_for_each_endpoint() -> 
 
 async def test_work_that_cancelled_polls_left_behind_is_dropped() -> None:
     """Else the ledger would first do it all, which takes minutes with many targets and little CPU time."""
-    ledger, entered, go_on = await SqliteLedger.open(None), threading.Event(), threading.Event()
+    ledger, entered, go_on = await LedgerThread.begin_to_open(None), threading.Event(), threading.Event()
     worked: list[int] = []
 
     def block(_db: sqlite3.Connection) -> None:
@@ -172,12 +174,12 @@ async def test_work_that_cancelled_polls_left_behind_is_dropped() -> None:
         go_on.wait(60)
 
     async def work(number: int) -> None:
-        await ledger._run(lambda _db: worked.append(number), a_target(project=f"p{number}").key)
+        await ledger.run(lambda _db: worked.append(number), a_target(project=f"p{number}").key)
 
-    blocked = asyncio.create_task(ledger._run(block))
+    blocked = asyncio.create_task(ledger.run(block))
     await asyncio.to_thread(entered.wait, 60)
     waiting = [asyncio.create_task(work(number)) for number in range(100)]
-    events = asyncio.create_task(ledger.count_events())
+    events = asyncio.create_task(ledger.run(count_events))
     await asyncio.sleep(0)
     for task in waiting:
         task.cancel()

@@ -104,32 +104,13 @@ def record(
     jobs.leave_scope(poll.target.job_types)
     empty_changed_histograms(db, target, rules, poll.now_ms)
 
-    # The fold: each row that differs from its job is asked what it changes and what of it counts.
     increments = Increments(rules, known_codes(db, target))
     events = NewEvents(db, target, poll.now_ms, rules.events, events_taken)
-    ended = EndedRuns(db, target, poll, events)
     if is_first:
         jobs.keep_history(poll.horizon_ms)
-    for job, failed, known in _changed(db, target, poll.horizon_ms):
-        change = transition(known, job, baselines.of(job.job_type))
-        if change is not None:
-            increments.add(job, change, failed=failed)
-            jobs.put(job, known, change.known)
-            if change.ended:
-                ended.add(job, change, failed=failed)
-    jobs.flush()
-    ended.flush()
-
-    # A complete listing did not show these: of all jobs, or of those in flight. Their rows stay until they
-    # leave the lookback, to be compared with if they show up again. While a row without a readable id is
-    # listed, it may be the row of any of them.
+    _fold(db, target, poll, baselines, jobs, increments, EndedRuns(db, target, poll, events))
     set_apart.keep(db, target, poll)
-    if not is_first and not set_apart.has_nameless(db, target):
-        jobs.unlist(*_missing_in_flight(db, target, poll))
-        if poll.full:
-            jobs.unlist(FINISHED_JOBS, MISSING_TERMINAL, {"horizon": poll.horizon_ms or 0})
-    if poll.deleted:
-        jobs.unlist("jobs AS known", _IS_DELETED, {"ids": _encoded(poll.deleted)})
+    _unlist(db, jobs, target, poll, is_first=is_first)
     if poll.horizon_ms is not None:
         _prune(db, jobs, target, poll.horizon_ms)
     if is_another_hour(row.committed_ms, poll.now_ms):
@@ -142,6 +123,44 @@ def record(
     _write_target(db, target, poll, baselines, row, released)
     # What cannot be shown is not recorded: else a new series would have no publication at 0.
     return read_totals(db, read_target(db, target), poll.target, rules), events.news
+
+
+def _fold(
+    db: sqlite3.Connection,
+    target: int,
+    poll: PollResult,
+    baselines: Baselines,
+    jobs: JobWriter,
+    increments: Increments,
+    ended: EndedRuns,
+) -> None:
+    """Ask each row that differs from its job what it changes, and what of it counts."""
+    for job, failed, known in _changed(db, target, poll.horizon_ms):
+        change = transition(known, job, baselines.of(job.job_type))
+        if change is not None:
+            increments.add(job, change, failed=failed)
+            jobs.put(job, known, change.known)
+            if change.ended:
+                ended.add(job, change, failed=failed)
+    jobs.flush()
+    ended.flush()
+
+
+def _unlist(
+    db: sqlite3.Connection, jobs: JobWriter, target: int, poll: PollResult, *, is_first: bool
+) -> None:
+    """
+    Take what a complete listing did not show out of what is listed: of all jobs, or of those in flight.
+
+    Their rows stay until they leave the lookback, to be compared with if they show up again. While a row
+    without a readable id is listed, it may be the row of any of them.
+    """
+    if not is_first and not set_apart.has_nameless(db, target):
+        jobs.unlist(*_missing_in_flight(db, target, poll))
+        if poll.full:
+            jobs.unlist(FINISHED_JOBS, MISSING_TERMINAL, {"horizon": poll.horizon_ms or 0})
+    if poll.deleted:
+        jobs.unlist("jobs AS known", _IS_DELETED, {"ids": _encoded(poll.deleted)})
 
 
 def _baselines(row: TargetRow, poll: PollResult, rules: CountingRules) -> Baselines:

@@ -1,9 +1,9 @@
 """
-The ledger in one SQLite file: its thread, its file and what makes the file unusable.
+The ledger in one SQLite file: what polls stage, ask and record, in the thread of ledger.thread.
 
-One connection is used in one thread; the event loop hands it work and waits. A commit is written with WAL and
-synchronous=FULL, so it survives kill -9 and a power cut. Staged rows need not survive: they do not wait for
-the disk, and go to the thread in batches, before the next question on their target.
+The event loop hands work to that thread and waits. A commit is written with WAL and synchronous=FULL, so it
+survives kill -9 and a power cut. Staged rows need not survive: they do not wait for the disk, and go to the
+thread in batches, before the next question on their target.
 """
 
 from __future__ import annotations
@@ -12,35 +12,20 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from traceback import clear_frames
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
-
-import msgspec
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from exporter.counting.rules import CountingRules
-from exporter.errors import LedgerError, StartError, one_line
 from exporter.events.outbox import OutboxNews, PendingEvent
 from exporter.ledger import ended, set_apart, staging, targets
-from exporter.ledger.background import in_background
 from exporter.ledger.commit import keep_learnt, record, record_audit, record_release
-from exporter.ledger.connection import (
-    FAILURES,
-    check,
-    connect,
-    connect_to_read,
-    look_at,
-    problem_of,
-    reason,
-)
-from exporter.ledger.file import FileLost, LedgerFile
-from exporter.ledger.group import Commit, Committer, WaitingCommits, roll_back
+from exporter.ledger.group import Commit
 from exporter.ledger.runs import SqliteRunReader, reading_file
 from exporter.ledger.staging import Pages
 from exporter.ledger.targets import find_target, target_id
+from exporter.ledger.thread import LedgerThread
 from exporter.ledger.totals import (
     finished_between,
     listed_lately,
@@ -49,7 +34,6 @@ from exporter.ledger.totals import (
     read_summary,
     restore,
 )
-from exporter.ledger.values import first_unreadable
 from exporter.model import Job, SeriesKey, Target, TargetKey, Totals
 from exporter.sync.ledger import (
     ALL_ASKED,
@@ -69,10 +53,6 @@ from exporter.sync.server_traits import Filters, ServerTraits
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Failures that say nothing about the ledger's content, and that may have passed at the next poll.
-_PASSING = tuple(
-    f"SQLITE_{name}" for name in ("BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "CANTOPEN", "NOMEM")
-)
 # So many rows go to the ledger's thread at once: each hop costs a switch of the GIL, and a larger batch
 # rewrites fewer B-tree pages.
 _ROWS_PER_HOP = 5_000
@@ -86,28 +66,12 @@ class SqliteLedger:
     then left as it was.
     """
 
-    def __init__(
-        self,
-        thread: ThreadPoolExecutor,
-        name: str,
-        connection: sqlite3.Connection | None = None,
-        file: LedgerFile | None = None,
-        *,
-        reads_only: bool = False,
-    ) -> None:
-        self._opened = connection
-        self._opening: asyncio.Task[None] | None = None
+    def __init__(self, thread: LedgerThread, *, reads_only: bool = False) -> None:
         self._thread = thread
-        self._name = name
-        self._file = file
-        self._is_sound = True  # as far as is known
         self._reads_only = reads_only
-        self._saved = False
         self._pages: dict[TargetKey, Pages] = {}
         self._batches: dict[TargetKey, asyncio.Future[None]] = {}  # of pages, on their way to be staged
-        self._commits = WaitingCommits()
         self._staged_rows: Counter[TargetKey] = Counter()
-        self._targets_work: set[asyncio.Future[Any]] = set()  # not ended yet
         self._rows: dict[TargetKey, int] = {}  # of the table `targets`, for the thread alone
         self._events_taken = 0  # up to this id, for the thread alone
         self._event_news = OutboxNews()
@@ -127,58 +91,26 @@ class SqliteLedger:
     @classmethod
     async def begin_to_open(cls, path: Path | None) -> SqliteLedger:
         """Open a ledger, but leave one that has to be checked first to `opened`."""
-        file = None if path is None else LedgerFile.lock(path)
-        thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        ledger = cls(thread, "in memory" if file is None else str(file.path), file=file)
-        try:
-            unchecked = await asyncio.get_running_loop().run_in_executor(thread, _unchecked, file)
-            if unchecked is None:
-                await ledger._open()
-            else:
-                ledger._opening = asyncio.create_task(ledger._open_checked(unchecked))
-        except BaseException:
-            await ledger.close()
-            raise
-        return ledger
-
-    @property
-    def is_open(self) -> bool:
-        return self._opened is not None
-
-    async def opened(self) -> None:
-        if self._opening is not None:
-            await asyncio.shield(self._opening)
-
-    async def _open_checked(self, path: Path) -> None:
-        await in_background(partial(check, path), "check of the ledger")
-        await self._open()
-
-    async def _open(self) -> None:
-        self._opened = await asyncio.get_running_loop().run_in_executor(self._thread, _connected, self._file)
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        if self._opened is None:
-            raise LedgerError(f"ledger {self._name}: is being checked")
-        return self._opened
+        return cls(await LedgerThread.begin_to_open(path))
 
     @classmethod
     async def open_to_read(cls, path: Path) -> SqliteLedger:
-        """Open a ledger for looking at, in use or not. Raises: StartError."""
-        thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, connect_to_read, path)
-        except BaseException:
-            thread.shutdown()
-            raise
-        return cls(thread, str(path), connection, reads_only=True)
+        """Open a ledger for looking at, in use or not."""
+        return cls(await LedgerThread.open_to_read(path), reads_only=True)
+
+    @property
+    def is_open(self) -> bool:
+        return self._thread.is_open
+
+    async def opened(self) -> None:
+        await self._thread.opened()
 
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
-        return await self._run(lambda db: restore(db, target, rules), target.key)
+        return await self._thread.run(lambda db: restore(db, target, rules), target.key)
 
     async def summary(self, target: Target) -> TargetState:
         # It needs nothing that is staged: so a batch that failed in one poll does not fail the next one.
-        return await self._run(lambda db: read_summary(db, self._row(db, target)), target.key)
+        return await self._thread.run(lambda db: read_summary(db, self._row(db, target)), target.key)
 
     async def begin(self, target: Target) -> None:
         self._pages.pop(target.key, None)
@@ -278,7 +210,7 @@ class SqliteLedger:
         await self._on(target, keep_learnt, server, filters)
 
     async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
-        totals: Totals = await self._commit(
+        totals: Totals = await self._thread.commit(
             Commit(target.key, lambda db: record_audit(db, target, audit, rules))
         )
         return totals
@@ -286,7 +218,7 @@ class SqliteLedger:
     async def release(
         self, target: Target, keys: Collection[SeriesKey], rules: CountingRules, now_ms: int
     ) -> Totals:
-        totals: Totals = await self._commit(
+        totals: Totals = await self._thread.commit(
             Commit(target.key, lambda db: record_release(db, target, keys, rules, now_ms))
         )
         return totals
@@ -302,7 +234,7 @@ class SqliteLedger:
                 loop.call_soon_threadsafe(self._note, result[1])
             staging.clear(db, self._row(db, target))
 
-        totals, _ = await self._commit(
+        totals, _ = await self._thread.commit(
             Commit(
                 target.key,
                 lambda db: record(db, observation, rules, self._events_taken),
@@ -312,22 +244,6 @@ class SqliteLedger:
             )
         )
         return cast("Totals", totals)
-
-    async def _commit(self, commit: Commit) -> Any:
-        """Put something on the disk, with what else waits for it. Raises: LedgerError."""
-        self._commits.add(commit)
-        self._thread.submit(self._commit_waiting)
-        return await asyncio.shield(self._noted(asyncio.wrap_future(commit.future)))
-
-    def _commit_waiting(self) -> None:
-        """Commit the next group; nothing may be left if an earlier call took more than one."""
-        if group := self._commits.take():
-            try:
-                Committer(self._connection, self._check_file, self._explained).commit(group)
-            except Exception as exc:
-                for commit in group:
-                    if not commit.future.done():
-                        commit.future.set_exception(exc)
 
     def _note(self, news: OutboxNews) -> None:
         self._event_news += news
@@ -340,7 +256,7 @@ class SqliteLedger:
         return news
 
     async def waiting_events(self, most: int) -> tuple[PendingEvent, ...]:
-        return await self._run(lambda db: self._take_events(db, most))
+        return await self._thread.run(lambda db: self._take_events(db, most))
 
     def _take_events(self, db: sqlite3.Connection, most: int) -> tuple[PendingEvent, ...]:
         taken = ended.oldest_events(db, most)
@@ -348,16 +264,16 @@ class SqliteLedger:
         return taken
 
     async def events_written(self, last: int) -> None:
-        await self._run(lambda db: ended.delete_events(db, last))
+        await self._thread.run(lambda db: ended.delete_events(db, last))
 
     async def count_events(self) -> int:
-        return await self._run(ended.count_events)
+        return await self._thread.run(ended.count_events)
 
     async def remembered(self) -> tuple[RecordedTarget, ...]:
-        return await self._run(targets.remembered)
+        return await self._thread.run(targets.remembered)
 
     async def forget(self, key: TargetKey, is_unused: Callable[[], bool]) -> bool:
-        target = await self._run(lambda db: find_target(db, key))
+        target = await self._thread.run(lambda db: find_target(db, key))
         if target is None:
             return True
         for piece in targets.PIECES:
@@ -366,7 +282,7 @@ class SqliteLedger:
                 # Nothing may come between this look and the piece: a poll that begins later runs after it.
                 if not is_unused():
                     return False
-                ended = await self._run(partial(self._forget, piece, key, target))
+                ended = await self._thread.run(partial(self._forget, piece, key, target))
         return True
 
     def _forget(
@@ -380,31 +296,15 @@ class SqliteLedger:
         return piece(db, target)
 
     def reading(self) -> AbstractAsyncContextManager[SqliteRunReader]:
-        if self._file is None:
-            return nullcontext(SqliteRunReader(self._run))
-        return reading_file(self._file.path)
+        if self._thread.path is None:
+            return nullcontext(SqliteRunReader(self._thread.run))
+        return reading_file(self._thread.path)
 
     def drop_waiting(self) -> None:
-        for work in tuple(self._targets_work):
-            work.cancel()  # no more than that it does not begin
+        self._thread.drop_waiting()
 
     async def close(self) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown()
-
-    def _close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-        if self._file is not None:
-            # What was not opened keeps the mark that it has, or none.
-            if self._opened is not None and self._is_sound:
-                with suppress(OSError, LedgerError):
-                    self._file.check(alone=True)
-                    self._file.mark_closed()
-            self._file.close()
+        await self._thread.close()
 
     async def _on(
         self,
@@ -423,7 +323,7 @@ class SqliteLedger:
 
     def _submit_on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> asyncio.Future[R]:
         stage = self._staging(target)
-        return self._submit(lambda db: work(db, stage(db)), target.key)
+        return self._thread.submit(lambda db: work(db, stage(db)), target.key)
 
     def _staging(self, target: Target) -> Callable[[sqlite3.Connection], int]:
         """Give what stages the pages that wait, and gives the target's row."""
@@ -444,120 +344,6 @@ class SqliteLedger:
             # It need not wait for the disk: the commit that first needs it takes it along.
             self._rows[target.key] = found or target_id(db, target)
         return self._rows[target.key]
-
-    async def _run(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None = None) -> R:
-        """Do some work in the ledger's thread, for one target or all. Raises: LedgerError."""
-        return await asyncio.shield(self._submit(work, key))
-
-    def _submit(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> asyncio.Future[R]:
-        done = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work, key)
-        return done if key is None else self._noted(done)
-
-    def _noted(self, done: asyncio.Future[R]) -> asyncio.Future[R]:
-        """Note some work for a target until it has ended."""
-        self._targets_work.add(done)
-        done.add_done_callback(self._targets_work.discard)
-        return done
-
-    def _transaction(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> R:
-        try:
-            self._check_file()
-            return work(self._connection)
-        except Exception as exc:
-            error = self._explained(exc, key)
-            if error is exc:
-                raise
-            raise error from exc
-        finally:
-            if self._opened is not None:
-                roll_back(self._opened)
-
-    def _explained(self, exc: Exception, key: TargetKey | None) -> Exception:
-        """Say what is wrong with the ledger; a fault of this program stays as it is."""
-        if isinstance(exc, LedgerError):
-            return exc
-        # A cursor that its traceback keeps open would hold a snapshot, and with it all that is to come.
-        clear_frames(exc.__traceback__)
-        problem = self._problem(exc, key)
-        if problem is None:
-            return exc
-        self._is_sound = self._is_sound and _is_passing(exc)
-        error = LedgerError(f"ledger {self._name}: {one_line(problem)}")
-        error.__cause__ = exc
-        return error
-
-    def _problem(self, exc: Exception, key: TargetKey | None) -> str | None:
-        """Say what is wrong with the ledger or with what it was given; None for a fault of this program."""
-        if _is_passing(exc):
-            return reason(exc)
-        with suppress(*FAILURES):
-            target = None if key is None else find_target(self._connection, key)
-            damaged = first_unreadable(self._connection, target)
-            if damaged is not None:
-                return f"damaged: {damaged}"
-        # OverflowError is for a number of more than 64 bits.
-        if isinstance(exc, (*FAILURES, OverflowError, msgspec.MsgspecError)):
-            return reason(exc)
-        try:
-            ((checked,),) = self._connection.execute("PRAGMA quick_check(1)").fetchall()
-        except FAILURES as damage:
-            return reason(damage)
-        return None if checked == "ok" else f"damaged: {checked}"
-
-    def _check_file(self) -> None:
-        """Raises: LedgerError where a restart would not find what is recorded now."""
-        if self._file is None:
-            return
-        try:
-            self._file.check()
-        except FileLost:
-            self._save()
-            raise
-        self._saved = False
-        if self._file.has_shrunk():
-            problem = problem_of(self._file.path)
-            if problem is not None:
-                self._is_sound = False
-                raise LedgerError(f"ledger {self._name}: cut short while in use: {problem}")
-        self._file.note_size()
-
-    def _save(self) -> None:
-        """Write the log into the open file, once: nothing else may be left to recover from."""
-        if not self._saved:
-            self._saved = True
-            with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
-
-
-def _unchecked(file: LedgerFile | None) -> Path | None:
-    """Look at a ledger; give its path if it must be checked before it is written to. Raises: StartError."""
-    if file is None or file.is_new():
-        return None
-    look_at(file.path)
-    return None if file.was_closed() else file.path
-
-
-def _connected(file: LedgerFile | None) -> sqlite3.Connection:
-    """Raises: StartError."""
-    if file is None:
-        return connect(None)
-    try:
-        file.unmark()
-        connection = connect(file.path)
-    except OSError as exc:
-        raise StartError(f"ledger {file.path}: {exc.strerror or exc}") from exc
-    try:
-        file.remember()
-        file.check()
-    except (OSError, LedgerError) as exc:
-        connection.close()
-        raise StartError(str(exc)) from exc
-    return connection
-
-
-def _is_passing(exc: Exception) -> bool:
-    code: str = getattr(exc, "sqlite_errorname", "")
-    return code.startswith(_PASSING)
 
 
 def _nothing(_db: sqlite3.Connection, _target: int) -> None:
