@@ -30,6 +30,7 @@ from exporter.octopus.auth.credentials import (
     token_auth,
 )
 from exporter.octopus.client import RequestCounter
+from exporter.octopus.concurrency import Concurrency
 from exporter.octopus.messages import RequestAuth
 from exporter.octopus.wire import ListQuery, Page
 from tests.octopus_fakes import (
@@ -68,6 +69,22 @@ async def listed(
 def jobs(result: Page | ApiError) -> list[int]:
     assert isinstance(result, Page), result
     return [job.id for job in result.jobs]
+
+
+async def test_the_wait_for_a_turn_counts_as_none_of_the_answers_time() -> None:
+    told: list[tuple[float, float]] = []
+
+    class Noting(Concurrency):
+        def answered(self, seconds: float, requests_per_second: float, waited_seconds: float = 0.0) -> None:
+            told.append((seconds, waited_seconds))
+
+    api = Api([GOOD])
+    async with api.server() as server, ClientSession() as session:
+        w = world(session)
+        w.limiter.on_throttled(7, None)
+        asked, counter = target(str(server.make_url("/"))), RequestCounter(concurrency=Noting())
+        await w.client.list_page(asked, ListQuery(), counter)
+    assert told == [(0, 7)]
 
 
 async def test_a_page_is_listed_and_told_about() -> None:

@@ -47,6 +47,17 @@ def test_a_server_that_gets_slower_under_load_is_not_sent_more() -> None:
     assert after(1, 100, by=concurrency).limit == 4
 
 
+def test_targets_that_share_the_pace_do_not_make_the_queue_longer() -> None:
+    concurrency = after(1, 10)
+    assert concurrency.limit == 14
+    for _ in range(20):
+        concurrency.answered(1, 10, waited_seconds=0.5)
+    assert concurrency.limit == 14
+    for _ in range(20):
+        concurrency.answered(1, 10, waited_seconds=2)
+    assert concurrency.limit == 4
+
+
 def test_a_listing_whose_pages_are_slow_from_the_first_on_is_no_slow_server() -> None:
     concurrency = after(0.05, 100)
     concurrency.begin_listing()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 from exporter.errors import AuthError, PermissionRefused
 from exporter.model import Target, TargetKey
-from exporter.octopus.auth.credentials import Credentials, ProjectScope
+from exporter.octopus.auth.credentials import Authoriser, Credentials, ProjectScope
 from exporter.octopus.concurrency import Concurrency
 from exporter.octopus.limiter import EndpointLimiter
 from exporter.octopus.messages import ApiObserver, Request, RequestAuth, Response
@@ -103,12 +104,14 @@ class OctopusClient:
 
         # Authorised first, then the turn: a renewal must not hold up the requests of other credentials.
         async def send() -> Page:
-            async with self.credentials.authorise(scope) as authorise, self.limiter.turn():
+            async with self._turn(scope) as (authorise, waited_seconds):
                 auth = authorise(request)
                 sent_with.append(auth)
                 counter.sent += 1
-                pace = self.limiter.requests_per_second
-                with counter.concurrency.observed(self.clock, pace, is_page=query.limit > 1):
+                pace, is_page = self.limiter.requests_per_second, query.limit > 1
+                with counter.concurrency.observed(
+                    self.clock, pace, is_page=is_page, waited_seconds=waited_seconds
+                ):
                     return await self.transport.send(request.with_auth(auth), scope.project, decode)
 
         try:
@@ -128,6 +131,14 @@ class OctopusClient:
                 raise
         self._pauses.pop(target.key, None)
         return page
+
+    @asynccontextmanager
+    async def _turn(self, scope: ProjectScope) -> AsyncIterator[tuple[Authoriser, float]]:
+        """Wait for a turn; give what authorises a request, and how many seconds the wait for others took."""
+        async with self.credentials.authorise(scope) as authorise:
+            asked_at = self.clock()
+            async with self.limiter.turn():
+                yield authorise, self.clock() - asked_at
 
     async def _is_renewed(
         self, error: AuthError | PermissionRefused, used: RequestAuth, target: Target, scope: ProjectScope

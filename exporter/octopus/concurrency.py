@@ -59,9 +59,18 @@ class Concurrency:
 
     @contextmanager
     def observed(
-        self, clock: Callable[[], float], requests_per_second: float, *, is_page: bool
+        self,
+        clock: Callable[[], float],
+        requests_per_second: float,
+        *,
+        is_page: bool,
+        waited_seconds: float = 0.0,
     ) -> Iterator[None]:
-        """Note how the request that is sent in the block ends. A single row says nothing about a page."""
+        """
+        Note how the request that is sent in the block ends. A single row says nothing about a page.
+
+        Units: before the block it has waited for its turn for `waited_seconds`.
+        """
         began = clock()
         try:
             yield
@@ -69,14 +78,14 @@ class Concurrency:
             self.failed()
             raise
         if is_page:
-            self.answered(clock() - began, requests_per_second)
+            self.answered(clock() - began, requests_per_second, waited_seconds)
 
     def begin_listing(self) -> None:
         """Expect the first page of another listing: what its rows cost the server is not known yet."""
         self._alone = None
 
-    def answered(self, seconds: float, requests_per_second: float) -> None:
-        """Note how long a page took, without the wait for its turn, and the pace at the moment."""
+    def answered(self, seconds: float, requests_per_second: float, waited_seconds: float = 0.0) -> None:
+        """Note how long a page took, the pace at the moment, and the wait for the turn before."""
         if self._is_fixed:
             return
         self._before_failure = max(self._before_failure - 1, 0)
@@ -86,7 +95,9 @@ class Concurrency:
         self._mean += _SMOOTHING * (seconds - self._mean)
         self._alone = min(self._alone, self._mean)
         wanted = math.ceil(_HEADROOM * requests_per_second * self._mean) + 1
-        if self._mean > _SLOWDOWN * self._alone:
+        # Who waits longer than an answer takes shares the pace with other targets: more requests would only
+        # make the queue longer, also for a target that has a single one.
+        if self._mean > _SLOWDOWN * self._alone or waited_seconds > self._mean:
             wanted = min(wanted, _USUAL)
         # A step at a time: an answer each while nothing has failed, a round of answers each after that.
         if self._answers >= (self.limit if self._has_failed else 1):
