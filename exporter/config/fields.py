@@ -16,6 +16,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,13 @@ class Section(BaseModel):
         return {key: value for key, value in data.items() if value is not None or key not in known}
 
 
+@cache
 def _attribute_docstrings(section: type[Section]) -> dict[str, str]:
     """
     Read the text below each attribute of a section from its source.
 
-    pydantic can do it (`use_attribute_docstrings`), but does it for all sections at each start.
+    pydantic can do it (`use_attribute_docstrings`), but does it for all sections at each start. It takes some
+    milliseconds, and each mistake in a file asks for it: so once is enough.
     """
     try:
         source = inspect.getsource(section)
