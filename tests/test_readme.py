@@ -103,7 +103,7 @@ def test_the_first_screen_has_a_command_for_each_look_and_the_tests() -> None:
 @pages
 def test_every_page_says_the_same_of_how_long_the_tests_take(page: Path) -> None:
     said = re.findall(r"(?:takes? about|约需) (\d+) (?:minutes|分钟)", prose(page))
-    assert set(said) <= {"25"}
+    assert set(said) <= {"20"}
     assert said or page not in (*READMES, ROOT / "CONTRIBUTING.md")
 
 
