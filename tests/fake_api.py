@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from msgspec import structs
@@ -148,3 +148,12 @@ class FakeApi:
             "start_time": query.start_time_ms is None or job.created_ms >= query.start_time_ms,
         }
         return all(fits for name, fits in wanted.items() if name not in self.ignored)
+
+
+def put_changed_now(api: FakeApi, job_ids: Iterable[int], status: str, first_ms: int) -> None:
+    """List jobs in a status that changed just now; job N was created N seconds after `first_ms`."""
+    for job_id in job_ids:
+        created_ms = first_ms + 1_000 * job_id
+        times = {"created_ms": created_ms, "started_ms": created_ms + 1, "updated_ms": api.now_ms}
+        ended = {"ended_ms": api.now_ms} if status == "FINISHED" else {}
+        api.put(a_job(job_id, status, **times, **ended))

@@ -19,7 +19,7 @@ from exporter.sync.ledger import PollResult
 from exporter.sync.poll import Poll
 from exporter.sync.server_clock import Clocks
 from exporter.sync.server_traits import FilterFailed, Filters, ServerFindings
-from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.fake_api import FakeApi, a_job, a_target, poll_rules, put_changed_now
 
 START_MS = 100_000_000
 PAGE = 20
@@ -38,11 +38,7 @@ class Scene:
         self.put(*range(400))
 
     def put(self, *job_ids: int, status: str = "FINISHED") -> None:
-        for job_id in job_ids:
-            created_ms = START_MS - 500_000 + 1_000 * job_id
-            times = {"created_ms": created_ms, "started_ms": created_ms + 1, "updated_ms": self.api.now_ms}
-            ended = {"ended_ms": self.api.now_ms} if status == "FINISHED" else {}
-            self.api.put(a_job(job_id, status, **times, **ended))
+        put_changed_now(self.api, job_ids, status, START_MS - 500_000)
 
     async def poll(self) -> None:
         await Poll(self.target, self.api, self.ledger, self.rules, lambda: self.api.now_ms).run()

@@ -15,7 +15,7 @@ from exporter.model import STATUSES, Totals
 from exporter.octopus.wire import ListQuery
 from exporter.sync.ledger import PollResult, TargetState
 from exporter.sync.poll import Poll
-from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.fake_api import FakeApi, a_job, a_target, poll_rules, put_changed_now
 
 START_MS = 100_000_000
 HOUR_MS = 3_600_000
@@ -58,11 +58,7 @@ class Scene:
         self.api.total_of = lambda total, _rows: total + uncounted
 
     def put(self, *job_ids: int, status: str = "FINISHED") -> None:
-        for job_id in job_ids:
-            created_ms = START_MS - 500_000 + 1_000 * job_id
-            times = {"created_ms": created_ms, "started_ms": created_ms + 1, "updated_ms": self.api.now_ms}
-            ended = {"ended_ms": self.api.now_ms} if status == "FINISHED" else {}
-            self.api.put(a_job(job_id, status, **times, **ended))
+        put_changed_now(self.api, job_ids, status, START_MS - 500_000)
 
     def next_poll(self, **given: Any) -> Poll:
         """Give the poll that follows the last one 30 seconds later; `given` are more fields of it."""

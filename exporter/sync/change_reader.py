@@ -126,18 +126,7 @@ class ChangeReader:
         if check is None:
             await self._read_in_flight()
         self._set_horizon()
-        now_ms = self.now_ms()
-        self._full_sync = reason or planner.full_sync_reason(
-            state,
-            self.target,
-            filters,
-            rules.schedule,
-            now_ms,
-            self.clocks.now_ms(now_ms),
-            catching_up=catching_up,
-            page_size=rules.page_size,
-            total_was_low=server.total_was_low,
-        )
+        self._full_sync = reason or self._full_sync_reason(catching_up=catching_up)
         if self._full_sync is not None:
             await self._check_job_types()
             self._paginator.checks_lengths = True
@@ -152,10 +141,22 @@ class ChangeReader:
             await self._read_everything()
         elif self.unasked == ALL_ASKED:
             await self._read_changes()
-            # What was in flight and is in no answer has ended before the window, or was deleted.
-            await self.ask_for([job.id for job in await self._vanished()])
             await self._check_in_flight()
         return await self._finish()
+
+    def _full_sync_reason(self, *, catching_up: bool) -> str | None:
+        now_ms = self.now_ms()
+        return planner.full_sync_reason(
+            self._state,
+            self.target,
+            self.filters,
+            self.rules.schedule,
+            now_ms,
+            self.clocks.now_ms(now_ms),
+            catching_up=catching_up,
+            page_size=self.rules.page_size,
+            total_was_low=self.server.total_was_low,
+        )
 
     @property
     def can_resume(self) -> bool:
@@ -258,11 +259,18 @@ class ChangeReader:
         await self._check_in_flight()
 
     async def _read_changes(self) -> None:
-        """
-        Read the window of changes, without what the listing of jobs in flight has shown if that is much.
+        """Read the window of changes, and ask for the jobs that were in flight and are in no answer."""
+        await self._read_window(*await self._choose_window())
+        # They have ended before the window, or were deleted.
+        await self.ask_for([job.id for job in await self._vanished()])
 
-        A new job in an unknown status is then in neither listing. The count check finds that a job is
-        missing, and the reading that follows leaves nothing out.
+    async def _choose_window(self) -> tuple[int, tuple[str, ...]]:
+        """
+        Give the start of the window of changes and its statuses, empty for all.
+
+        What the listing of jobs in flight has shown is left out if that is much. A new job in an unknown
+        status is then in neither listing. The count check finds that a job is missing, and the reading that
+        follows leaves nothing out.
         """
         page_size, start_ms = self.rules.page_size, self._window_ms
         if vanished := await self._vanished():
@@ -270,15 +278,14 @@ class ChangeReader:
             rows = await self.ledger.rows_since(self.target, planner.window_candidates(vanished), most)
             start_ms = planner.window_start(start_ms, vanished, rows, page_size, ids_work=self.filters.id)
         if self._narrowed_from_ms is not None:
-            await self._read_window(min(start_ms, self._narrowed_from_ms))
-            return
+            return min(start_ms, self._narrowed_from_ms), ()
         if self.unasked != ALL_ASKED:
-            await self._read_window(start_ms)
-            return
+            return start_ms, ()
         listed = await self.ledger.staged_since(self.target, start_ms)
-        if statuses := planner.window_statuses(self.filters, listed, page_size):
+        statuses = planner.window_statuses(self.filters, listed, page_size)
+        if statuses:
             self._narrowed_from_ms = start_ms
-        await self._read_window(start_ms, statuses)
+        return start_ms, statuses
 
     async def _vanished(self) -> tuple[JobRef, ...]:
         return await self.ledger.vanished(self.target, self._undocumented_from_ms, self.unasked)
@@ -309,7 +316,6 @@ class ChangeReader:
         self.unasked = Unasked(tuple(check.statuses), self._window_ms)
         await self._read_in_flight([name for name in IN_FLIGHT_STATUSES if name not in check.statuses])
         await self._read_changes()
-        await self.ask_for([job.id for job in await self._vanished()])
         agrees = await check.agrees() and not self.unreadable
         trust = self.server.totals_trust
         trust.succeeded() if agrees else trust.failed()

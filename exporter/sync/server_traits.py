@@ -40,9 +40,7 @@ LATE_TOTAL_MS = 60_000
 # The server gives its time to the second, and clocks differ: a row stamped this near to a moment may have
 # been created before it or after it.
 CLOCK_BLUR_MS = 1_500
-
-
-# In polls.
+# However often searches by totals have failed, they are tried again at this poll after the last one.
 LONGEST_DISTRUST = 16
 
 
