@@ -28,7 +28,7 @@ DAY_SECONDS = 86_400
 LEAST_MS = 30 * DAY_SECONDS * 1000
 # There may be thousands.
 _NAMED_IN_THE_LOG = 10
-# A target of another shard has so long to get its events written, as its events are deleted with it.
+# Events of a target are deleted with it. So the deletion waits for their output, an hour at most.
 _LOOKS_FOR_EVENTS, _SECONDS_BETWEEN_LOOKS = 60, 60
 
 

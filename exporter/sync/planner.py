@@ -46,6 +46,7 @@ _LARGE_PAGES = 100
 # Up to so many pages in flight, every poll lists all of them.
 _MANY_PAGES = 50
 _SWAP_LIMIT_MS = 300_000
+# Later than any creation time.
 NEVER_MS = 2**62
 # A full sync asks for as many missing jobs by id. For more of them it reads the window once more.
 MAX_ID_QUERIES = 20
@@ -259,7 +260,8 @@ def may_ask_for_totals(
     Tell whether totals may show that what is in flight is as it was, in place of a listing.
 
     That takes many jobs in flight, filters and totals that work, no row that cannot be read, and a whole
-    listing of late: the next one has to end within the limit of swaps even if it begins a poll later.
+    listing that began recently: the next one has to end within the limit of swaps, even if it begins a poll
+    later.
     """
     limit_ms = swap_limit_ms(in_flight, schedule, page_size)
     if limit_ms is None or server.in_flight_ms is None:
