@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.postgres import PgBouncer, PostgresDatabase, PostgresServer, pgbouncer, postgres_server
 
 # A slow machine must not fail a test: benchmarks/ measures speed.
 settings.register_profile("unhurried", deadline=None)
@@ -17,3 +20,44 @@ settings.load_profile("unhurried")
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are cores: many tests wait for the programs they have started."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(scope="session")
+def _postgres_of_session() -> Iterator[PostgresServer]:
+    """
+    One server for all tests of a process, started by the first that needs it.
+
+    A server costs a process about a second. To share one between processes would save two of three such
+    seconds, and then no test could stop it.
+    """
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _pgbouncer_of_session(_postgres_of_session: PostgresServer) -> Iterator[PgBouncer]:
+    with pgbouncer(_postgres_of_session) as bouncer:
+        yield bouncer
+
+
+@pytest.fixture
+def postgres(_postgres_of_session: PostgresServer) -> Iterator[PostgresServer]:
+    """A PostgreSQL server. A test may do to it what it likes: the next test finds it in order."""
+    yield _postgres_of_session
+    _postgres_of_session.settle()
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[PostgresDatabase]:
+    """An empty database of the test's own."""
+    made = PostgresDatabase(postgres)
+    yield made
+    postgres.settle()
+    made.drop()
+
+
+@pytest.fixture
+def bouncer(postgres: PostgresServer, _pgbouncer_of_session: PgBouncer) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode before that server: `bouncer.url(database.name)`."""
+    yield _pgbouncer_of_session
+    _pgbouncer_of_session.settle()
