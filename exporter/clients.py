@@ -43,12 +43,16 @@ def require_extras(config: Config) -> None:
 
     Raises: ConfigError, naming the package to install.
     """
+    missing: list[str] = []
     chains = [name for name, one in config.credentials.items() if isinstance(one, ChainSettings)]
     if chains and find_spec("huaweicloudsdkcore") is None:
         command = 'pip install "octopus-exporter[huaweicloud]"'
-        raise ConfigError(
-            [f"credentials.{name}.type: chain needs the official SDK: {command}" for name in chains]
-        )
+        missing += [f"credentials.{name}.type: chain needs the official SDK: {command}" for name in chains]
+    if config.ledger.url.backend == "postgresql" and find_spec("psycopg") is None:
+        command = 'pip install "octopus-exporter[postgres]"'
+        missing.append(f"ledger.url: postgresql needs the driver psycopg 3: {command}")
+    if missing:
+        raise ConfigError(missing)
 
 
 def keep_configured_secrets(config: Config, secrets: Secrets) -> None:

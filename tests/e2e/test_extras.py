@@ -1,4 +1,4 @@
-"""What works without the official SDK, which is an extra, and what is said where it is needed."""
+"""What works without the extras (the official SDK, psycopg), and what is said where they are needed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ TO_INSTALL = (
     'pip install "octopus-exporter[huaweicloud]"\n'
 )
 
+DRIVER_TO_INSTALL = (
+    "octopus-exporter: ledger.url: postgresql needs the driver psycopg 3: "
+    'pip install "octopus-exporter[postgres]"\n'
+)
+
 
 @pytest.fixture
 def without_sdk(tmp_path: Path) -> str:
-    """Give a PYTHONPATH with which a process finds no SDK, as where the extra is not installed."""
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['huaweicloudsdkcore'] = None\n")
+    return without(tmp_path, "huaweicloudsdkcore")
+
+
+def without(tmp_path: Path, package: str) -> str:
+    """Give a PYTHONPATH with which a process does not find a package, as where the extra is not installed."""
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{package!r}] = None\n")
     return f"{tmp_path}:{plain_environment()['PYTHONPATH']}"
 
 
@@ -31,6 +40,14 @@ def test_a_chain_without_the_sdk_says_what_to_install(tmp_path: Path, without_sd
     exporter.config["credentials"] = {"default": {"type": "chain"}}
     done = run((command, "--config", exporter.write()), tmp_path, PYTHONPATH=without_sdk)
     assert (done.returncode, done.stderr, done.stdout) == (2, TO_INSTALL, "")
+
+
+@pytest.mark.parametrize("command", ["check", "run", "once", "audit", "jobs"])
+def test_postgresql_without_its_driver_says_what_to_install(tmp_path: Path, command: str) -> None:
+    exporter = Exporter(tmp_path, "http://127.0.0.1:9")
+    exporter.config["ledger"] = {"url": "postgresql://octopus:pw@127.0.0.1:9/octopus"}
+    done = run((command, "--config", exporter.write()), tmp_path, PYTHONPATH=without(tmp_path, "psycopg"))
+    assert (done.returncode, done.stderr, done.stdout) == (2, DRIVER_TO_INSTALL, "")
 
 
 def test_a_chain_with_the_sdk_is_valid(tmp_path: Path) -> None:
