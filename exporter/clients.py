@@ -7,15 +7,23 @@ A reload keeps the objects whose settings did not change, with their tokens, coo
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import aiohttp
 
-from exporter.config import AccessKeySettings, AnyCredentials, ChainSettings, Config, PasswordSettings
+from exporter.config import (
+    AccessKeySettings,
+    AnyCredentials,
+    ChainSettings,
+    Config,
+    LedgerSettings,
+    PasswordSettings,
+)
 from exporter.config.secret import Secret
 from exporter.errors import ConfigError
 from exporter.masking import Secrets
@@ -58,13 +66,23 @@ def require_extras(config: Config) -> None:
 def keep_configured_secrets(config: Config, secrets: Secrets) -> None:
     """Register the secrets of a configuration for masking, for a command that does not use them."""
     secrets.never_mask(_never_masked(config))
-    secrets.keep(*config.ledger.url.passwords)
+    secrets.keep(*ledger_secrets(config.ledger))
     for credentials in config.credentials.values():
         for _, value in credentials:
             # Such a command must also run where a secret's file or variable is missing.
             with suppress(ConfigError):
                 if isinstance(value, Secret):
                     secrets.keep(value.get())
+
+
+def ledger_secrets(ledger: LedgerSettings) -> Iterator[str]:
+    """Give the passwords of the ledger as they are now: of the URL, the file, and libpq's own variable."""
+    yield from ledger.url.passwords
+    if ledger.url.backend == "postgresql":
+        yield os.environ.get("PGPASSWORD", "")
+    # The file may come later. Whoever connects reads it again, and reports what is wrong with it.
+    with suppress(ConfigError):
+        yield "" if ledger.password is None else ledger.password.get()
 
 
 class ClientFactory:
@@ -88,7 +106,7 @@ class ClientFactory:
         self._observer = observer
         self._secrets = secrets
         secrets.never_mask(_never_masked(config))
-        secrets.keep(*config.ledger.url.passwords, *proxies.secrets())
+        secrets.keep(*ledger_secrets(config.ledger), *proxies.secrets())
         self._retrier = Retrier(
             observer, sleep=asyncio.sleep, random=random.random, attempts=2 if interactive else None
         )

@@ -342,6 +342,8 @@ def _check_fixed(before: Config, config: Config) -> None:
     """Refuse a change that needs a restart. Raises: ConfigError."""
     fixed = {
         "ledger.url": (before.ledger.url, config.ledger.url),
+        "ledger.password_file": (before.ledger.password_file, config.ledger.password_file),
+        "ledger.lease": (before.ledger.lease_seconds, config.ledger.lease_seconds),
         "web.listen": (before.web.listen, config.web.listen),
         "web.config_file": (before.web.config_file, config.web.config_file),
     }

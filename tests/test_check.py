@@ -692,7 +692,15 @@ def two_projects(**fields: Any) -> dict[str, Any]:
         ({"poll": {"lookback": "all"}}, ()),
         ({"poll": {"requests_per_second": 0.05}}, ("1 targets at https://octopus.test take 60 s",)),
         ({"ledger": {"url": "sqlite://"}}, ()),
-        ({"ledger": {"url": "postgresql://host/database"}}, ()),
+        ({"ledger": {"url": "postgresql://localhost/database"}}, ()),
+        (
+            {"ledger": {"url": "postgresql://host/database"}},
+            ("ledger.url: sslmode is prefer, which does not check that this server is the right one",),
+        ),
+        (
+            {"ledger": {"url": "postgresql://host/database?sslmode=verify-full&sslrootcert=/nowhere/ca.pem"}},
+            ("ledger.url: sslrootcert: /nowhere/ca.pem: cannot be read (No such file or directory)",),
+        ),
         ({"ledger": {"url": "sqlite:////nowhere/ledger.db"}}, ("the folder /nowhere does not exist",)),
         ({"ledger": {"url": "sqlite:////tmp"}}, ("/tmp is a folder, expected a file",)),
         ({"events": {"to": "stdout"}}, ()),

@@ -49,6 +49,7 @@ EXAMPLE = HERE.parent / "config.example.yaml"
 
 SECRET = "hunter2"
 MINIMAL = "projects: [{id: abc, region: cn-north-11}]\ncredentials: {only: {type: chain}}\n"
+LEDGER_BY_FILE = "ledger: {url: postgresql://u@db/o, password_file: pw}\n"
 EXAMPLE_ENVIRON = {
     f"OCTOPUS_{name}": SECRET
     for name in ("DOMAIN", "USER", "PASSWORD", "TOKEN", "ACCESS_KEY", "SECRET_KEY", "SECURITY_TOKEN")
@@ -372,7 +373,12 @@ class TestAddresses:
             ("postgresql:///o", "postgresql:///o"),
             ("postgresql://u@db:1,db2:2/o", "postgresql://u@db:1,db2:2/o"),
             (f"postgresql://u:{SECRET}@db/o", "postgresql://u:<secret>@db/o"),
-            (f"postgresql://u:a@{SECRET}@db/o", "postgresql://u:<secret>@db/o"),
+            (f"postgresql://u:{SECRET}%40%2F@[::1]:5433/o", "postgresql://u:<secret>@[::1]:5433/o"),
+            ("postgresql://u@%2Frun%2Fpostgresql/o", "postgresql://u@%2Frun%2Fpostgresql/o"),
+            (
+                f"postgresql://db/o?sslcert=c&sslkey=k&sslpassword={SECRET}&sslmode=verify-full",
+                "postgresql://db/o?sslcert=c&sslkey=k&sslpassword=<secret>&sslmode=verify-full",
+            ),
             (
                 f"postgresql://db/o?user=u&password={SECRET}&sslmode=require",
                 "postgresql://db/o?user=u&password=<secret>&sslmode=require",
@@ -384,6 +390,160 @@ class TestAddresses:
         assert (url.backend, url.url.get()) == ("postgresql", text)
         assert [url.display, str(url), repr(url)] == [display, display, f"LedgerUrl({display})"]
         assert SECRET not in str(asdict(url))
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            # Each may be a part of a password: so none of it is shown.
+            (
+                f"postgresql://u:a@{SECRET}@db/o",
+                "cannot be read, expected postgresql://user:password@host/data",
+            ),
+            (
+                f"postgresql://u:a/{SECRET}@db/o",
+                "cannot be read, expected postgresql://user:password@host/data",
+            ),
+            (
+                f"postgresql://u:a?{SECRET}@db/o",
+                "cannot be read, expected postgresql://user:password@host/data",
+            ),
+            (
+                f"postgresql://u:a#{SECRET}@db/o",
+                "cannot be read, expected postgresql://user:password@host/data",
+            ),
+            (
+                f"postgresql://u:{SECRET}%@db/o",
+                "found a % that begins no character, expected % itself as %25",
+            ),
+            (f"postgresql://u:{SECRET}%ff@db/o", "found a % that begins no character"),
+            (f"postgresql://u:{SECRET}%00@db/o", "found a % that begins no character"),
+            (f"postgresql://u:{SECRET}/o", "a host cannot be read, expected host, host:port or [ipv6]:port"),
+            ("postgresql://db:65536/o", "a host cannot be read"),
+            ("postgresql://db:5432,[db]:1/o", "a host cannot be read"),
+            (
+                f"postgresql://db/o?user=u&{SECRET}",
+                "the query has <secret>, expected a connection parameter of",
+            ),
+            (
+                f"postgresql://u:a@db/o?password={SECRET}",
+                "found a password before the host and another in the",
+            ),
+            ("postgresql://db/o?ssl_mode=require", "the query has ssl_mode, expected sslmode"),
+            (
+                "postgresql://db/o?ssl=true",
+                "the query has ssl, expected sslmode=require or sslmode=verify-full",
+            ),
+            ("postgresql://db/o?passfile=f", "the query has passfile, expected ledger.password_file"),
+            (
+                "postgresql://db/o?service=s",
+                "the query has service, expected host, database and user in the URL",
+            ),
+            (
+                "postgresql://db/o?sslmode=full",
+                "the query has sslmode=full, expected disable, allow, prefer, ",
+            ),
+            ("postgresql://db/o?sslmode=", "the query has sslmode without a value, expected sslmode=value"),
+            (
+                "postgresql://db/o?sslmode=allow&sslmode=require",
+                "the query has sslmode twice, expected it once",
+            ),
+            (
+                "postgresql://db/o?connect_timeout=5s",
+                "the query has connect_timeout=<secret>, expected a whole",
+            ),
+            (
+                "postgresql://db/o?target_session_attrs=standby",
+                "the query has target_session_attrs=standby, expected any, read-write or primary",
+            ),
+            (
+                "postgresql://db/o?sslrootcert=ca.pem",
+                "the query has sslrootcert with sslmode=prefer, which does not use it, expected",
+            ),
+            (
+                "postgresql://db/o?sslrootcert=system&sslmode=require",
+                "the query has sslrootcert=system with ssl",
+            ),
+            (
+                "postgresql://db/o?sslmode=disable&sslcert=c",
+                "the query has sslcert with sslmode=disable, expec",
+            ),
+            (
+                "postgresql://db/o?sslmode=require&sslkey=k",
+                "the query has sslkey without sslcert, expected both",
+            ),
+        ],
+    )
+    def test_what_libpq_cannot_use_is_named_in_one_line(self, tmp_path: Path, text: str, said: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load_text(tmp_path, f"{MINIMAL}ledger: {{url: {json.dumps(text)}}}\n")
+        (line,) = caught.value.problems
+        assert f"ledger.url: {said}" in line
+        assert SECRET not in line
+
+    def test_a_plus_in_a_password_stays_a_plus(self) -> None:
+        assert LedgerUrl.parse("postgresql://db/o?password=a+b%2Bc").passwords == ("a+b%2Bc", "a+b+c")
+
+    def test_the_files_of_a_url_are_those_for_tls(self) -> None:
+        url = LedgerUrl.parse("postgresql://db/o?sslmode=verify-full&sslrootcert=system&sslcert=c&sslkey=/k")
+        assert url.files == {"sslcert": Path("c"), "sslkey": Path("/k")}
+
+    @pytest.mark.parametrize(
+        ("text", "leaves"),
+        [
+            ("postgresql:///o", False), ("postgresql://localhost:1,127.0.0.1/o", False),
+            ("postgresql://[::1]/o", False), ("postgresql://%2Frun/o", False), ("postgresql://db/o", True),
+            ("postgresql:///o?host=db", True), ("postgresql://localhost,db/o", True),
+        ],
+    )  # fmt: skip
+    def test_a_url_tells_whether_it_leaves_the_machine(self, text: str, leaves: bool) -> None:
+        assert LedgerUrl.parse(text).leaves_the_machine is leaves
+
+
+class TestLedger:
+    def test_the_password_is_read_from_its_file_at_every_use(self, tmp_path: Path) -> None:
+        (tmp_path / "pw").write_text("first")
+        ledger = load_text(tmp_path, MINIMAL + LEDGER_BY_FILE).ledger
+        assert ledger.passwords() == ("first",)
+        (tmp_path / "pw").write_text("second\n")
+        assert ledger.password is not None
+        assert ledger.password.get() == "second"
+
+    def test_a_file_that_cannot_be_read_is_a_problem_of_the_check(self, tmp_path: Path) -> None:
+        config = load_text(tmp_path, MINIMAL + LEDGER_BY_FILE)
+        (said,) = config.secret_problems()
+        assert said.startswith(
+            f"ledger.password_file: {tmp_path}/pw: cannot be read (No such file or directory)"
+        )
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("sqlite:///o.db", "found it beside a SQLite ledger, expected it with postgresql:// only"),
+            (
+                f"postgresql://u:{SECRET}@db/o",
+                "found it beside a password in ledger.url, expected only one of b",
+            ),
+            (
+                f"postgresql://db/o?password={SECRET}",
+                "found it beside a password in ledger.url, expected only",
+            ),
+        ],
+    )
+    def test_one_password_is_given_and_only_where_one_is_used(
+        self, tmp_path: Path, url: str, said: str
+    ) -> None:
+        text = f"{MINIMAL}ledger: {{url: {json.dumps(url)}, password_file: pw}}\n"
+        with pytest.raises(ConfigError, match=re.escape(f"ledger.password_file: {said}")):
+            load_text(tmp_path, text)
+
+    @pytest.mark.parametrize(("lease", "seconds"), [("3s", 3), ("15s", 15), ("5m", 300)])
+    def test_a_lease_is_a_duration(self, tmp_path: Path, lease: str, seconds: float) -> None:
+        assert load_text(tmp_path, f"{MINIMAL}ledger: {{lease: {lease}}}\n").ledger.lease_seconds == seconds
+
+    @pytest.mark.parametrize("lease", ["2s", "6m", "0", "all", "15"])
+    def test_a_lease_has_bounds(self, tmp_path: Path, lease: str) -> None:
+        with pytest.raises(ConfigError, match=r"ledger.lease: found .*, expected .*at least 3s, at most 5m"):
+            load_text(tmp_path, f"{MINIMAL}ledger: {{lease: {lease}}}\n")
 
 
 class TestSecrets:
@@ -507,6 +667,8 @@ def keys_of(text: str) -> dict[str, Any]:
 
 # Every alternative of the example taken up: the lines that begin with # and a key.
 EXAMPLE_ALL = re.sub(r"(?m)^( *)#(?=[a-z]|  [a-z_]+:)", r"\1", EXAMPLE.read_text())
+# A file with its password is an alternative of PostgreSQL's.
+EXAMPLE_ALL = EXAMPLE_ALL.replace("sqlite:///octopus-ledger.db", "postgresql://octopus@db/octopus")
 
 
 class TestExample:

@@ -1,6 +1,6 @@
 """The configuration: read from YAML and the environment, checked as a whole, frozen."""
 
-from exporter.config.addresses import JobUrl, LedgerUrl, ListenAddress, iam_endpoint, octopus_endpoint
+from exporter.config.addresses import JobUrl, ListenAddress, iam_endpoint, octopus_endpoint
 from exporter.config.credentials import (
     AccessKeySettings,
     AnyCredentials,
@@ -9,9 +9,10 @@ from exporter.config.credentials import (
     TokenSettings,
 )
 from exporter.config.durations import format_duration, parse_duration
+from exporter.config.ledger_url import LedgerUrl
 from exporter.config.loading import load
 from exporter.config.secret import Secret
-from exporter.config.settings import Config, EventSettings, WebSettings
+from exporter.config.settings import Config, EventSettings, LedgerSettings, WebSettings
 from exporter.config.shard import Shard
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Config",
     "EventSettings",
     "JobUrl",
+    "LedgerSettings",
     "LedgerUrl",
     "ListenAddress",
     "PasswordSettings",

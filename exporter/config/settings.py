@@ -16,15 +16,13 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, Valida
 from exporter.config.addresses import (
     ENDPOINT,
     JOB_URL,
-    LEDGER_URL,
     LISTEN_ADDRESS,
     JobUrl,
-    LedgerUrl,
     ListenAddress,
     octopus_endpoint,
     parse_endpoint,
 )
-from exporter.config.credentials import AnyCredentials, Credentials
+from exporter.config.credentials import AnyCredentials, Credentials, SecretFile
 from exporter.config.fields import (
     ChoiceScalar,
     Duration,
@@ -37,6 +35,7 @@ from exporter.config.fields import (
     TextScalar,
     Whole,
 )
+from exporter.config.ledger_url import LEDGER_URL, LedgerUrl
 from exporter.config.problems import refused, show
 from exporter.config.secret import Secret
 from exporter.config.shard import Shard
@@ -179,10 +178,38 @@ class PollSettings(Section):
 
 
 class LedgerSettings(Section):
+    """Where the counts are kept, and how replicas share them."""
+
     url: Annotated[LedgerUrl, Parsed(LEDGER_URL, LedgerUrl.parse)] = Field(
         default_factory=lambda: LedgerUrl.parse("sqlite:///octopus-ledger.db")
     )
     """a SQLite file, SQLite in memory, or a PostgreSQL database that replicas share"""
+    lease_seconds: Annotated[float, Duration("3s", "5m")] = 15.0
+    """postgresql: how long a silent replica keeps a target"""
+    password_file: SecretFile = None
+    """postgresql: a file with the password of the URL's user"""
+
+    @field_validator("password_file", mode="after")
+    @classmethod
+    def _check_password_file(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        # A URL with an error is missing here, and reported already.
+        url = info.data.get("url")
+        if file is not None and url is not None:
+            if url.backend == "sqlite":
+                raise refused("found it beside a SQLite ledger, expected it with postgresql:// only")
+            if url.has_password:
+                raise refused("found it beside a password in ledger.url, expected only one of both")
+        return file
+
+    @property
+    def password(self) -> Secret | None:
+        """The password that is not in the URL, read from its file at every use; None without a file."""
+        return None if self.password_file is None else Secret(file=self.password_file)
+
+    def passwords(self) -> tuple[str, ...]:
+        """Give the secrets as they are now. Raises: ConfigError (the file of the password)."""
+        password = self.password
+        return self.url.passwords if password is None else (*self.url.passwords, password.get())
 
 
 class MetricsSettings(Section):
@@ -315,6 +342,10 @@ class Config(Section):
                     _ = isinstance(value, Secret) and value.get()
                 except ConfigError as exc:
                     problems.append(f"credentials.{name}.{key}_file: {exc}")
+        try:
+            self.ledger.passwords()
+        except ConfigError as exc:
+            problems.append(f"ledger.password_file: {exc}")
         return problems
 
     def redacted(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from exporter import __version__
+from exporter.clients import ledger_secrets
 from exporter.commands.check.display import CheckedTarget, as_json, as_paragraph, as_table
 from exporter.commands.check.prober import probe_targets
 from exporter.commands.check.probes import DOCUMENTED_PATHS, distinct_rows
@@ -36,7 +37,7 @@ from exporter.commands.check.report import (
 )
 from exporter.commands.choices import CheckFormat
 from exporter.commands.output import print_data, print_error, print_line, print_table
-from exporter.config import Config, PasswordSettings, Secret, octopus_endpoint
+from exporter.config import Config, LedgerUrl, PasswordSettings, Secret, octopus_endpoint
 from exporter.config.addresses import IAM_REGIONS
 from exporter.errors import ConfigError, ExporterError, InternalFault
 from exporter.log import Log
@@ -143,6 +144,9 @@ def _named_files(config: Config, file: Path) -> Iterator[tuple[str, Path]]:
     if config.ledger.url.path is not None:
         ledger = config.ledger.url.path
         yield from (("ledger.url", ledger.with_name(ledger.name + end)) for end in _LEDGER_FILES)
+    if config.ledger.password_file is not None:
+        yield "ledger.password_file", config.ledger.password_file
+    yield from (("ledger.url", named) for named in config.ledger.url.files.values())
     if config.events is not None and isinstance(config.events.to, Path):
         yield "events.to", config.events.to
 
@@ -157,7 +161,12 @@ def _are_same(one: Path, other: Path) -> bool:
 
 def config_warnings(config: Config) -> list[str]:
     """Return a line for each value that is valid but unlikely: where, what was found and its effect."""
-    return [*_project_warnings(config), *_poll_warnings(config), *_file_warnings(config)]
+    return [
+        *_project_warnings(config),
+        *_poll_warnings(config),
+        *_ledger_warnings(config.ledger.url),
+        *_file_warnings(config),
+    ]
 
 
 def _project_warnings(config: Config) -> Iterator[str]:
@@ -201,6 +210,23 @@ def _poll_warnings(config: Config) -> Iterator[str]:
                 f"poll.requests_per_second: {targets} targets at {endpoint} take {seconds:.0f} s for a "
                 f"poll, more than poll.interval, {poll.interval_seconds:g}s: polls are skipped"
             )
+
+
+def _ledger_warnings(url: LedgerUrl) -> Iterator[str]:
+    """Look at how a PostgreSQL server is reached, without reaching it."""
+    if url.backend == "sqlite":
+        return
+    mode = url.parameters.get("sslmode", "prefer")
+    if url.leaves_the_machine and mode != "verify-full":
+        yield (
+            f"ledger.url: sslmode is {mode}, which does not check that this server is the right one, "
+            "expected sslmode=verify-full with sslrootcert"
+        )
+    for key, file in url.files.items():
+        try:
+            file.open("rb").close()
+        except OSError as exc:
+            yield f"ledger.url: {key}: {file}: cannot be read ({exc.strerror}): no connection is possible"
 
 
 def _file_warnings(config: Config) -> Iterator[str]:
@@ -270,6 +296,7 @@ def _private_names(config: Config) -> Iterator[str]:
 
 def _secrets(config: Config) -> Iterator[str]:
     """Give the secrets as they are now; a file that has become unreadable since the check is left out."""
+    yield from ledger_secrets(config.ledger)
     for credentials in config.credentials.values():
         for _, value in credentials:
             if isinstance(value, Secret):
