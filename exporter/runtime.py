@@ -7,6 +7,7 @@ Every task lives in one group: whichever fails ends the process.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -34,6 +35,7 @@ from exporter.series_release import SeriesReleaser
 from exporter.state_log import FaultLog, LineLimiter, StateLog
 from exporter.sync.ledger import Ledger
 from exporter.sync.poller import ProgressListener
+from exporter.systemd import SystemdNotifier, polls_in_a_line
 from exporter.target_cleanup import TargetCleanup
 from exporter.web.status.model import CredentialsStatus, ProcessInfo, ReloadStatus, shard_status
 
@@ -122,6 +124,7 @@ class Runtime:
         )
         self._reload_lines = LineLimiter(_RELOAD_LINES_AT_ONCE, _RELOAD_LINES_PER_HOUR)
         self._faults = FaultLog(structlog.get_logger())
+        self._systemd = SystemdNotifier(os.environ, self._status_line)
 
     # -- run and stop ------------------------------------------------------------------------------------
 
@@ -141,12 +144,14 @@ class Runtime:
                 group.create_task(self._reload_on_request(), name="reload"),
                 group.create_task(self._clean_up(), name="target cleanup"),
                 group.create_task(self._release_series(), name="series release"),
+                group.create_task(self._systemd.run(), name="systemd"),
             ]
             await stop.wait()
 
             # Each step leaves work to the next: polls add events and publish, events change metrics. The last
             # rendering is what a scrape still gets, because the caller closes the web server after this.
             self._stopping = True
+            self._systemd.stopping()
             self._started.set()  # a reload that waits for it is refused
             for task in others:
                 task.cancel()
@@ -166,6 +171,7 @@ class Runtime:
         async with self._reloading:
             await self._apply(self._config)
         self._started.set()
+        self._systemd.ready()
 
     async def _open_ledger(self) -> None:
         """Wait until the ledger can be used. Raises: StartError."""
@@ -224,25 +230,29 @@ class Runtime:
         async with self._reloading:
             if self._stopping:
                 raise ConfigError(["the exporter is stopping"])
-            try:
-                # In a thread: the configuration and the secrets' files may be on a slow disk.
-                config = await asyncio.to_thread(self._load)
-                _check_fixed(self._config, config)
-                await self._apply(config)
-            except ConfigError as exc:
-                self._refuse(exc)
-                raise
-            except Exception as exc:
-                self._faults.log("configuration not reloaded", exc)
-                error = ConfigError([str(InternalFault(exc))])
-                self._refuse(error)
-                raise error from exc
-            self._faults.clear()
-            self._show_reload(ReloadStatus(True, _now_ms()))
-            self._not_reloaded.is_over(time.time())
-            log = structlog.get_logger()
-            write = log.info if self._reload_lines.take(time.time()) else log.debug
-            write("configuration reloaded", targets=len(self._pollers))
+            with self._systemd.reloading():
+                await self._take_up_changes()
+
+    async def _take_up_changes(self) -> None:
+        try:
+            # In a thread: the configuration and the secrets' files may be on a slow disk.
+            config = await asyncio.to_thread(self._load)
+            _check_fixed(self._config, config)
+            await self._apply(config)
+        except ConfigError as exc:
+            self._refuse(exc)
+            raise
+        except Exception as exc:
+            self._faults.log("configuration not reloaded", exc)
+            error = ConfigError([str(InternalFault(exc))])
+            self._refuse(error)
+            raise error from exc
+        self._faults.clear()
+        self._show_reload(ReloadStatus(True, _now_ms()))
+        self._not_reloaded.is_over(time.time())
+        log = structlog.get_logger()
+        write = log.info if self._reload_lines.take(time.time()) else log.debug
+        write("configuration reloaded", targets=len(self._pollers))
 
     def _refuse(self, error: ConfigError) -> None:
         self._show_reload(ReloadStatus(False, _now_ms(), tuple(error.problems)))
@@ -278,6 +288,15 @@ class Runtime:
             self._instruments.forget_project(name)
         for name in projects:
             self._instruments.add_project(name)
+
+    def _status_line(self) -> str:
+        """Describe the state in one line, for `systemctl status`."""
+        if not self._started.is_set():
+            return "restoring the targets" if self._ledger.is_open else "checking the ledger"
+        line = polls_in_a_line(len(self._config.targets()), self.publisher.shown)
+        if not self._reload.ok:
+            line += f"; configuration not reloaded: {self._reload.problems[0]}"
+        return self.secrets.masked(line)
 
     # -- what the web server shows -----------------------------------------------------------------------
 

@@ -109,11 +109,13 @@ def test_a_file_that_differs_is_overwritten_only_if_one_says_so(tmp_path: Path) 
     )
     assert service.read_text() == "mine\n"
     assert sorted(written(tmp_path / "units")) == [
+        "octopus-exporter-before-253.conf",
         "octopus-exporter.service",
         "octopus-exporter.sysusers.conf",
     ]
     forced = run((*command, "--force"), tmp_path)
     assert forced.stdout.splitlines() == [
+        "units/octopus-exporter-before-253.conf: is up to date",
         "units/octopus-exporter.service: overwritten",
         "units/octopus-exporter.socket: written",
         "units/octopus-exporter.sysusers.conf: is up to date",
@@ -124,7 +126,7 @@ def test_a_file_that_differs_is_overwritten_only_if_one_says_so(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("units",), "--output: missing, expected a folder for 3 files"),
+        (("units",), "--output: missing, expected a folder for 4 files"),
         (("rules", "--output", ""), "--output: is empty, expected a folder"),
         (("dashboards", "--output="), "--output: is empty, expected a folder"),
         (("rules", "--settings", ""), "--settings: is empty, expected a file"),

@@ -93,6 +93,7 @@ LAYERS = (
         "exporter.progress",
         "exporter.runtime",
         "exporter.series_release",
+        "exporter.systemd",
         "exporter.target_cleanup",
     ),
     ("exporter.service",),
