@@ -89,6 +89,7 @@ LAYERS = (
     ("exporter.ledger",),
     ("exporter.clients", "exporter.web"),
     (
+        "exporter.leases",
         "exporter.pollers",
         "exporter.progress",
         "exporter.runtime",

@@ -32,7 +32,8 @@ class Heartbeat:
     What a replica says of itself at each heartbeat.
 
     Shape: `replica` names this process and no other, also not the one that a restart puts in its place;
-    `targets` are those of its configuration.
+    `targets` are those of its configuration. With none the replica leaves: it keeps what it holds until it
+    gives it back, takes nothing, and does not count where the others divide the targets.
     """
 
     replica: str
@@ -45,12 +46,13 @@ class HeldLeases:
     """
     What a replica holds after a heartbeat.
 
-    Shape: `excess` is how many of them other replicas want, because this one holds more than its share;
-    `replicas` is how many are alive, this one included.
+    Shape: `to_give` are those of them that it has to give back: other replicas have less than their share,
+    or it does not have them in its configuration any more. `replicas` is how many are alive, this one
+    included.
     """
 
     held: Mapping[TargetKey, Lease]
-    excess: int
+    to_give: tuple[TargetKey, ...]
     replicas: int
 
 
@@ -61,7 +63,8 @@ class SharedTarget:
 
     Shape: `revision` is that of the totals (model.Totals.revision), 0 before the first commit; `poll` is the
     status that its holder recorded last; `holder` is "" while nobody holds it. Units: `since_ms` (when the
-    holder took it) and `lease_left_seconds` (negative: it has ended) by the database's clock.
+    holder took it, or gave it back) and `lease_left_seconds` (0 or less: nobody holds it, or the lease has
+    ended) by the database's clock.
     """
 
     key: TargetKey
