@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,9 +63,9 @@ class FakeOutbox:
         self._check()
         return tuple(self.rows[:most])
 
-    async def events_written(self, last: int) -> None:
+    async def events_written(self, ids: Sequence[int]) -> None:
         self._check()
-        self.rows = [row for row in self.rows if row.id > last]
+        self.rows = [row for row in self.rows if row.id not in ids]
 
     async def count_events(self) -> int:
         self._check()

@@ -198,11 +198,11 @@ async def test_what_is_written_and_cannot_be_deleted_is_not_written_again_while_
     written = scene.outbox.events_written
     refusals = 3
 
-    async def refuse(last: int) -> None:
+    async def refuse(ids: Sequence[int]) -> None:
         nonlocal refusals
         refusals -= 1
         scene.outbox.broken = refusals > 0
-        await written(last)
+        await written(ids)
 
     scene.outbox.events_written = refuse  # type: ignore[method-assign]
     with capture_logs():

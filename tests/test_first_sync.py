@@ -13,7 +13,7 @@ import pytest
 
 from exporter.counting.transitions import Baseline, KnownJob, transition
 from exporter.errors import ApiUnavailable, LedgerError
-from exporter.ledger import sqlite, targets
+from exporter.ledger import sql, targets
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Job, Totals
 from exporter.octopus.wire import ListQuery
@@ -103,7 +103,7 @@ async def test_history_is_listed_and_counts_nothing(scene: Scene) -> None:
 async def test_a_first_sync_that_fails_has_recorded_nothing(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_ROWS_PER_HOP", 5)
+    monkeypatch.setattr(sql, "_ROWS_PER_HOP", 5)
     scene.at_page(15, error=True)
     with pytest.raises(ApiUnavailable):
         await scene.poll()

@@ -16,8 +16,10 @@ import pytest
 from exporter.errors import LedgerError
 from exporter.ledger import thread
 from exporter.ledger.connection import connect
-from exporter.ledger.group import Commit, Committer, WaitingCommits
+from exporter.ledger.database import Database
+from exporter.ledger.group import Committer, WaitingCommits
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.worker import Commit
 from exporter.model import Target, Totals
 from exporter.sync.ledger import FoundBy, PageOrigin, PollResult, RowKind
 from exporter.sync.server_traits import Filters
@@ -35,8 +37,8 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def note(text: str) -> Callable[[sqlite3.Connection], str]:
-    def write(db: sqlite3.Connection) -> str:
+def note(text: str) -> Callable[[Database], str]:
+    def write(db: Database) -> str:
         db.execute("INSERT INTO notes VALUES (?)", (text,))
         return text
 
@@ -59,7 +61,7 @@ def commit(db: sqlite3.Connection, *commits: Commit, check: Callable[[], None] =
 
 
 def test_one_that_fails_is_undone_alone(db: sqlite3.Connection) -> None:
-    def half(db: sqlite3.Connection) -> None:
+    def half(db: Database) -> None:
         note("half")(db)
         raise ValueError("no")
 
@@ -69,8 +71,7 @@ def test_one_that_fails_is_undone_alone(db: sqlite3.Connection) -> None:
 
 
 def test_one_that_cannot_be_prepared_fails_alone(db: sqlite3.Connection) -> None:
-    def fail(db: sqlite3.Connection) -> None:
-        db.execute("BEGIN")
+    def fail(db: Database) -> None:
         note("half")(db)
         raise ValueError("no")
 
@@ -82,7 +83,7 @@ def test_a_failed_commit_fails_all_and_leaves_nothing(db: sqlite3.Connection, tm
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("CREATE TABLE pages (note TEXT REFERENCES notes (text) DEFERRABLE INITIALLY DEFERRED)")
 
-    def dangling(db: sqlite3.Connection) -> None:
+    def dangling(db: Database) -> None:
         db.execute("INSERT INTO pages VALUES ('nothing')")  # shows at the commit
 
     told = commit(db, Commit(KEY, note("a")), Commit(KEY, dangling))
@@ -99,7 +100,7 @@ def test_a_lock_of_another_program_fails_all(db: sqlite3.Connection, tmp_path: P
 
 
 def test_a_transaction_that_sqlite_undoes_as_a_whole_fails_all(db: sqlite3.Connection) -> None:
-    def full(db: sqlite3.Connection) -> None:
+    def full(db: Database) -> None:
         db.execute("ROLLBACK")
         raise ValueError("the disk is full")
 
@@ -108,7 +109,7 @@ def test_a_transaction_that_sqlite_undoes_as_a_whole_fails_all(db: sqlite3.Conne
 
 
 def test_half_a_poll_that_cannot_be_undone_alone_is_not_committed(db: sqlite3.Connection) -> None:
-    def half(db: sqlite3.Connection) -> None:
+    def half(_db: Database) -> None:
         note("half")(db)
         db.set_authorizer(lambda *of: sqlite3.SQLITE_DENY if of[1] == "ROLLBACK" else sqlite3.SQLITE_OK)
         raise ValueError("no")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from exporter.clients import ClientFactory
 from exporter.config import Config
 from exporter.counting.rules import CountingRules
 from exporter.exposition.publication import Publisher
+from exporter.ledger.database import Database
 from exporter.ledger.ended import count_events
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.ledger.thread import LedgerThread
@@ -169,7 +169,7 @@ async def test_work_that_cancelled_polls_left_behind_is_dropped() -> None:
     ledger, entered, go_on = await LedgerThread.begin_to_open(None), threading.Event(), threading.Event()
     worked: list[int] = []
 
-    def block(_db: sqlite3.Connection) -> None:
+    def block(_db: Database) -> None:
         entered.set()
         go_on.wait(60)
 

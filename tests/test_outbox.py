@@ -40,7 +40,7 @@ async def waiting(ledger: SqliteLedger, most: int = 1000) -> list[int]:
 
 
 async def write_away(ledger: SqliteLedger, lines: int) -> None:
-    await ledger.events_written((await ledger.waiting_events(lines))[-1].id)
+    await ledger.events_written([one.id for one in await ledger.waiting_events(lines)])
 
 
 async def test_a_run_that_ends_is_an_event(scene: Scene) -> None:
@@ -148,10 +148,10 @@ async def test_an_id_is_not_used_again(scene: Scene) -> None:
     scene.run_job(1)
     await scene.poll(rules=ALL)
     (first,) = await scene.ledger.waiting_events(1)
-    await scene.ledger.events_written(first.id)
+    await scene.ledger.events_written([first.id])
     scene.run_job(2)
     await scene.poll(rules=ALL)
-    await scene.ledger.events_written(first.id)
+    await scene.ledger.events_written([first.id])
     assert await waiting(scene.ledger) == [2]
 
 

@@ -86,7 +86,7 @@ def test_rows_of_one_target_among_others_are_cleared_in_pieces(monkeypatch: pyte
         db.executemany("INSERT INTO staged (target, id) VALUES (?, ?)", rows)
         statements = list[str]()
         db.set_trace_callback(statements.append)
-        staging.clear(db, 1)
+        staging.TemporaryTable().clear(db, 1)
         db.set_trace_callback(None)
         assert db.execute("SELECT target FROM staged").fetchall() == [(2,), (3,)]
     assert sum("DELETE" in statement for statement in statements) == 3

@@ -65,7 +65,7 @@ class Delivery:
         self._output: EventOutput | None = None
         self._writer: EventWriter | None = None
         self._batch: deque[PendingEvent] = deque()
-        self._written_to: int | None = None
+        self._written: list[int] = []
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._is_ending = False
@@ -206,7 +206,7 @@ class Delivery:
         damaged = 0
         while self._batch and (lines or self._batch[0].event is None):
             pending = self._batch.popleft()
-            self._written_to = pending.id
+            self._written.append(pending.id)
             if pending.event is None:
                 damaged += 1
             else:
@@ -216,9 +216,9 @@ class Delivery:
             self._dropping.holds("damaged", time.time(), events=damaged, error="the ledger is damaged")
 
     async def _forget_written(self) -> None:
-        if self._written_to is not None:
-            await self._outbox.events_written(self._written_to)
-            self._written_to = None
+        if self._written:
+            await self._outbox.events_written(self._written)
+            self._written = []
 
 
 def _details(output: EventOutput, error: str | None) -> dict[str, object]:

@@ -7,6 +7,7 @@ written: a crash may write it twice, but never loses it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,8 +51,8 @@ class Outbox(Protocol):
     async def waiting_events(self, most: int) -> tuple[PendingEvent, ...]:
         """Return the oldest events; from now on they are not dropped."""
 
-    async def events_written(self, last: int) -> None:
-        """Delete the events up to this id."""
+    async def events_written(self, ids: Sequence[int]) -> None:
+        """Delete these events."""
 
     async def count_events(self) -> int:
         """Count the events that wait, of all targets."""

@@ -7,7 +7,6 @@ nothing. That, and comparing rows with rows, is what makes every run count once.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import Baselines, KnownJob, rescope, transition
 from exporter.events.outbox import OutboxNews
 from exporter.ledger import set_apart
+from exporter.ledger.database import Database
 from exporter.ledger.ended import EndedRuns, NewEvents, is_another_hour, prune_runs
 from exporter.ledger.series import (
     NewSeries,
@@ -52,6 +52,8 @@ _JOBS = ("target", "id", *KnownJob.__struct_fields__, "data_id", "resource_spec"
 _AS_JOB = {"workspace_id": "NULL", "named_terminal": "staged.in_flight = 0"}
 _AS_KNOWN = {"listed": "known.listed = 1", "in_flight": "known.in_flight = 1 OR known.listed = -1"}
 _JOB = [_AS_JOB.get(name, f"staged.{name}") for name in Job.__struct_fields__]
+_ID = Job.__struct_fields__.index("id")
+_BEFORE_ALL = -1  # no id is negative (octopus.wire)
 _KNOWN = [_AS_KNOWN.get(name, f"known.{name}") for name in KnownJob.__struct_fields__]
 # A finished job that is new and was created before the lookback does not count; one that is known does,
 # because its run may have ended since.
@@ -59,16 +61,17 @@ _CHANGED = f"""
     SELECT {", ".join(_JOB)}, staged.failed, known.id IS NOT NULL, {", ".join(_KNOWN)}
     FROM staged LEFT JOIN jobs AS known ON known.target = staged.target AND known.id = staged.id
     WHERE staged.target = :target AND staged.wanted = 1 AND staged.history = 0
-        AND iif(known.id IS NULL,
-            staged.created_ms >= :horizon OR staged.in_flight = 1,
-            known.listed <> 1 OR known.status <> staged.status OR known.job_type <> staged.job_type
+        AND staged.id > :after
+        AND CASE WHEN known.id IS NULL THEN staged.created_ms >= :horizon OR staged.in_flight = 1
+            ELSE known.listed <> 1 OR known.status <> staged.status OR known.job_type <> staged.job_type
                 OR known.in_flight <> staged.in_flight
                 OR (staged.in_flight = 1 AND (known.data_id IS NOT staged.data_id
                     OR known.resource_spec IS NOT staged.resource_spec))
                 OR known.updated_ms <> staged.updated_ms OR known.started_ms IS NOT staged.started_ms
-                OR iif(staged.in_flight = 1 AND staged.ended_ms IS NULL, 0,
-                    known.ended_ms IS NOT staged.ended_ms))
-    ORDER BY staged.id
+                OR (known.ended_ms IS NOT staged.ended_ms
+                    AND (staged.in_flight = 0 OR staged.ended_ms IS NOT NULL))
+            END
+    ORDER BY staged.id LIMIT :most
 """  # noqa: S608 - constants only
 _HISTORY = "target = :target AND history = 1 AND created_ms >= :horizon"
 _COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
@@ -80,15 +83,18 @@ _KEEP_HISTORY = f"""
 _IS_ONE_OF = "known.target = :target AND known.id IN (SELECT value FROM json_each(:ids))"
 _IS_GONE = f"{_IS_ONE_OF} AND known.listed = 1 AND known.in_flight = 1"
 _IS_DELETED = f"{_IS_ONE_OF} AND known.listed = 1 AND known.in_flight = 0"
-_KEEP = f"INSERT OR REPLACE INTO jobs ({', '.join(_JOBS)}) VALUES ({', '.join('?' * len(_JOBS))})"  # noqa: S608
+_KEEP = f"""
+    INSERT INTO jobs ({", ".join(_JOBS)}) VALUES ({", ".join("?" * len(_JOBS))})
+    ON CONFLICT (target, id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _JOBS[2:])}
+"""  # noqa: S608 - constants only
 _ADD_TO_LISTING = """
-    INSERT INTO listing VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (target, job_type, status, in_flight) DO UPDATE SET jobs = jobs + excluded.jobs
+    INSERT INTO listing (target, job_type, status, in_flight, jobs) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (target, job_type, status, in_flight) DO UPDATE SET jobs = listing.jobs + excluded.jobs
 """
 
 
 def record(
-    db: sqlite3.Connection, poll: PollResult, rules: CountingRules, events_taken: int = 0
+    db: Database, poll: PollResult, rules: CountingRules, events_taken: int = 0
 ) -> tuple[Totals, OutboxNews]:
     """
     Fold what is staged of a target into the ledger; see sync.ledger.Ledger.record.
@@ -126,7 +132,7 @@ def record(
 
 
 def _fold(
-    db: sqlite3.Connection,
+    db: Database,
     target: int,
     poll: PollResult,
     baselines: Baselines,
@@ -146,9 +152,7 @@ def _fold(
     ended.flush()
 
 
-def _unlist(
-    db: sqlite3.Connection, jobs: JobWriter, target: int, poll: PollResult, *, is_first: bool
-) -> None:
+def _unlist(db: Database, jobs: JobWriter, target: int, poll: PollResult, *, is_first: bool) -> None:
     """
     Take what a complete listing did not show out of what is listed: of all jobs, or of those in flight.
 
@@ -177,14 +181,20 @@ def _baselines(row: TargetRow, poll: PollResult, rules: CountingRules) -> Baseli
 
 
 def _changed(
-    db: sqlite3.Connection, target: int, horizon_ms: int | None
+    db: Database, target: int, horizon_ms: int | None
 ) -> Iterator[tuple[Job, bool, KnownJob | None]]:
     """Give the staged rows that differ from what is known of their jobs, and whether they have failed."""
-    cursor, width = db.execute(_CHANGED, {"target": target, "horizon": horizon_ms or 0}), len(_JOB)
-    while rows := cursor.fetchmany(_CHUNK):
+    given, width = {"target": target, "horizon": horizon_ms or 0, "most": _CHUNK}, len(_JOB)
+    after = _BEFORE_ALL
+    while True:
+        # Piece by piece: the caller writes to the tables meanwhile, and memory holds one piece.
+        rows = db.execute(_CHANGED, {**given, "after": after}).fetchall()
         for row in rows:
             failed, is_known, *known = row[width:]
             yield Job(*row[:width]), bool(failed), KnownJob(*known) if is_known else None
+        if len(rows) < _CHUNK:
+            return
+        after = rows[-1][_ID]
 
 
 class JobWriter:
@@ -194,7 +204,7 @@ class JobWriter:
     What was put waits in memory for `flush`.
     """
 
-    def __init__(self, db: sqlite3.Connection, target: int) -> None:
+    def __init__(self, db: Database, target: int) -> None:
         self._db = db
         self._target = target
         self._rows: list[tuple[object, ...]] = []
@@ -261,9 +271,7 @@ class JobWriter:
         self._added.clear()
 
 
-def _missing_in_flight(
-    db: sqlite3.Connection, target: int, poll: PollResult
-) -> tuple[str, str, dict[str, object]]:
+def _missing_in_flight(db: Database, target: int, poll: PollResult) -> tuple[str, str, dict[str, object]]:
     """Give the jobs in flight that were not listed as JobWriter.unlist takes them."""
     if poll.unasked == ALL_ASKED:
         return IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, {"undocumented": poll.undocumented_from_ms}
@@ -271,7 +279,7 @@ def _missing_in_flight(
     return "jobs AS known", _IS_GONE, {"ids": _encoded([job.id for job in left])}
 
 
-def _prune(db: sqlite3.Connection, jobs: JobWriter, target: int, horizon_ms: int) -> None:
+def _prune(db: Database, jobs: JobWriter, target: int, horizon_ms: int) -> None:
     """Forget the finished jobs that have left the lookback."""
     # A clock that is wrong for once must not make us forget jobs that are yet to come.
     newest_ms = newest_creation(db, target)
@@ -279,7 +287,9 @@ def _prune(db: sqlite3.Connection, jobs: JobWriter, target: int, horizon_ms: int
     jobs.delete(FINISHED_JOBS, outside, {"horizon": horizon_ms})
     db.execute(
         """
-        UPDATE targets SET forgotten_before_ms = max(coalesce(forgotten_before_ms, 0), :forgotten)
+        UPDATE targets SET forgotten_before_ms = CASE
+            WHEN coalesce(forgotten_before_ms, 0) < :forgotten THEN :forgotten
+            ELSE coalesce(forgotten_before_ms, 0) END
         WHERE id = :target
         """,
         {"target": target, "forgotten": min(horizon_ms, newest_ms + 1)},
@@ -287,7 +297,7 @@ def _prune(db: sqlite3.Connection, jobs: JobWriter, target: int, horizon_ms: int
 
 
 def _write_target(
-    db: sqlite3.Connection,
+    db: Database,
     target: int,
     poll: PollResult,
     baselines: Baselines,
@@ -319,20 +329,20 @@ def _write_target(
     db.execute(
         f"""
         UPDATE targets SET {", ".join(f"{name} = :{name}" for name in columns)},
-            hourly_from_ms = iif(hourly_from_ms BETWEEN 1 AND :now, hourly_from_ms, :now)
+            hourly_from_ms = CASE WHEN hourly_from_ms BETWEEN 1 AND :now THEN hourly_from_ms ELSE :now END
         WHERE id = :target
         """,  # noqa: S608 - constants only
         {"target": target, "now": poll.now_ms, **columns},
     )
 
 
-def keep_learnt(db: sqlite3.Connection, target: int, server: ServerTraits, filters: Filters) -> None:
+def keep_learnt(db: Database, target: int, server: ServerTraits, filters: Filters) -> None:
     """See sync.ledger.Ledger.learnt."""
     given = _encoded(server), _encoded(filters), target
     db.execute("UPDATE targets SET server = ?, filters = ? WHERE id = ?", given)
 
 
-def record_audit(db: sqlite3.Connection, target: Target, audit: Audit, rules: CountingRules) -> Totals:
+def record_audit(db: Database, target: Target, audit: Audit, rules: CountingRules) -> Totals:
     """Keep what an audit found; see sync.ledger.Ledger.audited."""
     target_row = target_id(db, target)
     given = _encoded(audit), target_row
@@ -341,7 +351,7 @@ def record_audit(db: sqlite3.Connection, target: Target, audit: Audit, rules: Co
 
 
 def record_release(
-    db: sqlite3.Connection, target: Target, keys: Collection[SeriesKey], rules: CountingRules, now_ms: int
+    db: Database, target: Target, keys: Collection[SeriesKey], rules: CountingRules, now_ms: int
 ) -> Totals:
     """Let these series show their values; see sync.ledger.Ledger.release."""
     target_row = target_id(db, target)

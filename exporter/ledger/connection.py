@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from exporter.errors import StartError, one_line
+from exporter.ledger.database import Damaged
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS, VERSION
 from exporter.ledger.staging import STAGING
 from exporter.ledger.values import first_unreadable
@@ -24,7 +25,7 @@ class Unusable(Exception):
 
 
 # Python's sqlite3 says UnicodeDecodeError where SQLite's own message has damaged text in it.
-FAILURES = (sqlite3.Error, UnicodeDecodeError, Unusable)
+FAILURES = (sqlite3.Error, UnicodeDecodeError, Unusable, Damaged)
 _BUSY_SECONDS = 2.0
 _LOG_PAGES = 4_000  # 16 MB
 

@@ -8,7 +8,6 @@ kept for 24 hours: at least the latest 500 of a target, whatever their age, and 
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
@@ -19,6 +18,7 @@ import msgspec
 from exporter.counting.rules import EventRules
 from exporter.counting.transitions import Transition, end_of
 from exporter.events.outbox import Event, OutboxNews, PendingEvent
+from exporter.ledger.database import Database
 from exporter.ledger.targets import fetch_number
 from exporter.model import Job, Run, TargetKey
 from exporter.sync.ledger import PollResult
@@ -41,7 +41,8 @@ _encode = msgspec.json.Encoder().encode
 _decode_run = msgspec.json.Decoder(Run).decode
 _COUNT = """
     INSERT INTO hourly_runs (target, hour, job_type, status, failed, runs) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (target, hour, job_type, status, failed) DO UPDATE SET runs = runs + excluded.runs
+    ON CONFLICT (target, hour, job_type, status, failed) DO UPDATE
+    SET runs = hourly_runs.runs + excluded.runs
 """
 
 
@@ -53,9 +54,7 @@ class NewEvents:
     not dropped; `news` is what the transaction has done so far.
     """
 
-    def __init__(
-        self, db: sqlite3.Connection, target: int, now_ms: int, rules: EventRules | None, taken: int
-    ) -> None:
+    def __init__(self, db: Database, target: int, now_ms: int, rules: EventRules | None, taken: int) -> None:
         self._db = db
         self._target = target
         self._now_ms = now_ms
@@ -97,9 +96,7 @@ class EndedRuns:
     `write` is the one place that has every run that ended, failed or not, inside the poll's transaction.
     """
 
-    def __init__(
-        self, db: sqlite3.Connection, target: int, observation: PollResult, events: NewEvents
-    ) -> None:
+    def __init__(self, db: Database, target: int, observation: PollResult, events: NewEvents) -> None:
         self._db = db
         self._target = target
         self._events = events
@@ -143,14 +140,14 @@ class EndedRuns:
         self._events.add(runs)
 
 
-def keep_failed(db: sqlite3.Connection, target: int, runs: Sequence[Run], now_ms: int) -> None:
+def keep_failed(db: Database, target: int, runs: Sequence[Run], now_ms: int) -> None:
     """Write failed runs, and delete older ones beyond the limits."""
     if runs:
         db.executemany(_KEEP_FAILED, [(target, *_run_values(run)) for run in runs])
         _prune_failed(db, target, now_ms)
 
 
-def count_by_hour(db: sqlite3.Connection, target: int, runs: Sequence[Run], now_ms: int) -> None:
+def count_by_hour(db: Database, target: int, runs: Sequence[Run], now_ms: int) -> None:
     """Add runs to the counts of the hours they ended in, as far as those are still counted."""
     first = first_hour(now_ms)
     counts = Counter((run.at_ms // HOUR_MS, run.job_type, run.status, run.failed) for run in runs)
@@ -169,17 +166,17 @@ def is_another_hour(before_ms: int, now_ms: int) -> bool:
     return before_ms // HOUR_MS != now_ms // HOUR_MS
 
 
-def prune_runs(db: sqlite3.Connection, target: int, now_ms: int) -> None:
+def prune_runs(db: Database, target: int, now_ms: int) -> None:
     """Forget what has become too old."""
     db.execute("DELETE FROM hourly_runs WHERE target = ? AND hour < ?", (target, first_hour(now_ms)))
     _prune_failed(db, target, now_ms)
 
 
-def _prune_failed(db: sqlite3.Connection, target: int, now_ms: int) -> None:
+def _prune_failed(db: Database, target: int, now_ms: int) -> None:
     # Both walk the index only, and at most as far as is kept.
     nth = """
-        SELECT at_ms FROM failed_runs INDEXED BY failed_runs_by_time
-        WHERE target = ? ORDER BY at_ms DESC LIMIT 1 OFFSET ?
+        SELECT at_ms, job_id, number FROM failed_runs INDEXED BY failed_runs_by_time
+        WHERE target = ? ORDER BY at_ms DESC, job_id DESC, number DESC LIMIT 1 OFFSET ?
     """
     least = db.execute(nth, (target, LEAST_KEPT - 1)).fetchone()
     if least is None:
@@ -187,41 +184,42 @@ def _prune_failed(db: sqlite3.Connection, target: int, now_ms: int) -> None:
     db.execute(
         "DELETE FROM failed_runs WHERE target = ? AND at_ms < ?", (target, min(least[0], now_ms - KEPT_MS))
     )
-    db.execute(
-        """
-        DELETE FROM failed_runs WHERE rowid IN (
-            SELECT rowid FROM failed_runs INDEXED BY failed_runs_by_time WHERE target = ?
-            ORDER BY at_ms DESC, job_id DESC, number DESC LIMIT -1 OFFSET ?
+    last = db.execute(nth, (target, MOST_KEPT - 1)).fetchone()
+    if last is not None:
+        # The first half is what the index can use.
+        db.execute(
+            """
+            DELETE FROM failed_runs
+            WHERE target = ? AND at_ms <= ? AND (at_ms, job_id, number) < (?, ?, ?)
+            """,
+            (target, last[0], *last),
         )
-        """,
-        (target, MOST_KEPT),
-    )
 
 
-def oldest_events(db: sqlite3.Connection, most: int) -> tuple[PendingEvent, ...]:
-    """Give the events that have waited the longest."""
+def oldest_events(db: Database, most: int, *, run: str = "run") -> tuple[PendingEvent, ...]:
+    """Give the events that have waited the longest; `run` is the SQL for the text of a run."""
     rows = db.execute(
-        """
-        SELECT events.id, project, project_id, workspace, path, counted_ms, CAST(run AS BLOB)
+        f"""
+        SELECT events.id, project, project_id, workspace, path, counted_ms, {run}
         FROM events JOIN targets ON targets.id = events.target
         ORDER BY events.id LIMIT ?
-        """,
+        """,  # noqa: S608 - constants only
         (most,),
     )
     return tuple(PendingEvent(row[0], _event(TargetKey(*row[1:5]), row[5], row[6])) for row in rows)
 
 
-def _event(target: TargetKey, counted_ms: int, run: bytes) -> Event | None:
+def _event(target: TargetKey, counted_ms: int, run: bytes | str) -> Event | None:
     try:
         return Event(target, counted_ms, _decode_run(run))
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 
-def delete_events(db: sqlite3.Connection, last: int) -> None:
-    """Delete the events up to this id."""
-    db.execute("DELETE FROM events WHERE id <= ?", (last,))
+def delete_events(db: Database, ids: Sequence[int]) -> None:
+    given = {"ids": _encode(ids).decode()}
+    db.execute("DELETE FROM events WHERE id IN (SELECT value FROM json_each(:ids))", given)
 
 
-def count_events(db: sqlite3.Connection) -> int:
+def count_events(db: Database) -> int:
     return fetch_number(db, "SELECT count(*) FROM events", ())

@@ -10,36 +10,17 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from traceback import clear_frames
-from typing import Any
 
+from exporter.ledger.worker import Commit
 from exporter.model import TargetKey
 
 # So many commits at once: the first of them waits for the last.
 _MOST = 50
 # A commit of more rows than these would let the others wait for it, so it goes alone.
 _FEW_ROWS = 5_000
-
-
-@dataclass(slots=True)
-class Commit:
-    """
-    What one caller wants on the disk.
-
-    Shape: `prepare` runs before the transaction and may have its own; `work` runs in it, and the caller gets
-    its result; `after` runs once that is on the disk. `rows` is how many rows are staged for it.
-    """
-
-    key: TargetKey
-    work: Callable[[sqlite3.Connection], Any]
-    prepare: Callable[[sqlite3.Connection], object] = lambda _: None
-    after: Callable[[sqlite3.Connection, Any], object] = lambda _db, _result: None
-    rows: int = 0
-    result: Any = None
-    future: Future[Any] = field(default_factory=Future)
 
 
 class WaitingCommits:
@@ -106,7 +87,10 @@ class Committer:
     def _prepare(self, commit: Commit) -> None:
         try:
             self.check_file()
-            commit.prepare(self.db)
+            if commit.prepare is not None:
+                self.db.execute("BEGIN")
+                commit.prepare(self.db)
+                self.db.execute("COMMIT")
         finally:
             roll_back(self.db)
 

@@ -8,7 +8,6 @@ another. So labels are given out when rows are staged, and written in the transa
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from operator import attrgetter
@@ -16,6 +15,7 @@ from operator import attrgetter
 import msgspec
 
 from exporter.counting.rules import CountingRules
+from exporter.ledger.database import Database
 from exporter.model import JOB_TYPES, OTHER, STATUSES, Job
 from exporter.sync.ledger import RowKind
 
@@ -88,7 +88,7 @@ _kept = msgspec.json.Decoder(KeptLabels).decode
 _NOTHING = "{}"
 
 
-def read_labels(db: sqlite3.Connection, target: int) -> KeptLabels:
+def read_labels(db: Database, target: int) -> KeptLabels:
     """Give the labels of a target; in a ledger of a version that had no bound, those are all it has used."""
     (labels,) = db.execute("SELECT labels FROM targets WHERE id = ?", (target,)).fetchone()
     if labels != _NOTHING:
@@ -96,7 +96,7 @@ def read_labels(db: sqlite3.Connection, target: int) -> KeptLabels:
     return KeptLabels(_used(db, target, "job_type", JOB_TYPES), _used(db, target, "status", STATUSES))
 
 
-def _used(db: sqlite3.Connection, target: int, column: str, documented: tuple[str, ...]) -> tuple[str, ...]:
+def _used(db: Database, target: int, column: str, documented: tuple[str, ...]) -> tuple[str, ...]:
     rows = db.execute(
         f"""
         SELECT {column} FROM listing WHERE target = :target
@@ -107,5 +107,5 @@ def _used(db: sqlite3.Connection, target: int, column: str, documented: tuple[st
     return tuple(sorted({value for (value,) in rows} - {*documented, "", OTHER}))
 
 
-def write_labels(db: sqlite3.Connection, target: int, kept: KeptLabels) -> None:
+def write_labels(db: Database, target: int, kept: KeptLabels) -> None:
     db.execute("UPDATE targets SET labels = ? WHERE id = ?", (msgspec.json.encode(kept).decode(), target))

@@ -26,6 +26,7 @@ import msgspec
 
 from exporter.errors import LedgerError
 from exporter.ledger.connection import FAILURES, connect_to_look, reason
+from exporter.ledger.database import Database
 from exporter.ledger.ended import HOUR_MS, HOURS_COUNTED, RUN_COLUMNS
 from exporter.ledger.targets import find_target
 from exporter.model import Run, TargetKey
@@ -52,14 +53,14 @@ _Group = tuple[Any, ...]
 _NEWEST_FIRST = "at_ms DESC, target DESC, job_id DESC, number DESC"
 
 
-def target_rows(db: sqlite3.Connection, targets: Sequence[TargetKey]) -> dict[int, TargetKey]:
+def target_rows(db: Database, targets: Sequence[TargetKey]) -> dict[int, TargetKey]:
     """Give the targets by their number in the ledger, as far as it has them."""
     rows = {find_target(db, key): key for key in targets}
     return {row: key for row, key in rows.items() if row is not None}
 
 
 def select_failed(
-    db: sqlite3.Connection,
+    db: Database,
     targets: Sequence[TargetKey],
     which: RunFilter,
     most: int,
@@ -84,9 +85,7 @@ def select_failed(
     return Selection([row[0] for row in rows[:most]], last)
 
 
-def failed(
-    db: sqlite3.Connection, targets: Sequence[TargetKey], keys: Sequence[int]
-) -> tuple[FailedRun, ...]:
+def failed(db: Database, targets: Sequence[TargetKey], keys: Sequence[int]) -> tuple[FailedRun, ...]:
     """See runs.RunReader."""
     known = target_rows(db, targets)
     rows = db.execute(
@@ -101,7 +100,7 @@ def failed(
 
 
 def recent_failures(
-    db: sqlite3.Connection, targets: Sequence[TargetKey], most: int
+    db: Database, targets: Sequence[TargetKey], most: int
 ) -> Mapping[TargetKey, tuple[Run, ...]]:
     """See runs.RunReader."""
     latest = f"""
@@ -115,15 +114,15 @@ def recent_failures(
 
 
 def failure_groups(
-    db: sqlite3.Connection, targets: Sequence[TargetKey], which: RunFilter, most: int, most_ids: int = 500
+    db: Database, targets: Sequence[TargetKey], which: RunFilter, most: int, most_ids: int = 500
 ) -> FailureGroups:
     """See runs.RunReader."""
     known = target_rows(db, targets)
     condition, given = _fitting(db, targets, which)
     rows = db.execute(
         f"""
-        SELECT {_GROUP}, count(*), CAST(min(at_ms) AS INTEGER), CAST(max(at_ms) AS INTEGER),
-            sum(count(*)) OVER (), count(*) OVER ()
+        SELECT {_GROUP}, count(*), CAST(min(at_ms) AS BIGINT), CAST(max(at_ms) AS BIGINT),
+            CAST(sum(count(*)) OVER () AS BIGINT), count(*) OVER ()
         FROM failed_runs WHERE {condition}
         GROUP BY {_GROUP} ORDER BY count(*) DESC, max(at_ms) DESC, {_GROUP} LIMIT :most
         """,  # noqa: S608 - constants only
@@ -151,7 +150,7 @@ def failure_groups(
 
 
 def _job_ids(
-    db: sqlite3.Connection, condition: str, given: Mapping[str, object], groups: Sequence[_Group], most: int
+    db: Database, condition: str, given: Mapping[str, object], groups: Sequence[_Group], most: int
 ) -> dict[_Group, tuple[int, ...]]:
     """Give the jobs of each group, the newest first, in one pass over the runs."""
     found: dict[_Group, dict[int, None]] = {group: {} for group in groups}
@@ -170,7 +169,7 @@ def _job_ids(
     return {group: tuple(jobs) for group, jobs in found.items()}
 
 
-def _mean_per_hour(db: sqlite3.Connection, target: int, which: RunFilter, now_ms: int) -> float | None:
+def _mean_per_hour(db: Database, target: int, which: RunFilter, now_ms: int) -> float | None:
     """Return how many runs of a target fail in an hour; see runs.HourlyFailures."""
     # The last hour is compared with the mean, so no hour that it reaches into counts.
     end = (now_ms - HOUR_MS) // HOUR_MS
@@ -182,14 +181,12 @@ def _mean_per_hour(db: sqlite3.Connection, target: int, which: RunFilter, now_ms
     return _failed_between(db, target, which, first, end) / (end - first)
 
 
-def _failed_between(
-    db: sqlite3.Connection, target: int, which: RunFilter, first_hour: int, end_hour: int
-) -> int:
+def _failed_between(db: Database, target: int, which: RunFilter, first_hour: int, end_hour: int) -> int:
     (runs,) = db.execute(
         """
-        SELECT total(runs) FROM hourly_runs
+        SELECT CAST(coalesce(sum(runs), 0) AS BIGINT) FROM hourly_runs
         WHERE target = :target AND hour >= :first AND hour < :end AND failed = 1
-            AND job_type = ifnull(:job_type, job_type) AND status = ifnull(:status, status)
+            AND job_type = coalesce(:job_type, job_type) AND status = coalesce(:status, status)
         """,
         {
             "target": target,
@@ -203,7 +200,7 @@ def _failed_between(
 
 
 def last_hour(
-    db: sqlite3.Connection, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
+    db: Database, targets: Sequence[TargetKey], which: RunFilter, now_ms: int
 ) -> tuple[HourlyFailures, ...]:
     """See runs.RunReader."""
     known = target_rows(db, targets)
@@ -224,8 +221,8 @@ def last_hour(
     ended = dict(
         db.execute(
             f"""
-            SELECT target, CAST(total(runs) AS INTEGER) FROM hourly_runs
-            WHERE {_IS_OF} AND hour >= :hour AND job_type = ifnull(:type, job_type) GROUP BY target
+            SELECT target, CAST(sum(runs) AS BIGINT) FROM hourly_runs
+            WHERE {_IS_OF} AND hour >= :hour AND job_type = coalesce(:type, job_type) GROUP BY target
             """,  # noqa: S608 - constants only
             {"targets": given["targets"], "hour": now_ms // HOUR_MS - 1, "type": which.job_type},
         )
@@ -242,9 +239,7 @@ def last_hour(
     )
 
 
-def _fitting(
-    db: sqlite3.Connection, targets: Sequence[TargetKey], which: RunFilter
-) -> tuple[str, dict[str, object]]:
+def _fitting(db: Database, targets: Sequence[TargetKey], which: RunFilter) -> tuple[str, dict[str, object]]:
     """Give the condition for the runs that are meant, and its values."""
     rows = [row for row, key in target_rows(db, targets).items() if which.fits_target(key)]
     conditions, given = [_IS_OF], dict[str, object](targets=_json(rows))
@@ -279,7 +274,7 @@ def _json(values: Sequence[int]) -> str:
 class Ask(Protocol):
     """Answers a question with a connection of the ledger, in a thread. Raises: LedgerError."""
 
-    async def __call__(self, question: Callable[[sqlite3.Connection], R], /) -> R: ...
+    async def __call__(self, question: Callable[[Database], R], /) -> R: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +312,7 @@ async def reading_file(path: Path) -> AsyncIterator[SqliteRunReader]:
     """Give a reader of the ledger in a file. Raises: LedgerError."""
     db = await _in_thread(path, partial(_opened, path))
 
-    async def ask(question: Callable[[sqlite3.Connection], R], /) -> R:
+    async def ask(question: Callable[[Database], R], /) -> R:
         return await _in_thread(path, partial(question, db), db)
 
     try:

@@ -1,9 +1,8 @@
-"""The counters and histograms of a target in the SQLite ledger."""
+"""The counters and histograms of a target in the ledger."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -17,10 +16,41 @@ from exporter.counting.increments import (
     add_histograms,
     bounds_of,
 )
-from exporter.counting.released import STATUSES_SHOWN, Released, known_family, released_with, stands_for_type
+from exporter.counting.released import Released, known_family, released_with, stands_for_type
 from exporter.counting.rules import CountingRules
+from exporter.ledger.database import Database
 from exporter.model import OTHER, CounterValue, Exemplar, HistogramValue, SeriesKey
 
+_KEEP_COUNTER = """
+    INSERT INTO counters (target, family, job_type, status, msg_code, released, value, exemplar, created_ms)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (target, family, job_type, status, msg_code) DO UPDATE SET released = excluded.released,
+        value = excluded.value, exemplar = excluded.exemplar, created_ms = excluded.created_ms
+"""
+_KEEP_HISTOGRAM = """
+    INSERT INTO histograms (target, family, job_type, status, released, value) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (target, family, job_type, status) DO UPDATE SET released = excluded.released,
+        value = excluded.value
+"""
+_HELD_COUNTERS = """
+    SELECT family, job_type, status, msg_code FROM counters WHERE target = ? AND released = 0
+"""
+_HELD_HISTOGRAMS = "SELECT family, job_type, status FROM histograms WHERE target = ? AND released = 0"
+_RELEASE_COUNTER = """
+    UPDATE counters SET released = 1
+    WHERE target = ? AND family = ? AND job_type = ? AND status = ? AND msg_code = ?
+"""
+_RELEASE_HISTOGRAM = """
+    UPDATE histograms SET released = 1 WHERE target = ? AND family = ? AND job_type = ? AND status = ?
+"""
+_BEGINNING_OTHERWISE = """
+    SELECT job_type, status, value FROM histograms
+    WHERE target = ? AND family = ? AND substr(value, 1, ?) <> ?
+"""
+_EMPTY_HISTOGRAM = """
+    UPDATE histograms SET value = ?, released = 0
+    WHERE target = ? AND family = ? AND job_type = ? AND status = ?
+"""
 _encode = msgspec.json.Encoder().encode
 _exemplar = msgspec.json.Decoder(Exemplar).decode
 _histogram = msgspec.json.Decoder(HistogramValue).decode
@@ -51,7 +81,7 @@ def _is_shown_with_type(key: SeriesKey) -> bool:
     return stands_for_type(released_with(key))
 
 
-def known_codes(db: sqlite3.Connection, target: int) -> set[str]:
+def known_codes(db: Database, target: int) -> set[str]:
     """Give the error codes that have a series of their own."""
     rows = db.execute(
         "SELECT DISTINCT msg_code FROM counters WHERE target = ? AND family = ? AND msg_code NOT IN ('', ?)",
@@ -60,7 +90,7 @@ def known_codes(db: sqlite3.Connection, target: int) -> set[str]:
     return {code for (code,) in rows}
 
 
-def read_counters(db: sqlite3.Connection, target: int) -> dict[SeriesKey, tuple[bool, CounterValue]]:
+def read_counters(db: Database, target: int) -> dict[SeriesKey, tuple[bool, CounterValue]]:
     """Give every counter of a target, and whether it is released."""
     rows = db.execute(
         """
@@ -79,7 +109,7 @@ def read_counters(db: sqlite3.Connection, target: int) -> dict[SeriesKey, tuple[
 
 
 def read_histograms(
-    db: sqlite3.Connection, target: int, rules: CountingRules
+    db: Database, target: int, rules: CountingRules
 ) -> dict[SeriesKey, tuple[bool, HistogramValue]]:
     """
     Give every histogram of a target, and whether it is released. One of other bounds than those asked for is
@@ -99,73 +129,44 @@ def read_histograms(
     }
 
 
-def add_to_series(db: sqlite3.Connection, target: int, increments: Increments, new_series: NewSeries) -> None:
+def add_to_series(db: Database, target: int, increments: Increments, new_series: NewSeries) -> None:
     """Add a poll's increments. A series without a row is new, or was shown with its job type, at 0."""
     counts, observed = increments.counters, increments.histograms
     counters = read_counters(db, target) if counts else {}
     histograms = read_histograms(db, target, increments.rules) if observed else {}
-    rows: list[dict[str, object]] = []
+    rows: list[tuple[object, ...]] = []
     for key, added in counts.items():
         new = new_series.is_released(key), CounterValue(created_ms=new_series.created_ms(key))
         released, value = counters.get(key, new)
         counter = add_counters(value, added)
         exemplar = None if counter.exemplar is None else _encode(counter.exemplar).decode()
-        shown = {"released": released, "value": counter.value, "exemplar": exemplar}
-        rows.append({**_labels(key), **shown, "msg_code": key.msg_code, "created_ms": counter.created_ms})
-    _replace_rows(db, "counters", target, rows)
+        labels = key.family, key.job_type, key.status, key.msg_code
+        rows.append((target, *labels, int(released), counter.value, exemplar, counter.created_ms))
+    db.executemany(_KEEP_COUNTER, rows)
     rows = []
     for key, increase in observed.items():
         empty = replace(HistogramValue.empty(increase.bounds), created_ms=new_series.created_ms(key))
         released, histogram = histograms.get(key, (new_series.is_released(key), empty))
         value_json = _encode(add_histograms(histogram, increase)).decode()
-        rows.append({**_labels(key), "released": released, "value": value_json})
-    _replace_rows(db, "histograms", target, rows)
+        rows.append((target, key.family, key.job_type, key.status, int(released), value_json))
+    db.executemany(_KEEP_HISTOGRAM, rows)
 
 
-def _labels(key: SeriesKey) -> dict[str, object]:
-    return {"family": key.family, "job_type": key.job_type, "status": key.status}
-
-
-def _replace_rows(
-    db: sqlite3.Connection, table: str, target: int, rows: Sequence[Mapping[str, object]]
-) -> None:
-    for row in rows:
-        given = {"target": target, **row}
-        columns, values = ", ".join(given), ", ".join(f":{name}" for name in given)
-        db.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({values})", given)  # noqa: S608 - constants only
-
-
-def release_rows(db: sqlite3.Connection, target: int, keys: Iterable[SeriesKey]) -> None:
+def release_rows(db: Database, target: int, keys: Collection[SeriesKey]) -> None:
     """Release the series that have rows and go with these keys."""
-    rows = [
-        (target, key.family, key.job_type, status, key.msg_code)
-        for key in keys
-        for status in (STATUSES_SHOWN[key.family] if stands_for_type(key) else (key.status,))
-    ]
-    db.executemany(
-        """
-        UPDATE counters SET released = 1
-        WHERE target = ? AND family = ? AND job_type = ? AND status = ? AND msg_code = ?
-        """,
-        rows,
-    )
-    db.executemany(
-        """
-        UPDATE histograms SET released = 1
-        WHERE target = ? AND family = ? AND job_type = ? AND status = ? AND ? = ''
-        """,
-        rows,
-    )
+    wanted = frozenset(keys)
+    for held, release in ((_HELD_COUNTERS, _RELEASE_COUNTER), (_HELD_HISTOGRAMS, _RELEASE_HISTOGRAM)):
+        rows = db.execute(held, (target,)).fetchall()
+        released = [row for row in rows if released_with(SeriesKey(known_family(row[0]), *row[1:])) in wanted]
+        db.executemany(release, [(target, *row) for row in released])
 
 
-def empty_changed_histograms(db: sqlite3.Connection, target: int, rules: CountingRules, now_ms: int) -> None:
+def empty_changed_histograms(db: Database, target: int, rules: CountingRules, now_ms: int) -> None:
     """Restart at 0 the histograms whose bounds are no longer the configured ones."""
     for family, bounds in ((SUBMITTING, rules.submitting_bounds), (RUNNING, rules.running_bounds)):
-        empty = replace(HistogramValue.empty(bounds), created_ms=now_ms)
-        db.execute(
-            """
-            UPDATE histograms SET value = ?, released = 0
-            WHERE target = ? AND family = ? AND json_extract(value, '$.bounds') <> ?
-            """,
-            (_encode(empty).decode(), target, family, _encode(bounds).decode()),
-        )
+        empty = _encode(replace(HistogramValue.empty(bounds), created_ms=now_ms)).decode()
+        # What this version writes begins like this. Only another text has to be read to know its bounds.
+        beginning = empty[: empty.index("]") + 1]
+        others = db.execute(_BEGINNING_OTHERWISE, (target, family, len(beginning), beginning)).fetchall()
+        changed = [row for *row, value in others if _histogram(value).bounds != bounds]
+        db.executemany(_EMPTY_HISTOGRAM, [(empty, target, family, *row) for row in changed])

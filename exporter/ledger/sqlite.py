@@ -1,64 +1,24 @@
 """
-The ledger in one SQLite file: what polls stage, ask and record, in the thread of ledger.thread.
+The ledger in one SQLite file, or in memory.
 
-The event loop hands work to that thread and waits. A commit is written with WAL and synchronous=FULL, so it
-survives kill -9 and a power cut. Staged rows need not survive: they do not wait for the disk, and go to the
-thread in batches, before the next question on their target.
+A commit is written with WAL and synchronous=FULL. Staged rows are in a temporary table.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from functools import partial
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from exporter.counting.rules import CountingRules
-from exporter.events.outbox import OutboxNews, PendingEvent
-from exporter.ledger import ended, set_apart, staging, targets
-from exporter.ledger.commit import keep_learnt, record, record_audit, record_release
-from exporter.ledger.group import Commit
+from exporter.ledger.database import Database
 from exporter.ledger.runs import SqliteRunReader, reading_file
-from exporter.ledger.staging import Pages
-from exporter.ledger.targets import find_target, target_id
+from exporter.ledger.sql import SqlLedger
+from exporter.ledger.staging import TemporaryTable
+from exporter.ledger.targets import find_target
 from exporter.ledger.thread import LedgerThread
-from exporter.ledger.totals import (
-    finished_between,
-    listed_lately,
-    listed_since,
-    oldest_created,
-    read_summary,
-    restore,
-)
-from exporter.model import Job, SeriesKey, Target, TargetKey, Totals
-from exporter.sync.ledger import (
-    ALL_ASKED,
-    Audit,
-    JobRef,
-    Missing,
-    PageOrigin,
-    PollResult,
-    RecordedTarget,
-    RowKind,
-    Staged,
-    TargetState,
-    Unasked,
-)
-from exporter.sync.server_traits import Filters, ServerTraits
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-# So many rows go to the ledger's thread at once: each hop costs a switch of the GIL, and a larger batch
-# rewrites fewer B-tree pages.
-_ROWS_PER_HOP = 5_000
+from exporter.model import Target
 
 
-class SqliteLedger:
+class SqliteLedger(SqlLedger):
     """
     The embedded ledger; implements sync.ledger.Ledger.
 
@@ -67,15 +27,10 @@ class SqliteLedger:
     """
 
     def __init__(self, thread: LedgerThread, *, reads_only: bool = False) -> None:
+        # As bytes: of a damaged text SQLite would say no more than that it cannot be read.
+        super().__init__(thread, TemporaryTable(), run_text="CAST(run AS BLOB)")
         self._thread = thread
         self._reads_only = reads_only
-        self._pages: dict[TargetKey, Pages] = {}
-        self._batches: dict[TargetKey, asyncio.Future[None]] = {}  # of pages, on their way to be staged
-        self._staged_rows: Counter[TargetKey] = Counter()
-        self._rows: dict[TargetKey, int] = {}  # of the table `targets`, for the thread alone
-        self._events_taken = 0  # up to this id, for the thread alone
-        self._event_news = OutboxNews()
-        self._events_moved = asyncio.Event()
 
     @classmethod
     async def open(cls, path: Path | None) -> SqliteLedger:
@@ -98,253 +53,12 @@ class SqliteLedger:
         """Open a ledger for looking at, in use or not."""
         return cls(await LedgerThread.open_to_read(path), reads_only=True)
 
-    @property
-    def is_open(self) -> bool:
-        return self._thread.is_open
-
-    async def opened(self) -> None:
-        await self._thread.opened()
-
-    async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
-        return await self._thread.run(lambda db: restore(db, target, rules), target.key)
-
-    async def summary(self, target: Target) -> TargetState:
-        # It needs nothing that is staged: so a batch that failed in one poll does not fail the next one.
-        return await self._thread.run(lambda db: read_summary(db, self._row(db, target)), target.key)
-
-    async def begin(self, target: Target) -> None:
-        self._pages.pop(target.key, None)
-        self._staged_rows.pop(target.key, None)
-        if before := self._batches.pop(target.key, None):
-            with suppress(Exception):  # of a poll that has failed
-                await asyncio.shield(before)
-        await self._on(target, staging.clear)
-        # A first sync finds no jobs, unless the target was forgotten and that was cut short. Piece by piece:
-        # others have work for this thread too.
-        while not await self._on(target, targets.forget_some_unrecorded):
-            pass
-
-    async def stage(
-        self,
-        target: Target,
-        jobs: Sequence[Job],
-        wanted: Sequence[RowKind],
-        origin: PageOrigin,
-        rules: CountingRules,
-    ) -> None:
-        pages = self._pages.setdefault(target.key, Pages(rules))
-        pages.add(jobs, wanted, origin)
-        self._staged_rows[target.key] += len(jobs)
-        if pages.rows >= _ROWS_PER_HOP:
-            # The next pages are read while this batch is written; only one batch is under way. It is replaced
-            # once it has ended well: else its failure would be lost with a caller that is cancelled here.
-            if before := self._batches.get(target.key):
-                await asyncio.shield(before)
-            if self._pages.get(target.key) is pages:  # no other page has taken them along meanwhile
-                self._batches[target.key] = self._submit_on(target, _nothing)
-
-    async def staged(
-        self, target: Target, first_pass: int, pass_no: int, *, before_ms: int | None = None
-    ) -> Staged:
-        return await self._on(target, staging.count, first_pass, pass_no, before_ms)
-
-    async def gone(self, target: Target, statuses: Sequence[str], start_ms: int) -> int:
-        return await self._on(target, staging.gone, statuses, start_ms)
-
-    async def readable(self, target: Target, job_ids: Sequence[int]) -> tuple[int, ...]:
-        return await self._on(target, staging.readable, job_ids)
-
-    async def set_apart_by_status(self, target: Target) -> dict[str, int]:
-        return await self._on(target, set_apart.by_status)
-
-    async def vanished(
-        self, target: Target, undocumented_from_ms: int, unasked: Unasked = ALL_ASKED
-    ) -> tuple[JobRef, ...]:
-        return await self._on(target, staging.vanished, undocumented_from_ms, unasked)
-
-    async def in_flight_between(
-        self,
-        target: Target,
-        statuses: Sequence[str],
-        start_ms: int,
-        end_ms: int,
-        gone: Sequence[int] = (),
-    ) -> dict[str, int]:
-        return await self._on(target, staging.in_flight_between, statuses, start_ms, end_ms, gone)
-
-    async def oldest_in_flight(self, target: Target, status: str) -> int:
-        return await self._on(target, staging.oldest_in_flight, status)
-
-    async def unstaged_between(
-        self, target: Target, statuses: Sequence[str], start_ms: int, end_ms: int, most: int
-    ) -> tuple[int, ...]:
-        return await self._on(target, staging.unstaged_between, statuses, start_ms, end_ms, most)
-
-    async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
-        return await self._on(target, staging.missing, horizon_ms, most)
-
-    async def listed_since(self, target: Target, horizon_ms: int | None) -> int:
-        return await self._on(target, listed_since, horizon_ms)
-
-    async def listed_lately(self, target: Target, since_ms: int) -> int:
-        return await self._on(target, listed_lately, since_ms)
-
-    async def finished_between(
-        self, target: Target, start_ms: int, end_ms: int, most: int
-    ) -> tuple[int, ...]:
-        return await self._on(target, finished_between, start_ms, end_ms, most)
-
-    async def oldest_created(self, target: Target) -> int:
-        return await self._on(target, oldest_created)
-
-    async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
-        return await self._on(target, staging.rows_since, cuts, most)
-
-    async def staged_since(self, target: Target, start_ms: int) -> int:
-        return await self._on(target, staging.staged_since, start_ms)
-
-    async def unlisted_statuses(self, target: Target, before_ms: int) -> int:
-        return await self._on(target, staging.unlisted_statuses, before_ms)
-
-    async def learnt(self, target: Target, server: ServerTraits, filters: Filters) -> None:
-        await self._on(target, keep_learnt, server, filters)
-
-    async def audited(self, target: Target, audit: Audit, rules: CountingRules) -> Totals:
-        totals: Totals = await self._thread.commit(
-            Commit(target.key, lambda db: record_audit(db, target, audit, rules))
-        )
-        return totals
-
-    async def release(
-        self, target: Target, keys: Collection[SeriesKey], rules: CountingRules, now_ms: int
-    ) -> Totals:
-        totals: Totals = await self._thread.commit(
-            Commit(target.key, lambda db: record_release(db, target, keys, rules, now_ms))
-        )
-        return totals
-
-    async def record(self, observation: PollResult, rules: CountingRules) -> Totals:
-        loop, target = asyncio.get_running_loop(), observation.target
-        if before := self._batches.pop(target.key, None):
-            await asyncio.shield(before)
-
-        def recorded(db: sqlite3.Connection, result: tuple[Totals, OutboxNews]) -> None:
-            if result[1] != OutboxNews():
-                # From here, since the caller may have been cancelled meanwhile.
-                loop.call_soon_threadsafe(self._note, result[1])
-            staging.clear(db, self._row(db, target))
-
-        totals, _ = await self._thread.commit(
-            Commit(
-                target.key,
-                lambda db: record(db, observation, rules, self._events_taken),
-                prepare=self._staging(target),
-                after=recorded,
-                rows=self._staged_rows.pop(target.key, 0),
-            )
-        )
-        return cast("Totals", totals)
-
-    def _note(self, news: OutboxNews) -> None:
-        self._event_news += news
-        self._events_moved.set()
-
-    async def event_news(self) -> OutboxNews:
-        await self._events_moved.wait()
-        self._events_moved.clear()
-        news, self._event_news = self._event_news, OutboxNews()
-        return news
-
-    async def waiting_events(self, most: int) -> tuple[PendingEvent, ...]:
-        return await self._thread.run(lambda db: self._take_events(db, most))
-
-    def _take_events(self, db: sqlite3.Connection, most: int) -> tuple[PendingEvent, ...]:
-        taken = ended.oldest_events(db, most)
-        self._events_taken = taken[-1].id if taken else self._events_taken
-        return taken
-
-    async def events_written(self, last: int) -> None:
-        await self._thread.run(lambda db: ended.delete_events(db, last))
-
-    async def count_events(self) -> int:
-        return await self._thread.run(ended.count_events)
-
-    async def remembered(self) -> tuple[RecordedTarget, ...]:
-        return await self._thread.run(targets.remembered)
-
-    async def forget(self, key: TargetKey, is_unused: Callable[[], bool]) -> bool:
-        target = await self._thread.run(lambda db: find_target(db, key))
-        if target is None:
-            return True
-        for piece in targets.PIECES:
-            ended = False
-            while not ended:
-                # Nothing may come between this look and the piece: a poll that begins later runs after it.
-                if not is_unused():
-                    return False
-                ended = await self._thread.run(partial(self._forget, piece, key, target))
-        return True
-
-    def _forget(
-        self,
-        piece: Callable[[sqlite3.Connection, int], bool],
-        key: TargetKey,
-        target: int,
-        db: sqlite3.Connection,
-    ) -> bool:
-        self._rows.pop(key, None)
-        return piece(db, target)
-
     def reading(self) -> AbstractAsyncContextManager[SqliteRunReader]:
         if self._thread.path is None:
             return nullcontext(SqliteRunReader(self._thread.run))
         return reading_file(self._thread.path)
 
-    def drop_waiting(self) -> None:
-        self._thread.drop_waiting()
-
-    async def close(self) -> None:
-        await self._thread.close()
-
-    async def _on(
-        self,
-        target: Target,
-        work: Callable[Concatenate[sqlite3.Connection, int, P], R],
-        *given: P.args,
-        **named: P.kwargs,
-    ) -> R:
-        """Do some work on a target's row, on top of the pages that wait to be staged."""
-        before = self._batches.pop(target.key, None)
-        if before is not None:
-            await asyncio.shield(before)
-        # Shielded: a first sync that was interrupted resumes from its rows, so a cancelled caller must not
-        # cancel their staging.
-        return await asyncio.shield(self._submit_on(target, lambda db, row: work(db, row, *given, **named)))
-
-    def _submit_on(self, target: Target, work: Callable[[sqlite3.Connection, int], R]) -> asyncio.Future[R]:
-        stage = self._staging(target)
-        return self._thread.submit(lambda db: work(db, stage(db)), target.key)
-
-    def _staging(self, target: Target) -> Callable[[sqlite3.Connection], int]:
-        """Give what stages the pages that wait, and gives the target's row."""
-        pages = self._pages.pop(target.key, None)
-
-        def stage(db: sqlite3.Connection) -> int:
-            row = self._row(db, target)
-            if pages is not None:
-                staging.stage_pages(db, row, target.job_types, pages)
-            return row
-
-        return stage
-
-    def _row(self, db: sqlite3.Connection, target: Target) -> int:
-        if target.key not in self._rows:
-            # A reader must not write, and there is nothing to read of a target without a row.
-            found = find_target(db, target.key) if self._reads_only else None
-            # It need not wait for the disk: the commit that first needs it takes it along.
-            self._rows[target.key] = found or target_id(db, target)
-        return self._rows[target.key]
-
-
-def _nothing(_db: sqlite3.Connection, _target: int) -> None:
-    """Pages are staged before any work; here there is no other."""
+    def _row(self, db: Database, target: Target) -> int:
+        # A reader must not write, and there is nothing to read of a target without a row.
+        found = find_target(db, target.key) if self._reads_only else None
+        return found or super()._row(db, target)

@@ -1,19 +1,24 @@
-"""The rows a poll has read so far, in a temporary table: on disk if they are many, gone with the process."""
+"""
+The rows a poll has read so far: how they are staged, and what is asked of them.
+
+In SQLite they are in a temporary table: on disk if they are many, gone with the process.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain, compress
 from operator import attrgetter, itemgetter
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import ended_before
+from exporter.ledger.database import Database
 from exporter.ledger.labels import LabelSet, read_labels, write_labels
 from exporter.ledger.targets import fetch_number
 from exporter.model import IN_FLIGHT_STATUSES, Job, is_failed
@@ -29,35 +34,42 @@ _HISTORY_COLUMNS = tuple(name for name in JOB_COLUMNS if name not in _DETAILS)
 # `history` marks a row that is history if its job is new. `failed` is decided by the status that came, since
 # `status` may be the label "other".
 _FLAGS = {"history": "1", "in_flight": "0", "failed": "0", "wanted": f"{RowKind.OWN:d}"}
-_PAGE_COLUMNS = ("target", "found_by", "last_pass")
+FLAG_COLUMNS = tuple(_FLAGS)
+PAGE_COLUMNS = ("target", "found_by", "last_pass")
 # SQLite reads a row from its beginning: what every row is asked for comes first. The key needs the type of
 # the columns in `jobs` that it is compared with: without it SQLite cannot use the key, and reads every staged
 # row for each job.
 _TYPES = {"target": "target INTEGER", "id": "id INTEGER"}
-_COLUMNS = ", ".join(_TYPES.get(name, name) for name in (*_PAGE_COLUMNS, *_FLAGS, *JOB_COLUMNS))
+_COLUMNS = ", ".join(_TYPES.get(name, name) for name in (*PAGE_COLUMNS, *_FLAGS, *JOB_COLUMNS))
 STAGING = f"""
     CREATE TEMP TABLE staged ({_COLUMNS}, repeated DEFAULT 0,
         PRIMARY KEY (target, id)) WITHOUT ROWID
 """
+_IS_NEWER = "excluded.updated_ms >= staged.updated_ms"
 # Of two copies of a row the one updated later stays; of two equally old ones the one read later.
 _TAKE_NEWER = ", ".join(
-    f"{name} = iif(excluded.updated_ms >= updated_ms, excluded.{name}, {name})"
+    f"{name} = CASE WHEN {_IS_NEWER} THEN excluded.{name} ELSE staged.{name} END"
     for name in (*_FLAGS, *JOB_COLUMNS[1:])
     if name != "history"
 )
 # History stays history through a mere update, whichever copy is staged first. Another run is not: see
 # transitions._is_another_run.
-_KEEP_HISTORY = """
-    history = iif(excluded.updated_ms >= updated_ms, excluded.history, history)
-        OR ((history OR excluded.history)
-            AND NOT iif(excluded.updated_ms >= updated_ms, excluded.in_flight, in_flight)
-            AND ifnull(excluded.started_ms = started_ms, 1) AND ifnull(excluded.ended_ms = ended_ms, 1))
+_KEEP_HISTORY = f"""
+    history = CASE
+        WHEN CASE WHEN {_IS_NEWER} THEN excluded.history ELSE staged.history END = 1 THEN 1
+        WHEN (staged.history = 1 OR excluded.history = 1)
+            AND CASE WHEN {_IS_NEWER} THEN excluded.in_flight ELSE staged.in_flight END = 0
+            AND coalesce(excluded.started_ms = staged.started_ms, 1 = 1)
+            AND coalesce(excluded.ended_ms = staged.ended_ms, 1 = 1) THEN 1
+        ELSE 0 END
 """
-_STAGE = f"""
+# How a batch is written; `{{columns}}` and `{{rows}}` are put in by who writes it.
+STAGE = f"""
     INSERT INTO staged ({{columns}}) VALUES {{rows}}
     ON CONFLICT (target, id) DO UPDATE SET {_TAKE_NEWER}, {_KEEP_HISTORY},
-        found_by = found_by | excluded.found_by,
-        repeated = iif(last_pass = excluded.last_pass, repeated, last_pass = excluded.last_pass - 1),
+        found_by = staged.found_by | excluded.found_by,
+        repeated = CASE WHEN staged.last_pass = excluded.last_pass THEN staged.repeated
+            WHEN staged.last_pass = excluded.last_pass - 1 THEN 1 ELSE 0 END,
         last_pass = excluded.last_pass
 """  # noqa: S608 - constants only
 _values = attrgetter(*JOB_COLUMNS)
@@ -94,7 +106,8 @@ _COUNT_BETWEEN = f"""
     WHERE {_IN_FLIGHT_IN.format(statuses=_GIVEN_STATUSES)} GROUP BY known.status
 """  # noqa: S608 - constants only
 _COUNT_LISTED = (
-    "SELECT status, sum(jobs) FROM listing WHERE target = :target AND in_flight = 1 GROUP BY status"
+    "SELECT status, CAST(sum(jobs) AS BIGINT) FROM listing"
+    " WHERE target = :target AND in_flight = 1 GROUP BY status"
 )
 # What replaces a known job in flight, or shows one that is new.
 _STAGED_BETWEEN = """
@@ -114,7 +127,7 @@ _STAGED_BETWEEN = """
     GROUP BY status
 """
 _OLDEST = """
-    SELECT ifnull(min((
+    SELECT coalesce(min((
         SELECT min(created_ms) FROM jobs INDEXED BY jobs_in_flight
         WHERE target = :target AND in_flight = 1 AND job_type = kinds.job_type AND status = :status
     )), 0) FROM (SELECT DISTINCT job_type FROM listing WHERE target = :target) AS kinds
@@ -137,7 +150,8 @@ _GONE = """
     WHERE target = :target AND in_flight = 1 AND id IN (SELECT value FROM json_each(:gone))
 """
 _CLEAR_SOME = """
-    DELETE FROM staged WHERE target = ?1 AND id IN (SELECT id FROM staged WHERE target = ?1 LIMIT ?2)
+    DELETE FROM staged
+    WHERE target = :target AND id IN (SELECT id FROM staged WHERE target = :target LIMIT :most)
 """
 _CLEARED_AT_ONCE = 20_000
 # Few sizes: Python caches the last 128 compiled statements, and one of a thousand rows takes a megabyte.
@@ -145,18 +159,69 @@ _BATCH_SIZES = (1, 4, 10, 25, 50, 100, 200, 500, 1000)
 _NEVER = 2**63 - 1
 
 
-def clear(db: sqlite3.Connection, target: int) -> None:
-    # SQLite empties a table in one step, but takes the rows of one target out one by one.
-    others = """
-        SELECT EXISTS (SELECT 1 FROM staged WHERE target < ?1)
-            OR EXISTS (SELECT 1 FROM staged WHERE target > ?1)
+@dataclass(frozen=True, slots=True)
+class StagedBatch:
     """
-    if fetch_number(db, others, (target,)):
-        # In pieces: the journal, which is in memory, has every page that a statement changes.
-        while db.execute(_CLEAR_SOME, (target, _CLEARED_AT_ONCE)).rowcount == _CLEARED_AT_ONCE:
-            pass
-    else:
-        db.execute("DELETE FROM staged")
+    Rows to stage of one target.
+
+    Shape: `page` has the values of PAGE_COLUMNS, the same for all rows; `flags` is the SQL of each of
+    FLAG_COLUMNS: a constant, or "?" where every row begins with its values; `columns` are those of the rest
+    of a row. The rows are in the order of their ids; copies of one in the order in which they came.
+    """
+
+    page: tuple[int, int, int]
+    flags: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: list[tuple[object, ...]]
+
+    @property
+    def all_columns(self) -> tuple[str, ...]:
+        return (*PAGE_COLUMNS, *FLAG_COLUMNS, *self.columns)
+
+
+class StagingTable(Protocol):
+    """
+    How a back end fills and empties its table `staged`.
+
+    Shape: where it `is_transactional`, rows are deleted in a transaction: those of a poll in the one that
+    records it. Else that happens after it, and in none.
+    """
+
+    @property
+    def is_transactional(self) -> bool: ...
+
+    def write(self, db: Database, batch: StagedBatch) -> None:
+        """Stage rows by STAGE."""
+
+    def clear(self, db: Database, target: int) -> None:
+        """Delete what is staged of a target."""
+
+
+class TemporaryTable:
+    """The temporary table of SQLite; implements StagingTable."""
+
+    is_transactional = False
+
+    def write(self, db: Database, batch: StagedBatch) -> None:
+        # Many rows a statement: each step of SQLite releases the GIL, and has to win it back from the event
+        # loop.
+        for rows in _batches(batch.rows, _BATCH_SIZES):
+            statement = _statement(batch.all_columns, batch.flags, len(batch.columns), len(rows))
+            db.execute(statement, (*batch.page, *chain.from_iterable(rows)))
+
+    def clear(self, db: Database, target: int) -> None:
+        # SQLite empties a table in one step, but takes the rows of one target out one by one.
+        others = """
+            SELECT EXISTS (SELECT 1 FROM staged WHERE target < :target)
+                OR EXISTS (SELECT 1 FROM staged WHERE target > :target)
+        """
+        if fetch_number(db, others, {"target": target}):
+            # In pieces: the journal, which is in memory, has every page that a statement changes.
+            given = {"target": target, "most": _CLEARED_AT_ONCE}
+            while db.execute(_CLEAR_SOME, given).rowcount == _CLEARED_AT_ONCE:
+                pass
+        else:
+            db.execute("DELETE FROM staged")
 
 
 class Pages:
@@ -179,30 +244,31 @@ class Pages:
         self.rows += len(jobs)
 
 
-def stage_pages(db: sqlite3.Connection, target: int, job_types: Sequence[str], pages: Pages) -> None:
-    db.execute("BEGIN")
+def stage_pages(
+    db: Database, table: StagingTable, target: int, job_types: Sequence[str], pages: Pages
+) -> None:
     before = read_labels(db, target)
     labels = LabelSet(before, job_types, pages.rules)
     commits = fetch_number(db, "SELECT commits FROM targets WHERE id = ?", (target,))
     has_history = commits == 0 and not pages.rules.count_history
     for origin, jobs, wanted in pages.by_origin:
-        _stage(db, target, labels, jobs, wanted, origin, origin.history_before_ms if has_history else 0)
+        before_ms = origin.history_before_ms if has_history else 0
+        page = (target, int(origin.question), origin.pass_no)
+        for batch in _staged_batches(page, labels, jobs, wanted, before_ms):
+            table.write(db, batch)
     if labels.kept != before:
         write_labels(db, target, labels.kept)
-    db.execute("COMMIT")
 
 
-def _stage(
-    db: sqlite3.Connection,
-    target: int,
+def _staged_batches(
+    page: tuple[int, int, int],
     labels: LabelSet,
     jobs: Sequence[Job],
     wanted: Sequence[RowKind],
-    origin: PageOrigin,
     history_before_ms: int,
-) -> None:
+) -> Iterator[StagedBatch]:
     """
-    Stage rows; those of the target that ended before `history_before_ms` are history if they are new.
+    Give rows to stage; those of the target that ended before `history_before_ms` are history if they are new.
 
     In the order of the key: the API gives the newest first, and a B-tree is fuller that grows at its end.
     """
@@ -218,21 +284,17 @@ def _stage(
         if not past
     ]
     rows.sort(key=itemgetter(len(_FLAGS)))  # the id; copies of one stay in the order in which they came
-    page = (target, origin.question, origin.pass_no)
-    # Many rows a statement: each step of SQLite releases the GIL, and has to win it back from the event loop.
-    for batch in _batches(rows, _BATCH_SIZES):
-        statement = _statement(JOB_COLUMNS, ("?",) * len(_FLAGS), len(batch))
-        db.execute(statement, (*page, *chain.from_iterable(batch)))
-    for batch in _batches(history, _BATCH_SIZES):
-        statement = _statement(_HISTORY_COLUMNS, tuple(_FLAGS.values()), len(batch))
-        db.execute(statement, (*page, *chain.from_iterable(batch)))
+    if rows:
+        yield StagedBatch(page, ("?",) * len(_FLAGS), JOB_COLUMNS, rows)
+    if history:
+        yield StagedBatch(page, tuple(_FLAGS.values()), _HISTORY_COLUMNS, history)
 
 
 @cache
-def _statement(columns: tuple[str, ...], flags: tuple[str, ...], rows: int) -> str:
+def _statement(all_columns: tuple[str, ...], flags: tuple[str, ...], values: int, rows: int) -> str:
     # What is the same for a whole page is bound once.
-    row = f"({', '.join(('?1', '?2', '?3', *flags, *'?' * len(columns)))})"
-    return _STAGE.format(columns=", ".join((*_PAGE_COLUMNS, *_FLAGS, *columns)), rows=", ".join([row] * rows))
+    row = f"({', '.join(('?1', '?2', '?3', *flags, *'?' * values))})"
+    return STAGE.format(columns=", ".join(all_columns), rows=", ".join([row] * rows))
 
 
 def _batches(rows: list[T], sizes: Sequence[int]) -> Iterator[list[T]]:
@@ -253,13 +315,12 @@ def _batches(rows: list[T], sizes: Sequence[int]) -> Iterator[list[T]]:
             return
 
 
-def count(
-    db: sqlite3.Connection, target: int, first_pass: int, pass_no: int, before_ms: int | None = None
-) -> Staged:
+def count(db: Database, target: int, first_pass: int, pass_no: int, before_ms: int | None = None) -> Staged:
     given = {"target": target, "first": first_pass, "pass": pass_no}
     row = db.execute(
         """
-        SELECT total(last_pass = :pass), total(last_pass >= :first), total(last_pass = :pass AND repeated)
+        SELECT count(*) FILTER (WHERE last_pass = :pass), count(*) FILTER (WHERE last_pass >= :first),
+            count(*) FILTER (WHERE last_pass = :pass AND repeated = 1)
         FROM staged WHERE target = :target AND created_ms < :before
         """,
         given | {"before": _NEVER if before_ms is None else before_ms},
@@ -267,9 +328,7 @@ def count(
     return Staged(*map(int, row))
 
 
-def vanished(
-    db: sqlite3.Connection, target: int, undocumented_from_ms: int, unasked: Unasked
-) -> tuple[JobRef, ...]:
+def vanished(db: Database, target: int, undocumented_from_ms: int, unasked: Unasked) -> tuple[JobRef, ...]:
     given: dict[str, object] = {"target": target, "undocumented": undocumented_from_ms}
     if unasked == ALL_ASKED:
         return tuple(JobRef(*row) for row in db.execute(_LISTED_IN_FLIGHT, given))
@@ -281,13 +340,13 @@ def vanished(
     spans = ((unasked.statuses, unasked.before_ms), (listed, 0), (undocumented, undocumented_from_ms))
     rows = set(db.execute(_GONE, {**given, "gone": _encoded(unasked.gone)}))
     for statuses, start_ms in spans:
-        span = {**given, "statuses": _encoded(statuses), "start": start_ms, "end": _NEVER, "most": -1}
+        span = {**given, "statuses": _encoded(statuses), "start": start_ms, "end": _NEVER, "most": _NEVER}
         rows.update(db.execute(_UNSTAGED_IN_FLIGHT, span))
     return tuple(JobRef(*row) for row in sorted(rows))
 
 
 def in_flight_between(
-    db: sqlite3.Connection,
+    db: Database,
     target: int,
     statuses: Sequence[str],
     start_ms: int,
@@ -308,12 +367,12 @@ def in_flight_between(
     return {status: jobs[status] for status in statuses}
 
 
-def oldest_in_flight(db: sqlite3.Connection, target: int, status: str) -> int:
+def oldest_in_flight(db: Database, target: int, status: str) -> int:
     return fetch_number(db, _OLDEST, {"target": target, "status": status})
 
 
 def unstaged_between(
-    db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms: int, end_ms: int, most: int
+    db: Database, target: int, statuses: Sequence[str], start_ms: int, end_ms: int, most: int
 ) -> tuple[int, ...]:
     given = {"target": target, "start": start_ms, "end": end_ms, "most": most}
     in_flight = {**given, "statuses": _encoded(statuses or IN_FLIGHT_STATUSES)}
@@ -323,20 +382,20 @@ def unstaged_between(
     return tuple(found)
 
 
-def missing(db: sqlite3.Connection, target: int, horizon_ms: int | None, most: int) -> Missing:
+def missing(db: Database, target: int, horizon_ms: int | None, most: int) -> Missing:
     given = {"target": target, "horizon": horizon_ms or 0}
     some = db.execute(_LISTED_TERMINAL, given | {"most": most})
     return Missing(tuple(row[0] for row in some), fetch_number(db, _COUNT_TERMINAL, given))
 
 
-def gone(db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms: int) -> int:
+def gone(db: Database, target: int, statuses: Sequence[str], start_ms: int) -> int:
     given = {
         "target": target,
         "horizon": start_ms,
         "undocumented": start_ms,
         "statuses": _encoded(statuses),
     }
-    chosen = "(:statuses = '[]' OR known.status IN (SELECT value FROM json_each(:statuses)))"
+    chosen = f"known.status IN {_GIVEN_STATUSES}" if statuses else "1 = 1"
     in_flight = f"""
         SELECT count(*) FROM {IN_FLIGHT_JOBS}
         WHERE {MISSING_IN_FLIGHT} AND known.created_ms >= :horizon AND {chosen}
@@ -344,7 +403,7 @@ def gone(db: sqlite3.Connection, target: int, statuses: Sequence[str], start_ms:
     return fetch_number(db, in_flight, given) + fetch_number(db, f"{_COUNT_TERMINAL} AND {chosen}", given)
 
 
-def readable(db: sqlite3.Connection, target: int, job_ids: Sequence[int]) -> tuple[int, ...]:
+def readable(db: Database, target: int, job_ids: Sequence[int]) -> tuple[int, ...]:
     rows = db.execute(
         "SELECT id FROM staged WHERE target = ? AND wanted = ? AND id IN (SELECT value FROM json_each(?))",
         (target, RowKind.OWN, _encoded(job_ids)),
@@ -352,30 +411,30 @@ def readable(db: sqlite3.Connection, target: int, job_ids: Sequence[int]) -> tup
     return tuple(job_id for (job_id,) in rows)
 
 
-def staged_since(db: sqlite3.Connection, target: int, start_ms: int) -> int:
+def staged_since(db: Database, target: int, start_ms: int) -> int:
     statement = "SELECT count(*) FROM staged WHERE target = ? AND created_ms >= ?"
     return fetch_number(db, statement, (target, start_ms))
 
 
-def unlisted_statuses(db: sqlite3.Connection, target: int, before_ms: int) -> int:
+def unlisted_statuses(db: Database, target: int, before_ms: int) -> int:
     statement = f"""
         SELECT count(*) FROM (
             SELECT 1 FROM staged
             WHERE target = :target AND wanted = 1 AND status IN {IN_FLIGHT_STATUSES}
             GROUP BY status HAVING max(found_by & :in_flight) = 0 AND min(created_ms) < :before
-        )
+        ) AS unlisted
     """  # noqa: S608 - constants only
     given = {"target": target, "before": before_ms, "in_flight": FoundBy.IN_FLIGHT}
     return fetch_number(db, statement, given)
 
 
-def rows_since(db: sqlite3.Connection, target: int, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
+def rows_since(db: Database, target: int, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
     """Count along the index of creation times, and no further than it matters."""
     finished = """
         SELECT count(*) FROM (
             SELECT 1 FROM jobs INDEXED BY jobs_by_creation
             WHERE target = :target AND in_flight = 0 AND created_ms >= :cut LIMIT :most
-        )
+        ) AS newer
     """
     in_flight = """
         SELECT count(*) FROM jobs INDEXED BY jobs_in_flight

@@ -1,5 +1,5 @@
 """
-The targets of the SQLite ledger: their rows, and deleting all that is recorded of one.
+The targets of the ledger: their rows, and deleting all that is recorded of one.
 
 A target that left the configuration is deleted in pieces that take little time each. The first piece makes it
 one that was never recorded: if the rest does not come to its end, and the target is configured again, it
@@ -8,19 +8,17 @@ begins anew. Half of its rows would make the other half count twice.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import msgspec
 
 from exporter.counting.released import Released
+from exporter.ledger.database import Database, Given
 from exporter.model import Target, TargetKey
 from exporter.sync.ledger import Audit, RecordedTarget
 from exporter.sync.server_traits import Filters, ServerTraits
-
-Given = tuple[object, ...] | Mapping[str, object]
 
 _ROWS_AT_ONCE = 5_000
 _SMALL_TABLES = ("listing", "counters", "histograms", "failed_runs", "hourly_runs", "set_apart")
@@ -67,57 +65,64 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
 _READ = f"SELECT {', '.join(_COLUMNS)} FROM targets WHERE id = ?"  # noqa: S608 - constants only
 
 
-def fetch_number(db: sqlite3.Connection, statement: str, given: Given) -> int:
+def fetch_number(db: Database, statement: str, given: Given) -> int:
     """Give the one number that a statement asks for."""
     (number,) = db.execute(statement, given).fetchone()
     return int(number)
 
 
-def target_id(db: sqlite3.Connection, target: Target) -> int:
+def target_id(db: Database, target: Target) -> int:
     """
     Give a target's id in the ledger, making its row where it is new.
 
     A row without a path was written by a version that did not record it. It becomes this target's row.
     """
     key = target.key
-    found = find_target(db, key)
+    found = _find(db, key)
     if found is None:
         (made,) = db.execute(
             "INSERT INTO targets (project, project_id, workspace, path) VALUES (?, ?, ?, ?) RETURNING id",
             (key.project, key.project_id, key.workspace, key.path),
         ).fetchone()
         return int(made)
-    db.execute("UPDATE targets SET path = ? WHERE id = ? AND path = ''", (key.path, found))
-    return found
+    target_row, path = found
+    if path != key.path:
+        db.execute("UPDATE targets SET path = ? WHERE id = ?", (key.path, target_row))
+    return target_row
 
 
-def find_target(db: sqlite3.Connection, key: TargetKey) -> int | None:
+def find_target(db: Database, key: TargetKey) -> int | None:
     """Give a target's id in the ledger: of the row with this path, else of the one without a path."""
+    found = _find(db, key)
+    return None if found is None else found[0]
+
+
+def _find(db: Database, key: TargetKey) -> tuple[int, str] | None:
+    """Give the id and the path of that row."""
     row = db.execute(
         """
-        SELECT id FROM targets
+        SELECT id, path FROM targets
         WHERE project = ? AND project_id = ? AND workspace = ? AND path IN (?, '') ORDER BY path = ''
         """,
         (key.project, key.project_id, key.workspace, key.path),
     ).fetchone()
-    return None if row is None else int(row[0])
+    return None if row is None else (int(row[0]), row[1])
 
 
-def read_target(db: sqlite3.Connection, target: int) -> TargetRow:
+def read_target(db: Database, target: int) -> TargetRow:
     row = zip(_COLUMNS, db.execute(_READ, (target,)).fetchone(), strict=True)
     decoded = {name: _DECODERS[name](value) if name in _DECODERS else value for name, value in row}
     return TargetRow(**decoded)
 
 
-def remembered(db: sqlite3.Connection) -> tuple[RecordedTarget, ...]:
+def remembered(db: Database) -> tuple[RecordedTarget, ...]:
     """Give every target there is a row of."""
     rows = db.execute("SELECT project, project_id, workspace, path, committed_ms, watermark_ms FROM targets")
     return tuple(RecordedTarget(TargetKey(*row[:4]), *row[4:]) for row in rows)
 
 
-def forget_counts(db: sqlite3.Connection, target: int) -> bool:
+def forget_counts(db: Database, target: int) -> bool:
     """Leave nothing of a target but its jobs, which nothing lists or compares then."""
-    db.execute("BEGIN IMMEDIATE")
     for table in _SMALL_TABLES:
         db.execute(f"DELETE FROM {table} WHERE target = ?", (target,))  # noqa: S608 - constants only
     key = db.execute("SELECT project, project_id, workspace, path FROM targets WHERE id = ?", (target,))
@@ -127,11 +132,10 @@ def forget_counts(db: sqlite3.Connection, target: int) -> bool:
         "INSERT INTO targets (id, project, project_id, workspace, path) VALUES (?, ?, ?, ?, ?)",
         (target, *names),
     )
-    db.execute("COMMIT")
     return True
 
 
-def forget_some_jobs(db: sqlite3.Connection, target: int) -> bool:
+def forget_some_jobs(db: Database, target: int) -> bool:
     """Delete some of the jobs; tell whether those were the last."""
     deleted = db.execute(
         """
@@ -143,13 +147,13 @@ def forget_some_jobs(db: sqlite3.Connection, target: int) -> bool:
     return deleted < _ROWS_AT_ONCE
 
 
-def forget_some_unrecorded(db: sqlite3.Connection, target: int) -> bool:
+def forget_some_unrecorded(db: Database, target: int) -> bool:
     """Delete some of the jobs of a target that was never recorded; tell whether those were the last."""
     commits = fetch_number(db, "SELECT commits FROM targets WHERE id = ?", (target,))
     return commits > 0 or forget_some_jobs(db, target)
 
 
-def forget_some_events(db: sqlite3.Connection, target: int) -> bool:
+def forget_some_events(db: Database, target: int) -> bool:
     """Delete some of the events that wait; tell whether those were the last."""
     deleted = db.execute(
         "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE target = ? LIMIT ?)",
@@ -158,13 +162,13 @@ def forget_some_events(db: sqlite3.Connection, target: int) -> bool:
     return deleted < _ROWS_AT_ONCE
 
 
-def forget_name(db: sqlite3.Connection, target: int) -> bool:
+def forget_name(db: Database, target: int) -> bool:
     db.execute("DELETE FROM targets WHERE id = ?", (target,))
     return True
 
 
 # In this order, each until it says that it has come to its end.
-PIECES: tuple[Callable[[sqlite3.Connection, int], bool], ...] = (
+PIECES: tuple[Callable[[Database, int], bool], ...] = (
     forget_counts,
     forget_some_jobs,
     forget_some_events,

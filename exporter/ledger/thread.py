@@ -30,10 +30,12 @@ from exporter.ledger.connection import (
     problem_of,
     reason,
 )
+from exporter.ledger.database import Database
 from exporter.ledger.file import FileLost, LedgerFile
-from exporter.ledger.group import Commit, Committer, WaitingCommits, roll_back
+from exporter.ledger.group import Committer, WaitingCommits, roll_back
 from exporter.ledger.targets import find_target
 from exporter.ledger.values import first_unreadable
+from exporter.ledger.worker import Commit
 from exporter.model import TargetKey
 
 R = TypeVar("R")
@@ -46,7 +48,7 @@ _PASSING = tuple(
 
 class LedgerThread:
     """
-    An open ledger, or one that is being checked.
+    An open ledger, or one that is being checked; implements worker.Worker.
 
     Shape: `path` is None for a ledger in memory. Raises: StartError where the file is locked, damaged,
     foreign, newer or out of reach; it is then left as it was.
@@ -123,12 +125,18 @@ class LedgerThread:
             raise LedgerError(f"ledger {self._name}: is being checked")
         return self._opened
 
-    async def run(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None = None) -> R:
-        """Do some work in the ledger's thread, for one target or all. Raises: LedgerError."""
-        return await asyncio.shield(self.submit(work, key))
+    async def run(
+        self, work: Callable[[Database], R], key: TargetKey | None = None, *, writes: bool = False
+    ) -> R:
+        """See worker.Worker."""
+        return await asyncio.shield(self.submit(work, key, writes=writes))
 
-    def submit(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> asyncio.Future[R]:
-        done = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work, key)
+    def submit(
+        self, work: Callable[[Database], R], key: TargetKey | None, *, writes: bool = False
+    ) -> asyncio.Future[R]:
+        """See worker.Worker."""
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._thread, self._transaction, work, key, writes)
         return done if key is None else self._noted(done)
 
     def _noted(self, done: asyncio.Future[R]) -> asyncio.Future[R]:
@@ -138,7 +146,7 @@ class LedgerThread:
         return done
 
     async def commit(self, commit: Commit) -> Any:
-        """Put something on the disk, with what else waits for it. Raises: LedgerError."""
+        """See worker.Worker. What else waits for the disk goes along."""
         self._commits.add(commit)
         self._thread.submit(self._commit_waiting)
         return await asyncio.shield(self._noted(asyncio.wrap_future(commit.future)))
@@ -176,10 +184,15 @@ class LedgerThread:
                     self._file.mark_closed()
             self._file.close()
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], R], key: TargetKey | None) -> R:
+    def _transaction(self, work: Callable[[Database], R], key: TargetKey | None, writes: bool) -> R:
         try:
             self._check_file()
-            return work(self._connection)
+            if not writes:
+                return work(self._connection)
+            self._connection.execute("BEGIN")
+            result = work(self._connection)
+            self._connection.execute("COMMIT")
+            return result
         except Exception as exc:
             clear_frames(exc.__traceback__)
             self._roll_back()

@@ -1,8 +1,7 @@
-"""From the SQLite ledger's tables to what is published of a target."""
+"""From the ledger's tables to what is published of a target."""
 
 from __future__ import annotations
 
-import sqlite3
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from exporter.counting.released import STATUSES_SHOWN, Released, released_with
 from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import latest
 from exporter.ledger import set_apart
+from exporter.ledger.database import Damaged, Database
 from exporter.ledger.series import read_counters, read_histograms
 from exporter.ledger.staging import FINISHED_JOBS
 from exporter.ledger.targets import TargetRow, fetch_number, find_target, read_target
@@ -38,14 +38,15 @@ V = TypeVar("V", CounterValue, HistogramValue)
 
 # SQLite finds creation times in the index of jobs in flight only by type and status.
 _NEWEST = f"""
-    SELECT max(
-        (SELECT ifnull(max((
+    SELECT coalesce(max(newest_ms), 0) FROM (
+        SELECT max((
             SELECT max(created_ms) FROM jobs INDEXED BY jobs_in_flight
             WHERE target = :target AND in_flight = 1
                 AND job_type = listing.job_type AND status = listing.status
-        )), 0) FROM listing WHERE target = :target AND in_flight = 1),
-        (SELECT ifnull(max(created_ms), 0) FROM {FINISHED_JOBS} WHERE target = :target AND in_flight = 0)
-    )
+        )) AS newest_ms FROM listing WHERE target = :target AND in_flight = 1
+        UNION ALL
+        SELECT max(created_ms) FROM {FINISHED_JOBS} WHERE target = :target AND in_flight = 0
+    ) AS newest
 """  # noqa: S608 - constants only
 _SOUND = ((str, str, int, int), (str, str, int, type(None)))
 _OLDEST = """
@@ -62,12 +63,12 @@ _LEAST_MS = min(AGE_BOUNDS_MS.values())
 _WORTH_LISTING = 100
 
 
-def read_summary(db: sqlite3.Connection, target: int) -> TargetState:
+def read_summary(db: Database, target: int) -> TargetState:
     """Give what the next poll can build on."""
     row = read_target(db, target)
     listed = db.execute(
         """
-        SELECT status, sum(jobs), total(jobs * in_flight) FROM listing
+        SELECT status, CAST(sum(jobs) AS BIGINT), CAST(sum(jobs * in_flight) AS BIGINT) FROM listing
         WHERE target = ? AND jobs > 0 GROUP BY status
         """,
         (target,),
@@ -89,12 +90,12 @@ def read_summary(db: sqlite3.Connection, target: int) -> TargetState:
     )
 
 
-def newest_creation(db: sqlite3.Connection, target: int) -> int:
+def newest_creation(db: Database, target: int) -> int:
     """Give when the newest known job was created, 0 where none is known."""
     return fetch_number(db, _NEWEST, {"target": target})
 
 
-def _invented(listed: Sequence[tuple[str, int, float]]) -> tuple[str, ...]:
+def _invented(listed: Sequence[tuple[str, int, int]]) -> tuple[str, ...]:
     """
     Name the undocumented statuses to list what is in flight by. Nothing can be listed by OTHER, and where few
     of many jobs in a status are in flight, it costs less to ask for those one by one.
@@ -108,10 +109,10 @@ def _invented(listed: Sequence[tuple[str, int, float]]) -> tuple[str, ...]:
     )
 
 
-def listed_since(db: sqlite3.Connection, target: int, horizon_ms: int | None) -> int:
+def listed_since(db: Database, target: int, horizon_ms: int | None) -> int:
     """Count what is listed, less what is in flight since before the horizon: nothing else is older."""
     listed = """
-        SELECT (SELECT total(jobs) FROM listing WHERE target = :target)
+        SELECT (SELECT CAST(coalesce(sum(jobs), 0) AS BIGINT) FROM listing WHERE target = :target)
             - (SELECT count(*) FROM jobs INDEXED BY jobs_in_flight
                 WHERE target = :target AND in_flight = 1 AND created_ms < :horizon
                     AND job_type IN (SELECT job_type FROM listing WHERE target = :target)
@@ -121,7 +122,7 @@ def listed_since(db: sqlite3.Connection, target: int, horizon_ms: int | None) ->
     return fetch_number(db, listed, given) + set_apart.unlisted_since(db, target, horizon_ms or 0)
 
 
-def listed_lately(db: sqlite3.Connection, target: int, since_ms: int) -> int:
+def listed_lately(db: Database, target: int, since_ms: int) -> int:
     """Count what is listed of the jobs created since, row by row: for a time not long ago."""
     listed = """
         SELECT
@@ -136,9 +137,7 @@ def listed_lately(db: sqlite3.Connection, target: int, since_ms: int) -> int:
     return jobs + set_apart.unlisted_since(db, target, since_ms)
 
 
-def finished_between(
-    db: sqlite3.Connection, target: int, start_ms: int, end_ms: int, most: int
-) -> tuple[int, ...]:
+def finished_between(db: Database, target: int, start_ms: int, end_ms: int, most: int) -> tuple[int, ...]:
     """Name finished jobs listed with a creation time in this span, `most` of them at most."""
     rows = db.execute(
         """
@@ -150,16 +149,16 @@ def finished_between(
     return tuple(job_id for (job_id,) in rows)
 
 
-def oldest_created(db: sqlite3.Connection, target: int) -> int:
+def oldest_created(db: Database, target: int) -> int:
     """Give the creation time of the oldest finished job, 0 where there is none."""
     oldest = """
-        SELECT ifnull(min(created_ms), 0) FROM jobs INDEXED BY jobs_by_creation
+        SELECT coalesce(min(created_ms), 0) FROM jobs INDEXED BY jobs_by_creation
         WHERE target = ? AND in_flight = 0
     """
     return fetch_number(db, oldest, (target,))
 
 
-def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tuple[str, ...]:
+def types_to_show(db: Database, target_row: int, target: Target) -> tuple[str, ...]:
     """Give the configured types, or else the documented ones and then those the API has invented since."""
     if target.job_types:
         return target.job_types
@@ -167,14 +166,14 @@ def types_to_show(db: sqlite3.Connection, target_row: int, target: Target) -> tu
     return (*JOB_TYPES, *sorted({name for (name,) in rows} - set(JOB_TYPES)))
 
 
-def restore(db: sqlite3.Connection, target: Target, rules: CountingRules) -> Totals | None:
+def restore(db: Database, target: Target, rules: CountingRules) -> Totals | None:
     """Give what was last committed of a target, None where nothing ever was."""
     found = find_target(db, target.key)
     row = None if found is None else read_target(db, found)
     return None if row is None or row.commits == 0 else read_totals(db, row, target, rules)
 
 
-def read_totals(db: sqlite3.Connection, row: TargetRow, target: Target, rules: CountingRules) -> Totals:
+def read_totals(db: Database, row: TargetRow, target: Target, rules: CountingRules) -> Totals:
     """Give what the last commit is to show of a target."""
     types = types_to_show(db, row.id, target)
     series = _Series(row, row.released.under(rules))
@@ -283,7 +282,7 @@ class _Series:
         return self._rows_held | with_types
 
 
-def _jobs(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> dict[tuple[str, str], int]:
+def _jobs(db: Database, target: int, types: tuple[str, ...]) -> dict[tuple[str, str], int]:
     listed = Counter({(kind, status): 0 for kind in types for status in STATUSES})
     for kind, status, jobs in db.execute(
         "SELECT job_type, status, jobs FROM listing WHERE target = ?", (target,)
@@ -293,7 +292,7 @@ def _jobs(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> dict[t
     return dict(listed)
 
 
-def _undocumented_ended(db: sqlite3.Connection, target: int, types: tuple[str, ...]) -> int:
+def _undocumented_ended(db: Database, target: int, types: tuple[str, ...]) -> int:
     rows = db.execute(
         "SELECT job_type, status, jobs FROM listing WHERE target = ? AND in_flight = 0", (target,)
     )
@@ -308,17 +307,17 @@ class Ages(TypedDict):
     older_than: dict[tuple[str, str, str], int]
 
 
-def read_ages(db: sqlite3.Connection, target: int, types: tuple[str, ...], now_ms: int) -> Ages:
+def read_ages(db: Database, target: int, types: tuple[str, ...], now_ms: int) -> Ages:
     """
     Give the ages of a target's jobs in flight, of these types.
 
     Units: `now_ms` by our own clock, as the ages that are made of the oldest timestamps.
-    Raises: sqlite3.DatabaseError for a damaged index.
+    Raises: Damaged for a damaged index.
     """
     found = db.execute(_OLDEST, (target,)).fetchall()
     # They come from the index, which no check of the tables looks into.
     if any(tuple(map(type, row)) not in _SOUND for row in found):
-        raise sqlite3.DatabaseError("damaged: index jobs_in_flight holds a value of a wrong type")
+        raise Damaged("damaged: index jobs_in_flight holds a value of a wrong type")
     shown = [row for row in found if row[0] in types]
     ages: Ages = {"oldest_created_ms": {}, "oldest_started_ms": {}, "older_than": {}}
     for kind, status, created_ms, started_ms in shown:
