@@ -354,6 +354,34 @@ def files_command(
         raise ConfigError([f"--output: missing, expected a folder for {len(shipped)} files"])
 
 
+@app.command(name="migrate")
+def migrate_command(
+    source: Annotated[str, option("URL", "The ledger to copy, as ledger.url has it.", "--from")],
+    target: Annotated[str, option("URL", "Where to; a new file, or an empty database.", "--to")],
+    source_password: Annotated[
+        Path | None,
+        path_option("FILE", "The password of --from, if its URL has none.", "--from-password-file", "a file"),
+    ] = None,
+    target_password: Annotated[
+        Path | None,
+        path_option("FILE", "The password of --to, if its URL has none.", "--to-password-file", "a file"),
+    ] = None,
+) -> None:
+    """
+    Copy a ledger to another file or database; counts go on there. No exporter may be running on either.
+
+    URLs are sqlite:///file.db, sqlite:////folder/file.db or postgresql://user@host/database. ${VAR} in a URL
+    is replaced, if the shell leaves it: in single quotes. PGPASSWORD works as with psql.
+    """
+    from exporter.commands import migrate
+
+    ends = (
+        migrate.ledger_at("--from", source, source_password, os.environ),
+        migrate.ledger_at("--to", target, target_password, os.environ),
+    )
+    migrate.migrate(*ends)
+
+
 def main() -> None:
     """Run the command line; an error is printed on standard error and decides the exit code."""
     try:

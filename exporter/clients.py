@@ -56,11 +56,16 @@ def require_extras(config: Config) -> None:
     if chains and find_spec("huaweicloudsdkcore") is None:
         command = 'pip install "octopus-exporter[huaweicloud]"'
         missing += [f"credentials.{name}.type: chain needs the official SDK: {command}" for name in chains]
-    if config.ledger.url.backend == "postgresql" and find_spec("psycopg") is None:
-        command = 'pip install "octopus-exporter[postgres]"'
-        missing.append(f"ledger.url: postgresql needs the driver psycopg 3: {command}")
+    missing += missing_driver(config.ledger, "ledger.url")
     if missing:
         raise ConfigError(missing)
+
+
+def missing_driver(ledger: LedgerSettings, key: str) -> list[str]:
+    """Say what to install for the ledger that a key or a flag names; nothing where all is there."""
+    if ledger.url.backend == "sqlite" or find_spec("psycopg") is not None:
+        return []
+    return [f'{key}: postgresql needs the driver psycopg 3: pip install "octopus-exporter[postgres]"']
 
 
 def keep_configured_secrets(config: Config, secrets: Secrets) -> None:

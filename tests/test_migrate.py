@@ -1,0 +1,246 @@
+"""`migrate`: a ledger in another back end is the same ledger."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.commands.migrate import ledger_at, migrate
+from exporter.config import LedgerSettings
+from exporter.counting.rules import EventRules
+from exporter.errors import ConfigError, LedgerError, StartError
+from exporter.ledger import migration
+from exporter.ledger.connection import connect
+from exporter.ledger.file import LedgerFile
+from exporter.ledger.migration import ROW_NUMBER, TABLES
+from exporter.ledger.schema import VERSION
+from exporter.model import Totals
+from tests.fake_api import a_job, a_target, poll_rules
+from tests.ledger_scene import Scene
+
+RULES = poll_rules(events=EventRules())
+TARGETS = (a_target(), a_target(workspace="7", workspace_id="7"))
+
+
+def at(where: str | Path, **environ: str) -> LedgerSettings:
+    return ledger_at("--from", f"sqlite:///{where}" if isinstance(where, Path) else where, None, environ)
+
+
+def content(file: Path) -> dict[str, Any]:
+    """Give all rows of a ledger, and the number of its last event."""
+    with closing(sqlite3.connect(file)) as db:
+        rows: dict[str, Any] = {
+            table: db.execute(
+                f"SELECT {', '.join((*ROW_NUMBER.get(table, ()), '*'))} FROM {table} ORDER BY {order}"
+            ).fetchall()
+            for table, order in TABLES.items()
+        }
+        return rows | {"last event": db.execute("SELECT name, seq FROM sqlite_sequence").fetchall()}
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> Scene:
+    """A closed ledger that has something in every table, and an API with news for it."""
+    scene = Scene(tmp_path / "ledger.db")
+    await scene.open()
+    for target in TARGETS:
+        await scene.poll(target, RULES)
+    for job_id in range(1, 13):
+        scene.run_job(job_id, msg_code=str(job_id % 3), msg_error="脚本失败 \\N\t\\. {\"}'%s")
+        scene.api.put(
+            a_job(100 + job_id, "RUNNING", created_ms=scene.api.now_ms, started_ms=scene.api.now_ms)
+        )
+    scene.api.put(*(a_job(200 + n, "FINISHED", created_ms=500 + n, updated_ms=600 + n) for n in range(60)))
+    scene.api.odd = frozenset({201})
+    for target in TARGETS:
+        await scene.poll(target, RULES)
+        await scene.poll(target, RULES)
+    await scene.ledger.close()
+    with scene.sql() as db:
+        db.execute("DELETE FROM events WHERE id <= 3")  # as if they were written
+    before = content(scene.file)
+    assert all(before.values()), [name for name, rows in before.items() if not rows]
+    assert any('"created"' in str(row) for row in before["targets"])  # releases
+    scene.run_job(50)
+    return scene
+
+
+async def polled(scene: Scene, file: Path) -> list[Totals]:
+    scene.file = file
+    await scene.open()
+    totals = [await scene.poll(target, RULES) for target in TARGETS]
+    await scene.ledger.close()
+    return totals
+
+
+def test_a_copy_of_a_file_is_equal_and_sound(scene: Scene, tmp_path: Path) -> None:
+    before, new = content(scene.file), tmp_path / "new.db"
+    migrate(at(scene.file), at(new))
+    assert content(new) == before
+    assert content(scene.file) == before
+    with closing(sqlite3.connect(new)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    assert sorted(path.name for path in tmp_path.glob("*")) == ["ledger.db", "ledger.db-closed", "new.db"]
+    assert list(tmp_path.glob(".*")) == []
+
+
+async def test_the_counts_go_on_from_a_copy(scene: Scene, tmp_path: Path) -> None:
+    migrate(at(scene.file), at(tmp_path / "new.db"))
+    now_ms = scene.api.now_ms
+    moved = await polled(scene, tmp_path / "new.db")
+    scene.api.now_ms = now_ms
+    stayed = await polled(scene, tmp_path / "ledger.db")
+    assert moved == stayed
+    assert moved[0].failures
+
+
+def test_what_was_copied_is_told(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    migrate(at(scene.file), at(tmp_path / "new.db"))
+    first, *tables, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"copied sqlite:///{scene.file} to sqlite:///{tmp_path / 'new.db'} in 1s, 0.")
+    assert [line.split()[0] for line in tables] == list(TABLES)
+    assert tables[0].split() == ["targets", "2"]
+    assert last.startswith("The old ledger is as it was. Set ledger.url to the new one")
+
+
+def test_a_ledger_in_use_is_not_copied(scene: Scene, tmp_path: Path) -> None:
+    running = LedgerFile.lock(scene.file)
+    with pytest.raises(StartError, match=r"ledger\.db: in use by another process$"):
+        migrate(at(scene.file), at(tmp_path / "new.db"))
+    running.close()
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_no_exporter_can_start_on_a_ledger_while_it_is_copied(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def try_to_start(_table: str, _rows: int) -> None:
+        with pytest.raises(StartError, match="in use"):
+            LedgerFile.lock(scene.file)
+        tried.append("refused")
+
+    with migration.sqlite_source(scene.file) as old, migration.sqlite_target(tmp_path / "new.db") as new:
+        migration.copy_ledger(old, new, try_to_start)
+    assert tried
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (None, "there is none yet"),
+        ("text", "not an SQLite database"),
+        ("PRAGMA application_id = 1", "not a ledger of octopus-exporter"),
+        (f"PRAGMA user_version = {VERSION + 1}", rf"written by a newer version \(schema {VERSION + 1}; "),
+        (f"PRAGMA user_version = {VERSION - 1}", "`run` brings it up to date"),
+        ("UPDATE targets SET audit = 'x'", r"damaged: targets\.audit of project perception"),
+    ],
+)
+def test_what_is_no_sound_ledger_of_this_version_is_not_copied(
+    scene: Scene, tmp_path: Path, made: str | None, said: str
+) -> None:
+    file = scene.file
+    if made is None:
+        file.unlink()
+    elif made == "text":
+        file.write_text("no database " * 100)
+    else:
+        with closing(sqlite3.connect(file, isolation_level=None)) as db:
+            db.execute(made)
+    with pytest.raises(StartError, match=said):
+        migrate(at(file), at(tmp_path / "new.db"))
+    assert not (tmp_path / "new.db").exists()
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_file_that_is_there_is_not_replaced(scene: Scene, tmp_path: Path) -> None:
+    there = tmp_path / "new.db"
+    there.write_text("something else")
+    with pytest.raises(StartError, match=r"new\.db: it is there already, expected the name of a new file$"):
+        migrate(at(scene.file), at(there))
+    with pytest.raises(StartError, match="it is there already"):
+        migrate(at(scene.file), at(scene.file))
+    assert there.read_text() == "something else"
+
+
+def test_a_file_that_somebody_makes_meanwhile_is_not_replaced(scene: Scene, tmp_path: Path) -> None:
+    there = tmp_path / "new.db"
+
+    def copy() -> None:
+        with migration.sqlite_source(scene.file) as old, migration.sqlite_target(there) as new:
+            migration.copy_ledger(old, new, lambda _table, _rows: None)
+            there.write_text("something else")
+
+    with pytest.raises(LedgerError, match="another program has made it meanwhile"):
+        copy()
+    assert there.read_text() == "something else"
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_an_interruption_leaves_nothing(scene: Scene, tmp_path: Path) -> None:
+    def interrupt(table: str, _rows: int) -> None:
+        if table == "events":
+            raise KeyboardInterrupt
+
+    def copy() -> None:
+        with migration.sqlite_source(scene.file) as old, migration.sqlite_target(tmp_path / "new.db") as new:
+            migration.copy_ledger(old, new, interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        copy()
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith("ledger.db")]
+
+
+def test_damage_that_decides_no_count_is_no_reason_to_stay(scene: Scene, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(scene.file, isolation_level=None)) as db:
+        db.execute("UPDATE failed_runs SET msg_error = CAST(x'ff41' AS TEXT) WHERE job_id = 1")
+    migrate(at(scene.file), at(tmp_path / "new.db"))
+    with closing(sqlite3.connect(tmp_path / "new.db")) as db:
+        (text,) = db.execute("SELECT DISTINCT msg_error FROM failed_runs WHERE job_id = 1").fetchone()
+    assert text == "\N{REPLACEMENT CHARACTER}A"
+
+
+def test_memory_does_not_grow_with_the_ledger(tmp_path: Path) -> None:
+    """Whatever the size, two portions are alive at most."""
+    file = tmp_path / "big.db"
+    with closing(connect(file)) as db:
+        db.execute("INSERT INTO targets (id, project, project_id, workspace) VALUES (1, 'p', 'i', '0')")
+        db.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
+            " INSERT INTO jobs SELECT 1, i, 'T', 'FINISHED', i, i, i, i, i, 1, 0, 1, NULL, NULL FROM n"
+        )
+    portions: list[int] = []
+    with migration.sqlite_source(file) as old, migration.sqlite_target(tmp_path / "new.db") as new:
+        sizes = migration.copy_ledger(old, new, lambda _table, rows: portions.append(rows))
+    assert sizes["jobs"] == 20_000
+    assert max(portions) == migration.ROWS_AT_ONCE
+
+
+class TestFlags:
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("nowhere", "--from: found nowhere, expected sqlite:///file.db"),
+            ("sqlite://", "--from: found sqlite://, which is in memory, expected a file or a database"),
+            ("postgresql://db/o?ssl=1", "--from: the query has ssl, expected sslmode=require"),
+            ("${NOT_SET}", "--from: variable NOT_SET is not set"),
+        ],
+    )
+    def test_a_url_is_read_as_in_the_configuration(self, url: str, said: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            at(url)
+        assert str(caught.value).startswith(said)
+
+    def test_variables_are_replaced(self) -> None:
+        assert at("postgresql://u:${WORD}@db/o", WORD="hunter2").url.passwords == ("hunter2",)
+
+    def test_a_password_file_is_for_postgresql(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"^--to-password-file: found it beside a SQLite ledger"):
+            ledger_at("--to", "sqlite:///o.db", tmp_path / "pw", {})
