@@ -3,9 +3,15 @@
 # It runs as a numeric user that is not root, needs no shell, and writes nowhere but in its volume, so the root
 # file system may be read-only.
 
-ARG PYTHON_IMAGE=python:3.13-slim
+# In a network without Docker Hub and PyPI:
+#   docker build --build-arg REGISTRY=registry.example.com --build-arg PIP_INDEX_URL=https://pypi.example.com/simple .
+
+ARG REGISTRY=docker.io
+ARG PYTHON_IMAGE=${REGISTRY}/library/python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
+# pip reads it. It is in no layer of the image, since the image does not begin with this stage.
+ARG PIP_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements/run.txt requirements/build.txt requirements/

@@ -48,7 +48,9 @@ def test_what_is_mounted_is_there(name: str) -> None:
 @services
 def test_images_are_pinned_and_ports_are_on_this_machine_only(name: str) -> None:
     service = SERVICES[name]
-    assert "build" in service or re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", service["image"])
+    assert "build" in service or re.fullmatch(
+        r"\$\{REGISTRY:-docker\.io\}/[\w/]+:v?\d+\.\d+\.\d+", service["image"]
+    )
     assert all(published.startswith("127.0.0.1:") for published in service["ports"])
     assert set(service.get("depends_on", ())) <= SERVICES.keys()
 
