@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.config import LedgerUrl
+from exporter.config import LedgerSettings, LedgerUrl
 from exporter.errors import StartError
 from exporter.ledger.schema import VERSION
 from exporter.ledger.sqlite import SqliteLedger
@@ -12,11 +12,17 @@ from exporter.model import LedgerFacts
 from exporter.sync.ledger import Ledger
 
 
-async def open_ledger(url: LedgerUrl) -> Ledger:
+async def open_ledger(settings: LedgerSettings) -> Ledger:
     """Begin to open the ledger, making it where it is new; see Ledger.opened. Raises: StartError."""
-    if url.backend != "sqlite":
-        raise StartError(f"ledger {url}: PostgreSQL is not supported by this version, expected an sqlite URL")
-    return await SqliteLedger.begin_to_open(url.path)
+    if settings.url.backend == "postgresql":
+        # The driver is an extra, so only those who need it import it.
+        try:
+            from exporter.ledger.postgres.ledger import PostgresLedger  # noqa: PLC0415 - see above
+        except ImportError as exc:
+            raise StartError(f"ledger {settings.url}: the driver psycopg cannot be loaded: {exc}") from exc
+
+        return await PostgresLedger.open(settings)
+    return await SqliteLedger.begin_to_open(settings.url.path)
 
 
 def ledger_facts(url: LedgerUrl) -> LedgerFacts:
