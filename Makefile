@@ -17,13 +17,16 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 RUN_LOCKS := requirements/run.txt requirements/build.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo prometheus test lint check-lock benchmark lock image clean
+.PHONY: help demo demo-ha prometheus test lint check-lock benchmark lock image clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 /p' Makefile | awk '{ printf "  make %-11s", $$2; $$1 = $$2 = ""; print }'
 
 demo: $(VENV)/.run ## run the exporter against simulated jobs until Ctrl-C [PORT=10877]
 	@$(BIN)/octopus-exporter demo --port $(PORT)
+
+demo-ha: $(VENV)/.run ## run two exporters on a private PostgreSQL ledger until Ctrl-C [PORT=10877]
+	@$(BIN)/python deploy/demo_ha.py --port $(PORT)
 
 prometheus: $(VENV)/.run ## watch that with Debian's prometheus and the alert rules [PORT=10877]
 	@$(BIN)/python -m prometheus.demo --exporter $(PORT)
