@@ -17,7 +17,7 @@ from exporter.ledger.database import Database
 from exporter.ledger.postgres.connection import LedgerDatabase, refuse_newer
 from exporter.ledger.postgres.database import PostgresDatabase
 from exporter.ledger.postgres.lanes import NOT_HELD, Fence, Lane, Lanes
-from exporter.ledger.postgres.leases import LeaseTable, look, takeovers
+from exporter.ledger.postgres.leases import LeaseTable, drop_forgotten, look, takeovers
 from exporter.ledger.postgres.staging import UnloggedTable
 from exporter.ledger.runs import SqliteRunReader
 from exporter.ledger.sql import SqlLedger
@@ -119,17 +119,18 @@ class PostgresLedger(SqlLedger):
         table = self._leases
         if table is None or not is_unused():
             return False
-        seconds = self._database.settings.lease_seconds
         taken = await self._keeper.ask(
-            lambda db: table.take_to_forget(db, key, seconds), writes=True, within_seconds=_LOOK_SECONDS
+            lambda db: table.take_to_forget(db, key), writes=True, within_seconds=_LOOK_SECONDS
         )
         if taken is None:
             return False
-        self._forgetting[key] = Fence(key, self._replica, taken.fence, seconds)
+        seconds = self._database.settings.lease_seconds
+        self._forgetting[key] = Fence(key, taken.holder, taken.fence, seconds)
         try:
             return await super().forget(key, is_unused)
         finally:
             del self._forgetting[key]
+            await self._keeper.ask(drop_forgotten, writes=True, within_seconds=_LOOK_SECONDS)
 
     def reading(self) -> AbstractAsyncContextManager[SqliteRunReader]:
         return nullcontext(SqliteRunReader(self._lanes.run))
