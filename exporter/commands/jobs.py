@@ -18,7 +18,6 @@ from exporter.config import Config, format_duration
 from exporter.errors import ConfigError, LedgerError, StartError
 from exporter.ledger.connection import FAILURES, connect_to_look, existing, reason
 from exporter.ledger.known_runs import KnownRuns, known_runs
-from exporter.ledger.runs import tolerant_text
 from exporter.model import TargetKey
 from exporter.runs import KnownRun, RunFilter
 from exporter.web.run_filter import ParameterReader
@@ -110,8 +109,6 @@ def select_runs(
     except FAILURES as exc:
         raise StartError(f"ledger {path}: {reason(exc)}") from exc
     with closing(db):
-        # Damage in the text of one row must not hide all other rows.
-        db.text_factory = tolerant_text
         try:
             keys = [target.key for target in config.targets()]
             yield known_runs(db, keys, wanted, failed_only=failed_only, most=most)
