@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,7 +20,7 @@ from exporter.ledger.runs import target_rows
 from exporter.model import TargetKey
 from exporter.runs import KnownRun, RunFilter
 
-_AT_ONCE = 500
+AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,20 @@ _KEPT = """
         PRIMARY KEY (target, job_id, number)) WITHOUT ROWID
 """
 _FOUND = f"CREATE TEMP TABLE found (target, moment, {COLUMNS})"
+
+
+class KnownRunsQuery(Protocol):
+    """Finds runs in a ledger that is open for that; see known_runs."""
+
+    def __call__(
+        self,
+        targets: Sequence[TargetKey],
+        which: RunFilter,
+        /,
+        *,
+        failed_only: bool = False,
+        most: int | None = None,
+    ) -> KnownRuns: ...
 
 
 def known_runs(
@@ -137,7 +151,7 @@ def _newest_first(
         """,  # noqa: S608 - constants only
         (most,),
     )
-    while some := rows.fetchmany(_AT_ONCE):
+    while some := rows.fetchmany(AT_ONCE):
         yield from read_runs(some, targets)
 
 

@@ -39,8 +39,9 @@ _LANES = 4
 _LONGEST_BACKOFF_SECONDS = 5.0
 # At the end, work under way may take so long. Then its connection is cut, which undoes what is not committed.
 _CLOSING_SECONDS = 2.0
+_CANCEL_SECONDS = 1.0
 NOT_HELD = "this replica does not hold the lease of this target"
-_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _IS_TARGET = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
 _FIND = f"SELECT id FROM targets WHERE {_IS_TARGET}"  # noqa: S608 - constants only
 _FENCED = f"""
@@ -134,6 +135,14 @@ class Lane:
                 socket.socket(fileno=os.dup(db.connection.fileno())) as end,
             ):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        """Tell the server to end the statement under way, and end the connection; that blocks for a while."""
+        db = self._db
+        if db is not None:
+            with suppress(psycopg.Error):
+                db.connection.cancel_safe(timeout=_CANCEL_SECONDS)
+        self.cut()
 
     async def close(self) -> None:
         """Finish the work under way, as far as the server answers, and end."""
@@ -332,7 +341,7 @@ def _begin(work: _Work) -> tuple[list[tuple[str, Given]], Callable[[PostgresData
     key, fence = work.key, work.fence
     if fence is not None:
         return _begin_fenced(fence, work.is_durable), _check_held
-    begin: tuple[str, Given] = ("BEGIN" if work.writes else _READING, ())
+    begin: tuple[str, Given] = ("BEGIN" if work.writes else READING, ())
     if key is None:
         return [begin], _check_nothing
     return [begin, (_FIND, _named(key))], _note_row

@@ -18,8 +18,9 @@ from exporter.ledger.postgres.connection import LedgerDatabase, refuse_newer
 from exporter.ledger.postgres.database import PostgresDatabase
 from exporter.ledger.postgres.lanes import NOT_HELD, Fence, Lane, Lanes
 from exporter.ledger.postgres.leases import LeaseTable, drop_forgotten, look, takeovers
+from exporter.ledger.postgres.runs import RunReaders
 from exporter.ledger.postgres.staging import UnloggedTable
-from exporter.ledger.runs import SqliteRunReader
+from exporter.ledger.runs import SqlRunReader
 from exporter.ledger.sql import SqlLedger
 from exporter.model import PollStatus, Target, TargetKey
 from exporter.sync.shared_ledger import Heartbeat, HeldLeases, Lease, SharedTarget, Takeover
@@ -37,6 +38,7 @@ class PostgresLedger(SqlLedger):
         self._forgetting: dict[TargetKey, Fence] = {}
         self._lanes = Lanes(database, self._fence_of)
         self._keeper = Lane(database, "ledger leases")
+        self._readers = RunReaders(database)
         self._leases: LeaseTable | None = None
         self._replica = ""
         super().__init__(self._lanes, UnloggedTable())
@@ -132,12 +134,12 @@ class PostgresLedger(SqlLedger):
             del self._forgetting[key]
             await self._keeper.ask(drop_forgotten, writes=True, within_seconds=_LOOK_SECONDS)
 
-    def reading(self) -> AbstractAsyncContextManager[SqliteRunReader]:
-        return nullcontext(SqliteRunReader(self._lanes.run))
+    def reading(self) -> AbstractAsyncContextManager[SqlRunReader]:
+        return nullcontext(SqlRunReader(self._readers))
 
     def _row(self, db: Database, target: Target) -> int:
         """Never from memory: another replica may have forgotten the target, and made it again."""
         return db.target_row if isinstance(db, PostgresDatabase) else super()._row(db, target)
 
     async def close(self) -> None:
-        await asyncio.gather(super().close(), self._keeper.close())
+        await asyncio.gather(super().close(), self._keeper.close(), self._readers.close())
