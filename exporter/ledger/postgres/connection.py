@@ -77,16 +77,16 @@ class LedgerDatabase:
         connection.adapters.register_loader("numeric", WholeNumber)
         return PostgresDatabase(connection)
 
-    def open(self) -> PostgresDatabase:
+    def open(self, *, makes: bool = True) -> PostgresDatabase:
         """
         Connect, and make or migrate the tables; that blocks.
 
-        Raises: StartError.
+        Shape: without `makes` the tables have to be there, as this version has them. Raises: StartError.
         """
         try:
             db = self.connect()
             try:
-                (check_to_read if self.reads_only else prepare)(db)
+                (prepare if makes and not self.reads_only else check_to_read)(db)
             except BaseException:
                 db.connection.close()
                 raise

@@ -53,7 +53,7 @@ class _Parameter:
 
     def of(self, given: Any) -> object:
         value = given[self.source]
-        return _array(value) if self.is_list else _storable(value)
+        return _array(value) if self.is_list else storable(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _position(parameters: Sequence[_Parameter]) -> int:
     return sum(isinstance(parameter.source, int) for parameter in parameters)
 
 
-def _storable(value: object) -> object:
+def storable(value: object) -> object:
     if isinstance(value, str):
         return _NOT_STORED.sub(_REPLACEMENT, value) if _NOT_STORED.search(value) else value
     # Flags are numbers, and so are enums.
@@ -106,7 +106,7 @@ def _array(encoded: Any) -> str:
 
 
 def _element(text: str) -> str:
-    escaped = str(_storable(text)).replace("\\", "\\\\").replace('"', '\\"')
+    escaped = str(storable(text)).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
