@@ -22,6 +22,7 @@ from exporter.exposition.families import FAMILIES
 from exporter.model import FAILED_STATUSES, IN_FLIGHT_STATUSES, JOB_TYPES
 from exporter.rules import (
     ALERTMANAGER,
+    RULE_OBJECT,
     RULES,
     SETTINGS,
     Settings,
@@ -30,6 +31,7 @@ from exporter.rules import (
     load_settings,
 )
 from exporter.rules.settings import RESERVED_LABELS
+from tests.charts import LIMIT_OF_ANNOTATIONS, LIMIT_OF_RULES, problems, size
 from tests.e2e.prometheus import program
 from tests.promql import nodes
 
@@ -81,6 +83,26 @@ def test_check_tells_which_file_differs(tmp_path: Path) -> None:
     assert told(*command, "--check") == (0, set())
     (tmp_path / ALERTMANAGER).write_text("mine\n")
     assert told(*command, "--check") == (1, {f"{tmp_path / ALERTMANAGER}: differs from what is generated"})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (sys.executable, "-m", "prometheus.generate", "--format", "prometheusrule", "--output"),
+        (sys.executable, "-m", "exporter", "files", "rules", "--format", "prometheusrule", "--output"),
+    ],
+    ids=["generate", "files"],
+)
+def test_the_operator_takes_the_rules_as_its_object(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """It checks the object's schema, its size, and the rules as Prometheus does."""
+    assert told(*command, tmp_path) == (0, set())
+    (file,) = tmp_path.rglob(RULE_OBJECT)
+    rule = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    assert problems(rule) == []
+    assert size(rule) < LIMIT_OF_ANNOTATIONS
+    (tmp_path / "spec.yml").write_text(yaml.dump(rule["spec"], Dumper=yaml.CSafeDumper))
+    assert (tmp_path / "spec.yml").stat().st_size < LIMIT_OF_RULES
+    assert told(program("promtool"), "check", "rules", tmp_path / "spec.yml") == (0, set())
 
 
 def told(*command: str | Path) -> tuple[int, set[str]]:

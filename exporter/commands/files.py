@@ -13,6 +13,7 @@ from exporter.commands.choices import Kind, RuleFormat
 from exporter.errors import ConfigError, ExporterError
 from exporter.rules import (
     ALERTMANAGER,
+    RULE_OBJECT,
     RULES,
     SETTINGS,
     as_prometheus_rule,
@@ -76,7 +77,7 @@ def _rules(file: Path | None, rule_format: RuleFormat) -> Files:
     settings = load_settings(file or SETTINGS)
     text = generate(settings)[RULES]
     if rule_format is RuleFormat.PROMETHEUS_RULE:
-        files = {"octopus-prometheusrule.yaml": as_prometheus_rule(text)}
+        files = {RULE_OBJECT: as_prometheus_rule(text)}
     else:
         files = {RULES: text}
     # The usual `rule_files: DIR/*.yml` of Prometheus must not match these: neither .yaml nor subfolders.

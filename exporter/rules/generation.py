@@ -13,6 +13,7 @@ from exporter.model import AGE_BOUNDS_MS, FAILED_STATUSES
 from exporter.rules.settings import LinkSettings, Settings
 
 RULES = "octopus.yml"
+RULE_OBJECT = "octopus-prometheusrule.yaml"
 ALERTMANAGER = "alertmanager.yml"
 _TAG = f"v{__version__}"
 # Multiples of the shortest silence: with 30 minutes, up to two days.
