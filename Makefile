@@ -16,14 +16,22 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
     --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 RUN_LOCKS := requirements/run.txt requirements/build.txt
 
+# Archives are the same bytes each time: what is in them has the time of the commit.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+export BUILDER SOURCE_DATE_EPOCH REVISION
+
 .DEFAULT_GOAL := help
-.PHONY: help demo prometheus test lint check-lock benchmark lock image chart clean
+.PHONY: help demo demo-ha prometheus test lint check-lock benchmark lock image chart bundle release clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 /p' Makefile | awk '{ printf "  make %-11s", $$2; $$1 = $$2 = ""; print }'
 
 demo: $(VENV)/.run ## run the exporter against simulated jobs until Ctrl-C [PORT=10877]
 	@$(BIN)/octopus-exporter demo --port $(PORT)
+
+demo-ha: $(VENV)/.run ## run two exporters on a private PostgreSQL ledger until Ctrl-C [PORT=10877]
+	@$(BIN)/python deploy/demo_ha.py --port $(PORT)
 
 prometheus: $(VENV)/.run ## watch that with Debian's prometheus and the alert rules [PORT=10877]
 	@$(BIN)/python -m prometheus.demo --exporter $(PORT)
@@ -48,16 +56,24 @@ lock: $(VENV)/.dev ## pin what pyproject.toml asks for anew [LOCKFLAGS=--upgrade
 	$(LOCK) $(LOCKFLAGS) --group build --constraints requirements/run.txt --output-file requirements/build.txt
 	$(LOCK) $(LOCKFLAGS) pyproject.toml --all-extras --group dev $(RUN_LOCKS:%=--constraints %) \
 	    --output-file requirements/dev.txt
+	$(LOCK) $(LOCKFLAGS) --group release $(RUN_LOCKS:%=--constraints %) --constraints requirements/dev.txt \
+	    --output-file requirements/release.txt
 
 image: ## build the container image octopus-exporter
 	@test -n "$(BUILDER)" || { echo "make image needs docker, podman or buildah" >&2; exit 1; }
 	BUILDAH_FORMAT=docker $(BUILDER) build --tag octopus-exporter .
 
+bundle: $(VENV)/.release ## pack all that a network without the internet needs into dist [BUNDLEFLAGS=--no-image]
+	@$(BIN)/python -m release bundle $(BUNDLEFLAGS)
+
+release: $(VENV)/.release ## build wheel, sdist, chart, SBOM and bundle into dist [REPOSITORY_URL=https://...]
+	@$(BIN)/python -m release all $(BUNDLEFLAGS)
+
 chart: $(VENV)/.dev ## make the chart's README and deploy/kubernetes anew; needs helm 4 for these
 	@$(BIN)/python -m deploy.helm.generate
 
 clean: ## remove what make has made
-	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is what is locked: nothing is resolved, as a pin without its extra would send pip for the newest
@@ -71,6 +87,11 @@ $(VENV)/.run: $(RUN_LOCKS) pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@echo "Installing the development tools into $(VENV)…"
 	@$(PIP) install --no-deps --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/.release: requirements/release.txt $(VENV)/.run
+	@echo "Installing the tools of a release into $(VENV)…"
+	@$(PIP) install --no-deps --require-hashes --requirement requirements/release.txt
 	@touch $@
 
 $(VENV)/bin/python:

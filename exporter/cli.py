@@ -194,13 +194,20 @@ def simulate(
         str, option("JSON", "What the server does differently, as in docs/simulator.md.")
     ] = "{}",
     host: Annotated[str, option("HOST", "The address to listen on.")] = HOST,
+    workspaces: Annotated[str, option("IDS", "The workspaces that have jobs, as 0,1,2.")] = "0",
 ) -> None:
     """Run the simulator alone: IAM and the job list over HTTP."""
     from exporter.commands import demo
     from exporter.simulator import SimulatorSettings, parse_quirks
 
     settings = SimulatorSettings(
-        jobs=jobs, speed=speed, seed=seed, profile=profile, faults=faults, quirks=parse_quirks(quirks)
+        jobs=jobs,
+        speed=speed,
+        seed=seed,
+        profile=profile,
+        faults=faults,
+        quirks=parse_quirks(quirks),
+        workspaces=tuple(workspaces.split(",")),
     )
     _finish(demo.simulate(settings, host, port), _OTHER_PORT)
 

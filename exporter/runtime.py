@@ -62,7 +62,7 @@ async def open_runtime(config: Config, load: Callable[[], Config]) -> AsyncItera
     instruments = Instruments(CollectorRegistry(auto_describe=True), __version__)
     with Log(secrets, on_dropped=instruments.log_line_dropped) as log:
         log.configure(config.log.level, config.log.format)
-        ledger = await open_ledger(config.ledger.url)
+        ledger = await open_ledger(config.ledger)
         try:
             async with open_session() as session:
                 with progress_listener() as listener:

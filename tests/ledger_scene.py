@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from exporter.ledger.sql import SqlLedger
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Run, Target, Totals
 from exporter.runs import RunFilter
@@ -26,7 +27,7 @@ class Scene:
         self.file = file
         self.api = FakeApi()
         self.full_sync: str | None = None
-        self.ledger: SqliteLedger
+        self.ledger: SqlLedger
 
     async def open(self) -> None:
         self.ledger = await SqliteLedger.open(self.file)

@@ -33,6 +33,7 @@ CORE = (
     "exporter.exposition.render",
     "exporter.exposition.samples",
     "exporter.exposition.selection",
+    "exporter.ledger.postgres.shares",
     "exporter.ledger.schema",
     "exporter.masking",
     "exporter.masking.index",

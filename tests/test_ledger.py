@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import LedgerUrl
+from exporter.config import LedgerSettings
 from exporter.errors import LedgerError, StartError
 from exporter.ledger.opening import open_ledger
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -465,11 +465,6 @@ async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_ledger_in_memory_needs_no_file() -> None:
-    ledger = await open_ledger(LedgerUrl.parse("sqlite://"))
+    ledger = await open_ledger(LedgerSettings(url="sqlite://"))
     assert await ledger.restore(a_target(), poll_rules().counting) is None
     await ledger.close()
-
-
-async def test_postgresql_is_refused_for_now() -> None:
-    with pytest.raises(StartError, match="PostgreSQL is not supported by this version"):
-        await open_ledger(LedgerUrl.parse("postgresql://user:hidden@host/db"))

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("run", "build", "dev")
+LOCKS = ("run", "build", "dev", "release")
 
 
 def lock_text(name: str) -> str:
@@ -51,6 +51,7 @@ def wanted(name: str) -> list[str]:
         "run": run,
         "build": [*asked["build-system"]["requires"], *group(groups, "build")],
         "dev": [*run, *group(groups, "dev")],
+        "release": list(group(groups, "release")),
     }[name]
 
 
@@ -80,6 +81,16 @@ def version(pin: Requirement) -> str:
 def test_development_uses_the_versions_that_users_get(name: str) -> None:
     dev = pins("dev")
     assert {package: dev.get(package) for package in pins(name)} == pins(name)
+
+
+def test_the_tools_of_a_release_change_nothing_of_the_others() -> None:
+    """They are installed beside them."""
+    dev, release = (
+        {name: {version(pin) for pin in several} for name, several in pins(lock).items()}
+        for lock in ("dev", "release")
+    )
+    shared = dev.keys() & release.keys()
+    assert {name: release[name] for name in shared} == {name: dev[name] for name in shared}
 
 
 @pytest.mark.parametrize("name", LOCKS)

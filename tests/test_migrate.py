@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from exporter.commands.migrate import ledger_at, migrate
@@ -17,10 +18,13 @@ from exporter.ledger import migration
 from exporter.ledger.connection import connect
 from exporter.ledger.file import LedgerFile
 from exporter.ledger.migration import ROW_NUMBER, TABLES
+from exporter.ledger.postgres.connection import LedgerDatabase
+from exporter.ledger.postgres.migration import postgres_source, postgres_target
 from exporter.ledger.schema import VERSION
 from exporter.model import Totals
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import Scene
+from tests.postgres import PASSWORD, PgBouncer, PostgresDatabase, PostgresServer
 
 RULES = poll_rules(events=EventRules())
 TARGETS = (a_target(), a_target(workspace="7", workspace_id="7"))
@@ -67,6 +71,25 @@ async def scene(tmp_path: Path) -> Scene:
     assert any('"created"' in str(row) for row in before["targets"])  # releases
     scene.run_job(50)
     return scene
+
+
+def postgres_content(database: PostgresDatabase) -> dict[str, Any]:
+    """Give all rows of a PostgreSQL ledger as `content` does."""
+    with psycopg.connect(database.server.admin_url(database.name)) as db:
+        rows: dict[str, Any] = {}
+        for table, order in TABLES.items():
+            columns = [*ROW_NUMBER.get(table, ()), *columns_of(table)]
+            # In the byte order of SQLite.
+            found = db.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()  # type: ignore[arg-type]
+            keys = [columns.index(name) for name in order.split(", ")]
+            rows[table] = sorted(found, key=lambda row, keys=keys: [row[key] for key in keys])  # type: ignore[misc]
+        last = db.execute("SELECT pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass)")
+        return rows | {"last event": [("events", *row) for row in last]}
+
+
+def columns_of(table: str) -> list[str]:
+    with closing(connect(None)) as db:
+        return [name for (name,) in db.execute("SELECT name FROM pragma_table_xinfo(?)", (table,))]
 
 
 async def polled(scene: Scene, file: Path) -> list[Totals]:
@@ -244,3 +267,184 @@ class TestFlags:
     def test_a_password_file_is_for_postgresql(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"^--to-password-file: found it beside a SQLite ledger"):
             ledger_at("--to", "sqlite:///o.db", tmp_path / "pw", {})
+
+
+class TestPostgresql:
+    def test_a_ledger_goes_there_and_back_and_is_equal(
+        self, scene: Scene, tmp_path: Path, database: PostgresDatabase
+    ) -> None:
+        before = content(scene.file)
+        migrate(at(scene.file), at(database.url))
+        assert postgres_content(database) == before
+        migrate(at(database.url), at(tmp_path / "back.db"))
+        assert content(tmp_path / "back.db") == before
+        assert postgres_content(database) == before
+
+    def test_only_the_way_polls_went_is_not_copied(self, database: PostgresDatabase) -> None:
+        """A column that one back end has and the other lacks would be lost without a word."""
+        with LedgerDatabase(at(database.url)).open().connection as connection:
+            found = connection.execute(
+                "SELECT table_name || '.' || column_name FROM information_schema.columns"
+                " WHERE table_schema = 'public'"
+            ).fetchall()
+        there = {name for (name,) in found if name.partition(".")[0] in TABLES}
+        here = {f"{table}.{name}" for table in TABLES for name in columns_of(table)}
+        assert here <= there
+        assert there - here == {"failed_runs.rowid"}
+
+    def test_every_table_of_the_file_is_copied(self) -> None:
+        with closing(connect(None)) as db:
+            found = {
+                name for (name,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")
+            }
+        assert found - {"sqlite_sequence"} == set(TABLES)
+
+    def test_numbers_go_on_and_fences_never_go_back(
+        self, scene: Scene, postgres: PostgresServer, database: PostgresDatabase
+    ) -> None:
+        migrate(at(scene.file), at(database.url))
+        database.sql("INSERT INTO leases (target, fence, holder) VALUES (1, 41, 'gone')")
+        other = PostgresDatabase(postgres)
+        try:
+            migrate(at(database.url), at(other.url))
+            assert postgres_content(other) == postgres_content(database)
+            assert other.sql("SELECT target, fence, holder FROM leases") == "1|41|"
+            last = int(database.sql("SELECT max(id) FROM events"))
+            for table, columns, values in (
+                ("events", "target, counted_ms, run", "1, 1, ''"),
+                ("targets", "project, project_id, workspace", "'a', 'a', 'a'"),
+            ):
+                other.sql(f"INSERT INTO {table} ({columns}) VALUES ({values})")
+            assert int(other.sql("SELECT max(id) FROM events")) == last + 1
+        finally:
+            other.drop()
+
+    def test_a_database_in_use_is_not_copied_and_not_written(
+        self, scene: Scene, tmp_path: Path, postgres: PostgresServer, database: PostgresDatabase
+    ) -> None:
+        migrate(at(scene.file), at(database.url))
+        alive(database, seconds=40)
+        said = (
+            r"in use by the exporter one: stop all of them first \(one that has died .* for (40|39) s more\)$"
+        )
+        with pytest.raises(StartError, match=said):
+            migrate(at(database.url), at(tmp_path / "back.db"))
+        assert not (tmp_path / "back.db").exists()
+        empty = PostgresDatabase(postgres)
+        try:
+            LedgerDatabase(at(empty.url)).open().connection.close()
+            alive(empty, seconds=40)
+            with pytest.raises(StartError, match="in use by the exporter one"):
+                migrate(at(scene.file), at(empty.url))
+        finally:
+            empty.drop()
+        # One that has died is no user of it.
+        database.sql("UPDATE replicas SET until = now() - interval '1 ms'")
+        migrate(at(database.url), at(tmp_path / "back.db"))
+
+    def test_a_database_that_is_not_empty_is_left_as_it_is(
+        self, scene: Scene, database: PostgresDatabase
+    ) -> None:
+        migrate(at(scene.file), at(database.url))
+        before = postgres_content(database)
+        with pytest.raises(StartError, match=r"it is not empty \(2 targets, .*\), expected a new database$"):
+            migrate(at(scene.file), at(database.url))
+        assert postgres_content(database) == before
+
+    @pytest.mark.parametrize(
+        ("made", "said"),
+        [
+            ("CREATE TABLE targets (id int)", "not a ledger of octopus-exporter"),
+            ("UPDATE schema_version SET version = 99", r"written by a newer version \(schema 99; "),
+        ],
+    )
+    def test_a_database_of_others_or_of_a_newer_version_is_refused(
+        self, scene: Scene, tmp_path: Path, database: PostgresDatabase, made: str, said: str
+    ) -> None:
+        if made.startswith("UPDATE"):
+            LedgerDatabase(at(database.url)).open().connection.close()
+        database.sql(made)
+        with pytest.raises(StartError, match=said):
+            migrate(at(scene.file), at(database.url))
+        with pytest.raises(StartError, match=said):
+            migrate(at(database.url), at(tmp_path / "new.db"))
+
+    def test_an_empty_database_is_no_ledger(self, tmp_path: Path, database: PostgresDatabase) -> None:
+        with pytest.raises(StartError, match="there is no ledger in this database yet"):
+            migrate(at(database.url), at(tmp_path / "new.db"))
+
+    @pytest.mark.parametrize("at_table", ["jobs", "events"])
+    def test_a_connection_that_is_lost_leaves_nothing(
+        self, scene: Scene, database: PostgresDatabase, at_table: str
+    ) -> None:
+        def cut(table: str, _rows: int) -> None:
+            if table == at_table:
+                assert database.terminate("backend_type = 'client backend'") == 1
+
+        def copy() -> None:
+            with (
+                migration.sqlite_source(scene.file) as old,
+                postgres_target(at(database.url)) as new,
+            ):
+                migration.copy_ledger(old, new, cut)
+
+        with pytest.raises(LedgerError, match=r"ledger postgresql://octopus:<secret>@"):
+            copy()
+        assert not any(rows for table, rows in postgres_content(database).items() if table in TABLES)
+        migrate(at(scene.file), at(database.url))
+        assert postgres_content(database) == content(scene.file)
+
+    def test_no_exporter_gets_a_lease_while_a_ledger_is_copied(
+        self, scene: Scene, tmp_path: Path, database: PostgresDatabase
+    ) -> None:
+        migrate(at(scene.file), at(database.url))
+        tried: list[str] = []
+
+        def try_to_join(_table: str, _rows: int) -> None:
+            with psycopg.connect(database.url, autocommit=True) as db:
+                db.execute("SET lock_timeout = 10")
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    db.execute(ALIVE.format(seconds=5))  # type: ignore[arg-type]
+            tried.append("refused")
+
+        with postgres_source(at(database.url)) as old, migration.sqlite_target(tmp_path / "new.db") as new:
+            migration.copy_ledger(old, new, try_to_join)
+        assert tried
+
+    def test_texts_that_postgresql_does_not_have_are_replaced(
+        self, scene: Scene, database: PostgresDatabase
+    ) -> None:
+        with scene.sql() as db:
+            db.execute("UPDATE failed_runs SET msg_error = 'a' || char(0) || 'b'")
+        migrate(at(scene.file), at(database.url))
+        assert database.sql("SELECT DISTINCT msg_error FROM failed_runs") == "a\N{REPLACEMENT CHARACTER}b"
+
+    def test_it_works_through_a_pooler_in_transaction_mode(
+        self, scene: Scene, tmp_path: Path, database: PostgresDatabase, bouncer: PgBouncer
+    ) -> None:
+        migrate(at(scene.file), at(bouncer.url(database.name)))
+        migrate(at(bouncer.url(database.name)), at(tmp_path / "back.db"))
+        assert content(tmp_path / "back.db") == content(scene.file)
+
+    def test_a_password_is_never_shown(
+        self, scene: Scene, tmp_path: Path, database: PostgresDatabase, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "pw").write_text(PASSWORD)
+        bare = database.url.replace(f":{PASSWORD}", "")
+        migrate(at(scene.file), ledger_at("--to", bare, tmp_path / "pw", {}))
+        (tmp_path / "pw").write_text(f"wrong {PASSWORD}")
+        with pytest.raises(StartError, match="password authentication failed") as refused:
+            migrate(at(scene.file), ledger_at("--to", bare, tmp_path / "pw", {}))
+        assert PASSWORD not in str(refused.value)
+        assert PASSWORD not in "".join(capsys.readouterr())
+
+
+ALIVE = (
+    "INSERT INTO replicas (name, until, lease, patient_until, beat, fingerprint, targets)"
+    " VALUES ('one', now() + interval '{seconds} s', interval '15 s', now(), 1, '', '{{}}')"
+)
+
+
+def alive(database: PostgresDatabase, seconds: int) -> None:
+    """Let an exporter have sent a heartbeat."""
+    database.sql(ALIVE.format(seconds=seconds))

@@ -15,6 +15,7 @@ PINS = {
         "prom/alertmanager": "v0.35.0",
         "grafana/grafana": "13.2.3",
     },
+    "deploy/compose/ha.yaml": {"library/postgres": "18.1", "prom/prometheus": "v3.16.0"},
     "Dockerfile": {"library/python": "3.13-slim"},
     "pyproject.toml": {"grafana-foundation-sdk": "0.0.21"},
 }

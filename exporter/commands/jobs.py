@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import astuple
 from itertools import islice
 
@@ -15,10 +14,9 @@ from rich.text import Text
 from exporter.commands.choices import TABLE_ROWS, RunFormat
 from exporter.commands.output import print_data, print_error, print_table
 from exporter.config import Config, format_duration
-from exporter.errors import ConfigError, LedgerError, StartError
-from exporter.ledger.connection import FAILURES, connect_to_look, existing, reason
-from exporter.ledger.known_runs import KnownRuns, known_runs
-from exporter.ledger.runs import tolerant_text
+from exporter.errors import ConfigError
+from exporter.ledger.known_runs import KnownRuns
+from exporter.ledger.opening import opened_for_runs
 from exporter.model import TargetKey
 from exporter.runs import KnownRun, RunFilter
 from exporter.web.run_filter import ParameterReader
@@ -101,22 +99,9 @@ def select_runs(
 
     Raises: StartError (the ledger cannot be opened); LedgerError, also while reading the runs (damaged).
     """
-    path = config.ledger.url.path
-    if path is None:
-        raise StartError(f"ledger {config.ledger.url}: not a file, so another process cannot read it")
-    path = existing(path)
-    try:
-        db = connect_to_look(path)
-    except FAILURES as exc:
-        raise StartError(f"ledger {path}: {reason(exc)}") from exc
-    with closing(db):
-        # Damage in the text of one row must not hide all other rows.
-        db.text_factory = tolerant_text
-        try:
-            keys = [target.key for target in config.targets()]
-            yield known_runs(db, keys, wanted, failed_only=failed_only, most=most)
-        except sqlite3.Error as exc:
-            raise LedgerError(f"ledger {path}: {reason(exc)}") from exc
+    keys = [target.key for target in config.targets()]
+    with opened_for_runs(config.ledger) as known_runs:
+        yield known_runs(keys, wanted, failed_only=failed_only, most=most)
 
 
 def as_json(runs: Iterator[TargetRun], masked: Masked) -> Iterator[str]:

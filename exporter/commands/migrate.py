@@ -17,7 +17,7 @@ from exporter.commands.output import print_error, print_line
 from exporter.config import LedgerSettings, format_duration
 from exporter.config.loading import substitute
 from exporter.config.problems import show
-from exporter.errors import ConfigError, ExporterError, StartError
+from exporter.errors import ConfigError, ExporterError
 from exporter.ledger.migration import (
     TABLES,
     MigrationSource,
@@ -92,13 +92,17 @@ def migrate(source: LedgerSettings, target: LedgerSettings) -> None:
 def _source(ledger: LedgerSettings) -> AbstractContextManager[MigrationSource]:
     if ledger.url.path is not None:
         return sqlite_source(ledger.url.path)
-    raise StartError(f"ledger {ledger.url}: PostgreSQL is not supported by this version of migrate")
+    from exporter.ledger.postgres.migration import postgres_source  # noqa: PLC0415 - at its first use
+
+    return postgres_source(ledger)
 
 
 def _target(ledger: LedgerSettings) -> AbstractContextManager[MigrationTarget]:
     if ledger.url.path is not None:
         return sqlite_target(ledger.url.path)
-    raise StartError(f"ledger {ledger.url}: PostgreSQL is not supported by this version of migrate")
+    from exporter.ledger.postgres.migration import postgres_target  # noqa: PLC0415 - at its first use
+
+    return postgres_target(ledger)
 
 
 @contextmanager

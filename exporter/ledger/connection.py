@@ -81,14 +81,21 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
 def connect_to_look(path: Path) -> sqlite3.Connection:
     """
-    Open the ledger that this process has in use, for looking at; any thread may use it, one at a time.
+    Open a ledger that may be in use, for looking at single runs; any thread may use it, one at a time.
 
+    Shape: damage in the text of one row does not hide the other rows.
     Raises: what is in FAILURES.
     """
     db = sqlite3.connect(
         _uri(path), uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
+    db.text_factory = tolerant_text
     return _or_closed(db, _identify_exactly)
+
+
+def tolerant_text(text: bytes) -> str:
+    """Read a text that may be damaged: a connection's `text_factory`."""
+    return text.decode("utf-8", "replace")
 
 
 def problem_of(path: Path) -> str | None:

@@ -20,9 +20,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from exporter.errors import LedgerError, StartError
-from exporter.ledger.connection import FAILURES, check, connect, connect_to_read, existing, reason
+from exporter.ledger.connection import (
+    FAILURES,
+    check,
+    connect,
+    connect_to_read,
+    existing,
+    reason,
+    tolerant_text,
+)
 from exporter.ledger.file import LedgerFile
-from exporter.ledger.runs import tolerant_text
 
 # What is copied, and in which order the rows are read: that of their key, so that they are written in one
 # stride. Targets come first, because the other tables refer to them.

@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from exporter.config import LedgerUrl
-from exporter.errors import StartError
+from exporter.config import LedgerSettings, LedgerUrl
+from exporter.errors import LedgerError, StartError
+from exporter.ledger.connection import FAILURES, connect_to_look, existing, reason
+from exporter.ledger.known_runs import KnownRunsQuery, known_runs
 from exporter.ledger.schema import VERSION
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import LedgerFacts
 from exporter.sync.ledger import Ledger
 
 
-async def open_ledger(url: LedgerUrl) -> Ledger:
+async def open_ledger(settings: LedgerSettings) -> Ledger:
     """Begin to open the ledger, making it where it is new; see Ledger.opened. Raises: StartError."""
-    if url.backend != "sqlite":
-        raise StartError(f"ledger {url}: PostgreSQL is not supported by this version, expected an sqlite URL")
-    return await SqliteLedger.begin_to_open(url.path)
+    if settings.url.backend == "postgresql":
+        ledger: Ledger = await _postgres("ledger", settings.url).PostgresLedger.open(settings)
+        return ledger
+    return await SqliteLedger.begin_to_open(settings.url.path)
+
+
+@contextmanager
+def opened_for_runs(settings: LedgerSettings) -> Iterator[KnownRunsQuery]:
+    """
+    Open the ledger to ask it for single runs, while an exporter may be writing to it.
+
+    Raises: StartError (it cannot be opened); LedgerError, also while the runs are read (damage, lost).
+    """
+    if settings.url.backend == "postgresql":
+        runs = _postgres("runs", settings.url)
+        with runs.opened_for_runs(settings) as query:
+            yield query
+        return
+    path = settings.url.path
+    if path is None:
+        raise StartError(f"ledger {settings.url}: not a file, so another process cannot read it")
+    path = existing(path)
+    try:
+        db = connect_to_look(path)
+    except FAILURES as exc:
+        raise StartError(f"ledger {path}: {reason(exc)}") from exc
+    with closing(db):
+        try:
+            yield partial(known_runs, db)
+        except sqlite3.Error as exc:
+            raise LedgerError(f"ledger {path}: {reason(exc)}") from exc
+
+
+def _postgres(module: str, url: LedgerUrl) -> Any:
+    """Import what belongs to PostgreSQL: its driver is an extra, and only those who need it import it."""
+    try:
+        return import_module(f"exporter.ledger.postgres.{module}")
+    except ImportError as exc:
+        raise StartError(f"ledger {url}: the driver psycopg cannot be loaded: {exc}") from exc
 
 
 def ledger_facts(url: LedgerUrl) -> LedgerFacts:

@@ -1,11 +1,8 @@
 """
 The questions of exporter.runs as SQL, answered beside whatever is being recorded.
 
-A ledger in a file is read in threads, through a connection that may only read: WAL lets it read while the
-ledger's thread writes. A ledger in memory has one connection and no other (SQLite's shared cache would lock
-whole tables, and a reader could make a poll fail), so its questions go to the ledger's thread. Each question
-is short, since long answers are read piece by piece, and no snapshot is held between pieces, however slow a
-client is.
+Each question is short, since long answers are read piece by piece, and no snapshot is held between pieces,
+however slow a client is.
 
 No count depends on these rows. So damaged text is read as far as possible, and a row with a damaged number is
 left out: the other rows can still be read.
@@ -13,19 +10,12 @@ left out: the other rows can still be read.
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from exporter.errors import LedgerError
-from exporter.ledger.connection import FAILURES, connect_to_look, reason
 from exporter.ledger.database import Database
 from exporter.ledger.ended import HOUR_MS, HOURS_COUNTED, RUN_COLUMNS
 from exporter.ledger.targets import find_target
@@ -262,11 +252,6 @@ def _run(row: Sequence[object]) -> Run | None:
         return None
 
 
-def tolerant_text(text: bytes) -> str:
-    """Read a text that may be damaged: a connection's `text_factory`."""
-    return text.decode("utf-8", "replace")
-
-
 def _json(values: Sequence[int]) -> str:
     return msgspec.json.encode(values).decode()
 
@@ -278,7 +263,7 @@ class Ask(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteRunReader:
+class SqlRunReader:
     """Implements runs.RunReader."""
 
     ask: Ask
@@ -305,40 +290,3 @@ class SqliteRunReader:
         self, targets: Sequence[TargetKey], most: int
     ) -> Mapping[TargetKey, tuple[Run, ...]]:
         return await self.ask(lambda db: recent_failures(db, targets, most))
-
-
-@asynccontextmanager
-async def reading_file(path: Path) -> AsyncIterator[SqliteRunReader]:
-    """Give a reader of the ledger in a file. Raises: LedgerError."""
-    db = await _in_thread(path, partial(_opened, path))
-
-    async def ask(question: Callable[[Database], R], /) -> R:
-        return await _in_thread(path, partial(question, db), db)
-
-    try:
-        yield SqliteRunReader(ask)
-    finally:
-        await asyncio.shield(asyncio.to_thread(db.close))
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    db = connect_to_look(path)
-    db.text_factory = tolerant_text
-    return db
-
-
-async def _in_thread(path: Path, work: Callable[[], R], db: sqlite3.Connection | None = None) -> R:
-    """Work in a thread. If the caller is cancelled, interrupt the work and wait until it has stopped."""
-    under_way = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(under_way)
-    except asyncio.CancelledError:
-        if db is not None:
-            db.interrupt()
-        with suppress(Exception):
-            found = await under_way
-            if isinstance(found, sqlite3.Connection):
-                found.close()
-        raise
-    except FAILURES as exc:
-        raise LedgerError(f"ledger {path}: {reason(exc)}") from exc

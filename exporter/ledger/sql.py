@@ -95,7 +95,7 @@ class SqlLedger:
             with suppress(Exception):  # of a poll that has failed
                 await asyncio.shield(before)
         table = self._staging_table
-        await self._on(target, table.clear, writes=table.is_transactional)
+        await self._on(target, table.begin, writes=table.is_transactional)
         # A first sync finds no jobs, unless the target was forgotten and that was cut short. Piece by piece:
         # others have work for this thread too.
         while not await self._on(target, targets.forget_some_unrecorded, writes=True):
@@ -268,7 +268,7 @@ class SqlLedger:
                 # Nothing may come between this look and the piece: a poll that begins later runs after it.
                 if not is_unused():
                     return False
-                ended = await self._worker.run(partial(self._forget, piece, key, target), writes=True)
+                ended = await self._worker.run(partial(self._forget, piece, key, target), key, writes=True)
         return True
 
     def _forget(

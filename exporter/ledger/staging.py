@@ -190,17 +190,23 @@ class StagingTable(Protocol):
     @property
     def is_transactional(self) -> bool: ...
 
+    def begin(self, db: Database, target: int) -> None:
+        """Delete what is staged of a target, because another poll begins."""
+
     def write(self, db: Database, batch: StagedBatch) -> None:
         """Stage rows by STAGE."""
 
     def clear(self, db: Database, target: int) -> None:
-        """Delete what is staged of a target."""
+        """Delete what is staged of a target, because it is recorded."""
 
 
 class TemporaryTable:
     """The temporary table of SQLite; implements StagingTable."""
 
     is_transactional = False
+
+    def begin(self, db: Database, target: int) -> None:
+        self.clear(db, target)
 
     def write(self, db: Database, batch: StagedBatch) -> None:
         # Many rows a statement: each step of SQLite releases the GIL, and has to win it back from the event

@@ -23,14 +23,18 @@ from tests.e2e.waiting import until
 FOLDER = Path(__file__).parent.parent.parent / "deploy" / "compose"
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+# Two exporters on one PostgreSQL ledger: the same things hold for it, as far as they are of the file alone.
+HA = yaml.safe_load((FOLDER / "ha.yaml").read_text(encoding="utf-8"))
 PROVISIONING = FOLDER.parent.parent / "grafana" / "provisioning"
 
-services = pytest.mark.parametrize("name", SERVICES)
+services = pytest.mark.parametrize(
+    ("file", "name"), [(file, name) for file in (COMPOSE, HA) for name in file["services"]]
+)
 
 
-def mounts(name: str) -> dict[str, Path]:
+def mounts(name: str, file: dict[str, Any] = COMPOSE) -> dict[str, Path]:
     """Give the files and folders of the host that a service sees, by where it sees them."""
-    split = (volume.split(":") for volume in SERVICES[name].get("volumes", ()))
+    split = (volume.split(":") for volume in file["services"][name].get("volumes", ()))
     return {there: FOLDER / here for here, there, *_ in split if here.startswith(".")}
 
 
@@ -39,20 +43,26 @@ def ports(name: str) -> list[str]:
 
 
 @services
-def test_what_is_mounted_is_there(name: str) -> None:
-    assert all(path.exists() for path in mounts(name).values())
-    volumes = {volume.split(":")[0] for volume in SERVICES[name].get("volumes", ())}
-    assert {volume for volume in volumes if not volume.startswith(".")} <= COMPOSE["volumes"].keys()
+def test_what_is_mounted_is_there(file: dict[str, Any], name: str) -> None:
+    assert all(path.exists() for path in mounts(name, file).values())
+    volumes = {volume.split(":")[0] for volume in file["services"][name].get("volumes", ())}
+    assert {volume for volume in volumes if not volume.startswith(".")} <= file["volumes"].keys()
 
 
 @services
-def test_images_are_pinned_and_ports_are_on_this_machine_only(name: str) -> None:
-    service = SERVICES[name]
+def test_images_are_pinned_and_ports_are_on_this_machine_only(file: dict[str, Any], name: str) -> None:
+    service = file["services"][name]
     assert "build" in service or re.fullmatch(
-        r"\$\{REGISTRY:-docker\.io\}/[\w/]+:v?\d+\.\d+\.\d+", service["image"]
+        r"\$\{REGISTRY:-docker\.io\}/[\w/]+:v?\d+\.\d+(\.\d+)?", service["image"]
     )
     assert all(published.startswith("127.0.0.1:") for published in service["ports"])
-    assert set(service.get("depends_on", ())) <= SERVICES.keys()
+    assert set(service.get("depends_on", ())) <= file["services"].keys()
+
+
+def test_the_ports_of_a_file_are_of_one_service_each() -> None:
+    for file in (COMPOSE, HA):
+        ours = [one.rpartition(":")[0] for service in file["services"].values() for one in service["ports"]]
+        assert len(set(ours)) == len(ours)
 
 
 def test_grafana_finds_prometheus_and_the_dashboards() -> None:

@@ -1,23 +1,31 @@
 """
-Who polls which target: the leases of the PostgreSQL ledger (sync.shared_ledger), as one replica uses them.
+Who polls which target: the leases of the PostgreSQL ledger (sync.shared_ledger).
 
-A lease lasts as long as its holder is alive: `replicas.until` is renewed by every heartbeat, in one row for
-all that a replica holds. So a heartbeat writes as much with a thousand targets as with one.
+A lease lasts for as long as its holder is alive: a heartbeat renews `replicas.until`, in one row for all that
+the replica holds. So it writes as much for a thousand targets as for one, and nothing in `leases` changes
+while nothing is taken or given back.
 
-Nothing here waits for a lock while it holds another one, so there is no deadlock: a heartbeat locks its own
-row of `replicas` first, and skips what others have locked. A takeover locks the row of the replica that has
-died. So a late heartbeat of that one either comes before, and it is not dead, or sees what was taken.
+Nothing here waits for a lock while it holds another one that somebody may wait for, so there is no deadlock.
+A heartbeat locks the row of its own replica first, and skips what others have locked. A takeover locks the
+row of the replica that has died: a late heartbeat of that one either came before, and then it is alive, or it
+waits and sees what was taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 
+import msgspec
+
+from exporter.errors import LedgerError
+from exporter.ledger.database import Database
+from exporter.ledger.postgres.shares import Division, Moves, moves
 from exporter.model import PollStatus, TargetKey
 from exporter.sync.shared_ledger import Heartbeat, HeldLeases, Lease, SharedTarget, Takeover
-
-Database = Any  # until ledger.database is there
 
 # The tables; schema.py runs these statements.
 TABLES: tuple[str, ...] = (
@@ -31,7 +39,6 @@ TABLES: tuple[str, ...] = (
         poll TEXT
     ) WITH (fillfactor = 50)
     """,
-    "CREATE INDEX leases_by_holder ON leases (holder)",
     # `targets` are those of its configuration, `fingerprint` stands for them; `beat` numbers its last
     # heartbeat; until `patient_until` it takes nothing from others, because the clock may have been moved.
     """
@@ -45,6 +52,7 @@ TABLES: tuple[str, ...] = (
         targets BIGINT[] NOT NULL
     ) WITH (fillfactor = 50)
     """,
+    # `before` is '' where the one before had given it back.
     """
     CREATE TABLE takeovers (
         id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -66,46 +74,400 @@ TABLES: tuple[str, ...] = (
     """,
 )
 
-# A writing transaction begins with this; it takes the parameters `target` (its id), `replica` and `fence`.
-# KEY SHARE lets the holder's record_poll pass, and not a takeover.
-FENCE_CHECK = """
-    SELECT 1 FROM leases WHERE target = :target AND holder = :replica AND fence = :fence FOR KEY SHARE
-"""
+# What ends later than two leases from now was written before the clock of the database was set back.
+_IS_ALIVE = "(replicas.until > now() AND replicas.until <= now() + 2 * replicas.lease)"
+_IS_KEY = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
+_GONE = "the lease of this target has gone to another replica"
+# This is no replica that is alive: whoever has the target configured takes it at any time.
+_FORGETTING = " (forgets it)"
+
+_encode_poll = msgspec.json.Encoder().encode
+_decode_poll = msgspec.json.Decoder(PollStatus).decode
 
 
 class LeaseTable:
     """
-    The leases as one replica sees and takes them; used by one thread.
+    The leases as one replica takes them; `heartbeat` is used by one thread.
 
-    Shape: each method is a part of a transaction of its caller, at the level READ COMMITTED.
-    Raises: LedgerError; psycopg.Error.
+    Shape: each method is a part of a transaction of its caller, at the level READ COMMITTED. now() is when
+    that began, so no lease lasts longer than its replica thinks. Raises: LedgerError; psycopg.Error.
     """
 
     def __init__(self, replica: str) -> None:
-        self._replica = replica
+        self.replica = replica
+        self._ids: dict[TargetKey, int] = {}  # of the configuration
+        self._beats = 0
 
     def heartbeat(self, db: Database, beat: Heartbeat) -> HeldLeases:
         """See sync.shared_ledger.SharedLedger. Raises: LedgerError where a later heartbeat came before."""
-        raise NotImplementedError
+        self._beats += 1
+        if self._ids.keys() != set(beat.targets):
+            self._ids = register(db, beat.targets)
+        # The first lock, and the one that is waited for: a takeover from this replica may be under way.
+        is_patient = self._renew(db, beat.lease_seconds)
+        rows = self._read(db, beat.lease_seconds)
+        found = moves(self.replica, rows.division(is_patient))
+        if found.take:
+            self._take(db, found, rows)
+        if not rows.targets.issuperset(self._ids.values()):
+            # Another replica has forgotten a target, or the transaction that registered it was lost: the next
+            # heartbeat registers it again.
+            self._ids = {}
+        return self._held(db, found, len(rows.configured))
+
+    def _renew(self, db: Database, lease_seconds: float) -> bool:
+        """
+        Stay alive, and show the others what is configured; tell whether to take nothing from others yet.
+
+        A replica that finds itself dead was stopped for a while, or the clock of the database was moved. In
+        the second case all replicas look dead until each has sent a heartbeat, so it lets them.
+        """
+        given = {
+            "me": self.replica,
+            "lease": lease_seconds,
+            "beat": self._beats,
+            "fingerprint": self._fingerprint(),
+        }
+        renewed = f"""
+            until = now() + :lease * INTERVAL '1 second',
+            lease = :lease * INTERVAL '1 second',
+            beat = :beat,
+            patient_until = CASE WHEN {_IS_ALIVE} THEN replicas.patient_until
+                ELSE now() + :lease / 2 * INTERVAL '1 second' END
+        """
+        row = db.execute(
+            f"""
+            UPDATE replicas SET {renewed}
+            WHERE name = :me AND fingerprint = :fingerprint AND beat < :beat
+            RETURNING patient_until > now()
+            """,  # noqa: S608 - constants only
+            given,
+        ).fetchone()
+        # All targets are only sent where they have changed: a thousand of them are 8 kB in the row.
+        row = (
+            row
+            or db.execute(
+                f"""
+            INSERT INTO replicas (name, until, lease, patient_until, beat, fingerprint, targets)
+            VALUES (:me, now() + :lease * INTERVAL '1 second', :lease * INTERVAL '1 second', now(), :beat,
+                :fingerprint, :targets)
+            ON CONFLICT (name) DO UPDATE SET {renewed}, fingerprint = excluded.fingerprint,
+                targets = excluded.targets
+            WHERE replicas.beat < :beat
+            RETURNING patient_until > now()
+            """,  # noqa: S608 - constants only
+                {**given, "targets": sorted(self._ids.values())},
+            ).fetchone()
+        )
+        if row is None:
+            # This one was on its way for so long that its answer is not waited for. It must not take anything
+            # for a process that has left meanwhile.
+            raise LedgerError("a later heartbeat of this replica came before")
+        return bool(row[0])
+
+    def _fingerprint(self) -> str:
+        ids = ",".join(map(str, sorted(self._ids.values())))
+        return hashlib.sha256(ids.encode()).hexdigest()[:32]
+
+    def _read(self, db: Database, lease_seconds: float) -> _Rows:
+        configured = db.execute(
+            f"""
+            SELECT name, CASE WHEN fingerprint = ? THEN NULL ELSE targets END FROM replicas WHERE {_IS_ALIVE}
+            """,  # noqa: S608 - constants only
+            (self._fingerprint(),),
+        ).fetchall()
+        mine = frozenset(self._ids.values())
+        held = db.execute(
+            f"""
+            SELECT holder, replicas.name IS NOT NULL AS is_known, coalesce({_IS_ALIVE}, FALSE) AS is_alive,
+                coalesce(replicas.until, since) <= now() - ? * INTERVAL '1 second' AS is_overdue,
+                array_agg(target)
+            FROM leases LEFT JOIN replicas ON replicas.name = leases.holder
+            GROUP BY holder, is_known, is_alive, is_overdue
+            """,  # noqa: S608 - constants only
+            (lease_seconds,),
+        ).fetchall()
+        return _Rows(
+            {name: mine if targets is None else frozenset(targets) for name, targets in configured},
+            tuple(
+                _Group(holder, is_known, is_alive, is_overdue, frozenset(targets))
+                for holder, is_known, is_alive, is_overdue, targets in held
+            ),
+        )
+
+    def _take(self, db: Database, found: Moves, rows: _Rows) -> None:
+        """Take targets from those who gave them back, and from the dead; no others, whatever was read."""
+        groups = [group for group in rows.groups if not group.is_alive and group.targets & found.take]
+        dead = db.execute(
+            f"""
+            SELECT name FROM replicas WHERE name = ANY (:names) AND NOT {_IS_ALIVE} FOR UPDATE SKIP LOCKED
+            """,  # noqa: S608 - constants only
+            {"names": [group.holder for group in groups]},
+        ).fetchall()
+        nobody = [group.holder for group in groups if not group.is_known]
+        taken = db.execute(
+            """
+            WITH free AS (
+                SELECT target, holder FROM leases WHERE target = ANY (:targets) AND holder = ANY (:holders)
+                ORDER BY target FOR UPDATE SKIP LOCKED
+            ), taken AS (
+                UPDATE leases SET holder = :me, fence = leases.fence + 1, since = now()
+                FROM free WHERE leases.target = free.target
+                RETURNING leases.target, free.holder AS before, leases.fence
+            )
+            INSERT INTO takeovers (target, before, holder, at)
+            SELECT target, before, :me, now() FROM taken WHERE fence > 1 ORDER BY target
+            """,
+            {
+                "me": self.replica,
+                "targets": sorted(found.take),
+                "holders": [*nobody, *(name for (name,) in dead)],
+            },
+        ).rowcount
+        if taken:
+            _drop_old_takeovers(db)
+
+    def _held(self, db: Database, found: Moves, replicas: int) -> HeldLeases:
+        rows = db.execute(
+            """
+            SELECT id, fence, project, project_id, workspace, path
+            FROM leases JOIN targets ON targets.id = leases.target WHERE holder = ?
+            """,
+            (self.replica,),
+        ).fetchall()
+        leases = {row[0]: Lease(TargetKey(*row[2:]), row[1]) for row in rows}
+        return HeldLeases(
+            held={lease.target: lease for lease in leases.values()},
+            to_give=tuple(lease.target for target, lease in leases.items() if target in found.give),
+            replicas=replicas,
+        )
 
     def give_back(self, db: Database, leases: Collection[Lease]) -> None:
-        """Let other replicas take these targets at once."""
-        raise NotImplementedError
+        """Let other replicas take these targets at once; those that have gone already stay where they are."""
+        keys = [lease.target for lease in leases]
+        db.execute(
+            """
+            WITH given AS (
+                SELECT target FROM leases JOIN targets ON targets.id = leases.target
+                WHERE holder = :me AND (project, project_id, workspace, path, fence) IN (
+                    SELECT * FROM unnest(:projects::text[], :project_ids::text[], :workspaces::text[],
+                        :paths::text[], :fences::bigint[])
+                )
+                ORDER BY target FOR NO KEY UPDATE OF leases
+            )
+            UPDATE leases SET holder = '', since = now() FROM given WHERE leases.target = given.target
+            """,
+            {
+                "me": self.replica,
+                "projects": [key.project for key in keys],
+                "project_ids": [key.project_id for key in keys],
+                "workspaces": [key.workspace for key in keys],
+                "paths": [key.path for key in keys],
+                "fences": [lease.fence for lease in leases],
+            },
+        )
 
     def record_poll(self, db: Database, lease: Lease, status: PollStatus) -> None:
         """Record how the polls of a target go. Raises: LedgerError where the lease has gone."""
-        raise NotImplementedError
+        changed = db.execute(
+            f"""
+            UPDATE leases SET poll = :poll
+            WHERE target = (SELECT id FROM targets WHERE {_IS_KEY}) AND holder = :me AND fence = :fence
+            """,  # noqa: S608 - constants only
+            {
+                **_named(lease.target),
+                "poll": _encode_poll(status).decode(),
+                "me": self.replica,
+                "fence": lease.fence,
+            },
+        ).rowcount
+        if not changed:
+            raise LedgerError(_GONE)
 
-    def take_to_forget(self, db: Database, key: TargetKey, lease_seconds: float) -> Lease | None:
-        """Take a target that no replica has in its configuration, so that none polls it while it goes."""
-        raise NotImplementedError
+    def take_to_forget(self, db: Database, key: TargetKey) -> FencedHolder | None:
+        """
+        Take a target that no replica has configured, to delete all that there is of it.
+
+        A replica that gets it into its configuration meanwhile takes it from this one, which the fence stops.
+        """
+        row = db.execute(
+            f"""
+            INSERT INTO leases (target, holder, fence)
+            SELECT id, :me, 1 FROM targets WHERE {_IS_KEY}
+                AND NOT EXISTS (
+                    SELECT FROM replicas WHERE targets.id = ANY (replicas.targets) AND {_IS_ALIVE}
+                )
+            ON CONFLICT (target) DO UPDATE SET holder = :me, fence = leases.fence + 1, since = now()
+            WHERE NOT EXISTS (SELECT FROM replicas WHERE replicas.name = leases.holder AND {_IS_ALIVE})
+            RETURNING fence
+            """,  # noqa: S608 - constants only
+            {**_named(key), "me": self.replica + _FORGETTING},
+        ).fetchone()
+        return None if row is None else FencedHolder(self.replica + _FORGETTING, row[0])
+
+
+@dataclass(frozen=True, slots=True)
+class FencedHolder:
+    """Who holds a target, and with which fence; as FENCE_CHECK takes them."""
+
+    holder: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Some leases of one holder, "" for nobody; `is_known` if there is a row of this replica."""
+
+    holder: str
+    is_known: bool
+    is_alive: bool
+    is_overdue: bool
+    targets: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What a heartbeat has read: the targets of all replicas that are alive, and all leases."""
+
+    configured: Mapping[str, frozenset[int]]
+    groups: tuple[_Group, ...]
+
+    @property
+    def targets(self) -> frozenset[int]:
+        return frozenset(target for group in self.groups for target in group.targets)
+
+    def division(self, is_patient: bool) -> Division:
+        """Give what can be moved; a patient replica takes only what was given back."""
+        held: dict[str, frozenset[int]] = {}
+        for group in self.groups:
+            if group.is_alive:
+                held[group.holder] = held.get(group.holder, frozenset()) | group.targets
+        free = [group for group in self.groups if not group.is_alive and not (is_patient and group.holder)]
+        return Division(
+            self.configured,
+            held,
+            frozenset(target for group in free for target in group.targets),
+            frozenset(target for group in free if group.is_overdue for target in group.targets),
+        )
+
+
+def register(db: Database, keys: Collection[TargetKey]) -> dict[TargetKey, int]:
+    """Give the ids of some targets, making the rows that are missing."""
+    ids = _ids(db, keys)
+    # In one order everywhere: another replica may be registering the same targets now.
+    missing = sorted(set(keys) - ids.keys(), key=lambda key: tuple(_named(key).values()))
+    if missing:
+        for key in missing:
+            # As ledger.targets.target_id does: a row without a path becomes this target's.
+            db.execute(
+                "UPDATE targets SET path = :path WHERE project = :project AND project_id = :project_id"
+                " AND workspace = :workspace AND path = ''",
+                _named(key),
+            )
+        db.executemany(
+            """
+            INSERT INTO targets (project, project_id, workspace, path) VALUES (?, ?, ?, ?)
+            ON CONFLICT (project, project_id, workspace, path) DO NOTHING
+            """,
+            [tuple(_named(key).values()) for key in missing],
+        )
+        ids = _ids(db, keys)
+    db.execute(
+        """
+        INSERT INTO leases (target) SELECT id FROM unnest(?::bigint[]) AS ids (id) ORDER BY id
+        ON CONFLICT (target) DO NOTHING
+        """,
+        (sorted(ids.values()),),
+    )
+    return ids
+
+
+def _ids(db: Database, keys: Collection[TargetKey]) -> dict[TargetKey, int]:
+    wanted = frozenset(keys)
+    rows = db.execute("SELECT id, project, project_id, workspace, path FROM targets").fetchall()
+    return {key: row[0] for row in rows if (key := TargetKey(*row[1:])) in wanted}
+
+
+def _named(key: TargetKey) -> dict[str, str]:
+    return {
+        "project": key.project,
+        "project_id": key.project_id,
+        "workspace": key.workspace,
+        "path": key.path,
+    }
 
 
 def look(db: Database) -> tuple[SharedTarget, ...]:
     """Give all targets of the ledger, with one statement."""
-    raise NotImplementedError
+    rows = db.execute(
+        f"""
+        SELECT project, project_id, workspace, path, revision, poll, coalesce(holder, ''),
+            coalesce(CAST(extract(epoch FROM since) * 1000 AS BIGINT), 0),
+            CAST(CASE
+                WHEN {_IS_ALIVE} THEN extract(epoch FROM replicas.until - now())
+                ELSE least(0, extract(epoch FROM coalesce(replicas.until, since) - now()))
+            END AS DOUBLE PRECISION)
+        FROM targets LEFT JOIN leases ON leases.target = targets.id
+        LEFT JOIN replicas ON replicas.name = leases.holder
+        """  # noqa: S608 - constants only
+    )
+    return tuple(
+        SharedTarget(
+            key=TargetKey(*key),
+            revision=revision,
+            poll=None if poll is None else _poll_of(poll),
+            holder=holder,
+            since_ms=since_ms,
+            lease_left_seconds=left or 0.0,
+        )
+        for *key, revision, poll, holder, since_ms, left in rows
+    )
+
+
+@lru_cache(maxsize=4_096)
+def _poll_of(text: str) -> PollStatus | None:
+    """Read a status; most are the same a second later. One that cannot be read is as good as none."""
+    with suppress(msgspec.DecodeError):
+        return _decode_poll(text)
+    return None
 
 
 def takeovers(db: Database, most: int) -> Sequence[Takeover]:
     """Give the last takeovers, the newest first."""
-    raise NotImplementedError
+    rows = db.execute(
+        """
+        SELECT project, project_id, workspace, path, before, holder,
+            CAST(extract(epoch FROM at) * 1000 AS BIGINT)
+        FROM takeovers JOIN targets ON targets.id = takeovers.target ORDER BY takeovers.id DESC LIMIT ?
+        """,
+        (most,),
+    ).fetchall()
+    return [Takeover(TargetKey(*row[:4]), *row[4:]) for row in rows]
+
+
+def _drop_old_takeovers(db: Database) -> None:
+    """Keep those of 7 days, at most 1,000, and no replica that has been dead for longer."""
+    db.execute(
+        """
+        DELETE FROM takeovers WHERE id IN (
+            SELECT id FROM takeovers
+            WHERE at < now() - INTERVAL '7 days'
+                OR id <= (SELECT id FROM takeovers ORDER BY id DESC OFFSET 1000 LIMIT 1)
+            ORDER BY id FOR UPDATE SKIP LOCKED
+        )
+        """
+    )
+    db.execute(
+        """
+        DELETE FROM replicas WHERE name IN (
+            SELECT name FROM replicas WHERE until < now() - INTERVAL '7 days'
+                AND NOT EXISTS (SELECT FROM leases WHERE holder = name)
+            ORDER BY name FOR UPDATE SKIP LOCKED
+        )
+        """
+    )
+
+
+def drop_forgotten(db: Database) -> None:
+    """Delete the leases of targets that are forgotten. Ids are not used again, so no fence is reset."""
+    db.execute("DELETE FROM leases WHERE NOT EXISTS (SELECT FROM targets WHERE targets.id = leases.target)")

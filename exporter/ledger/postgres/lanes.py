@@ -1,0 +1,390 @@
+"""
+Threads that have one connection each, for all that a replica asks of the PostgreSQL ledger and writes to it.
+
+All work of one target goes to one *lane*, in the order in which it comes. Lanes work side by side. A
+transaction that writes what belongs to a target begins with a look at its lease (`Fence`); nothing of a
+replica gets in whose lease has gone to another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+
+from exporter.errors import LedgerError
+from exporter.ledger.background import in_background
+from exporter.ledger.database import Cursor, Database, Given
+from exporter.ledger.postgres.connection import LedgerDatabase, check_version, is_lost, reason
+from exporter.ledger.postgres.database import PostgresDatabase
+from exporter.ledger.worker import Commit
+from exporter.model import TargetKey
+
+R = TypeVar("R")
+
+_LANES = 4
+_LONGEST_BACKOFF_SECONDS = 5.0
+# At the end, work under way may take so long. Then its connection is cut, which undoes what is not committed.
+_CLOSING_SECONDS = 2.0
+_CANCEL_SECONDS = 1.0
+NOT_HELD = "this replica does not hold the lease of this target"
+READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_IS_TARGET = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
+_FIND = f"SELECT id FROM targets WHERE {_IS_TARGET}"  # noqa: S608 - constants only
+_FENCED = f"""
+    SELECT targets.id, schema_version.version
+    FROM targets JOIN leases ON leases.target = targets.id CROSS JOIN schema_version
+    WHERE {_IS_TARGET} AND holder = :holder AND fence = :fence FOR KEY SHARE OF leases
+"""  # noqa: S608 - constants only
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """
+    A lease as a transaction checks it: of a target, held by `holder` with this number.
+
+    Units: a transaction that is idle for longer than `lease_seconds` is ended by the server.
+    """
+
+    key: TargetKey
+    holder: str
+    number: int
+    lease_seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """
+    What one caller wants done with a connection, in a transaction.
+
+    Shape: `is_durable` if the commit has to be on the disk before the caller learns of it; `after` runs then.
+    """
+
+    call: Callable[[PostgresDatabase], Any]
+    key: TargetKey | None = None
+    writes: bool = False
+    fence: Fence | None = None
+    is_durable: bool = False
+    after: Callable[[Database, Any], object] = lambda _db, _result: None
+    future: Future[Any] = field(default_factory=Future)
+
+
+class Lane:
+    """
+    A thread with a connection, which it opens when it is needed, and again when it was lost.
+
+    While that fails, work fails at once; another attempt comes later and later. The process does not wait for
+    the thread when it ends. `rows` has the ids of targets, as far as they are known.
+    """
+
+    def __init__(
+        self, database: LedgerDatabase, name: str, rows: dict[TargetKey | None, int] | None = None
+    ) -> None:
+        self._database = database
+        self._rows = {} if rows is None else rows
+        self._waiting: SimpleQueue[_Work | None] = SimpleQueue()
+        self._db: PostgresDatabase | None = None
+        self.at_work_for: TargetKey | None = None
+        self._backoff_seconds = 0.0
+        self._closed_until = 0.0
+        self._why = ""
+        self._ended: Future[None] = Future()
+        Thread(target=self._run, name=name, daemon=True).start()
+
+    def put(self, work: _Work) -> None:
+        self._waiting.put(work)
+
+    async def ask(
+        self, call: Callable[[PostgresDatabase], R], *, writes: bool = False, within_seconds: float
+    ) -> R:
+        """
+        Do some work, without a lease. A server that does not answer in time loses the connection.
+
+        Raises: LedgerError.
+        """
+        work = _Work(call, writes=writes)
+        self.put(work)
+        try:
+            async with asyncio.timeout(within_seconds):
+                result: R = await asyncio.wrap_future(work.future)
+        except TimeoutError as exc:
+            self.cut()
+            raise LedgerError(f"{self._database.name}: no answer within {within_seconds:g} s") from exc
+        return result
+
+    def cut(self) -> None:
+        """End the connection without asking the server: what waits for its answer fails."""
+        db = self._db
+        if db is not None:
+            # The connection belongs to the thread. Its socket can be shut from here.
+            with (
+                suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(db.connection.fileno())) as end,
+            ):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        """Tell the server to end the statement under way, and end the connection; that blocks for a while."""
+        db = self._db
+        if db is not None:
+            with suppress(psycopg.Error):
+                db.connection.cancel_safe(timeout=_CANCEL_SECONDS)
+        self.cut()
+
+    async def close(self) -> None:
+        """Finish the work under way, as far as the server answers, and end."""
+        self._waiting.put(None)
+        ended = asyncio.wrap_future(self._ended)
+        await asyncio.wait([ended], timeout=_CLOSING_SECONDS)
+        self.cut()
+
+    def _run(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            if work.future.set_running_or_notify_cancel():
+                self.at_work_for = work.key
+                self._do(work)
+                self.at_work_for = None
+        if self._db is not None:
+            self._db.connection.close()
+        self._ended.set_result(None)
+
+    def _do(self, work: _Work) -> None:
+        try:
+            result = self._done(work)
+        except BaseException as exc:
+            error = self._database.explained(exc) if isinstance(exc, Exception) else exc
+            work.future.set_exception(error)
+        else:
+            work.future.set_result(result)
+
+    def _done(self, work: _Work) -> Any:
+        db = self._connected()
+        try:
+            return self._transaction(db, work)
+        except psycopg.OperationalError:
+            if not is_lost(db) or db.has_answered:
+                raise
+            # It was lost while nobody used it, and nothing of this transaction has happened.
+            return self._transaction(self._connected(), work)
+
+    def _transaction(self, db: PostgresDatabase, work: _Work) -> Any:
+        statements, check = _begin(work)
+        db.precede(*statements, check=check, target_row=self._rows.get(work.key))
+        try:
+            result = work.call(db)
+            if db.found_row is not None:
+                self._rows[work.key] = db.found_row
+            self._commit(db)
+        except BaseException as exc:
+            self._rows.pop(work.key, None)
+            self._undo(db, exc)
+            raise
+        work.after(db, result)
+        return result
+
+    def _commit(self, db: PostgresDatabase) -> None:
+        try:
+            ended = db.commit()
+        except psycopg.OperationalError as exc:
+            # It may be recorded or not. The next poll compares with what it finds.
+            raise LedgerError(f"{self._database.name}: no answer to COMMIT: {reason(exc)}") from exc
+        if ended != "COMMIT":
+            # PostgreSQL answers so to a transaction in which a statement has failed.
+            raise LedgerError(f"{self._database.name}: the transaction was rolled back")
+
+    def _undo(self, db: PostgresDatabase, exc: BaseException) -> None:
+        db.precede_nothing()
+        with suppress(psycopg.Error):
+            db.connection.rollback()
+        if isinstance(exc, errors.ReadOnlySqlTransaction):
+            # The server has become a standby: look for the one that takes writes.
+            db.connection.close()
+
+    def _connected(self) -> PostgresDatabase:
+        """Give a connection that was not lost, as far as is known. Raises: psycopg.Error, LedgerError."""
+        if self._db is not None and not is_lost(self._db):
+            return self._db
+        if time.monotonic() < self._closed_until:
+            raise LedgerError(self._why)
+        try:
+            self._db = self._database.connect()
+        except psycopg.Error as exc:
+            self._backoff_seconds = min(max(0.1, 2 * self._backoff_seconds), _LONGEST_BACKOFF_SECONDS)
+            # Replicas that lost the same server do not come back all at once.
+            self._closed_until = time.monotonic() + self._backoff_seconds * random.uniform(0.5, 1.0)
+            self._why = str(self._database.explained(exc))
+            raise
+        self._backoff_seconds = 0.0
+        return self._db
+
+
+class Lanes:
+    """
+    Implements ledger.worker.Worker.
+
+    Shape: `fence_of` gives the lease with which a target may be written, and raises LedgerError without one.
+    """
+
+    def __init__(
+        self, database: LedgerDatabase, fence_of: Callable[[TargetKey], Fence], number: int = _LANES
+    ) -> None:
+        self._database = database
+        self._fence_of = fence_of
+        rows: dict[TargetKey | None, int] = {}
+        self._lanes = [Lane(database, f"ledger {count}", rows) for count in range(1, number + 1)]
+        self._lock = Lock()
+        self._loads = dict.fromkeys(self._lanes, 0)
+        # Of targets with work that has not ended: where it is done, and how much it is.
+        self._lane_of: dict[TargetKey, Lane] = {}
+        self._works: Counter[TargetKey] = Counter()
+        self._targets_work: set[asyncio.Future[Any]] = set()
+        self._is_open = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
+
+    async def opened(self) -> None:
+        """See sync.ledger.Ledger.opened."""
+        if not self._is_open:
+            await in_background(self._open, "opening of the ledger")
+            self._is_open = True
+
+    def _open(self) -> None:
+        self._database.open().connection.close()
+
+    async def run(
+        self, work: Callable[[Database], R], key: TargetKey | None = None, *, writes: bool = False
+    ) -> R:
+        """See ledger.worker.Worker."""
+        return await asyncio.shield(self.submit(work, key, writes=writes))
+
+    def submit(
+        self, work: Callable[[Database], R], key: TargetKey | None, *, writes: bool = False
+    ) -> asyncio.Future[R]:
+        return self._submit(_Work(work, key, writes))
+
+    async def commit(self, commit: Commit) -> Any:
+        """See ledger.worker.Worker."""
+
+        def work(db: Database) -> Any:
+            if commit.prepare is not None:
+                commit.prepare(db)
+            return commit.work(db)
+
+        return await asyncio.shield(
+            self._submit(_Work(work, commit.key, writes=True, is_durable=True, after=commit.after))
+        )
+
+    def drop_waiting(self) -> None:
+        """See sync.ledger.Ledger.drop_waiting."""
+        for work in tuple(self._targets_work):
+            work.cancel()  # no more than that it does not begin
+
+    def cut(self, targets: Collection[TargetKey]) -> None:
+        """Let the work under way for these targets fail now: the server may never answer."""
+        for lane in self._lanes:
+            if lane.at_work_for in targets:
+                lane.cut()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
+
+    def _submit(self, work: _Work) -> asyncio.Future[Any]:
+        if work.writes and work.key is not None:
+            # The lease as it is now: when the work's turn comes, another replica may have held it meanwhile.
+            work.fence = self._fence_of(work.key)
+        lane = self._assign(work.key)
+        work.future.add_done_callback(lambda _: self._unassign(lane, work.key))
+        lane.put(work)
+        done = asyncio.wrap_future(work.future)
+        if work.key is not None:
+            self._targets_work.add(done)
+            done.add_done_callback(self._targets_work.discard)
+        return done
+
+    def _assign(self, key: TargetKey | None) -> Lane:
+        """Choose the lane in which the target has work, else the one with the least."""
+        with self._lock:
+            used = None if key is None else self._lane_of.get(key)
+            lane = used or min(self._lanes, key=self._loads.__getitem__)
+            self._loads[lane] += 1
+            if key is not None:
+                self._lane_of[key] = lane
+                self._works[key] += 1
+        return lane
+
+    def _unassign(self, lane: Lane, key: TargetKey | None) -> None:
+        with self._lock:
+            self._loads[lane] -= 1
+            if key is not None:
+                self._works[key] -= 1
+                if not self._works[key]:
+                    del self._works[key], self._lane_of[key]
+
+
+def _begin(work: _Work) -> tuple[list[tuple[str, Given]], Callable[[PostgresDatabase, Cursor], None]]:
+    """Give the statements that begin a transaction, and what looks at the result of the last."""
+    key, fence = work.key, work.fence
+    if fence is not None:
+        return _begin_fenced(fence, work.is_durable), _check_held
+    begin: tuple[str, Given] = ("BEGIN" if work.writes else READING, ())
+    if key is None:
+        return [begin], _check_nothing
+    return [begin, (_FIND, _named(key))], _note_row
+
+
+def _begin_fenced(fence: Fence, is_durable: bool) -> list[tuple[str, Given]]:
+    seconds = fence.lease_seconds
+    return [
+        ("BEGIN", ()),
+        # A process that is stopped keeps its locks, and nobody could take over: the server ends its session.
+        (f"SET LOCAL idle_in_transaction_session_timeout = {int(seconds * 1000)}", ()),
+        *([] if is_durable else [("SET LOCAL synchronous_commit = off", ())]),
+        # KEY SHARE lets the heartbeat go on, and keeps others from taking the lease until the end.
+        (
+            _FENCED,
+            {**_named(fence.key), "holder": fence.holder, "fence": fence.number},
+        ),
+    ]
+
+
+def _named(key: TargetKey) -> dict[str, object]:
+    return {
+        "project": key.project,
+        "project_id": key.project_id,
+        "workspace": key.workspace,
+        "path": key.path,
+    }
+
+
+def _check_held(db: PostgresDatabase, cursor: Cursor) -> None:
+    row = cursor.fetchone()
+    if row is None:
+        raise LedgerError(NOT_HELD)
+    found, version = row
+    db.found_target(found)
+    check_version(version)
+
+
+def _note_row(db: PostgresDatabase, cursor: Cursor) -> None:
+    row = cursor.fetchone()
+    if row is not None:
+        db.found_target(row[0])
+
+
+def _check_nothing(_db: PostgresDatabase, _cursor: Cursor) -> None:
+    """What belongs to no target has nothing to check."""
