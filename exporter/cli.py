@@ -232,10 +232,11 @@ def check_command(
     ] = None,
 ) -> None:
     """
-    Validate FILE; with --online, also find out what the API of every target does.
+    Validate FILE; with --online, also find out what the API of every target and the ledger's database do.
 
     --online takes less than 60 requests and a minute for a target: which filters work, how long pages are,
-    what the rows are like. It changes nothing, neither there nor in the ledger. See docs/first-contact.md.
+    what the rows are like. It changes nothing, neither there nor in the ledger. Of a PostgreSQL ledger it
+    tells whether it can be reached, its schema and the missing grants. See docs/first-contact.md.
     """
     from exporter.commands.check import check
 

@@ -659,6 +659,7 @@ def test_a_valid_file_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "targets": 1,
         "warnings": [],
         "online": None,
+        "ledger": None,
     }
 
 

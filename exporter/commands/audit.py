@@ -11,8 +11,8 @@ from rich.table import Table
 
 from exporter.clients import ClientFactory
 from exporter.config import Config
-from exporter.errors import ApiError, InternalFault, PollError, StartError
-from exporter.ledger.sqlite import SqliteLedger
+from exporter.errors import ApiError, InternalFault, PollError
+from exporter.ledger.opening import open_ledger_to_read
 from exporter.masking import Secrets
 from exporter.model import STATUSES, SetApart, Target
 from exporter.octopus.client import OctopusClient, RequestCounter
@@ -50,10 +50,7 @@ class AuditLine:
 
 async def audit(config: Config, secrets: Secrets) -> list[AuditLine]:
     """Compare all targets at once; the exporter may be running. Raises: StartError (no ledger to read)."""
-    path = config.ledger.url.path
-    if path is None:
-        raise StartError(f"ledger {config.ledger.url}: not a file, so there is nothing to compare")
-    ledger = await SqliteLedger.open_to_read(path)
+    ledger = await open_ledger_to_read(config.ledger)
     try:
         async with open_session() as session:
             access = ClientFactory(config, session, NullObserver(), secrets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +21,46 @@ from exporter.model import LedgerFacts
 from exporter.sync.ledger import Ledger
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerFinding:
+    """
+    What can be said of a ledger before it is used.
+
+    Shape: `what` was looked at; where it does not work, `run` cannot use the ledger; `text` is one line.
+    """
+
+    what: str
+    works: bool
+    text: str
+
+
 async def open_ledger(settings: LedgerSettings) -> Ledger:
     """Begin to open the ledger, making it where it is new; see Ledger.opened. Raises: StartError."""
     if settings.url.backend == "postgresql":
         ledger: Ledger = await _postgres("ledger", settings.url).PostgresLedger.open(settings)
         return ledger
     return await SqliteLedger.begin_to_open(settings.url.path)
+
+
+async def open_ledger_to_read(settings: LedgerSettings) -> Ledger:
+    """Open a ledger for looking at, while an exporter may be writing to it. Raises: StartError."""
+    if settings.url.backend == "postgresql":
+        ledger: Ledger = await _postgres("ledger", settings.url).PostgresLedger.open_to_read(settings)
+        return ledger
+    if settings.url.path is None:
+        raise StartError(f"ledger {settings.url}: not a file, so another process cannot read it")
+    return await SqliteLedger.open_to_read(settings.url.path)
+
+
+def inspect_ledger(settings: LedgerSettings) -> list[LedgerFinding]:
+    """Find out whether a PostgreSQL ledger can be used; nothing of a file, which only `run` may open."""
+    if settings.url.backend == "sqlite":
+        return []
+    try:
+        found: list[LedgerFinding] = _postgres("inspection", settings.url).inspect(settings)
+    except StartError as exc:
+        return [LedgerFinding("driver", False, str(exc))]
+    return found
 
 
 @contextmanager

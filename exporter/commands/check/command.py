@@ -24,7 +24,14 @@ import msgspec
 
 from exporter import __version__
 from exporter.clients import ledger_secrets
-from exporter.commands.check.display import CheckedTarget, as_json, as_paragraph, as_table
+from exporter.commands.check.display import (
+    CheckedTarget,
+    as_json,
+    as_paragraph,
+    as_table,
+    ledger_as_json,
+    ledger_table,
+)
 from exporter.commands.check.prober import probe_targets
 from exporter.commands.check.probes import DOCUMENTED_PATHS, distinct_rows
 from exporter.commands.check.report import (
@@ -40,6 +47,7 @@ from exporter.commands.output import print_data, print_error, print_line, print_
 from exporter.config import Config, LedgerUrl, PasswordSettings, Secret, octopus_endpoint
 from exporter.config.addresses import IAM_REGIONS
 from exporter.errors import ConfigError, ExporterError, InternalFault
+from exporter.ledger.opening import inspect_ledger
 from exporter.log import Log
 from exporter.masking import Secrets
 from exporter.web.toolkit import WebConfiguration
@@ -74,6 +82,7 @@ def check(config: Config, file: Path, *, online: bool, output: CheckFormat, repo
         print_line(f"{file}: valid, {targets} targets in {projects} projects")
         for warning in warnings:
             print_error(f"warning: {file}: {warning}")
+    ledger = inspect_ledger(config.ledger) if online else []
     checked = _probe(config, secrets) if online else None
     if output is CheckFormat.JSON:
         found = {
@@ -83,15 +92,19 @@ def check(config: Config, file: Path, *, online: bool, output: CheckFormat, repo
             "targets": targets,
             "warnings": warnings,
             "online": None if checked is None else as_json(checked, secrets),
+            # Of a PostgreSQL ledger; a file is opened by `run` only.
+            "ledger": ledger_as_json(ledger, secrets) if ledger else None,
         }
         print_data(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
     elif checked is not None:
+        if ledger:
+            print_table(ledger_table(ledger, secrets), width=_WIDEST)
         print_table(as_table(checked, secrets), width=_WIDEST)
         for one in checked:
             print_line(f"\n{as_paragraph(one, secrets)}")
     if report_file is not None and checked is not None:
         _write(report_file, report(config, checked, secrets))
-    return checked is None or all(one.works for one in checked)
+    return all(one.works for one in [*ledger, *(checked or ())])
 
 
 def _probe(config: Config, secrets: Secrets) -> list[CheckedTarget]:

@@ -22,6 +22,7 @@ from exporter.commands.check.prober import ProbedTarget
 from exporter.commands.check.probes import pages_of
 from exporter.commands.check.target_findings import findings_of, row_problems
 from exporter.errors import ApiError, PollError
+from exporter.ledger.opening import LedgerFinding
 from exporter.masking import Secrets
 
 _NAME_CHARS = 12
@@ -75,6 +76,20 @@ def as_table(checked: Iterable[CheckedTarget], secrets: Secrets) -> Table:
         row = (target.project, target.workspace, target.credentials, one.answer, jobs, clock)
         table.add_row(*(Text(secrets.masked(cell)) for cell in row))
     return table
+
+
+def ledger_table(found: Iterable[LedgerFinding], secrets: Secrets) -> Table:
+    table = Table(title="What the ledger's database says")
+    for name in ("what", "answer", "found"):
+        table.add_column(name, overflow="fold")
+    for one in found:
+        row = (one.what, "works" if one.works else "fails", one.text)
+        table.add_row(*(Text(secrets.masked(cell)) for cell in row))
+    return table
+
+
+def ledger_as_json(found: Iterable[LedgerFinding], secrets: Secrets) -> list[dict[str, Any]]:
+    return [{"what": one.what, "works": one.works, "found": secrets.masked(one.text)} for one in found]
 
 
 def as_paragraph(checked: CheckedTarget, secrets: Secrets) -> str:
