@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.ledgers import BACK_ENDS, BackEnd, back_end_of
 from tests.postgres import PgBouncer, PostgresDatabase, PostgresServer, pgbouncer, postgres_server
 
 # A slow machine must not fail a test: benchmarks/ measures speed.
@@ -61,3 +63,15 @@ def bouncer(postgres: PostgresServer, _pgbouncer_of_session: PgBouncer) -> Itera
     """A PgBouncer in transaction mode before that server: `bouncer.url(database.name)`."""
     yield _pgbouncer_of_session
     _pgbouncer_of_session.settle()
+
+
+@pytest.fixture(scope="session")
+def _ledger_of_session(_postgres_of_session: PostgresServer) -> PostgresDatabase:
+    return PostgresDatabase(_postgres_of_session)
+
+
+@pytest.fixture(params=BACK_ENDS)
+def back_end(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BackEnd]:
+    """An empty ledger of each back end: the test runs once with each."""
+    with back_end_of(request, tmp_path) as made:
+        yield made

@@ -1,4 +1,4 @@
-"""A ledger file, a fake API and targets to poll."""
+"""A ledger, a fake API and targets to poll."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from exporter.ledger.sql import SqlLedger
-from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Run, Target, Totals
 from exporter.runs import RunFilter
 from exporter.sync.change_reader import PollRules
 from exporter.sync.poll import Poll
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
+from tests.ledgers import BackEnd, SqliteFile
 
 EVERY_RUN = RunFilter()
 FAILED = ("FRAME_EXTRACT", "RUN_FAILED")
 
 
 class Scene:
-    """Shape: `file` may be opened and closed repeatedly; `full_sync` is the one of the last poll."""
+    """
+    Shape: the ledger of `place`, the file of one or a back end, may be opened and closed repeatedly;
+    `full_sync` is the one of the last poll.
+    """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, place: Path | BackEnd) -> None:
+        self.back_end = SqliteFile(place) if isinstance(place, Path) else place
         self.api = FakeApi()
         self.full_sync: str | None = None
         self.ledger: SqlLedger
 
     async def open(self) -> None:
-        self.ledger = await SqliteLedger.open(self.file)
+        self.ledger = await self.back_end.open()
 
     async def poll(self, target: Target | None = None, rules: PollRules | None = None) -> Totals:
         self.api.now_ms += 10_000
@@ -57,6 +60,11 @@ class Scene:
         times = {"created_ms": now - 35_000, "started_ms": now - 30_000, "ended_ms": now, "updated_ms": now}
         self.api.put(a_job(job_id, status, **(times | fields)))
 
+    @property
+    def file(self) -> Path:
+        assert isinstance(self.back_end, SqliteFile)
+        return self.back_end.file
+
     @contextmanager
     def sql(self) -> Iterator[sqlite3.Connection]:
         """Open a second connection to the same file, as another program would."""
@@ -64,6 +72,4 @@ class Scene:
             yield db
 
     def rows(self, table: str) -> int:
-        with self.sql() as db:
-            (rows,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
-        return int(rows)
+        return self.back_end.number(f"SELECT count(*) FROM {table}")

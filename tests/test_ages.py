@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from exporter.model import AGE_BOUNDS_MS, Totals
 from tests.fake_api import a_job
 from tests.ledger_scene import Scene
+from tests.ledgers import BackEnd
 
 TYPE = "FRAME_EXTRACT"
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    scene = Scene(tmp_path / "ledger.db")
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    scene = Scene(back_end)
     await scene.open()
     scene.api.now_ms += 100 * DAY
     yield scene

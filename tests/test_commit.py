@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import closing
+import json
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from exporter.counting.rules import CountingRules
-from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.sql import SqlLedger
 from exporter.model import Job, Totals
 from exporter.sync.ledger import Audit, FoundBy, PageOrigin, PollResult, RowKind, SetApart
 from exporter.sync.server_traits import Filters
 from tests.fake_api import COUNTING, a_job, a_target
 from tests.held import release_held
+from tests.ledgers import WITH_POOLER, BackEnd, back_end_of
 
 TYPE = "FRAME_EXTRACT"
 TARGET = a_target()
@@ -26,11 +26,11 @@ HISTORY = replace(COUNTING, count_history=True)
 
 
 class Scene:
-    """A ledger's file, and what each commit is given."""
+    """A ledger, and what each commit is given."""
 
-    def __init__(self, ledger: SqliteLedger, file: Path) -> None:
+    def __init__(self, ledger: SqlLedger, back_end: BackEnd) -> None:
         self.ledger = ledger
-        self.file = file
+        self.rows = back_end.rows
         self.now_ms = BEGAN_MS
 
     async def record(self, *jobs: Job, rules: CountingRules = COUNTING, **given: object) -> Totals:
@@ -44,15 +44,17 @@ class Scene:
         self.now_ms += 10_000
         return totals
 
-    def rows(self, query: str) -> list[tuple[object, ...]]:
-        with closing(sqlite3.connect(self.file)) as db:
-            return db.execute(query).fetchall()
+
+@pytest.fixture(params=WITH_POOLER)
+def back_end(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BackEnd]:
+    with back_end_of(request, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    ledger = await SqliteLedger.open(tmp_path / "ledger.db")
-    yield Scene(ledger, tmp_path / "ledger.db")
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    ledger = await back_end.open()
+    yield Scene(ledger, back_end)
     await ledger.close()
 
 
@@ -109,10 +111,8 @@ async def test_a_histogram_of_other_bounds_begins_with_the_runs_of_that_commit(s
     rules = replace(COUNTING, running_bounds=(5.0,))
     began_ms = scene.now_ms
     await scene.record(failed(2, began_ms, running_ms=20_000), rules=rules)
-    created = (
-        "SELECT DISTINCT json_extract(value, '$.created_ms') FROM histograms WHERE family LIKE '%running%'"
-    )
-    assert scene.rows(created) == [(began_ms,)]
+    values = scene.rows("SELECT value FROM histograms WHERE family LIKE '%running%'")
+    assert {json.loads(str(value))["created_ms"] for (value,) in values} == {began_ms}
     await release_held(scene.ledger, TARGET, rules, scene.now_ms)
     totals = await scene.record(rules=rules)
     assert sum(totals.running[TYPE, "RUN_FAILED"].counts) == 1

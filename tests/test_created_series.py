@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from exporter.exposition.render import EOF, assemble, render_target
-from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.sql import SqlLedger
 from exporter.model import CounterValue, HistogramValue, PollStatus, TargetSnapshot, Totals
 from exporter.sync.change_reader import PollRules
 from exporter.sync.poll import Poll
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
+from tests.ledgers import BackEnd, only_sqlite
 
 TYPE = "FRAME_EXTRACT"
 FAILED = (TYPE, "RUN_FAILED")
@@ -24,15 +24,15 @@ FAILED = (TYPE, "RUN_FAILED")
 class Scene:
     """A ledger's file, an API and a target; `at_ms` has our clock at each poll's commit."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, back_end: BackEnd) -> None:
+        self.back_end = back_end
         self.api = FakeApi()
         self.target = a_target()
         self.at_ms: list[int] = []
-        self.ledger: SqliteLedger
+        self.ledger: SqlLedger
 
     async def open(self) -> None:
-        self.ledger = await SqliteLedger.open(self.file)
+        self.ledger = await self.back_end.open()
 
     async def poll(self, rules: PollRules | None = None) -> Totals:
         self.api.now_ms += 10_000
@@ -49,8 +49,8 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    scene = Scene(tmp_path / "ledger.db")
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    scene = Scene(back_end)
     await scene.open()
     yield scene
     await scene.ledger.close()
@@ -94,6 +94,7 @@ async def test_a_type_the_api_invents_began_when_it_was_first_listed(scene: Scen
         assert totals.created[TYPE].created_ms == scene.at_ms[0]
 
 
+@only_sqlite
 async def test_a_restart_leaves_the_beginnings_and_a_lost_ledger_does_not(scene: Scene) -> None:
     scene.fail_job(1)
     before = await scene.poll()
@@ -103,7 +104,7 @@ async def test_a_restart_leaves_the_beginnings_and_a_lost_ledger_does_not(scene:
     assert restored is not None
     assert births(restored) == births(before) == {scene.at_ms[0]}
     await scene.ledger.close()
-    for file in scene.file.parent.glob("ledger.db*"):
+    for file in scene.back_end.file.parent.glob("ledger.db*"):
         file.unlink()
     await scene.open()
     assert births(await scene.poll()) == {scene.at_ms[1]}

@@ -16,13 +16,14 @@ from exporter.model import Run
 from exporter.runs import RunFilter
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import Scene
+from tests.ledgers import BackEnd, only_sqlite
 
 DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    scene = Scene(tmp_path / "ledger.db")
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    scene = Scene(back_end)
     scene.api.now_ms = 1_800_000_000_000
     await scene.open()
     yield scene
@@ -135,14 +136,12 @@ async def test_what_a_job_works_on_is_kept_while_it_is_in_flight_only(scene: Sce
     scene.api.put(a_job(1, "RUNNING", data_id="DPK1", resource_spec="1Core_4GiB"))
     scene.api.put(a_job(2, "RUNNING", data_id="DPK2"))
     await scene.poll()
-    with scene.sql() as db:
-        kept = "SELECT id, runs, data_id, resource_spec FROM jobs ORDER BY id"
-        assert db.execute(kept).fetchall() == [(1, 0, "DPK1", "1Core_4GiB"), (2, 0, "DPK2", "")]
+    kept = "SELECT id, runs, data_id, resource_spec FROM jobs ORDER BY id"
+    assert scene.back_end.rows(kept) == [(1, 0, "DPK1", "1Core_4GiB"), (2, 0, "DPK2", "")]
     scene.run_job(1, "FINISHED", data_id="DPK1")
     del scene.api.jobs[2]
     await scene.poll()
-    with scene.sql() as db:
-        assert db.execute(kept).fetchall() == [(1, 1, None, None), (2, 0, None, None)]
+    assert scene.back_end.rows(kept) == [(1, 1, None, None), (2, 0, None, None)]
 
 
 async def test_failed_runs_are_kept_for_a_day(scene: Scene) -> None:
@@ -239,9 +238,8 @@ async def test_hourly_counts_go_on_over_restarts_and_end_after_a_week(scene: Sce
         await scene.poll()
         await scene.ledger.close()
         await scene.open()
-    with scene.sql() as db:
-        counted = "SELECT status, failed, sum(runs) FROM hourly_runs GROUP BY 1, 2 ORDER BY 1"
-        assert db.execute(counted).fetchall() == [("FINISHED", 0, 3), ("RUN_FAILED", 1, 3)]
+    counted = "SELECT status, failed, sum(runs) FROM hourly_runs GROUP BY 1, 2 ORDER BY 1"
+    assert scene.back_end.rows(counted) == [("FINISHED", 0, 3), ("RUN_FAILED", 1, 3)]
     scene.api.now_ms += 7 * DAY_MS
     await scene.poll()
     assert scene.rows("hourly_runs") > 0
@@ -256,8 +254,7 @@ async def test_what_is_counted_late_counts_in_the_hour_it_ended_in(scene: Scene)
     hour = scene.api.now_ms // HOUR_MS
     scene.api.now_ms += 3 * HOUR_MS
     await scene.poll()
-    with scene.sql() as db:
-        assert db.execute("SELECT hour, runs FROM hourly_runs").fetchall() == [(hour, 1)]
+    assert scene.back_end.rows("SELECT hour, runs FROM hourly_runs") == [(hour, 1)]
 
 
 async def test_history_is_neither_kept_nor_counted_by_the_hour(scene: Scene) -> None:
@@ -277,6 +274,7 @@ async def test_a_job_type_that_is_not_polled_any_more_takes_its_runs_along(scene
     assert scene.rows("hourly_runs") == 1
 
 
+@only_sqlite
 async def test_a_poll_that_cannot_be_recorded_keeps_no_run(scene: Scene) -> None:
     await scene.poll()
     scene.run_job(1)
@@ -329,6 +327,7 @@ async def test_the_failures_of_an_older_ledger_are_taken_over(tmp_path: Path) ->
         assert db.execute("SELECT id, runs FROM jobs ORDER BY id").fetchall() == [(1, 2), (2, 0), (3, 0)]
 
 
+@only_sqlite
 async def test_damage_in_a_failed_run_hides_no_other(scene: Scene) -> None:
     await scene.poll()
     for job_id in (1, 2, 3):

@@ -12,10 +12,12 @@ import pytest
 from exporter.counting.released import released_with
 from exporter.errors import StartError
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
+from exporter.ledger.sql import SqlLedger
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import FAILED_STATUSES, JOB_TYPES, TERMINAL_STATUSES, SeriesKey, Totals
 from exporter.sync.poll import Poll
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.ledgers import BackEnd, SqliteFile
 
 TYPE = "FRAME_EXTRACT"
 FAILED = (TYPE, "RUN_FAILED")
@@ -27,15 +29,15 @@ AT_FIRST = WITH_A_TYPE * len(JOB_TYPES)
 class Scene:
     """A ledger's file, an API and a target; nothing is released but by `release`."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, back_end: BackEnd) -> None:
+        self.back_end = back_end
         self.api = FakeApi()
         self.rules = poll_rules()
         self.target = a_target()
-        self.ledger: SqliteLedger
+        self.ledger: SqlLedger
 
     async def open(self) -> None:
-        self.ledger = await SqliteLedger.open(self.file)
+        self.ledger = await self.back_end.open()
 
     async def restart(self) -> Totals:
         await self.ledger.close()
@@ -65,8 +67,8 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    scene = Scene(tmp_path / "ledger.db")
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    scene = Scene(back_end)
     await scene.open()
     yield scene
     await scene.ledger.close()
@@ -305,8 +307,8 @@ def old_ledger(file: Path, *, commits: int, born: int) -> None:
 async def test_an_older_ledger_has_released_what_it_has_shown_with_its_value(
     tmp_path: Path, born: int, expected: int
 ) -> None:
-    scene = Scene(tmp_path / "ledger.db")
-    old_ledger(scene.file, commits=7, born=born)
+    scene = Scene(SqliteFile(tmp_path / "ledger.db"))
+    old_ledger(tmp_path / "ledger.db", commits=7, born=born)
     await scene.open()
     totals = await scene.restored()
     assert (code(totals, "4711"), totals.completed[FAILED].value) == (expected, 5)

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.sql import SqlLedger
 from exporter.model import IN_FLIGHT_STATUSES, JOB_TYPES, Job, Target, Totals
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
@@ -17,6 +17,7 @@ from exporter.sync.planner import swap_limit_ms
 from exporter.sync.poll import Poll
 from exporter.sync.server_traits import LONGEST_DISTRUST, Filters, ServerFindings, TotalsTrust
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
+from tests.ledgers import BackEnd
 
 START_MS = 1_000_000_000
 PAGE = 4
@@ -60,7 +61,7 @@ class LateApi(FakeApi):
 class Scene:
     """A target with 300 jobs in flight, mostly waiting, and 150 finished ones; created one a minute."""
 
-    def __init__(self, ledger: SqliteLedger) -> None:
+    def __init__(self, ledger: SqlLedger) -> None:
         self.ledger = ledger
         self.api = LateApi(now_ms=START_MS)
         self.target = a_target()
@@ -128,8 +129,8 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    ledger = await SqliteLedger.open(None)
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    ledger = await back_end.open(in_memory=True)
     scene = Scene(ledger)
     assert await scene.poll() > LISTING
     scene.api.now_ms += 1_000

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from exporter.counting.rules import EventRules
 from exporter.events.outbox import OutboxNews
-from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.sql import SqlLedger
 from exporter.model import Target, TargetKey
 from exporter.sync.change_reader import PollRules
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import Scene
+from tests.ledgers import BackEnd, only_sqlite
 
 ALL = poll_rules(events=EventRules())
 FAILED = poll_rules(events=EventRules("failed"))
@@ -26,20 +26,20 @@ def bounded(most: int) -> PollRules:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    scene = Scene(tmp_path / "ledger.db")
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    scene = Scene(back_end)
     await scene.open()
     yield scene
     await scene.ledger.close()
 
 
-async def waiting(ledger: SqliteLedger, most: int = 1000) -> list[int]:
+async def waiting(ledger: SqlLedger, most: int = 1000) -> list[int]:
     """Give the job ids of the events that wait."""
     events = [one.event for one in await ledger.waiting_events(most)]
     return [event.run.job_id for event in events if event is not None]
 
 
-async def write_away(ledger: SqliteLedger, lines: int) -> None:
+async def write_away(ledger: SqlLedger, lines: int) -> None:
     await ledger.events_written([one.id for one in await ledger.waiting_events(lines)])
 
 
@@ -190,6 +190,7 @@ class TestBound:
         assert await scene.ledger.event_news() == OutboxNews(29, 19)
 
 
+@only_sqlite
 async def test_a_value_that_is_damaged_is_told_and_is_nobody_elses_problem(scene: Scene) -> None:
     await scene.poll(rules=ALL)
     for job_id in (1, 2, 3):
@@ -218,6 +219,7 @@ async def test_a_target_that_is_forgotten_takes_its_events_along(scene: Scene) -
     assert left.event.target.workspace == "7"
 
 
+@only_sqlite
 async def test_reading_events_takes_no_look_at_the_others(scene: Scene) -> None:
     """With 100,000 events that wait, each batch costs what it holds."""
     with scene.sql() as db:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +11,14 @@ from exporter.ledger.ended import HOUR_MS
 from exporter.runs import HourlyFailures, RunFilter
 from tests.fake_api import a_target
 from tests.ledger_scene import Scene
+from tests.ledgers import BackEnd, only_sqlite
 
 OTHER = replace(a_target(), project="other")
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    scene = Scene(tmp_path / "ledger.db")
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    scene = Scene(back_end)
     scene.api.now_ms = 1_800_000_000_000
     await scene.open()
     yield scene
@@ -67,6 +67,7 @@ async def test_what_is_usual_is_each_targets_own(scene: Scene) -> None:
     assert other.mean_per_hour is None
 
 
+@only_sqlite
 async def test_of_ten_thousand_codes_a_thousand_kinds_are_told_apart(scene: Scene) -> None:
     await scene.poll()
     now = scene.api.now_ms

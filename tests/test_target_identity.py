@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from exporter.ledger.sqlite import SqliteLedger
 from tests.fake_api import a_target, poll_rules
 from tests.ledger_scene import FAILED, Scene
+from tests.ledgers import BackEnd, only_sqlite
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    scene = Scene(tmp_path / "ledger.db")
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    scene = Scene(back_end)
     await scene.open()
     await scene.poll()
     scene.run_job(1)
@@ -73,6 +73,7 @@ async def test_an_endpoint_that_could_not_be_read_whole_is_read_whole_at_the_nex
     assert scene.full_sync == "gap"
 
 
+@only_sqlite
 async def test_a_target_without_a_path_takes_the_one_it_is_next_polled_with(scene: Scene) -> None:
     """An older version recorded no path."""
     await scene.ledger.close()
@@ -93,6 +94,7 @@ async def test_a_target_without_a_path_takes_the_one_it_is_next_polled_with(scen
     assert await scene.restored(a_target(path="jobs")) is None
 
 
+@only_sqlite
 async def test_a_path_is_adopted_for_good_though_the_poll_fails(scene: Scene) -> None:
     await scene.ledger.close()
     with scene.sql() as db:
@@ -105,6 +107,7 @@ async def test_a_path_is_adopted_for_good_though_the_poll_fails(scene: Scene) ->
         assert db.execute("SELECT path FROM targets").fetchall() == [("system-jobs",)]
 
 
+@only_sqlite
 async def test_looking_at_a_ledger_adopts_nothing(scene: Scene) -> None:
     await scene.ledger.close()
     with scene.sql() as db:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from exporter.errors import ApiUnavailable
 from exporter.exposition.render import assemble, render_target
-from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.sql import SqlLedger
 from exporter.model import JOB_TYPES, OTHER, STATUSES, Job, PollStatus, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
 from exporter.sync.poll import Poll
 from tests.fake_api import AUDIT_MS, FULL_SYNC_MS, FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
+from tests.ledgers import BackEnd, only_sqlite
 
 TYPE = "FRAME_EXTRACT"
 ARCHIVED = (TYPE, "ARCHIVED")
@@ -26,15 +26,15 @@ START_MS = 1_000_000_000
 class Scene:
     """A ledger's file and an API; `rules` are how a target is polled, `jobs_listed` is what it lists."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, back_end: BackEnd) -> None:
+        self.back_end = back_end
         self.api = FakeApi(now_ms=START_MS)
         self.rules = poll_rules(5, LOOKBACK_MS)
         self.target = a_target()
-        self.ledger: SqliteLedger
+        self.ledger: SqlLedger
 
     async def open(self) -> None:
-        self.ledger = await SqliteLedger.open(self.file)
+        self.ledger = await self.back_end.open()
 
     async def restart(self) -> None:
         await self.ledger.close()
@@ -84,8 +84,8 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    scene = Scene(tmp_path / "ledger.db")
+async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
+    scene = Scene(back_end)
     await scene.open()
     yield scene
     await scene.ledger.close()
@@ -353,6 +353,7 @@ async def test_history_is_labelled_like_all_else(scene: Scene) -> None:
     assert by_kind[OTHER] == 18
 
 
+@only_sqlite
 async def test_ten_thousand_types_and_two_thousand_statuses_stay_bounded_and_exact(scene: Scene) -> None:
     scene.rules = poll_rules(1_000, LOOKBACK_MS)
     await scene.poll()

@@ -44,6 +44,10 @@ _ONE_ROW = re.compile(r"(\s*INSERT\s.*?\bVALUES\s*)(\([^()]*\))(.*)", re.DOTALL)
 _ROWS_A_MESSAGE = 1_000
 
 
+class AnotherRow(Exception):
+    """The target was forgotten, and made again: its id is another one than was known."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Parameter:
     """Where a value comes from: a name or a position. `is_list` if it is a JSON list, taken as an array."""
@@ -169,14 +173,9 @@ class PostgresDatabase:
         return self.found_row
 
     def found_target(self, row: int) -> None:
-        """
-        Take the id of the target, from `check`.
-
-        Raises: LedgerError where it is not the one that was known: another replica has forgotten the target,
-        and made it again.
-        """
+        """Take the id of the target, from `check`. Raises: AnotherRow where another one was known."""
         if self.found_row not in (None, row):
-            raise LedgerError("another replica has begun this target anew")
+            raise AnotherRow
         self.found_row = row
 
     def precede_nothing(self) -> None:

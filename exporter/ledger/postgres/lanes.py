@@ -29,7 +29,7 @@ from exporter.errors import LedgerError
 from exporter.ledger.background import in_background
 from exporter.ledger.database import Cursor, Database, Given
 from exporter.ledger.postgres.connection import LedgerDatabase, check_version, is_lost, reason
-from exporter.ledger.postgres.database import PostgresDatabase
+from exporter.ledger.postgres.database import AnotherRow, PostgresDatabase
 from exporter.ledger.worker import Commit
 from exporter.model import TargetKey
 
@@ -172,12 +172,15 @@ class Lane:
 
     def _done(self, work: _Work) -> Any:
         db = self._connected()
+        # Nothing of these transactions has happened.
         try:
+            return self._transaction(db, work)
+        except AnotherRow:
             return self._transaction(db, work)
         except psycopg.OperationalError:
             if not is_lost(db) or db.has_answered:
                 raise
-            # It was lost while nobody used it, and nothing of this transaction has happened.
+            # It was lost while nobody used it.
             return self._transaction(self._connected(), work)
 
     def _transaction(self, db: PostgresDatabase, work: _Work) -> Any:
@@ -382,7 +385,9 @@ def _check_held(db: PostgresDatabase, cursor: Cursor) -> None:
 
 def _note_row(db: PostgresDatabase, cursor: Cursor) -> None:
     row = cursor.fetchone()
-    if row is not None:
+    if row is None:
+        db.found_row = None
+    else:
         db.found_target(row[0])
 
 
