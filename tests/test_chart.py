@@ -18,6 +18,7 @@ from deploy.helm.generate import CHART, MANIFESTS, made, manifests, values
 from exporter import __version__
 from exporter.config import load
 from exporter.rules import RULES, load_settings
+from release.distributions import pack_chart
 from tests.charts import (
     KUBERNETES,
     LIMIT_OF_ANNOTATIONS,
@@ -552,6 +553,18 @@ def test_the_notes_say_what_to_do_next(name: str) -> None:
 
 
 # --- what is made from it
+
+
+def test_the_package_of_a_release_renders_as_the_chart_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules and dashboards are links in the chart, and files in its package."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    monkeypatch.chdir(ROOT)
+    package = pack_chart(tmp_path)
+    assert package is not None
+    done = helm("template", "octopus", package, "--namespace", NAMESPACE, "--values", VALUES["monitoring"])
+    assert (done.returncode, done.stdout) == (0, text_of("monitoring")), done.stderr
 
 
 def test_the_readme_and_the_schema_are_made_from_the_values() -> None:
