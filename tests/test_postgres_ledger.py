@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
+from exporter.config import LedgerSettings
+from exporter.ledger.postgres.connection import LedgerDatabase
 from exporter.ledger.postgres.database import translated
+from exporter.ledger.postgres.schema import VERSION
 from tests.ledger_scene import FAILED, Scene
 from tests.ledgers import SoleReplica
 from tests.postgres import PostgresDatabase
@@ -39,3 +44,17 @@ async def test_polls_count_as_in_sqlite(database: PostgresDatabase) -> None:
     await scene.ledger.close()
     assert totals.failures[*FAILED, ""].value == 1
     assert totals.jobs[FAILED[0], "FINISHED"] == 1
+
+
+def test_replicas_that_start_together_make_the_tables_once(database: PostgresDatabase) -> None:
+    """Each looks for tables, then waits for the one that makes them, and looks again."""
+    ledger = LedgerDatabase(LedgerSettings.model_validate({"url": database.url}))
+    together = Barrier(4)
+
+    def start(_: int) -> None:
+        together.wait()
+        ledger.open().connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(start, range(4)))
+    assert database.sql("SELECT version FROM schema_version") == str(VERSION)

@@ -172,10 +172,12 @@ def schema_version(db: PostgresDatabase) -> int:
     (encoding,) = db.execute("SHOW server_encoding").fetchone()
     if encoding != "UTF8":
         raise UnusableDatabase(f"the database has the encoding {encoding}, expected UTF8")
+    # The use of pg_class makes the server take note of tables that other sessions made since this transaction
+    # began. to_regclass alone remembers from the first look that they were not there.
     found = {
         table
         for (table,) in db.execute(
-            "SELECT name FROM unnest(?::text[]) AS name WHERE to_regclass(name) IS NOT NULL",
+            "SELECT relname FROM unnest(?::text[]) AS name JOIN pg_class ON pg_class.oid = to_regclass(name)",
             ("{" + ",".join(LEDGER_TABLES) + "}",),
         )
     }
