@@ -367,7 +367,8 @@ class TargetSnapshot:
 
     Shape: `totals` is None until the first complete poll, or until it is restored from the ledger; a `stale`
     target, whose polls have failed for longer than `metrics.max_age`, has no gauges, but keeps its counters
-    and histograms; with `created_series`, each counter and histogram has its `_created` series.
+    and histograms; with `created_series`, each counter and histogram has its `_created` series. `held` is
+    False where another replica polls the target, or none does.
     """
 
     target: Target
@@ -375,3 +376,4 @@ class TargetSnapshot:
     poll: PollStatus
     stale: bool = False
     created_series: bool = False
+    held: bool = True

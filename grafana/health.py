@@ -22,7 +22,7 @@ from grafana.panels import (
     Table,
     TimeSeries,
 )
-from grafana.promql import buckets_per_step, ratio, scraped, selector
+from grafana.promql import age, buckets_per_step, level, once, ratio, scraped, selector
 
 __all__ = ["EXPORTER"]
 
@@ -40,12 +40,20 @@ def _rate(family: Family, *matchers: str) -> str:
 
 
 def _per_step(family: Family, labels: tuple[str, ...], *matchers: str) -> str:
-    """Count the events of each step of a graph. Steps without events have no value."""
-    return f"{_by(labels, _rate(family, *matchers))} * $__interval_ms / 1000 > 0"
+    """
+    Count the events of each step of a graph. Steps without events have no value.
+
+    Without `instance` among the labels, what every replica exports of a target counts once.
+    """
+    rate = _rate(family, *matchers)
+    if "workspace" in family.labels and "instance" not in labels:
+        rate = once(family, rate)
+    return f"{_by(labels, rate)} * $__interval_ms / 1000 > 0"
 
 
 def _past_hour(family: Family, *matchers: str) -> str:
-    return f"sum(increase({selector(family, *matchers)}[1h]))"
+    increased = f"increase({selector(family, *matchers)}[1h])"
+    return f"sum({once(family, increased) if 'workspace' in family.labels else increased})"
 
 
 def _quantile(share: float, family: Family, label: str) -> str:
@@ -55,10 +63,9 @@ def _quantile(share: float, family: Family, label: str) -> str:
 
 def _now() -> tuple[Panel, ...]:
     failed = ratio(_past_hour(f.POLL_FAILURES), _past_hour(f.POLLS))
-    drift = f"sum(abs({selector(f.LEDGER_DRIFT)}))"
+    drift = f"sum(abs({level(f.LEDGER_DRIFT)}))"
     expiry = f"min({selector(f.CREDENTIALS_EXPIRY)}) - time()"
     throttled = _past_hour(f.API_RETRIES, 'reason="throttled"')
-    oldest = f"time() - min({selector(f.POLL_LAST_SUCCESS)})"
     return (
         Stat(
             key="up",
@@ -69,11 +76,11 @@ def _now() -> tuple[Panel, ...]:
         ),
         Stat(
             key="targets_failing",
-            queries=(Query(f"sum({selector(f.UP)} == bool 0)"),),
+            queries=(Query(f"sum({level(f.UP)} == bool 0)"),),
             unit="short",
             steps=ANY,
         ),
-        Stat(key="data_age", queries=(Query(oldest),), unit="s", steps=DATA_AGE, decimals=0, trend=False),
+        Stat(key="data_age", queries=(Query(age(f.POLL_LAST_SUCCESS)),), unit="s", steps=DATA_AGE, decimals=0, trend=False),
         Stat(
             key="failed_polls",
             queries=(Query(failed),),
@@ -109,10 +116,10 @@ def _now() -> tuple[Panel, ...]:
 
 
 def _polls() -> tuple[Panel, ...]:
-    age = f"time() - {_by(TARGET, selector(f.POLL_LAST_SUCCESS), 'max')}"
+    since = f"time() - {_by(TARGET, selector(f.POLL_LAST_SUCCESS), 'max')}"
     return (
         TimeSeries(
-            key="freshness", queries=(Query(age, BY_TARGET),), unit="s", steps=DATA_AGE, limits=True, width=8
+            key="freshness", queries=(Query(since, BY_TARGET),), unit="s", steps=DATA_AGE, limits=True, width=8
         ),
         StateTimeline(
             key="target_up",
@@ -202,11 +209,10 @@ def _requests() -> tuple[Panel, ...]:
 
 
 def _ledger() -> tuple[Panel, ...]:
-    drift = _by((*TARGET, "status"), selector(f.LEDGER_DRIFT))
     return (
         TimeSeries(
             key="drift_by_status",
-            queries=(Query(f"{drift} != 0", "{{project}} / {{workspace}} {{status}}"),),
+            queries=(Query(f"{level(f.LEDGER_DRIFT)} != 0", "{{project}} / {{workspace}} {{status}}"),),
             unit="short",
         ),
         TimeSeries(
@@ -240,6 +246,53 @@ def _ledger() -> tuple[Panel, ...]:
             ),
             unit="s",
             width=12,
+        ),
+    )
+
+
+def _replicas() -> tuple[Panel, ...]:
+    held = selector(f.LEASE_HELD)
+    return (
+        TimeSeries(
+            key="targets_held",
+            queries=(Query(_by(("instance",), held), BY_INSTANCE),),
+            unit="short",
+            style="areas",
+            decimals=0,
+        ),
+        TimeSeries(
+            key="takeovers",
+            # A lease that changes hands goes from 1 to 0 at one replica and from 0 to 1 at another one.
+            queries=(
+                Query(
+                    f"{_by(('instance',), f'changes({held}[$__rate_interval]) * {held}')} > 0", BY_INSTANCE
+                ),
+            ),
+            unit="short",
+            style="bars",
+            palette="warnings",
+            decimals=0,
+        ),
+        TimeSeries(
+            key="leases_lost",
+            queries=(Query(_per_step(f.LEASES_LOST, ("instance",)), BY_INSTANCE),),
+            unit="short",
+            style="bars",
+            palette="failures",
+        ),
+        StateTimeline(
+            key="holders",
+            queries=(Query(f"{_by(TARGET, held, 'max')} == 1", BY_TARGET),),
+            unit="short",
+            states=("followed", "held"),
+            width=16,
+        ),
+        StateTimeline(
+            key="unheld",
+            queries=(Query(f"1 - {level(f.LEASE_HELD)}", "{{project}} / {{workspace}}"),),
+            unit="short",
+            steps=ANY,
+            states=("polled", "nobody"),
         ),
     )
 
@@ -339,6 +392,7 @@ EXPORTER = Board(
         Row("polls", _polls()),
         Row("requests", _requests()),
         Row("ledger", _ledger()),
+        Row("replicas", _replicas()),
         Row("process", _process()),
     ),
 )

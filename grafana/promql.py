@@ -2,7 +2,7 @@
 PromQL from the family table, so that no query names a metric or label that does not exist.
 
 Two exporters of one target (a pair for availability) export every value twice. `once` takes the maximum of
-the two, series by series. It has to come before any sum.
+the two, series by series; of the oldest times the minimum. It has to come before any sum.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def scraped(metric: str) -> str:
 
 def once(family: Family, expression: str, *besides: str) -> str:
     """Take each series once, however many exporters export it. `besides` are labels such as "le"."""
-    return f"max by ({', '.join([*family.labels, *besides])}) ({expression})"
+    function = "min" if family in (JOBS_OLDEST_CREATED, JOBS_OLDEST_STARTED) else "max"
+    return f"{function} by ({', '.join([*family.labels, *besides])}) ({expression})"
 
 
 def level(family: Family, *matchers: str) -> str:

@@ -39,6 +39,8 @@ CONTRACT = {
     "octopus_exporter_log_lines_dropped_total": ("counter", ""),
     "octopus_exporter_events_dropped_total": ("counter", ""),
     "octopus_exporter_events_pending": ("gauge", ""),
+    "octopus_exporter_lease_held": ("gauge", "project workspace"),
+    "octopus_exporter_leases_lost_total": ("counter", ""),
     "octopus_exporter_build_info": ("gauge", "version python_version"),
     "octopus_exporter_config_last_reload_successful": ("gauge", ""),
     "octopus_exporter_config_last_reload_success_timestamp_seconds": ("gauge", ""),

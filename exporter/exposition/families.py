@@ -298,6 +298,17 @@ PROJECT_INFO = Family(
         )
     },
 )
+LEASE_HELD = Family(
+    "octopus_exporter_lease_held",
+    "gauge",
+    _TARGET,
+    "1 where this replica polls the target, else 0; always 1 with an SQLite ledger.",
+    "Set when the lease of the target is taken, given back or lost.",
+    {
+        "Targets that no replica polls": "max by (project, workspace) (octopus_exporter_lease_held) == 0",
+        "Targets that each replica polls": "sum by (instance) (octopus_exporter_lease_held)",
+    },
+)
 API_REQUESTS = Family(
     "octopus_api_requests_total",
     "counter",
@@ -383,6 +394,14 @@ EVENTS_PENDING = Family(
     "Events in the ledger that could not be written yet, as their reader has stopped or the output fails.",
     "Set after each attempt to write; 0 where `events` is not configured.",
     {"Outputs that take no events": "min_over_time(octopus_exporter_events_pending[15m]) > 0"},
+)
+LEASES_LOST = Family(
+    "octopus_exporter_leases_lost_total",
+    "counter",
+    (),
+    "Leases that this replica lost: they ended before they were renewed, or another replica took them.",
+    "Counted when the polls of the target are stopped; a lease that was given back is not lost.",
+    {"Leases lost in the last hour": "increase(octopus_exporter_leases_lost_total[1h]) > 0"},
 )
 BUILD_INFO = Family(
     "octopus_exporter_build_info",

@@ -54,6 +54,7 @@ class Instruments:
         self._log_lines_dropped = self._make(Counter, f.LOG_LINES_DROPPED)
         self._events_dropped = self._make(Counter, f.EVENTS_DROPPED)
         self._events_pending = self._make(Gauge, f.EVENTS_PENDING)
+        self._leases_lost = self._make(Counter, f.LEASES_LOST)
         self._make(Gauge, f.BUILD_INFO).labels(version, platform.python_version()).set(1)
         self._reload_ok = self._make(Gauge, f.CONFIG_RELOAD_OK)
         self._reload_time = self._make(Gauge, f.CONFIG_RELOAD_TIME)
@@ -95,6 +96,10 @@ class Instruments:
     def events_pending(self, events: int) -> None:
         """Set the number of events that wait for their output."""
         self._events_pending.set(events)
+
+    def leases_lost(self, leases: int) -> None:
+        """Count leases that ended, or went to another replica, before they were given back."""
+        self._leases_lost.inc(leases)
 
     def show_expiries(self, expiries: Callable[[], Mapping[str, float]]) -> None:
         """

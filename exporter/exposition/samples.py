@@ -188,4 +188,5 @@ SOURCES: Mapping[Family, FamilySource] = {
         _polling(lambda poll: (poll.full_syncs, poll.began_ms)), _poll_counters
     ),
     f.PROJECT_INFO: FamilySource(lambda snapshot: snapshot.target, _project_info),
+    f.LEASE_HELD: FamilySource(lambda snapshot: snapshot.held, _number),
 }

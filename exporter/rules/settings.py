@@ -300,6 +300,7 @@ class ExporterSettings(RulesSection):
     down: Seconds
     target_down: Seconds
     stale: Seconds
+    target_unheld: Seconds
     ledger: AnyInWindow
     refused: Seconds
     credentials: Seconds
