@@ -3,6 +3,9 @@ The pollers of the configured targets, and what they take from the configuration
 
 A target whose settings stay the same keeps its poller over a reload. Another one gets a new poller, which
 goes on counting from the ledger.
+
+On a shared ledger only the targets whose leases this replica holds have a poller. It begins with what is
+published already, so that no series goes back or disappears when a target changes hands.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -20,7 +24,7 @@ from exporter.counting.rules import CountingRules, EventRules
 from exporter.errors import LedgerError, StartError
 from exporter.exposition.publication import Publisher
 from exporter.masking import Secrets
-from exporter.model import PollStatus, Progress, SeriesKey, Target, TargetKey
+from exporter.model import PollStatus, Progress, SeriesKey, Target, TargetKey, Totals
 from exporter.state_log import StateLog
 from exporter.sync.change_reader import PollRules
 from exporter.sync.ledger import Ledger
@@ -30,6 +34,16 @@ from exporter.sync.poller import FirstPolls, PollTiming, ProgressListener, Targe
 # So many targets are restored at once: enough that the ledger never waits for the next question, and few
 # enough that a stop, and the polls that run already, wait for no more than these.
 _RESTORED_AT_ONCE = 32
+
+
+class SharedTargets(Protocol):
+    """What is different for the targets of a ledger that replicas share."""
+
+    def may_poll(self, key: TargetKey) -> bool:
+        """Tell whether this replica holds the lease of a target."""
+
+    async def polled(self, target: Target, status: PollStatus) -> None:
+        """Let the other replicas know how the polls go. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +77,8 @@ class Pollers:
         self._is_stopping = is_stopping
         self._first_polls = FirstPolls()
         self._running: dict[TargetKey, _Running] = {}
+        self._starting: dict[TargetKey, TargetPoller] = {}
+        self._shared: SharedTargets | None = None
         self._has_started = False
         self._unrestored: dict[TargetKey, StateLog] = {}
 
@@ -77,6 +93,31 @@ class Pollers:
         began = {key: running.poller.polling_since_ms for key, running in self._running.items()}
         return {key: since_ms for key, since_ms in began.items() if since_ms is not None}
 
+    def share(self, shared: SharedTargets) -> None:
+        """Poll from now on only the targets whose leases are held."""
+        self._shared = shared
+
+    def publishes(self, key: TargetKey) -> bool:
+        """Tell whether a poller publishes this target."""
+        return key in self._running or key in self._starting
+
+    def cancel(self, keys: Collection[TargetKey]) -> None:
+        """Stop the pollers of these targets at once: what they have read cannot be recorded any more."""
+        for key in keys:
+            if (starting := self._starting.pop(key, None)) is not None:
+                starting.retire()
+            if (running := self._running.pop(key, None)) is not None:
+                running.poller.retire()
+                running.task.cancel()
+
+    async def finish(self, keys: Collection[TargetKey], grace_seconds: float) -> None:
+        """Stop the pollers of these targets: polls under way may end within the grace period."""
+        self.cancel([key for key in keys if key in self._starting])
+        leaving = {key: self._running[key] for key in keys if key in self._running}
+        await _stop(leaving.values(), grace_seconds)
+        # Those that were cancelled meanwhile are gone already.
+        self.cancel([key for key, running in leaving.items() if self._running.get(key) is running])
+
     async def stop_replaced(self, before: Config, config: Config) -> dict[TargetKey, PollStatus]:
         """Stop the pollers whose target left or changed; return their statuses for those that follow."""
         wanted = {target.key: target for target in config.targets()}
@@ -88,7 +129,7 @@ class Pollers:
         # Without grace: what a cancelled poll has not recorded is read again by the poller that follows.
         await _stop(leaving.values(), 0)
         for key in leaving:
-            del self._running[key]
+            self._running.pop(key, None)
             if key not in wanted:
                 self._publisher.withdraw(key)
         return {key: running.poller.status for key, running in leaving.items()}
@@ -106,13 +147,17 @@ class Pollers:
         missing = [
             self._poller(config, rules, clients, target, statuses.get(target.key))
             for target in config.targets()
-            if target.key not in self._running
+            if target.key not in self._running and (self._shared is None or self._shared.may_poll(target.key))
         ]
-        await self._restore_all(missing)
-        if not self._is_stopping():
-            for poller in missing:
-                self._start(poller)
-            self._has_started = True
+        self._starting = {poller.target.key: poller for poller in missing}
+        try:
+            await self._restore_all(missing)
+            if not self._is_stopping():
+                for poller in self._starting.values():  # without those whose leases were lost meanwhile
+                    self._start(poller)
+                self._has_started = True
+        finally:
+            self._starting = {}
 
     def _start(self, poller: TargetPoller) -> None:
         target, stop = poller.target, asyncio.Event()
@@ -125,7 +170,7 @@ class Pollers:
         await _stop(self._running.values(), grace_seconds)
 
     async def release(self, key: TargetKey, keys: frozenset[SeriesKey]) -> None:
-        """Release some new series of a target, if it is polled. Raises: LedgerError."""
+        """Release some new series of a target, if it is polled here. Raises: LedgerError."""
         if key in self._running:
             await self._running[key].poller.release(keys)
 
@@ -159,6 +204,9 @@ class Pollers:
         target: Target,
         status: PollStatus | None = None,
     ) -> TargetPoller:
+        published = None if self._shared is None else self._publisher.last(target.key)
+        if published is not None:
+            status = status or published.poll
         return TargetPoller(
             target,
             clients.client(target),
@@ -168,7 +216,9 @@ class Pollers:
             PollTiming(config.poll.interval_seconds, config.metrics.max_age_seconds),
             # Counters of polls and failures go on, although the poller is a new one.
             status=status,
+            totals=None if published is None else published.totals,
             created_series=config.metrics.created_series,
+            on_polled=None if self._shared is None else self._shared.polled,
             listener=self._progress_listener,
         )
 
@@ -182,15 +232,16 @@ class Pollers:
         """
         Publish the target's totals from the ledger.
 
-        At the start a target that cannot be restored ends the process. At a reload it is logged and the
-        target is polled all the same: the other targets must go on. Raises: StartError.
+        At the start a target that cannot be restored ends the process. At a reload, and of a ledger that
+        replicas share, it is logged and the target is polled all the same: the other targets must go on.
+        Raises: StartError.
         """
         target = poller.target
         state = self._unrestored.get(target.key)
         try:
             totals = await poller.restore()
         except LedgerError as exc:
-            if not self._has_started:
+            if not self._has_started and self._shared is None:
                 raise StartError(str(exc)) from exc
             if state is None:
                 state = self._unrestored[target.key] = StateLog(
@@ -201,10 +252,14 @@ class Pollers:
             return
         if state is not None:
             state.is_over(time.time(), project=target.project)
-        # Label values that are exported already must stay as they are, even if a secret is equal to one now.
         if totals is not None:
-            for labels in (totals.jobs, totals.completed, totals.failures):
-                self._secrets.keep_labels(label for series in labels for label in series)
+            keep_exported_labels(self._secrets, totals)
+
+
+def keep_exported_labels(secrets: Secrets, totals: Totals) -> None:
+    """Let label values that are exported already stay as they are, even if a secret is equal to one now."""
+    for labels in (totals.jobs, totals.completed, totals.failures):
+        secrets.keep_labels(label for series in labels for label in series)
 
 
 async def _stop(some: Collection[_Running], grace_seconds: float) -> None:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
@@ -35,9 +36,13 @@ from exporter.series_release import SeriesReleaser
 from exporter.state_log import FaultLog, LineLimiter, StateLog
 from exporter.sync.ledger import Ledger
 from exporter.sync.poller import ProgressListener
+from exporter.sync.shared_ledger import SharedLedger
 from exporter.systemd import SystemdNotifier, polls_in_a_line
 from exporter.target_cleanup import TargetCleanup
 from exporter.web.status.model import CredentialsStatus, ProcessInfo, ReloadStatus, shard_status
+
+if TYPE_CHECKING:
+    from exporter.replica import Replica
 
 # At the end a poll under way may be recorded for so long; after that it is cancelled, which loses no data.
 GRACE_SECONDS = 3.0
@@ -95,13 +100,17 @@ class Runtime:
         self._instruments = instruments
         self._log = log
         self.secrets = secrets
-        self.releaser = SeriesReleaser(config.metrics.new_series_hold_seconds)
+        self.releaser = SeriesReleaser(
+            config.metrics.new_series_hold_seconds,
+            is_ours=lambda key: self._replica is None or self._pollers.publishes(key),
+        )
         self.publisher = Publisher(instruments, on_shown=self.releaser.shown)
         self._clients = ClientFactory(config, session, instruments, secrets)
         self._group = asyncio.TaskGroup()
         self._pollers = Pollers(
             ledger, self.publisher, secrets, self._group, listener, lambda: self._stopping
         )
+        self._replica = self._make_replica(ledger) if isinstance(ledger, SharedLedger) else None
         self._delivery = Delivery(
             ledger,
             secrets,
@@ -126,6 +135,13 @@ class Runtime:
         self._faults = FaultLog(structlog.get_logger())
         self._systemd = SystemdNotifier(os.environ, self._status_line)
 
+    def _make_replica(self, ledger: SharedLedger) -> Replica:
+        # Most exporters have an SQLite ledger.
+        from exporter.replica import PublishedBy, Replica  # noqa: PLC0415 - at its first use
+
+        published = PublishedBy(self.publisher, self._pollers, self.releaser, self._instruments)
+        return Replica(ledger, self._config, self.secrets, published, self._poll_gained)
+
     # -- run and stop ------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -146,6 +162,7 @@ class Runtime:
                 group.create_task(self._release_series(), name="series release"),
                 group.create_task(self._systemd.run(), name="systemd"),
             ]
+            sharing = group.create_task(self._share_targets(), name="replica")
             await stop.wait()
 
             # Each step leaves work to the next: polls add events and publish, events change metrics. The last
@@ -155,11 +172,18 @@ class Runtime:
             self._started.set()  # a reload that waits for it is refused
             for task in others:
                 task.cancel()
+            if self._replica is not None:
+                await self._replica.stop_taking()
             async with self._reloading:
                 await self._pollers.stop(GRACE_SECONDS)
             self._ledger.drop_waiting()
             await self._delivery.end(_EVENTS_GRACE_SECONDS)
             delivering.cancel()
+            # The leases were renewed until here. Other replicas take over what is given back.
+            sharing.cancel()
+            if self._replica is not None:
+                await asyncio.wait([sharing])
+                await self._replica.leave()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RENDERING_GRACE_SECONDS):
                     await self.publisher.flush()
@@ -181,6 +205,16 @@ class Runtime:
             await self._ledger.opened()
             log.info("ledger checked", seconds=round(time.monotonic() - began, 1))
 
+    async def _share_targets(self) -> None:
+        if self._replica is not None:
+            await self._started.wait()
+            await self._replica.run()
+
+    async def _poll_gained(self) -> None:
+        """Start pollers for targets whose leases this replica has taken."""
+        async with self._reloading:
+            await self._pollers.start_missing(self._config, self._clients, {})
+
     async def _clean_up(self) -> None:
         await self._started.wait()
         await TargetCleanup(
@@ -188,6 +222,7 @@ class Runtime:
             lambda: {target.key for target in self._config.targets()},
             lambda: poll_rules(self._config).schedule.lookback_ms,
             shard=self._config.shard,
+            is_held_elsewhere=lambda key: self._replica is not None and self._replica.is_held_elsewhere(key),
         ).run()
 
     async def _release_series(self) -> None:
@@ -278,6 +313,8 @@ class Runtime:
         statuses = await self._pollers.stop_replaced(before, config)
         self._config, self._clients = config, clients
         self._sync_self_metrics(before, config)
+        if self._replica is not None:
+            self._replica.configure(config)
         await self._pollers.start_missing(config, clients, statuses)
 
     def _sync_self_metrics(self, before: Config, config: Config) -> None:

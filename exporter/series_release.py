@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 
 import structlog
@@ -30,7 +30,8 @@ Release = Callable[[TargetKey, frozenset[SeriesKey]], Awaitable[None]]
 
 class SeriesReleaser:
     """
-    Holds new series and releases them.
+    Holds new series and releases them, those of the targets that `is_ours`: of a target that another replica
+    polls, that one releases them.
 
     Units: `timer` gives monotonic seconds, `clock` Unix seconds.
     """
@@ -39,10 +40,12 @@ class SeriesReleaser:
         self,
         hold_seconds: float,
         *,
+        is_ours: Callable[[TargetKey], bool] = lambda _: True,
         timer: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._hold = Hold(hold_seconds)
+        self._is_ours = is_ours
         self._timer = timer
         self._clock = clock
         self._changed = asyncio.Event()
@@ -59,8 +62,13 @@ class SeriesReleaser:
 
     def shown(self, exposition: Exposition) -> None:
         """Note that this exposition is served from now on."""
-        self._hold.shown(exposition.held, self._timer())
+        ours = {target: held for target, held in exposition.held.items() if self._is_ours(target)}
+        self._hold.shown(ours, self._timer())
         self._changed.set()
+
+    def drop(self, targets: Collection[TargetKey]) -> None:
+        """Forget the holds of targets that went to another replica. One that comes back is held anew."""
+        self._hold.drop(targets)
 
     def served(self, exposition: Exposition) -> None:
         """Note that a scrape received this exposition completely."""

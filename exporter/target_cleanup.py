@@ -62,7 +62,8 @@ class TargetCleanup:
     """
     The daily deletion. `configured` gives the targets of the configuration as it is now.
 
-    Shape: without a `shard` there are no targets of other shards.
+    Shape: without a `shard` there are no targets of other shards; `is_held_elsewhere` tells of a target that
+    another replica polls, so that it is not deleted although it is not configured here.
     Units: `lookback_ms` gives milliseconds, None for no limit; `clock` gives Unix seconds.
     """
 
@@ -73,6 +74,7 @@ class TargetCleanup:
         lookback_ms: Callable[[], int | None],
         *,
         shard: Shard | None = None,
+        is_held_elsewhere: Callable[[TargetKey], bool] = lambda _: False,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -80,6 +82,7 @@ class TargetCleanup:
         self._configured = configured
         self._lookback_ms = lookback_ms
         self._shard = shard
+        self._is_held_elsewhere = is_held_elsewhere
         self._clock = clock
         self._sleep = sleep
         self._faults = FaultLog(structlog.get_logger())
@@ -141,7 +144,7 @@ class TargetCleanup:
             )
 
     def _is_unused(self, key: TargetKey) -> bool:
-        return not is_configured(key, self._configured())
+        return not is_configured(key, self._configured()) and not self._is_held_elsewhere(key)
 
 
 def _named(key: TargetKey) -> str:

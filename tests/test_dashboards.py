@@ -431,7 +431,10 @@ def test_counters_are_rated(view: DashboardView, panel: PanelView) -> None:
 
 @pytest.mark.parametrize("name", ["octopus-fleet", "octopus-project"])
 def test_a_pair_of_exporters_counts_once(name: str) -> None:
-    """Both export the same series: the greater one is taken, with all its labels, before any are added up."""
+    """
+    Both export the same series: the greater one is taken, with all its labels, before any are added up; of
+    the oldest times the lesser one.
+    """
     for panel in VIEWS[name].panels:
         for target in panel.targets:
             for found in re.finditer(r"\b(octopus_\w+)\{", target.expression):

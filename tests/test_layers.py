@@ -90,9 +90,11 @@ LAYERS = (
     ("exporter.ledger",),
     ("exporter.clients", "exporter.web"),
     (
+        "exporter.followers",
         "exporter.leases",
         "exporter.pollers",
         "exporter.progress",
+        "exporter.replica",
         "exporter.runtime",
         "exporter.series_release",
         "exporter.systemd",

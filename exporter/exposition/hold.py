@@ -8,7 +8,7 @@ the series: a server that scrapes more often than `hold_seconds` sees the 0 befo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from math import inf
 
@@ -86,6 +86,11 @@ class Hold:
             # Most publications hold the same set as the last one; then the series need not be compared.
             if found.keys is not held[target]:
                 found.show(held[target], now)
+
+    def drop(self, targets: Iterable[TargetKey]) -> None:
+        """Forget all that is held of some targets."""
+        for target in targets:
+            self._targets.pop(target, None)
 
     def answered(self, held: Held, now: float) -> None:
         """Note that a scrape was answered completely, with an exposition that held these series."""

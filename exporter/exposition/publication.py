@@ -116,6 +116,10 @@ class Publisher:
             self._hurry.set()
         self._request_round()
 
+    def last(self, key: TargetKey) -> TargetSnapshot | None:
+        """Return what was published last of a target, shown or not."""
+        return self._snapshots.get(key)
+
     def withdraw(self, key: TargetKey) -> None:
         """Drop a target that is no longer configured."""
         self._snapshots.pop(key, None)

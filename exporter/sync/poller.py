@@ -12,7 +12,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -134,8 +134,9 @@ class TargetPoller:
     Polls one target at intervals, one poll at a time.
 
     Shape: `clock` gives Unix seconds, `timer` seconds that never step back; `status` continues that of the
-    poller that had the target before a reload; with `created_series` the creation time of every counter is
-    shown too.
+    poller that had the target before, in this process or in another replica; `totals` are those published
+    already; with `created_series` the creation time of every counter is shown too. `on_polled` is called
+    after each poll, and raises nothing.
     """
 
     def __init__(
@@ -148,7 +149,9 @@ class TargetPoller:
         timing: PollTiming,
         *,
         status: PollStatus | None = None,
+        totals: Totals | None = None,
         created_series: bool = False,
+        on_polled: Callable[[Target, PollStatus], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
         listener: ProgressListener | None = None,
@@ -166,7 +169,9 @@ class TargetPoller:
         self._clock = clock
         self._timer = timer
         self._listener = listener
-        self._totals: Totals | None = None
+        self._on_polled = on_polled
+        self._totals = totals
+        self._is_retired = False
         self._expiry: asyncio.TimerHandle | None = None
         self._findings: ServerFindings | None = None
         self._interrupted: Poll | None = None
@@ -177,7 +182,9 @@ class TargetPoller:
     async def restore(self) -> Totals | None:
         """Publish what the ledger has of the target, if anything, and return it. Raises: LedgerError."""
         try:
-            self._totals = await self._ledger.restore(self.target, self._rules.counting)
+            restored = await self._ledger.restore(self.target, self._rules.counting)
+            if restored is not None:
+                self._adopt(restored)
         except LedgerError:
             raise
         except Exception as exc:
@@ -186,6 +193,11 @@ class TargetPoller:
             self.status = replace(self.status, last_success_ms=self._totals.committed_ms)
         self._publish()
         return self._totals
+
+    def retire(self) -> None:
+        """Publish nothing any more: the target has gone to another replica."""
+        self._is_retired = True
+        self._cancel_expiry()
 
     async def release(self, keys: Collection[SeriesKey]) -> None:
         """Record that held series show their values from now on, and publish them. Raises: LedgerError."""
@@ -264,9 +276,14 @@ class TargetPoller:
         )
         # Before the audit: an audit may take long, and the poll is complete without it.
         self._publish()
+        await self._tell()
         if self.status.up:
             await self._audit(poll)
         return bool(self.status.up)
+
+    async def _tell(self) -> None:
+        if self._on_polled is not None:
+            await self._on_polled(self.target, self.status)
 
     def _next_poll(self) -> Poll:
         """Give a new poll, or the first sync that was interrupted and can be resumed."""
@@ -310,6 +327,7 @@ class TargetPoller:
         self._adopt(audited)
         self.status = replace(self.status, requests=poll.counter.sent)
         self._publish()
+        await self._tell()
 
     def _succeeded(self, totals: Totals, poll: Poll) -> None:
         self._count_full_sync(poll.full_sync)
@@ -350,6 +368,8 @@ class TargetPoller:
     def _publish(self) -> None:
         """Publish the target as it is now. Where its gauges are to expire, publish it again at that time."""
         self._cancel_expiry()
+        if self._is_retired:
+            return
         left = float("inf")
         if not self.status.up and self.status.last_success_ms is not None:
             left = self.status.last_success_ms / 1000 + self._timing.max_age_seconds - self._clock()

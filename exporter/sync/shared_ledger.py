@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from exporter.model import PollStatus, Target, TargetKey
 from exporter.sync.ledger import Ledger
@@ -85,6 +85,7 @@ class Takeover:
     at_ms: int
 
 
+@runtime_checkable
 class SharedLedger(Ledger, Protocol):
     """Raises: LedgerError from every method where the database cannot be read or written."""
 

@@ -1,0 +1,165 @@
+"""
+This process as one of several replicas on a shared ledger: it polls what it holds and follows the rest.
+
+Three tasks: heartbeats keep the leases (exporter.leases), a look once a second follows the targets of others
+(exporter.followers), and gained targets get pollers. What is lost is stopped at once, from within the keeper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from exporter.config import Config
+from exporter.errors import LedgerError
+from exporter.exposition.instruments import Instruments
+from exporter.exposition.publication import Publisher
+from exporter.followers import Followers
+from exporter.leases import LeaseKeeper, replica_name
+from exporter.masking import Secrets
+from exporter.model import PollStatus, Target, TargetKey
+from exporter.pollers import Pollers
+from exporter.series_release import SeriesReleaser
+from exporter.state_log import FaultLog, StateLog
+from exporter.sync.shared_ledger import SharedLedger
+
+# Where the polls of a target that is given back may be recorded for so long; then they are cancelled.
+_GRACE_SECONDS = 3.0
+# The pause before another attempt, where gained targets could not be looked at.
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedBy:
+    """Where published targets come from, and who has to know when they change hands."""
+
+    publisher: Publisher
+    pollers: Pollers
+    releaser: SeriesReleaser
+    instruments: Instruments
+
+
+class Replica:
+    """
+    Implements leases.LeaseHolder, for the keeper, and pollers.SharedTargets.
+
+    Shape: `start_pollers` starts what `may_poll` allows and has no poller yet.
+    """
+
+    def __init__(
+        self,
+        ledger: SharedLedger,
+        config: Config,
+        secrets: Secrets,
+        published: PublishedBy,
+        start_pollers: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.name = replica_name()
+        self._ledger = ledger
+        self._published = published
+        self._start_pollers = start_pollers
+        self.keeper = LeaseKeeper(ledger, self.name, config.ledger.lease_seconds, self)
+        self.followers = Followers(
+            ledger,
+            published.publisher,
+            secrets,
+            config,
+            is_ours=published.pollers.publishes,
+            on_look=self.keeper.seen,
+        )
+        self._allowed: set[TargetKey] = set()
+        self._has_gained = asyncio.Event()
+        log = structlog.get_logger()
+        self._not_recorded = StateLog(log, "state of polls not recorded", "state of polls recorded again")
+        self._faults = FaultLog(log)
+        published.pollers.share(self)
+
+    # -- tasks -------------------------------------------------------------------------------------------
+
+    def configure(self, config: Config) -> None:
+        """Take up the targets of a configuration, at the start and at each reload."""
+        self.followers.configure(config)
+        self.keeper.configure([target.key for target in config.targets()])
+
+    async def run(self) -> None:
+        """Hold and follow targets until cancelled; `configure` comes first."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.keeper.run(), name="leases")
+            group.create_task(self.followers.run(), name="targets of other replicas")
+            group.create_task(self._poll_gained(), name="gained targets")
+
+    async def _poll_gained(self) -> None:
+        while True:
+            await self._has_gained.wait()
+            self._has_gained.clear()
+            # The counters of polls go on from what the holder before has recorded last.
+            if await self.followers.look():
+                await self._start_pollers()
+            else:
+                await asyncio.sleep(_RETRY_SECONDS)
+                self._has_gained.set()
+
+    async def stop_taking(self) -> None:
+        """Let the others know that this replica stops, while its last polls end. Raises nothing."""
+        with suppress(LedgerError, TimeoutError):
+            async with asyncio.timeout(_RETRY_SECONDS):
+                await self.keeper.stop_taking()
+
+    async def leave(self) -> None:
+        """Give back all leases, after the last polls have ended and `run` has."""
+        held = self.keeper.held
+        await self.keeper.leave()
+        self._give_up(held)
+
+    # -- what the keeper calls ---------------------------------------------------------------------------
+
+    def gained(self, targets: Collection[TargetKey]) -> None:
+        self._allowed.update(targets)
+        self._has_gained.set()
+
+    def lost(self, targets: Collection[TargetKey]) -> None:
+        self._published.pollers.cancel(targets)
+        self._published.instruments.leases_lost(len(targets))
+        self._give_up(targets)
+
+    async def finish(self, targets: Collection[TargetKey]) -> None:
+        self._allowed.difference_update(targets)
+        await self._published.pollers.finish(targets, _GRACE_SECONDS)
+        self._give_up(targets)
+
+    def _give_up(self, targets: Collection[TargetKey]) -> None:
+        self._allowed.difference_update(targets)
+        self._published.releaser.drop(targets)
+        self.followers.given_up(targets)
+
+    # -- what the pollers call ---------------------------------------------------------------------------
+
+    def may_poll(self, key: TargetKey) -> bool:
+        return key in self._allowed
+
+    async def polled(self, target: Target, status: PollStatus) -> None:
+        try:
+            await self._ledger.record_poll(target, status)
+            self._not_recorded.is_over(time.time())
+        except LedgerError as exc:
+            self._not_recorded.holds(exc.reason, time.time(), error=str(exc))
+        except Exception as exc:
+            self._faults.log("state of polls not recorded", exc)
+
+    # -- what others ask ---------------------------------------------------------------------------------
+
+    def is_held_elsewhere(self, key: TargetKey) -> bool:
+        """Tell whether another replica polls a target, by the last look."""
+        seen = self.followers.sight.targets.get(key)
+        return seen is not None and seen.lease_left_seconds > 0 and seen.holder not in ("", self.name)
+
+    def targets_by_holder(self) -> Counter[str]:
+        """Count the targets that each replica holds, by the last look."""
+        seen = self.followers.sight.targets.values()
+        return Counter(one.holder for one in seen if one.holder and one.lease_left_seconds > 0)
