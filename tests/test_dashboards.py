@@ -440,7 +440,8 @@ def test_a_pair_of_exporters_counts_once(name: str) -> None:
             for found in re.finditer(r"\b(octopus_\w+)\{", target.expression):
                 before = target.expression[: found.start()]
                 labels = LABELS_OF[found[1]] - set(SCRAPED)
-                taken = re.search(r"max by \(([\w, ]+)\) \((?:\w+\()?$", before)
+                function = "min" if "_oldest_" in found[1] else "max"
+                taken = re.search(rf"{function} by \(([\w, ]+)\) \((?:\w+\()?$", before)
                 assert taken, target.expression
                 assert set(taken[1].split(", ")) == labels, target.expression
 
