@@ -80,7 +80,14 @@ def _now() -> tuple[Panel, ...]:
             unit="short",
             steps=ANY,
         ),
-        Stat(key="data_age", queries=(Query(age(f.POLL_LAST_SUCCESS)),), unit="s", steps=DATA_AGE, decimals=0, trend=False),
+        Stat(
+            key="data_age",
+            queries=(Query(age(f.POLL_LAST_SUCCESS)),),
+            unit="s",
+            steps=DATA_AGE,
+            decimals=0,
+            trend=False,
+        ),
         Stat(
             key="failed_polls",
             queries=(Query(failed),),
@@ -119,7 +126,12 @@ def _polls() -> tuple[Panel, ...]:
     since = f"time() - {_by(TARGET, selector(f.POLL_LAST_SUCCESS), 'max')}"
     return (
         TimeSeries(
-            key="freshness", queries=(Query(since, BY_TARGET),), unit="s", steps=DATA_AGE, limits=True, width=8
+            key="freshness",
+            queries=(Query(since, BY_TARGET),),
+            unit="s",
+            steps=DATA_AGE,
+            limits=True,
+            width=8,
         ),
         StateTimeline(
             key="target_up",
