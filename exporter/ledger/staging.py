@@ -65,13 +65,13 @@ _KEEP_HISTORY = f"""
 """
 # How a batch is written; `{{columns}}` and `{{rows}}` are put in by who writes it.
 STAGE = f"""
-    INSERT INTO staged ({{columns}}) VALUES {{rows}}
+    INSERT INTO staged ({{columns}}) {{rows}}
     ON CONFLICT (target, id) DO UPDATE SET {_TAKE_NEWER}, {_KEEP_HISTORY},
         found_by = staged.found_by | excluded.found_by,
         repeated = CASE WHEN staged.last_pass = excluded.last_pass THEN staged.repeated
             WHEN staged.last_pass = excluded.last_pass - 1 THEN 1 ELSE 0 END,
         last_pass = excluded.last_pass
-"""  # noqa: S608 - constants only
+"""
 _values = attrgetter(*JOB_COLUMNS)
 _history_values = attrgetter(*_HISTORY_COLUMNS)
 
@@ -300,7 +300,7 @@ def _staged_batches(
 def _statement(all_columns: tuple[str, ...], flags: tuple[str, ...], values: int, rows: int) -> str:
     # What is the same for a whole page is bound once.
     row = f"({', '.join(('?1', '?2', '?3', *flags, *'?' * values))})"
-    return STAGE.format(columns=", ".join(all_columns), rows=", ".join([row] * rows))
+    return STAGE.format(columns=", ".join(all_columns), rows=f"VALUES {', '.join([row] * rows)}")
 
 
 def _batches(rows: list[T], sizes: Sequence[int]) -> Iterator[list[T]]:

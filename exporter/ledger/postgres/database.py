@@ -57,7 +57,7 @@ class _Parameter:
 
     def of(self, given: Any) -> object:
         value = given[self.source]
-        return _array(value) if self.is_list else storable(value)
+        return array(msgspec.json.decode(value)) if self.is_list else storable(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,17 @@ def storable(value: object) -> object:
     return int(value) if isinstance(value, int) else value
 
 
-def _array(encoded: Any) -> str:
-    """Make an array of a JSON list: of numbers, or of texts, which may have any character."""
-    values = msgspec.json.decode(encoded)
-    return "{" + ",".join(_element(value) if isinstance(value, str) else str(value) for value in values) + "}"
+def array(values: Iterable[Any]) -> str:
+    """Write an array of numbers or of texts, as a literal without a type."""
+    known: dict[Any, str] = {None: "NULL"}
+    elements = []
+    for value in values:
+        element = known.get(value)
+        if element is None:
+            # Few texts of many rows differ. Flags and enums, which are equal to numbers, are written as such.
+            element = known[value] = _element(value) if isinstance(value, str) else str(int(value))
+        elements.append(element)
+    return "{" + ",".join(elements) + "}"
 
 
 def _element(text: str) -> str:

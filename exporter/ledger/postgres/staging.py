@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from exporter.errors import LedgerError
 from exporter.ledger.database import Database
-from exporter.ledger.staging import STAGE, StagedBatch
+from exporter.ledger.postgres.database import array
+from exporter.ledger.staging import PAGE_COLUMNS, STAGE, StagedBatch
 
 # A poll stages under the lease with which it began. Rows of another poll may be there if the lease has gone
 # and come back since; none are there if the server has emptied its unlogged tables.
@@ -18,6 +20,7 @@ _IS_MARKED = """
     SELECT 1 FROM staging JOIN leases ON leases.target = staging.target AND leases.fence = staging.fence
     WHERE staging.target = :target
 """
+_TEXTS = frozenset(("job_type", "status", "msg_code", "msg_error", "data_id", "resource_spec"))
 _CLEAR = "DELETE FROM staged WHERE target = :target"
 
 
@@ -31,10 +34,10 @@ class UnloggedTable:
         db.execute(_MARK, {"target": target})
 
     def write(self, db: Database, batch: StagedBatch) -> None:
-        row = ", ".join(("?", "?", "?", *batch.flags, *"?" * len(batch.columns)))
-        statement = STAGE.format(columns=", ".join(batch.all_columns), rows=f"({row})")
+        """Stage rows with a statement that has a list for each column: thousands of rows cost no parsing."""
+        statement = _statement(batch.all_columns, batch.flags)
         for rows in _without_copies(batch.rows, batch.flags.count("?")):
-            db.executemany(statement, [(*batch.page, *row) for row in rows])
+            db.execute(statement, (*batch.page, *map(array, zip(*rows, strict=True))))
 
     def clear(self, db: Database, target: int) -> None:
         """
@@ -45,6 +48,25 @@ class UnloggedTable:
         if db.execute(_IS_MARKED, {"target": target}).fetchone() is None:
             raise LedgerError("what this poll has read is lost: the database or the lease was away meanwhile")
         db.execute(_CLEAR, {"target": target})
+
+
+@cache
+def _statement(columns: tuple[str, ...], flags: tuple[str, ...]) -> str:
+    # The columns of the page are the same for all rows; a flag may be; the rest is given for each row.
+    row_columns = columns[len(PAGE_COLUMNS) :]
+    values = (*flags, *"?" * (len(row_columns) - len(flags)))
+    given = [name for name, value in zip(row_columns, values, strict=True) if value == "?"]
+    selected = [
+        *(f"?::{_type(name)}" for name in PAGE_COLUMNS),
+        *(name if value == "?" else value for name, value in zip(row_columns, values, strict=True)),
+    ]
+    lists = ", ".join(f"?::{_type(name)}[]" for name in given)
+    rows = f"SELECT {', '.join(selected)} FROM unnest({lists}) AS given ({', '.join(given)})"  # noqa: S608 - constants only
+    return STAGE.format(columns=", ".join(columns), rows=rows)
+
+
+def _type(column: str) -> str:
+    return "text" if column in _TEXTS else "bigint"
 
 
 def _without_copies(rows: list[tuple[object, ...]], at: int) -> Iterator[list[tuple[object, ...]]]:
