@@ -245,23 +245,29 @@ class JobWriter:
 
     def unlist(self, table: str, which: str, given: Mapping[str, object]) -> None:
         """Mark listed jobs as not listed any more."""
-        change = "UPDATE {} SET listed = -in_flight, in_flight = 0, data_id = NULL, resource_spec = NULL"
-        self._take_out(change.format(table), table, which, given)
+        given = {**given, "target": self._target}
+        if self._take_out(table, which, given):
+            change = "listed = -in_flight, in_flight = 0, data_id = NULL, resource_spec = NULL"
+            self._db.execute(f"UPDATE {table} SET {change} WHERE {which}", given)  # noqa: S608 - constants only
+            self.flush()
 
     def delete(self, table: str, which: str, given: Mapping[str, object]) -> None:
         """Delete jobs; no counter is touched."""
-        self._take_out(f"DELETE FROM {table}", table, which, given)  # noqa: S608 - constants only
-
-    def _take_out(self, change: str, table: str, which: str, given: Mapping[str, object]) -> None:
         given = {**given, "target": self._target}
+        self._take_out(table, which, given)
+        self._db.execute(f"DELETE FROM {table} WHERE {which}", given)  # noqa: S608 - constants only
+        self.flush()
+
+    def _take_out(self, table: str, which: str, given: Mapping[str, object]) -> bool:
+        """Take those of these jobs that are listed out of `listing`; tell whether there are any."""
         leaving = f"""
             SELECT job_type, status, in_flight, count(*) FROM {table} WHERE {which} AND known.listed = 1
             GROUP BY job_type, status, in_flight
         """  # noqa: S608 - constants only
-        for kind, status, in_flight, jobs in self._db.execute(leaving, given):
+        rows = self._db.execute(leaving, given).fetchall()
+        for kind, status, in_flight, jobs in rows:
             self._added[kind, status, bool(in_flight)] -= jobs
-        self._db.execute(f"{change} WHERE {which}", given)
-        self.flush()
+        return bool(rows)
 
     def flush(self) -> None:
         self._db.executemany(_KEEP, self._rows)

@@ -88,12 +88,17 @@ _kept = msgspec.json.Decoder(KeptLabels).decode
 _NOTHING = "{}"
 
 
-def read_labels(db: Database, target: int) -> KeptLabels:
-    """Give the labels of a target; in a ledger of a version that had no bound, those are all it has used."""
+def read_labels(db: Database, target: int) -> tuple[KeptLabels, bool]:
+    """
+    Give the labels of a target, and whether they were ever written.
+
+    In a ledger of a version that had no bound, they are all that the target has used.
+    """
     (labels,) = db.execute("SELECT labels FROM targets WHERE id = ?", (target,)).fetchone()
     if labels != _NOTHING:
-        return _kept(labels)
-    return KeptLabels(_used(db, target, "job_type", JOB_TYPES), _used(db, target, "status", STATUSES))
+        return _kept(labels), True
+    used = KeptLabels(_used(db, target, "job_type", JOB_TYPES), _used(db, target, "status", STATUSES))
+    return used, False
 
 
 def _used(db: Database, target: int, column: str, documented: tuple[str, ...]) -> tuple[str, ...]:

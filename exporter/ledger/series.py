@@ -44,8 +44,8 @@ _RELEASE_HISTOGRAM = """
     UPDATE histograms SET released = 1 WHERE target = ? AND family = ? AND job_type = ? AND status = ?
 """
 _BEGINNING_OTHERWISE = """
-    SELECT job_type, status, value FROM histograms
-    WHERE target = ? AND family = ? AND substr(value, 1, ?) <> ?
+    SELECT family, job_type, status, value FROM histograms
+    WHERE target = ? AND (family = ? AND substr(value, 1, ?) <> ? OR family = ? AND substr(value, 1, ?) <> ?)
 """
 _EMPTY_HISTOGRAM = """
     UPDATE histograms SET value = ?, released = 0
@@ -163,10 +163,16 @@ def release_rows(db: Database, target: int, keys: Collection[SeriesKey]) -> None
 
 def empty_changed_histograms(db: Database, target: int, rules: CountingRules, now_ms: int) -> None:
     """Restart at 0 the histograms whose bounds are no longer the configured ones."""
-    for family, bounds in ((SUBMITTING, rules.submitting_bounds), (RUNNING, rules.running_bounds)):
-        empty = _encode(replace(HistogramValue.empty(bounds), created_ms=now_ms)).decode()
-        # What this version writes begins like this. Only another text has to be read to know its bounds.
-        beginning = empty[: empty.index("]") + 1]
-        others = db.execute(_BEGINNING_OTHERWISE, (target, family, len(beginning), beginning)).fetchall()
-        changed = [row for *row, value in others if _histogram(value).bounds != bounds]
-        db.executemany(_EMPTY_HISTOGRAM, [(empty, target, family, *row) for row in changed])
+    bounds = {SUBMITTING: rules.submitting_bounds, RUNNING: rules.running_bounds}
+    empty = {
+        family: _encode(replace(HistogramValue.empty(wanted), created_ms=now_ms)).decode()
+        for family, wanted in bounds.items()
+    }
+    # What this version writes begins like this. Only another text has to be read to know its bounds.
+    given: list[object] = [target]
+    for family, value in empty.items():
+        beginning = value[: value.index("]") + 1]
+        given += [family, len(beginning), beginning]
+    others = db.execute(_BEGINNING_OTHERWISE, given).fetchall()
+    changed = [row for *row, value in others if _histogram(value).bounds != bounds[row[0]]]
+    db.executemany(_EMPTY_HISTOGRAM, [(empty[row[0]], target, *row) for row in changed])

@@ -95,11 +95,20 @@ class SqlLedger:
             with suppress(Exception):  # of a poll that has failed
                 await asyncio.shield(before)
         table = self._staging_table
-        await self._on(target, table.begin, writes=table.is_transactional)
+
+        def begin(db: Database, row: int) -> bool:
+            table.begin(db, row)
+            return targets.forget_some_unrecorded(db, row)
+
+        if table.is_transactional:
+            has_none = await self._on(target, begin, writes=True)
+        else:
+            await self._on(target, table.begin)
+            has_none = False
         # A first sync finds no jobs, unless the target was forgotten and that was cut short. Piece by piece:
         # others have work for this thread too.
-        while not await self._on(target, targets.forget_some_unrecorded, writes=True):
-            pass
+        while not has_none:
+            has_none = await self._on(target, targets.forget_some_unrecorded, writes=True)
 
     async def stage(
         self,

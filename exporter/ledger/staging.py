@@ -253,7 +253,7 @@ class Pages:
 def stage_pages(
     db: Database, table: StagingTable, target: int, job_types: Sequence[str], pages: Pages
 ) -> None:
-    before = read_labels(db, target)
+    before, is_written = read_labels(db, target)
     labels = LabelSet(before, job_types, pages.rules)
     commits = fetch_number(db, "SELECT commits FROM targets WHERE id = ?", (target,))
     has_history = commits == 0 and not pages.rules.count_history
@@ -262,7 +262,7 @@ def stage_pages(
         page = (target, int(origin.question), origin.pass_no)
         for batch in _staged_batches(page, labels, jobs, wanted, before_ms):
             table.write(db, batch)
-    if labels.kept != before:
+    if labels.kept != before or not is_written:
         write_labels(db, target, labels.kept)
 
 

@@ -35,17 +35,26 @@ from exporter.sync.ledger import TargetState
 from exporter.sync.server_traits import FILTERS
 
 V = TypeVar("V", CounterValue, HistogramValue)
+# Rows of _LISTING.
+Listing = Sequence[tuple[str, str, int, int]]
 
-# SQLite finds creation times in the index of jobs in flight only by type and status.
+_LISTING = "SELECT job_type, status, in_flight, jobs FROM listing WHERE target = ?"
+
+# SQLite finds creation times in the index of jobs in flight only by type and status. PostgreSQL takes longer
+# to plan for a max() than for the first of an order.
 _NEWEST = f"""
     SELECT coalesce(max(newest_ms), 0) FROM (
         SELECT max((
-            SELECT max(created_ms) FROM jobs INDEXED BY jobs_in_flight
+            SELECT created_ms FROM jobs INDEXED BY jobs_in_flight
             WHERE target = :target AND in_flight = 1
                 AND job_type = listing.job_type AND status = listing.status
+            ORDER BY created_ms DESC LIMIT 1
         )) AS newest_ms FROM listing WHERE target = :target AND in_flight = 1
         UNION ALL
-        SELECT max(created_ms) FROM {FINISHED_JOBS} WHERE target = :target AND in_flight = 0
+        SELECT created_ms FROM (
+            SELECT created_ms FROM {FINISHED_JOBS} WHERE target = :target AND in_flight = 0
+            ORDER BY created_ms DESC LIMIT 1
+        ) AS finished
     ) AS newest
 """  # noqa: S608 - constants only
 _SOUND = ((str, str, int, int), (str, str, int, type(None)))
@@ -160,10 +169,12 @@ def oldest_created(db: Database, target: int) -> int:
 
 def types_to_show(db: Database, target_row: int, target: Target) -> tuple[str, ...]:
     """Give the configured types, or else the documented ones and then those the API has invented since."""
-    if target.job_types:
-        return target.job_types
     rows = db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target_row,))
-    return (*JOB_TYPES, *sorted({name for (name,) in rows} - set(JOB_TYPES)))
+    return _types({name for (name,) in rows}, target)
+
+
+def _types(listed: set[str], target: Target) -> tuple[str, ...]:
+    return target.job_types or (*JOB_TYPES, *sorted(listed - set(JOB_TYPES)))
 
 
 def restore(db: Database, target: Target, rules: CountingRules) -> Totals | None:
@@ -175,14 +186,15 @@ def restore(db: Database, target: Target, rules: CountingRules) -> Totals | None
 
 def read_totals(db: Database, row: TargetRow, target: Target, rules: CountingRules) -> Totals:
     """Give what the last commit is to show of a target."""
-    types = types_to_show(db, row.id, target)
+    listing = db.execute(_LISTING, (row.id,)).fetchall()
+    types = _types({kind for kind, *_ in listing}, target)
     series = _Series(row, row.released.under(rules))
     rows_unreadable, some_set_apart = set_apart.read(db, row.id)
     counters = series.counters(read_counters(db, row.id), types)
     histograms = series.histograms(read_histograms(db, row.id, rules), types)
     held = series.held(types)
     return Totals(
-        jobs=_jobs(db, row.id, types),
+        jobs=_jobs(listing, types),
         **read_ages(db, row.id, types, row.committed_ms),
         created={kind: counters.get(SeriesKey(CREATED, kind), series.zero(kind)) for kind in types},
         completed={(kind, status): series.zero(kind) for kind in types for status in TERMINAL_STATUSES}
@@ -209,7 +221,7 @@ def read_totals(db: Database, row: TargetRow, target: Target, rules: CountingRul
         committed_ms=row.committed_ms,
         rows_unreadable=rows_unreadable,
         set_apart=some_set_apart,
-        undocumented_ended=_undocumented_ended(db, row.id, types),
+        undocumented_ended=_undocumented_ended(listing, types),
         drift_lasts=row.audit is not None and row.audit.lasts,
         unlisted_jobs=row.server.unlisted_jobs,
         page_size=row.server.page_size,
@@ -282,21 +294,20 @@ class _Series:
         return self._rows_held | with_types
 
 
-def _jobs(db: Database, target: int, types: tuple[str, ...]) -> dict[tuple[str, str], int]:
+def _jobs(listing: Listing, types: tuple[str, ...]) -> dict[tuple[str, str], int]:
     listed = Counter({(kind, status): 0 for kind in types for status in STATUSES})
-    for kind, status, jobs in db.execute(
-        "SELECT job_type, status, jobs FROM listing WHERE target = ?", (target,)
-    ):
+    for kind, status, _, jobs in listing:
         if kind in types:
             listed[kind, status] += jobs
     return dict(listed)
 
 
-def _undocumented_ended(db: Database, target: int, types: tuple[str, ...]) -> int:
-    rows = db.execute(
-        "SELECT job_type, status, jobs FROM listing WHERE target = ? AND in_flight = 0", (target,)
+def _undocumented_ended(listing: Listing, types: tuple[str, ...]) -> int:
+    return sum(
+        jobs
+        for kind, status, in_flight, jobs in listing
+        if not in_flight and kind in types and status not in STATUSES
     )
-    return sum(jobs for kind, status, jobs in rows if kind in types and status not in STATUSES)
 
 
 class Ages(TypedDict):
