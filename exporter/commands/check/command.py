@@ -230,10 +230,10 @@ def _ledger_warnings(url: LedgerUrl) -> Iterator[str]:
     if url.backend == "sqlite":
         return
     mode = url.parameters.get("sslmode", "prefer")
-    if url.leaves_the_machine and mode != "verify-full":
+    if url.leaves_the_machine and mode not in ("verify-full", "verify-ca"):
         yield (
             f"ledger.url: sslmode is {mode}, which does not check that this server is the right one, "
-            "expected sslmode=verify-full with sslrootcert"
+            "expected sslmode=verify-full or verify-ca with sslrootcert"
         )
     for key, file in url.files.items():
         try:
