@@ -11,7 +11,7 @@ ARG PYTHON_IMAGE=${REGISTRY}/library/python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
 # pip reads it. It is in no layer of the image, since the image does not begin with this stage.
-ARG PIP_INDEX_URL
+ARG PIP_INDEX_URL=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements/run.txt requirements/build.txt requirements/
@@ -20,7 +20,7 @@ RUN python -m venv /build \
  && /build/bin/pip install --quiet --no-deps --require-hashes --requirement requirements/build.txt \
  && /build/bin/pip --python /opt/octopus-exporter/bin/python install --quiet --no-compile \
       --no-deps --require-hashes --requirement requirements/run.txt
-COPY pyproject.toml README.md LICENSE config.example.yaml ./
+COPY hatch_build.py pyproject.toml README.md LICENSE config.example.yaml ./
 COPY deploy/systemd deploy/systemd
 COPY grafana/dashboards grafana/dashboards
 COPY grafana/provisioning grafana/provisioning
@@ -36,9 +36,17 @@ RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /whe
 COPY deploy/healthcheck.py /opt/octopus-exporter/bin/healthcheck.py
 
 FROM ${PYTHON_IMAGE}
+# `make image` and `make release` set these.
+ARG VERSION=
+ARG REVISION=
+ARG REPOSITORY_URL=
 LABEL org.opencontainers.image.title="octopus-exporter" \
       org.opencontainers.image.description="Prometheus exporter for the system jobs of Huawei Cloud Octopus" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${REPOSITORY_URL}" \
+      org.opencontainers.image.url="${REPOSITORY_URL}"
 COPY --from=build /opt/octopus-exporter /opt/octopus-exporter
 COPY --from=build --chown=65532:65532 /ledger /var/lib/octopus-exporter
 # SQLite keeps temporary tables in files: they belong where there is room, and where it may write. Without

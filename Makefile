@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
     $$python -c '$(RECENT)' 2>/dev/null && echo $$python && break; \
   done)
 BUILDER ?= $(shell for builder in docker podman buildah; do \
-    command -v $$builder >/dev/null && echo $$builder && break; \
+    $$builder info >/dev/null 2>&1 && echo $$builder && break; \
   done)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -19,13 +19,18 @@ RUN_LOCKS := requirements/run.txt requirements/build.txt
 # Archives are the same bytes each time: what is in them has the time of the commit.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
-export BUILDER SOURCE_DATE_EPOCH REVISION
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' exporter/__init__.py)
+export SOURCE_DATE_EPOCH REVISION REPOSITORY_URL SITE_URL PYTHON_IMAGE REGISTRY PIP_INDEX_URL
+# What the Dockerfile takes, where it is set.
+IMAGE_ARGUMENTS = $(foreach name,VERSION REVISION REPOSITORY_URL PYTHON_IMAGE REGISTRY PIP_INDEX_URL, \
+    $(if $($(name)),--build-arg $(name)=$($(name))))
+PLATFORMS ?= linux/amd64,linux/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ha prometheus test lint check-lock benchmark lock image chart bundle release clean
+.PHONY: help demo demo-ha prometheus test lint check-lock benchmark lock image push-image chart bundle release release-notes clean
 
 help: ## list what there is to make
-	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 /p' Makefile | awk '{ printf "  make %-11s", $$2; $$1 = $$2 = ""; print }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 /p' Makefile | awk '{ printf "  make %-13s", $$2; $$1 = $$2 = ""; print }'
 
 demo: $(VENV)/.run ## run the exporter against simulated jobs until Ctrl-C [PORT=10877]
 	@$(BIN)/octopus-exporter demo --port $(PORT)
@@ -60,20 +65,30 @@ lock: $(VENV)/.dev ## pin what pyproject.toml asks for anew [LOCKFLAGS=--upgrade
 	    --output-file requirements/release.txt
 
 image: ## build the container image octopus-exporter
-	@test -n "$(BUILDER)" || { echo "make image needs docker, podman or buildah" >&2; exit 1; }
-	BUILDAH_FORMAT=docker $(BUILDER) build --tag octopus-exporter .
+	@test -n "$(BUILDER)" || { echo "make image needs docker, podman or buildah, and that it works" >&2; exit 1; }
+	BUILDAH_FORMAT=docker $(BUILDER) build --tag octopus-exporter $(IMAGE_ARGUMENTS) .
+
+push-image: ## build and push the image for PLATFORMS with docker buildx [IMAGE=registry/name]
+	@test -n "$(IMAGE)" || { echo "make push-image needs IMAGE=registry/name" >&2; exit 1; }
+	@mkdir -p dist
+	docker buildx build --platform $(PLATFORMS) --provenance=mode=max --sbom=true --push --metadata-file dist/image.json \
+	    --tag $(IMAGE):$(VERSION) --tag $(IMAGE):latest $(IMAGE_ARGUMENTS) .
+	@sed -n 's/.*"containerimage.digest": "\([^"]*\)".*/\1/p' dist/image.json | head -n 1 >dist/image.digest
 
 bundle: $(VENV)/.release ## pack all that a network without the internet needs into dist [BUNDLEFLAGS=--no-image]
-	@$(BIN)/python -m release bundle $(BUNDLEFLAGS)
+	@BUILDER=$(BUILDER) $(BIN)/python -m release bundle $(BUNDLEFLAGS)
 
 release: $(VENV)/.release ## build wheel, sdist, chart, SBOM and bundle into dist [REPOSITORY_URL=https://...]
-	@$(BIN)/python -m release all $(BUNDLEFLAGS)
+	@BUILDER=$(BUILDER) $(BIN)/python -m release all $(BUNDLEFLAGS)
+
+release-notes: $(VENV)/.release ## write release-notes.md from the CHANGELOG [TAG=v0.1.0]
+	@$(BIN)/python -m release notes --tag $(or $(TAG),v$(VERSION)) > release-notes.md
 
 chart: $(VENV)/.dev ## make the chart's README and deploy/kubernetes anew; needs helm 4 for these
 	@$(BIN)/python -m deploy.helm.generate
 
 clean: ## remove what make has made
-	rm -rf $(VENV) dist site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist site release-notes.md .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What is installed is what is locked: nothing is resolved, as a pin without its extra would send pip for the newest

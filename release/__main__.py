@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from exporter import __version__
 from release.archives import epoch, write_checksums
 from release.bundle import write_bundle
 from release.distributions import build_python, pack_chart, write_bill_of_materials
@@ -17,11 +20,15 @@ from release.wheels import MACHINES, PYTHONS, Machine
 _PARTS = {
     "bundle": "the bundle for networks without the internet",
     "all": "wheel, sdist, chart, bill of materials and bundle, with their checksums",
+    "notes": "what the CHANGELOG says of this version",
 }
 
 
 def main() -> None:
     options = _options()
+    if options.part == "notes":
+        sys.stdout.write(release_notes(options.tag))
+        return
     output: Path = options.output
     epoch()  # without it, stop before anything is built
     if options.part == "all" and output.exists():
@@ -35,7 +42,13 @@ def main() -> None:
         if options.part == "all":
             write_bill_of_materials(output)
         archive, left_out = write_bundle(
-            output, scratch, wheel, chart, machines, with_image=not options.no_image
+            output,
+            scratch,
+            wheel,
+            chart,
+            machines,
+            with_image=not options.no_image,
+            builder=os.environ.get("BUILDER", ""),
         )
     if options.part == "all":
         write_checksums(output)
@@ -57,8 +70,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("dist"), help="the folder; dist is the default")
     parser.add_argument("--architecture", nargs="+", choices=MACHINES, default=MACHINES, help="of the wheels")
     parser.add_argument("--python", nargs="+", choices=PYTHONS, default=PYTHONS, help="of the wheels")
+    parser.add_argument("--tag", default=f"v{__version__}", help="that the notes are for")
     parser.add_argument("--no-image", action="store_true", help="leave the container image out")
     return parser.parse_args()
+
+
+def release_notes(tag: str) -> str:
+    """Return what the CHANGELOG says of this version. Exits where the tag is another version's."""
+    if tag != f"v{__version__}":
+        sys.exit(f"the tag is {tag}, and exporter/__init__.py says {__version__}")
+    changes = Path("CHANGELOG.md").read_text(encoding="utf-8")
+    heading = rf"^## \[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d$"
+    section = re.search(heading + r"\n(.*?)(?=^## \[|\Z)", changes, re.MULTILINE | re.DOTALL)
+    if section is None:
+        sys.exit(f"CHANGELOG.md has no section [{__version__}] with a date")
+    return section[1].strip() + "\n"
 
 
 def _say(line: str) -> None:

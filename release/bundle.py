@@ -9,7 +9,7 @@ from pathlib import Path
 from exporter import __version__
 from release.archives import pack, write_checksums
 from release.distributions import NAME
-from release.images import build_archive, image_builder
+from release.images import build_archive
 from release.wheels import Machine, download, offline_requirements
 
 _OWN_FILES = Path(__file__).with_name("bundle")
@@ -43,6 +43,7 @@ def write_bundle(
     machines: Sequence[Machine],
     *,
     with_image: bool,
+    builder: str,
 ) -> tuple[Path, list[str]]:
     """
     Write the bundle; return it, and a line for each part that is left out.
@@ -67,11 +68,10 @@ def write_bundle(
         left_out.append("the chart: there is none in deploy/helm")
     else:
         _copy(chart, folder / "chart" / chart.name)
-    builder = image_builder() if with_image else None
-    if builder is not None:
+    if with_image and builder:
         build_archive(builder, folder / "image", scratch)
     else:
-        why = "none of docker, podman and buildah is installed" if with_image else "so it was asked"
+        why = "neither docker nor podman nor buildah works here" if with_image else "by --no-image"
         left_out.append(f"the container image: {why}")
 
     write_checksums(folder)
@@ -84,6 +84,6 @@ def write_bundle(
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".lint"))
     else:
         shutil.copy(source, target)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from exporter import __version__
@@ -33,9 +35,12 @@ def pack_chart(folder: Path) -> Path | None:
         for line in (CHART / "Chart.yaml").read_text(encoding="utf-8").splitlines()
         if line.startswith("version:")
     )
-    package = folder / f"{CHART.name}-{version}.tgz"
-    pack(CHART, package, CHART.name)
-    return package
+    ignored = [line.rstrip("/") for line in (CHART / ".helmignore").read_text(encoding="utf-8").splitlines()]
+    with tempfile.TemporaryDirectory() as scratch:
+        packed = Path(scratch) / CHART.name
+        shutil.copytree(CHART, packed, ignore=shutil.ignore_patterns(*ignored))
+        pack(packed, folder / f"{CHART.name}-{version}.tgz", CHART.name)
+    return folder / f"{CHART.name}-{version}.tgz"
 
 
 def write_bill_of_materials(folder: Path) -> Path:

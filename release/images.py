@@ -12,19 +12,17 @@ from exporter import __version__
 from release.archives import epoch
 
 IMAGE = f"octopus-exporter:{__version__}"
-_BUILDERS = ("docker", "podman", "buildah")
 # What the Dockerfile takes from the environment of make.
 _ARGUMENTS = ("PYTHON_IMAGE", "REGISTRY", "PIP_INDEX_URL", "REPOSITORY_URL", "REVISION")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def image_builder() -> str | None:
-    """Return the program that builds images: the one of BUILDER, or the first that is installed."""
-    return next((one for one in (os.environ.get("BUILDER"), *_BUILDERS) if one and shutil.which(one)), None)
-
-
 def build_archive(builder: str, folder: Path, scratch: Path) -> Path:
-    """Build the image for this machine, and write it as an archive. Raises: CalledProcessError."""
+    """
+    Build the image for this machine, and write it as an archive.
+
+    Shape: `builder` is docker, podman or buildah. Raises: CalledProcessError.
+    """
     given = [f"{name}={os.environ[name]}" for name in _ARGUMENTS if os.environ.get(name)]
     arguments = [part for one in (f"VERSION={__version__}", *given) for part in ("--build-arg", one)]
     tags = ["--tag", IMAGE, "--tag", "octopus-exporter"]

@@ -16,11 +16,30 @@ PINS = {
         "grafana/grafana": "13.2.3",
     },
     "deploy/compose/ha.yaml": {"library/postgres": "18.1", "prom/prometheus": "v3.16.0"},
+    ".github/workflows/ci.yml": {
+        "actions/checkout": "v6.0.2",
+        "actions/setup-python": "v6.2.0",
+    },
+    ".github/workflows/release.yml": {
+        "actions/attest-build-provenance": "v4.2.2",
+        "actions/checkout": "v6.0.2",
+        "actions/configure-pages": "v5.0.0",
+        "actions/deploy-pages": "v4.0.5",
+        "actions/download-artifact": "v4.3.0",
+        "actions/setup-python": "v6.2.0",
+        "actions/upload-artifact": "v4.6.2",
+        "actions/upload-pages-artifact": "v4.0.0",
+        "docker/login-action": "v3.7.0",
+        "docker/setup-buildx-action": "v3.12.0",
+        "docker/setup-qemu-action": "v3.7.0",
+        "pypa/gh-action-pypi-publish": "v1.14.0",
+    },
     "Dockerfile": {"library/python": "3.13-slim"},
     "pyproject.toml": {"grafana-foundation-sdk": "0.0.21"},
 }
 
 _IMAGE = re.compile(r"^\s*(?:- )?image: +[\"']?([^\s\"'#]+)", re.MULTILINE)
+_ACTION = re.compile(r"^\s*(?:- )?uses: +(\S+?)@([0-9a-f]{40}) # (v[\d.]+)$", re.MULTILINE)
 _BASE = re.compile(r"^ARG PYTHON_IMAGE=(\S+)$", re.MULTILINE)
 # A mirror has the images under the same names.
 _REGISTRY = re.compile(r"^\$\{REGISTRY(:-docker\.io)?\}/")
@@ -39,6 +58,14 @@ def found() -> dict[str, dict[str, str]]:
     """Read the pins from the files."""
     files = sorted((ROOT / "deploy" / "compose").glob("*.yaml"))
     pins = {file: dict(image_pins(_IMAGE.findall(file.read_text(encoding="utf-8")))) for file in files}
+    for file in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        text = file.read_text(encoding="utf-8")
+        actions = _ACTION.findall(text)
+        # A tag can be moved to another commit, a digest cannot.
+        assert len(actions) == len(re.findall(r"\buses:", text)), (
+            f"{file.name}: a digest or its version is missing"
+        )
+        pins[file] = {name: version for name, _, version in actions}
     dockerfile = ROOT / "Dockerfile"
     pins[dockerfile] = dict(image_pins(_BASE.findall(dockerfile.read_text(encoding="utf-8"))))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 FamilyType = Literal["counter", "gauge", "histogram"]
+Stability = Literal["stable", "experimental"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +20,8 @@ class Family:
     One metric family.
 
     Shape: `labels` in the order they are rendered; `what` says what is counted, `when` says when; `queries`
-    has examples in PromQL by the question they answer.
+    has examples in PromQL by the question they answer. The name, the type and the labels of a `stable` family
+    stay as they are (docs/releasing.md); a new family is `experimental` at first.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Family:
     what: str
     when: str
     queries: Mapping[str, str]
+    stability: Stability = "experimental"
 
     @property
     def help(self) -> str:
@@ -76,6 +79,7 @@ JOBS = Family(
         "Jobs in flight, by status": 'sum by (status) (octopus_jobs{status!~"FINISHED|STOPPED|.*_FAILED"})',
         "The queue of each job type": 'sum by (job_type) (octopus_jobs{status="QUEUING"})',
     },
+    stability="stable",
 )
 JOBS_OLDEST_CREATED = Family(
     "octopus_jobs_oldest_created_timestamp_seconds",
@@ -88,6 +92,7 @@ JOBS_OLDEST_CREATED = Family(
             'time() - min by (job_type) (octopus_jobs_oldest_created_timestamp_seconds{status="QUEUING"})'
         )
     },
+    stability="stable",
 )
 JOBS_OLDEST_STARTED = Family(
     "octopus_jobs_oldest_started_timestamp_seconds",
@@ -100,6 +105,7 @@ JOBS_OLDEST_STARTED = Family(
             'time() - min by (job_type) (octopus_jobs_oldest_started_timestamp_seconds{status="RUNNING"})'
         )
     },
+    stability="stable",
 )
 JOBS_OLDER_THAN = Family(
     "octopus_jobs_older_than",
@@ -122,6 +128,7 @@ JOBS_CREATED = Family(
     "Counted by the first poll that lists the job; what was there before the first poll is not counted,"
     " unless metrics.count_history is on.",
     {"Arrivals per hour": "sum by (job_type) (rate(octopus_jobs_created_total[1h])) * 3600"},
+    stability="stable",
 )
 JOBS_COMPLETED = Family(
     "octopus_jobs_completed_total",
@@ -137,6 +144,7 @@ JOBS_COMPLETED = Family(
             " / sum by (job_type) (rate(octopus_jobs_completed_total[1h]))"
         ),
     },
+    stability="stable",
 )
 JOB_FAILURES = Family(
     "octopus_job_failures_total",
@@ -149,6 +157,7 @@ JOB_FAILURES = Family(
             "topk(5, sum by (job_type, msg_code) (increase(octopus_job_failures_total[1d])))"
         )
     },
+    stability="stable",
 )
 JOB_SUBMITTING_DURATION = Family(
     "octopus_job_submitting_duration_seconds",
@@ -162,6 +171,7 @@ JOB_SUBMITTING_DURATION = Family(
             " (rate(octopus_job_submitting_duration_seconds_bucket[1h])))"
         )
     },
+    stability="stable",
 )
 JOB_RUNNING_DURATION = Family(
     "octopus_job_running_duration_seconds",
@@ -179,6 +189,7 @@ JOB_RUNNING_DURATION = Family(
             " / sum by (job_type) (rate(octopus_job_running_duration_seconds_count[6h]))"
         ),
     },
+    stability="stable",
 )
 ROWS_UNREADABLE = Family(
     "octopus_rows_unreadable",
@@ -188,6 +199,7 @@ ROWS_UNREADABLE = Family(
     " polls that no answer has shown again since.",
     "Set by every complete poll; 0 where all rows can be read.",
     {"Targets that list rows which cannot be read": "octopus_rows_unreadable > 0"},
+    stability="stable",
 )
 UP = Family(
     "octopus_up",
@@ -196,6 +208,7 @@ UP = Family(
     "1 if the last poll succeeded, 0 if it failed.",
     _EVERY_POLL,
     {"Targets whose last poll failed": "octopus_up == 0"},
+    stability="stable",
 )
 POLL_DURATION = Family(
     "octopus_poll_duration_seconds",
@@ -204,6 +217,7 @@ POLL_DURATION = Family(
     "Duration of the last poll, whether it succeeded or failed.",
     _EVERY_POLL,
     {"The slowest targets": "topk(5, octopus_poll_duration_seconds)"},
+    stability="stable",
 )
 POLL_LAST_SUCCESS = Family(
     "octopus_poll_last_success_timestamp_seconds",
@@ -212,6 +226,7 @@ POLL_LAST_SUCCESS = Family(
     "When the last successful poll ended: the age of what is exported for the target.",
     "Set at the end of every successful poll, on the exporter's own timer.",
     {"Age of each target's data": "time() - octopus_poll_last_success_timestamp_seconds"},
+    stability="stable",
 )
 POLL_REQUESTS = Family(
     "octopus_poll_requests",
@@ -220,6 +235,7 @@ POLL_REQUESTS = Family(
     "Requests the last poll cost.",
     _EVERY_POLL,
     {"Requests per poll, at their highest in the last day": "max_over_time(octopus_poll_requests[1d])"},
+    stability="stable",
 )
 POLLS = Family(
     "octopus_polls_total",
@@ -228,6 +244,7 @@ POLLS = Family(
     "Polls, successful or failed.",
     "Counted when a poll ends.",
     {"Polls per minute": "rate(octopus_polls_total[5m]) * 60"},
+    stability="stable",
 )
 POLL_FAILURES = Family(
     "octopus_poll_failures_total",
@@ -241,6 +258,7 @@ POLL_FAILURES = Family(
             " / sum by (project, workspace) (rate(octopus_polls_total[15m]))"
         )
     },
+    stability="stable",
 )
 POLLS_SKIPPED = Family(
     "octopus_polls_skipped_total",
@@ -249,6 +267,7 @@ POLLS_SKIPPED = Family(
     "Polls that were due while the one before was still under way.",
     "Counted when a poll ends after its interval; skipped polls are not made up for.",
     {"Polls that take too long": "increase(octopus_polls_skipped_total[1h]) > 0"},
+    stability="stable",
 )
 API_FILTER_WORKS = Family(
     "octopus_api_filter_works",
@@ -265,6 +284,7 @@ LEDGER_DRIFT = Family(
     "Jobs by the API's own total minus jobs in the ledger.",
     "Set by every audit, each poll.audit_interval.",
     {"Where the ledger and the API differ": "octopus_ledger_drift_jobs != 0"},
+    stability="stable",
 )
 AUDIT_LAST = Family(
     "octopus_audit_last_timestamp_seconds",
@@ -273,6 +293,7 @@ AUDIT_LAST = Family(
     "When the ledger was last compared with the API's own totals.",
     "Set by every audit, each poll.audit_interval.",
     {"Time since the last audit": "time() - octopus_audit_last_timestamp_seconds"},
+    stability="stable",
 )
 LEDGER_FULL_SYNCS = Family(
     "octopus_ledger_full_syncs_total",
@@ -285,6 +306,7 @@ LEDGER_FULL_SYNCS = Family(
             'increase(octopus_ledger_full_syncs_total{reason!~"first|scheduled"}[1d]) > 0'
         )
     },
+    stability="stable",
 )
 PROJECT_INFO = Family(
     "octopus_project_info",
@@ -297,6 +319,7 @@ PROJECT_INFO = Family(
             "sum by (region) (octopus_jobs * on (instance, project) group_left (region) octopus_project_info)"
         )
     },
+    stability="stable",
 )
 LEASE_HELD = Family(
     "octopus_exporter_lease_held",
@@ -316,6 +339,7 @@ API_REQUESTS = Family(
     "Requests sent to the API, by HTTP status, or error where no answer came.",
     "Counted when an exchange ends, retries included.",
     {"Requests per second, by status": "sum by (code) (rate(octopus_api_requests_total[5m]))"},
+    stability="stable",
 )
 API_REQUEST_DURATION = Family(
     "octopus_api_request_duration_seconds",
@@ -329,6 +353,7 @@ API_REQUEST_DURATION = Family(
             " (rate(octopus_api_request_duration_seconds_bucket[5m])))"
         )
     },
+    stability="stable",
 )
 API_RETRIES = Family(
     "octopus_api_retries_total",
@@ -337,6 +362,7 @@ API_RETRIES = Family(
     "Requests sent again, by what went wrong the time before.",
     "Counted when a request is about to be sent again.",
     {"Throttling by the API": 'rate(octopus_api_retries_total{reason="throttled"}[5m]) > 0'},
+    stability="stable",
 )
 API_CLOCK_SKEW = Family(
     "octopus_api_clock_skew_seconds",
@@ -345,6 +371,7 @@ API_CLOCK_SKEW = Family(
     "The server's clock minus the exporter's.",
     "Set by answers that carry the server's time.",
     {"Clocks more than a minute apart": "abs(octopus_api_clock_skew_seconds) > 60"},
+    stability="stable",
 )
 CREDENTIALS_EXPIRY = Family(
     "octopus_credentials_expiry_timestamp_seconds",
@@ -358,6 +385,7 @@ CREDENTIALS_EXPIRY = Family(
             "octopus_credentials_expiry_timestamp_seconds - time() < 3600"
         )
     },
+    stability="stable",
 )
 EVENT_LOOP_LAG = Family(
     "octopus_exporter_event_loop_lag_seconds",
@@ -378,6 +406,7 @@ LOG_LINES_DROPPED = Family(
     "Log lines that were not written, as their reader did not keep up or is gone.",
     "Counted when a line is dropped; the log says how many they were once it goes on.",
     {"Log lines lost in the last hour": "increase(octopus_exporter_log_lines_dropped_total[1h]) > 0"},
+    stability="stable",
 )
 EVENTS_DROPPED = Family(
     "octopus_exporter_events_dropped_total",
@@ -386,6 +415,7 @@ EVENTS_DROPPED = Family(
     "Events that were never written: more than 100,000 of their target waited, or the ledger was damaged.",
     "Counted when an event is dropped, which is the oldest one; 0 after a restart.",
     {"Events lost in the last hour": "increase(octopus_exporter_events_dropped_total[1h]) > 0"},
+    stability="stable",
 )
 EVENTS_PENDING = Family(
     "octopus_exporter_events_pending",
@@ -394,6 +424,7 @@ EVENTS_PENDING = Family(
     "Events in the ledger that could not be written yet, as their reader has stopped or the output fails.",
     "Set after each attempt to write; 0 where `events` is not configured.",
     {"Outputs that take no events": "min_over_time(octopus_exporter_events_pending[15m]) > 0"},
+    stability="stable",
 )
 LEASES_LOST = Family(
     "octopus_exporter_leases_lost_total",
@@ -410,6 +441,7 @@ BUILD_INFO = Family(
     "Always 1; the labels say what is running.",
     "Set at the start.",
     {"Versions in use": "count by (version) (octopus_exporter_build_info)"},
+    stability="stable",
 )
 CONFIG_RELOAD_OK = Family(
     "octopus_exporter_config_last_reload_successful",
@@ -418,6 +450,7 @@ CONFIG_RELOAD_OK = Family(
     "1 if the configuration was last read without an error, else 0.",
     "Set at the start and by every reload.",
     {"A configuration that was refused": "octopus_exporter_config_last_reload_successful == 0"},
+    stability="stable",
 )
 CONFIG_RELOAD_TIME = Family(
     "octopus_exporter_config_last_reload_success_timestamp_seconds",
@@ -430,6 +463,7 @@ CONFIG_RELOAD_TIME = Family(
             "time() - octopus_exporter_config_last_reload_success_timestamp_seconds"
         )
     },
+    stability="stable",
 )
 
 # In the order of their definitions, so that a new family is stated once. One of a target stands before

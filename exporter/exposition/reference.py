@@ -52,6 +52,10 @@ exemplar; Prometheus keeps them with `--enable-feature=exemplar-storage`.
 With `metrics.created_series` each counter and histogram has a `_created` series beside it, the time it
 began to count from 0: within its family in OpenMetrics, a gauge of its own in the text format.
 
+The name, the type and the labels of a stable metric change only as
+[the rules for a deprecation](releasing.md#deprecating-a-metric) say. Those of an experimental one may change
+with each version. The CHANGELOG names every change, with the query that replaces the old one.
+
 `/metrics?name[]=octopus_jobs&name[]=octopus_up` shows these families only; the name of a sample, as
 `octopus_job_running_duration_seconds_sum`, shows only the samples of that name.
 """
@@ -145,8 +149,12 @@ def _labels(say: Say) -> str:
 def _family(say: Say, family: Family) -> Iterator[str]:
     yield f"### `{family.name}`"
     labels = say(PAGE, ", ").join(f"`{label}`" for label in family.labels) or say(PAGE, "none")
-    kind, unit = say(PAGE, family.type), say(PAGE, family.unit or "no unit")
-    yield say(PAGE, "{type} · {unit} · labels: {labels}").format(type=kind, unit=unit, labels=labels)
+    yield say(PAGE, "{type} · {unit} · {stability} · labels: {labels}").format(
+        type=say(PAGE, family.type),
+        unit=say(PAGE, family.unit or "no unit"),
+        stability=say(PAGE, family.stability),
+        labels=labels,
+    )
     what, when = say(family.name, family.what), say(family.name, family.when)
     yield say(PAGE, "{what} {when}").format(what=what, when=when)
     queries = (f"# {say(family.name, question)}\n{promql}" for question, promql in family.queries.items())
