@@ -2,7 +2,7 @@
 The leases of this replica: heartbeats, what was gained and lost, and what is given back to others.
 
 The keeper goes by its own clock. A lease counts from before its heartbeat was sent, and what it allows ends
-MARGIN_SECONDS early: so this replica stops before another one may begin, whatever the clocks of both machines
+two seconds early: so this replica stops before another one may begin, whatever the clocks of both machines
 say. Where that fails, because the process stood still, the fence in the ledger refuses what it writes.
 """
 
@@ -25,9 +25,10 @@ from exporter.model import TargetKey
 from exporter.state_log import FaultLog, LineLimiter, StateLog
 from exporter.sync.shared_ledger import Heartbeat, HeldLeases, Lease, SharedLedger, SharedTarget
 
-MARGIN_SECONDS = 2.0
-# The pause after a heartbeat that failed. The ledger itself does not connect that often.
-_RETRY_SECONDS = 1.0
+# These are for a lease of 15 seconds; shorter ones have less of each.
+_MARGIN_SECONDS = 2.0
+_RETRY_SECONDS = 1.0  # after a heartbeat that failed; the ledger itself does not connect that often
+_LEASE_SECONDS = 15.0
 # At the end, the others take over sooner if they are told; but the process must not wait long for that.
 _LEAVING_SECONDS = 2.0
 # There may be thousands.
@@ -94,7 +95,7 @@ class LeaseKeeper:
     Keeps the leases of this replica; `run` is its task.
 
     Shape: `replicas` is how many replicas are alive, as far as known. Units: `clock` gives seconds that never
-    step back; `margin_seconds` before a lease ends, this replica stops.
+    step back.
     """
 
     def __init__(
@@ -104,7 +105,6 @@ class LeaseKeeper:
         lease_seconds: float,
         holder: LeaseHolder,
         *,
-        margin_seconds: float = MARGIN_SECONDS,
         clock: Callable[[], float] = since_boot,
     ) -> None:
         self.replicas = 0
@@ -112,7 +112,8 @@ class LeaseKeeper:
         self._replica = replica
         self._lease_seconds = lease_seconds
         self._holder = holder
-        self._margin_seconds = margin_seconds
+        part = min(lease_seconds / _LEASE_SECONDS, 1.0)
+        self._margin_seconds, self._retry_seconds = part * _MARGIN_SECONDS, part * _RETRY_SECONDS
         self._clock = clock
         self._configured: frozenset[TargetKey] = frozenset()
         self._is_leaving = self._has_left = False
@@ -170,7 +171,7 @@ class LeaseKeeper:
             while True:
                 self._due.clear()
                 began = self._clock()
-                pause = _RETRY_SECONDS
+                pause = self._retry_seconds
                 if (found := await self._heartbeat()) is not None:
                     pause = began + self._lease_seconds / 3 - self._clock()
                     self._give(group, found)

@@ -19,7 +19,7 @@ from exporter.model import TargetKey
 from exporter.sync.shared_ledger import Heartbeat, HeldLeases, Lease, SharedTarget
 from tests.virtual_time import run_at_once
 
-LEASE, MARGIN = 15.0, 2.0
+LEASE = 15.0
 TEN = tuple(TargetKey("perception", "p" * 32, str(number), "system-jobs") for number in range(10))
 
 
@@ -88,7 +88,7 @@ class Replica:
         self.told: list[tuple[str, int]] = []
         self.beats: list[float] = []
         self.written: list[frozenset[TargetKey]] = []
-        self.keeper = LeaseKeeper(self, name, LEASE, self, margin_seconds=MARGIN, clock=now)  # type: ignore[arg-type]
+        self.keeper = LeaseKeeper(self, name, LEASE, self, clock=now)  # type: ignore[arg-type]
         self.keeper.configure(targets)
 
     # what the keeper asks of the ledger

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from exporter.config import LedgerSettings
 from exporter.errors import LedgerError
@@ -445,6 +448,66 @@ def test_a_row_without_a_path_becomes_the_targets(start: Start, database: Made) 
 
     assert start("one", keys(0)).beat() == [0]
     assert database.sql("SELECT count(*), min(path) FROM targets") == "1|system-jobs"
+
+
+EVENTS = st.tuples(
+    st.sampled_from(("one", "two", "three")),
+    st.sampled_from(("beat", "beat", "give", "sleep", "die", "clock", "record")),
+    st.integers(0, 40),
+)
+
+
+def test_fences_only_grow_and_each_has_one_holder(
+    start: Start, database: Made, move_clock: Callable[[float], None]
+) -> None:
+    """Whatever replicas do and in which order, sleeping through their leases included."""
+
+    actions: dict[str, Callable[[Replica, float], object]] = {
+        "beat": lambda replica, _: replica.beat(),
+        "give": lambda replica, _: replica.give_what_others_want(),
+        "sleep": lambda replica, seconds: silence(replica, database, seconds),
+        "clock": lambda _, seconds: move_clock(seconds * 100 - 2000),
+        "record": lambda replica, _: _record(replica),
+    }
+
+    @settings(max_examples=12, phases=[Phase.generate])
+    @given(events=st.lists(EVENTS, min_size=10, max_size=20))
+    def story(events: list[tuple[str, str, int]]) -> None:
+        database.sql("TRUNCATE targets, leases, replicas, takeovers RESTART IDENTITY")
+        replicas = {name: start(name, keys(0, 1, 2, 3)) for name in ("one", "two", "three")}
+        holders: dict[tuple[TargetKey, int], str] = {}
+        highest: dict[TargetKey, int] = {}
+        for name, what, seconds in events:
+            if what == "die":
+                replicas[name].connection.close()
+                replicas[name] = start(f"{name} after {seconds}", keys(0, 1, 2, 3))
+            else:
+                actions[what](replicas[name], seconds)
+            for key, lease in replicas[name].last.held.items():
+                assert holders.setdefault((key, lease.fence), replicas[name].table.replica) == (
+                    replicas[name].table.replica
+                )
+            for workspace, fence in _fences(database).items():
+                key = keys(workspace)[0]
+                assert fence >= highest.get(key, 0)
+                highest[key] = fence
+        for replica in replicas.values():
+            replica.connection.close()
+
+    story()
+
+
+def _fences(database: Made) -> dict[int, int]:
+    rows = database.sql("SELECT workspace, fence FROM leases JOIN targets ON id = target").splitlines()
+    return {int(workspace): int(fence) for workspace, fence in (row.split("|") for row in rows)}
+
+
+def _record(replica: Replica) -> None:
+    """What a replica believes to hold it can write, unless the ledger names another holder."""
+    for key, lease in replica.last.held.items():
+        seen = replica.look()[int(key.workspace)]
+        with nullcontext() if seen.holder == replica.table.replica else pytest.raises(LedgerError):
+            replica.do(lambda db, lease=lease: replica.table.record_poll(db, lease, PollStatus()))
 
 
 def test_a_quiet_heartbeat_writes_one_row(start: Start, database: Made) -> None:
