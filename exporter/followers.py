@@ -293,13 +293,13 @@ def merged(known: PollStatus, recorded: PollStatus) -> PollStatus:
     """
     Give the status that the holder has recorded, with counters that never go back.
 
-    What is known may be ahead: the last polls of a holder that could not record them. Counters that began at
-    another time are others.
+    What is known may be ahead: the last polls of a holder that could not record them. It may even have begun
+    these counters, where none of its polls was recorded, and the next holder began them again.
     """
-    if known.began_ms != recorded.began_ms:
-        return recorded
+    begins = [one.began_ms for one in (known, recorded) if one.began_ms is not None]
     return replace(
         recorded,
+        began_ms=min(begins, default=None),
         polls=max(known.polls, recorded.polls),
         skipped=max(known.skipped, recorded.skipped),
         failures=_greatest(known.failures, recorded.failures),

@@ -317,6 +317,7 @@ class Lanes:
         if work.key is not None:
             self._targets_work.add(done)
             done.add_done_callback(self._targets_work.discard)
+        done.add_done_callback(_note_failure)
         return done
 
     def _assign(self, key: TargetKey | None) -> Lane:
@@ -363,6 +364,12 @@ def _begin_fenced(fence: Fence, is_durable: bool) -> list[tuple[str, Given]]:
             {**_named(fence.key), "holder": fence.holder, "fence": fence.number},
         ),
     ]
+
+
+def _note_failure(done: asyncio.Future[Any]) -> None:
+    """Keep asyncio from logging a failure that nobody waits for any more: the poll was cancelled."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _named(key: TargetKey) -> dict[str, object]:
