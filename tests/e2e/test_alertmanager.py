@@ -138,8 +138,10 @@ def test_forty_projects_without_an_answer_are_one_notification(stage: Stage) -> 
     stage.manager.tell(*(one("OctopusTargetStale", "critical", "forty", project=name) for name in projects))
     (mail,) = until(lambda: stage.mails("OctopusTargetStale (40 alerts)"), "a mail about forty projects")
     assert mail.to == "on-call@company.example"
-    assert mail.text.count("OctopusTargetStale") == 20
-    assert mail.text.rstrip().endswith("... and more: 40 alerts fire.")
+    text, _, silence = mail.text.partition("\nSilence: ")
+    assert text.count("OctopusTargetStale") == 20
+    assert text.endswith("... and more: 40 alerts fire.")
+    assert "/#/silences/new?filter=%7Balertname%3D%22OctopusTargetStale%22" in silence
 
 
 def test_projects_whose_jobs_fail_are_a_notification_each(stage: Stage) -> None:
