@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, TypeVar, cast
@@ -27,7 +28,7 @@ from exporter.config import (
 from exporter.config.secret import Secret
 from exporter.errors import ConfigError
 from exporter.masking import Secrets
-from exporter.model import JOB_TYPES, STATUSES, Target
+from exporter.model import JOB_TYPES, STATUSES, Target, TargetKey
 from exporter.octopus import proxies
 from exporter.octopus.auth.credentials import (
     AccessKeyCredentials,
@@ -35,6 +36,7 @@ from exporter.octopus.auth.credentials import (
     ProjectScope,
     TokenCredentials,
 )
+from exporter.octopus.auth.lockout_guard import SharedRefusals
 from exporter.octopus.auth.password import PasswordCredentials
 from exporter.octopus.client import OctopusClient
 from exporter.octopus.limiter import EndpointLimiter
@@ -95,6 +97,7 @@ class ClientFactory:
     Builds the clients of one configuration; `reconfigured` gives the factory of the next one.
 
     Shape: an `interactive` one retries a failed request once only, because a person waits for the result.
+    `refusals` are those that replicas share, None where there are no other replicas.
     """
 
     def __init__(
@@ -105,11 +108,13 @@ class ClientFactory:
         secrets: Secrets,
         *,
         interactive: bool = False,
+        refusals: SharedRefusals | None = None,
     ) -> None:
         self._config = config
         self._session = session
         self._observer = observer
         self._secrets = secrets
+        self._refusals = refusals
         secrets.never_mask(_never_masked(config))
         secrets.keep(*ledger_secrets(config.ledger), *proxies.secrets())
         self._retrier = Retrier(
@@ -128,9 +133,22 @@ class ClientFactory:
 
     def reconfigured(self, config: Config) -> ClientFactory:
         """Return the factory for a new configuration, which takes over what has not changed."""
-        factory = ClientFactory(config, self._session, self._observer, self._secrets)
+        factory = ClientFactory(config, self._session, self._observer, self._secrets, refusals=self._refusals)
         factory._inherited = self._shared
         return factory
+
+    def share_rates(self, held: Collection[TargetKey]) -> None:
+        """
+        Use the rate of each endpoint in proportion to its targets that this replica polls.
+
+        Other replicas poll the rest, with the rest of the rate. So all together keep to what is configured.
+        """
+        targets = self._config.targets()
+        configured = Counter(target.endpoint for target in targets)
+        polled = Counter(target.endpoint for target in targets if target.key in held)
+        for endpoint, limiter in self._limiters.items():
+            # Never 0: a poll under way may send more requests when its target was given back.
+            limiter.set_share(max(polled[endpoint], 1) / configured[endpoint])
 
     def client(self, target: Target) -> OctopusClient:
         config = self._config
@@ -187,6 +205,7 @@ class ClientFactory:
                 iam_endpoint=location,
                 transport=self._transport,
                 retrier=self._retrier,
+                refusals=self._refusals,
             )
         if isinstance(settings, AccessKeySettings):
             return AccessKeyCredentials(
@@ -194,13 +213,17 @@ class ClientFactory:
                 access_key=settings.access_key,
                 secret_key=settings.secret_key,
                 security_token=settings.security_token,
+                refusals=self._refusals,
             )
         if isinstance(settings, ChainSettings):
             # The SDK is an extra and takes half a second to load, so only those who need it import it.
             from exporter.octopus.auth.chain import ChainCredentials  # noqa: PLC0415 - see above
 
             return ChainCredentials(
-                name=name, region=location, timeout_seconds=self._config.poll.timeout_seconds
+                name=name,
+                region=location,
+                timeout_seconds=self._config.poll.timeout_seconds,
+                refusals=self._refusals,
             )
         return TokenCredentials(name=name, token=settings.token)
 

@@ -337,6 +337,30 @@ class PollStatus:
     swap_limit_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SecretRefusal:
+    """How a server has refused a password or key. Shape: as errors.ApiError."""
+
+    message: str
+    status: int = 0
+    url: str = ""
+    code: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretUse:
+    """
+    Whether a password or key that was not accepted yet may be tried, among replicas that share it.
+
+    Shape: `refusal` if it was refused, None while another replica tries it. Units: `wait_seconds`, until it
+    may be tried; 0: now, and other replicas wait.
+    """
+
+    wait_seconds: float = 0.0
+    refusal: SecretRefusal | None = None
+
+
 @dataclass(slots=True)
 class Progress:
     """The progress of a full sync. The only mutable type here: the status page reads it while it changes."""

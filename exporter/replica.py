@@ -49,7 +49,8 @@ class Replica:
     """
     Implements leases.LeaseHolder, for the keeper, and pollers.SharedTargets.
 
-    Shape: `start_pollers` starts what `may_poll` allows and has no poller yet.
+    Shape: `start_pollers` starts what `may_poll` allows and has no poller yet; `share_rates` gets the targets
+    that are polled here, whenever they have changed.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class Replica:
         secrets: Secrets,
         published: PublishedBy,
         start_pollers: Callable[[], Awaitable[None]],
+        share_rates: Callable[[Collection[TargetKey]], None],
     ) -> None:
         self.name = replica_name()
         self._ledger = ledger
         self._published = published
         self._start_pollers = start_pollers
+        self._share_rates = share_rates
         self.keeper = LeaseKeeper(ledger, self.name, config.ledger.lease_seconds, self)
         self.followers = Followers(
             ledger,
@@ -86,6 +89,7 @@ class Replica:
         """Take up the targets of a configuration, at the start and at each reload."""
         self.followers.configure(config)
         self.keeper.configure([target.key for target in config.targets()])
+        self._share_rates(self._allowed)
 
     async def run(self) -> None:
         """Hold and follow targets until cancelled; `configure` comes first."""
@@ -121,6 +125,7 @@ class Replica:
 
     def gained(self, targets: Collection[TargetKey]) -> None:
         self._allowed.update(targets)
+        self._share_rates(self._allowed)
         self._has_gained.set()
 
     def lost(self, targets: Collection[TargetKey]) -> None:
@@ -135,6 +140,7 @@ class Replica:
 
     def _give_up(self, targets: Collection[TargetKey]) -> None:
         self._allowed.difference_update(targets)
+        self._share_rates(self._allowed)
         self._published.releaser.drop(targets)
         self.followers.given_up(targets)
 

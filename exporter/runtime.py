@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -105,12 +105,13 @@ class Runtime:
             is_ours=lambda key: self._replica is None or self._pollers.publishes(key),
         )
         self.publisher = Publisher(instruments, on_shown=self.releaser.shown)
-        self._clients = ClientFactory(config, session, instruments, secrets)
+        shared = ledger if isinstance(ledger, SharedLedger) else None
+        self._clients = ClientFactory(config, session, instruments, secrets, refusals=shared)
         self._group = asyncio.TaskGroup()
         self._pollers = Pollers(
             ledger, self.publisher, secrets, self._group, listener, lambda: self._stopping
         )
-        self._replica = self._make_replica(ledger) if isinstance(ledger, SharedLedger) else None
+        self._replica = None if shared is None else self._make_replica(shared)
         self._delivery = Delivery(
             ledger,
             secrets,
@@ -140,7 +141,14 @@ class Runtime:
         from exporter.replica import PublishedBy, Replica  # noqa: PLC0415 - at its first use
 
         published = PublishedBy(self.publisher, self._pollers, self.releaser, self._instruments)
-        return Replica(ledger, self._config, self.secrets, published, self._poll_gained)
+        return Replica(
+            ledger,
+            self._config,
+            self.secrets,
+            published,
+            self._poll_gained,
+            self._share_rates,
+        )
 
     # -- run and stop ------------------------------------------------------------------------------------
 
@@ -214,6 +222,10 @@ class Runtime:
         """Start pollers for targets whose leases this replica has taken."""
         async with self._reloading:
             await self._pollers.start_missing(self._config, self._clients, {})
+
+    def _share_rates(self, held: Collection[TargetKey]) -> None:
+        """Share the request rates with the other replicas; each configuration has clients of its own."""
+        self._clients.share_rates(held)
 
     async def _clean_up(self) -> None:
         await self._started.wait()

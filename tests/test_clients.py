@@ -100,3 +100,18 @@ async def test_a_chain_asks_the_iam_of_its_projects_region(
     await bench.poll(access, config)
     assert bench.api.asked[0].path == "/v3.0/OS-AUTH/id-token/tokens"
     assert access.expiries() == {"default": P1_ENDS}
+
+
+async def test_replicas_share_the_rate_of_an_endpoint_by_the_targets_that_they_poll(bench: Bench) -> None:
+    config = bench.config("p1", "p2", "p3", "p4", credentials=bench.password)
+    keys = [target.key for target in config.targets()]
+    access = ClientFactory(config, bench.session, NullObserver(), Secrets())
+    limiters = {access.client(target).limiter for target in config.targets()}
+    (limiter,) = limiters
+
+    rates = []
+    for held in (keys, keys[:1], [], keys[1:]):
+        access.share_rates(held)
+        rates.append(limiter.requests_per_second)
+
+    assert rates == [10, 2.5, 2.5, 7.5]

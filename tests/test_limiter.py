@@ -276,3 +276,43 @@ async def test_a_limit_above_the_rate_changes_nothing() -> None:
     limiter = EndpointLimiter(10, clock=Clock())
     limiter.on_throttled(1, RateLimit(1200, 60))
     assert limiter.requests_per_second == 5
+
+
+async def test_a_replica_uses_its_share_of_the_rate() -> None:
+    limiter = EndpointLimiter(10, clock=Clock())
+    limiter.set_share(0.25)
+    assert limiter.requests_per_second == 2.5
+    limiter.set_share(1)
+    assert limiter.requests_per_second == 10
+
+
+async def test_a_lowered_rate_stays_lowered_with_another_share() -> None:
+    clock = Clock()
+    limiter = EndpointLimiter(10, clock=clock, sleep=clock.sleep)
+    limiter.on_throttled(1, None)
+    limiter.set_share(0.5)
+    assert limiter.requests_per_second == 2.5
+    limiter.set_share(1)
+    assert limiter.requests_per_second == 5
+    limiter.set_share(0.5)
+    clock.now += RECOVERY_SECONDS
+    await go(limiter)
+    assert limiter.requests_per_second == 5
+
+
+async def test_a_limit_the_endpoint_names_is_for_all_replicas() -> None:
+    limiter = EndpointLimiter(10, clock=Clock())
+    limiter.set_share(0.5)
+    limiter.on_throttled(1, RateLimit(120, 60))
+    assert limiter.requests_per_second == 1
+    limiter.set_share(1)
+    assert limiter.requests_per_second == 2
+
+
+async def test_the_same_share_again_lets_no_request_through_early() -> None:
+    limiter = EndpointLimiter(0.02)
+    limiter.set_share(0.5)
+    await go(limiter)
+    limiter.set_share(0.5)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(go(limiter), 0.05)

@@ -50,6 +50,8 @@ class EndpointLimiter:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._endpoint = endpoint
+        self._all = requests_per_second
+        self._share = 1.0
         self._configured = requests_per_second
         self._rate = requests_per_second
         self._rate_since = clock()
@@ -72,8 +74,20 @@ class EndpointLimiter:
 
     @property
     def requests_per_second(self) -> float:
-        """The current rate: the configured one, or a lower one after a 429."""
+        """The current rate: the share of the configured one, or a lower one after a 429."""
         return self._rate
+
+    def set_share(self, share: float) -> None:
+        """
+        Use only a part of the configured rate, and of one that the endpoint reports: replicas use the rest.
+
+        A rate that was lowered after a 429 stays lowered. Units: `share` is above 0 and at most 1.
+        """
+        if share != self._share:
+            # What was regained until now, at the share until now.
+            rate = self._recovered() * share / self._share
+            self._share, self._configured = share, self._all * share
+            self._set_rate(min(rate, self._highest_rate()))
 
     @property
     def pause_seconds(self) -> float | None:
@@ -96,9 +110,7 @@ class EndpointLimiter:
         is_holding = True
         try:
             await self._wait_for_pause()
-            # Recover the rate in proportion to the time without a 429.
-            gained = self._configured * (self._clock() - self._rate_since) / RECOVERY_SECONDS
-            rate = min(self._rate + gained, self._highest_rate())
+            rate = self._recovered()
             if rate > self._rate * _LEAST_INCREASE or rate == self._configured > self._rate:
                 self._set_rate(rate)
             await self._bucket.acquire(1 if is_queued else self._share_of_the_first())
@@ -142,8 +154,7 @@ class EndpointLimiter:
                 asked_seconds=round(asked_seconds),
             )
         if limit is not None:
-            # Not below one request in LONGEST_WAIT_SECONDS: a poll would wait longer than for a pause.
-            self._reported = max(limit.requests / limit.period_seconds, 1 / LONGEST_WAIT_SECONDS)
+            self._reported = limit.requests / limit.period_seconds
             self._reported_until = now + REPORTED_LIMIT_SECONDS
         # Concurrent requests get their 429 together: halve the rate once for all of them.
         rate = self._rate if was_paused else max(self._rate / 2, self._configured * _LOWEST_SHARE)
@@ -170,9 +181,15 @@ class EndpointLimiter:
                 )
             await self._sleep(left)
 
+    def _recovered(self) -> float:
+        """Give the rate that is recovered in proportion to the time without a 429."""
+        gained = self._configured * (self._clock() - self._rate_since) / RECOVERY_SECONDS
+        return min(self._rate + gained, self._highest_rate())
+
     def _highest_rate(self) -> float:
         if self._reported is not None and self._clock() < self._reported_until:
-            return min(self._configured, self._reported)
+            # Not below one request in LONGEST_WAIT_SECONDS: a poll would wait longer than for a pause.
+            return min(self._configured, max(self._reported * self._share, 1 / LONGEST_WAIT_SECONDS))
         return self._configured
 
     def _set_rate(self, rate: float) -> None:

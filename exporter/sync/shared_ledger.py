@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from exporter.model import PollStatus, Target, TargetKey
+from exporter.model import PollStatus, SecretRefusal, SecretUse, Target, TargetKey
 from exporter.sync.ledger import Ledger
 
 
@@ -110,3 +110,12 @@ class SharedLedger(Ledger, Protocol):
 
     async def takeovers(self, most: int) -> Sequence[Takeover]:
         """Give the last takeovers, the newest first."""
+
+    async def try_secret(self, fingerprint: str) -> SecretUse:
+        """Tell whether a secret may be tried now: by one replica at a time, and not while it cools down."""
+
+    async def secret_accepted(self, fingerprint: str) -> None:
+        """Let other replicas try it too: it was accepted, or the attempt has ended in another way."""
+
+    async def secret_refused(self, fingerprint: str, refusal: SecretRefusal, seconds: float) -> None:
+        """Keep all replicas from trying it for so long."""

@@ -18,11 +18,12 @@ from exporter.ledger.postgres.connection import LedgerDatabase, refuse_newer
 from exporter.ledger.postgres.database import PostgresDatabase
 from exporter.ledger.postgres.lanes import NOT_HELD, Fence, Lane, Lanes
 from exporter.ledger.postgres.leases import LeaseTable, drop_forgotten, look, takeovers
+from exporter.ledger.postgres.refusals import end_attempt, refuse_secret, try_secret
 from exporter.ledger.postgres.runs import RunReaders
 from exporter.ledger.postgres.staging import UnloggedTable
 from exporter.ledger.runs import SqlRunReader
 from exporter.ledger.sql import SqlLedger
-from exporter.model import PollStatus, Target, TargetKey
+from exporter.model import PollStatus, SecretRefusal, SecretUse, Target, TargetKey
 from exporter.sync.shared_ledger import Heartbeat, HeldLeases, Lease, SharedTarget, Takeover
 
 # What all replicas wait for must not wait for a server that is gone: the next second brings another attempt.
@@ -115,6 +116,26 @@ class PostgresLedger(SqlLedger):
     async def takeovers(self, most: int) -> Sequence[Takeover]:
         """See sync.shared_ledger.SharedLedger."""
         return await self._keeper.ask(lambda db: takeovers(db, most), within_seconds=_LOOK_SECONDS)
+
+    async def try_secret(self, fingerprint: str) -> SecretUse:
+        """See sync.shared_ledger.SharedLedger."""
+        return await self._keeper.ask(
+            lambda db: try_secret(db, self._replica, fingerprint), writes=True, within_seconds=_LOOK_SECONDS
+        )
+
+    async def secret_accepted(self, fingerprint: str) -> None:
+        """See sync.shared_ledger.SharedLedger."""
+        await self._keeper.ask(
+            lambda db: end_attempt(db, self._replica, fingerprint), writes=True, within_seconds=_LOOK_SECONDS
+        )
+
+    async def secret_refused(self, fingerprint: str, refusal: SecretRefusal, seconds: float) -> None:
+        """See sync.shared_ledger.SharedLedger."""
+        await self._keeper.ask(
+            lambda db: refuse_secret(db, self._replica, fingerprint, refusal, seconds),
+            writes=True,
+            within_seconds=_LOOK_SECONDS,
+        )
 
     async def forget(self, key: TargetKey, is_unused: Callable[[], bool]) -> bool:
         """See sync.ledger.Ledger. The target is taken first, so that no other replica polls it meanwhile."""

@@ -24,7 +24,7 @@ from huaweicloudsdkcore.http.http_config import HttpConfig
 from exporter.errors import ApiError, ApiTimeout, AuthError
 from exporter.octopus.auth.credentials import Authoriser, Credentials, ProjectScope, checked_key
 from exporter.octopus.auth.iam import SHORTEST_LIFE_SECONDS
-from exporter.octopus.auth.lockout_guard import LockoutGuard
+from exporter.octopus.auth.lockout_guard import LockoutGuard, SharedRefusals
 from exporter.octopus.auth.renewal import ExpiringSecret, SecretRenewer, renewal_time
 from exporter.octopus.auth.signing import AccessKey, sign_request
 from exporter.octopus.messages import RequestAuth
@@ -85,10 +85,11 @@ class ChainCredentials(Credentials):
     timeout_seconds: float = 30.0
     find: Callable[[str], FoundKey] = find_key
     clock: Callable[[], float] = time.time
+    refusals: SharedRefusals | None = None
 
     def __post_init__(self) -> None:
         self._renewer = SecretRenewer(self.name, self._fetch, pause_seconds=0.0, clock=self.clock)
-        self._guard = LockoutGuard(self.name, clock=self.clock)
+        self._guard = LockoutGuard(self.name, clock=self.clock, shared=self.refusals)
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:

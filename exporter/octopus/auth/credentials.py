@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from exporter.errors import AuthError, ConfigError
-from exporter.octopus.auth.lockout_guard import LockoutGuard
+from exporter.octopus.auth.lockout_guard import LockoutGuard, SharedRefusals
 from exporter.octopus.auth.signing import AccessKey, sign_request
 from exporter.octopus.messages import Request, RequestAuth, fingerprint
 
@@ -95,9 +95,10 @@ class AccessKeyCredentials(Credentials):
     secret_key: SecretSource
     security_token: SecretSource | None = None
     clock: Callable[[], float] = time.time
+    refusals: SharedRefusals | None = None
 
     def __post_init__(self) -> None:
-        self._guard = LockoutGuard(self.name, clock=self.clock)
+        self._guard = LockoutGuard(self.name, clock=self.clock, shared=self.refusals)
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:

@@ -22,7 +22,7 @@ from exporter.octopus.auth.credentials import (
     token_auth,
 )
 from exporter.octopus.auth.iam import decode_token, token_request
-from exporter.octopus.auth.lockout_guard import LockoutGuard
+from exporter.octopus.auth.lockout_guard import LockoutGuard, SharedRefusals
 from exporter.octopus.auth.renewal import ExpiringSecret, SecretRenewer, renewal_time
 from exporter.octopus.messages import RequestAuth, fingerprint
 from exporter.octopus.retry import Retrier
@@ -53,11 +53,12 @@ class PasswordCredentials(Credentials):
     transport: Transport
     retrier: Retrier
     clock: Callable[[], float] = time.time
+    refusals: SharedRefusals | None = None
     _renewers: dict[str, SecretRenewer[RequestAuth]] = field(default_factory=dict, init=False)
     _warned_password_end: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._guard = LockoutGuard(self.name, clock=self.clock)
+        self._guard = LockoutGuard(self.name, clock=self.clock, shared=self.refusals)
 
     @asynccontextmanager
     async def authorise(self, scope: ProjectScope) -> AsyncIterator[Authoriser]:
