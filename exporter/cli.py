@@ -409,6 +409,11 @@ def _load(path: Path, shard: str | None = None, **overrides: Any) -> Config:
 
     config = load(path, os.environ).with_overrides(**overrides)
     if shard is not None:
+        if config.ledger.url.backend == "postgresql":
+            problem = (
+                "--shard: replicas on a PostgreSQL ledger divide the targets themselves, start them without"
+            )
+            raise ConfigError([problem])
         config = config.for_shard(Shard.parse(shard))
     # Not a part of `load`: such a configuration is valid, and this machine lacks a package.
     require_extras(config)

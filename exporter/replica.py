@@ -18,6 +18,7 @@ import structlog
 
 from exporter.config import Config
 from exporter.errors import LedgerError
+from exporter.events.delivery import Delivery
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
 from exporter.followers import Followers
@@ -36,9 +37,10 @@ _RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedBy:
-    """Where published targets come from, and who has to know when they change hands."""
+class Surroundings:
+    """The parts of the exporter that have to know when targets change hands."""
 
+    delivery: Delivery
     publisher: Publisher
     pollers: Pollers
     releaser: SeriesReleaser
@@ -58,22 +60,22 @@ class Replica:
         ledger: SharedLedger,
         config: Config,
         secrets: Secrets,
-        published: PublishedBy,
+        around: Surroundings,
         start_pollers: Callable[[], Awaitable[None]],
         share_rates: Callable[[Collection[TargetKey]], None],
     ) -> None:
         self.name = replica_name()
         self._ledger = ledger
-        self._published = published
+        self._around = around
         self._start_pollers = start_pollers
         self._share_rates = share_rates
         self.keeper = LeaseKeeper(ledger, self.name, config.ledger.lease_seconds, self)
         self.followers = Followers(
             ledger,
-            published.publisher,
+            around.publisher,
             secrets,
             config,
-            is_ours=published.pollers.publishes,
+            is_ours=around.pollers.publishes,
             on_look=self.keeper.seen,
         )
         self._allowed: set[TargetKey] = set()
@@ -81,7 +83,7 @@ class Replica:
         log = structlog.get_logger()
         self._not_recorded = StateLog(log, "state of polls not recorded", "state of polls recorded again")
         self._faults = FaultLog(log)
-        published.pollers.share(self)
+        around.pollers.share(self)
 
     # -- tasks -------------------------------------------------------------------------------------------
 
@@ -127,21 +129,22 @@ class Replica:
         self._allowed.update(targets)
         self._share_rates(self._allowed)
         self._has_gained.set()
+        self._around.delivery.look_again()
 
     def lost(self, targets: Collection[TargetKey]) -> None:
-        self._published.pollers.cancel(targets)
-        self._published.instruments.leases_lost(len(targets))
+        self._around.pollers.cancel(targets)
+        self._around.instruments.leases_lost(len(targets))
         self._give_up(targets)
 
     async def finish(self, targets: Collection[TargetKey]) -> None:
         self._allowed.difference_update(targets)
-        await self._published.pollers.finish(targets, _GRACE_SECONDS)
+        await self._around.pollers.finish(targets, _GRACE_SECONDS)
         self._give_up(targets)
 
     def _give_up(self, targets: Collection[TargetKey]) -> None:
         self._allowed.difference_update(targets)
         self._share_rates(self._allowed)
-        self._published.releaser.drop(targets)
+        self._around.releaser.drop(targets)
         self.followers.given_up(targets)
 
     # -- what the pollers call ---------------------------------------------------------------------------

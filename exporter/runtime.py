@@ -111,7 +111,6 @@ class Runtime:
         self._pollers = Pollers(
             ledger, self.publisher, secrets, self._group, listener, lambda: self._stopping
         )
-        self._replica = None if shared is None else self._make_replica(shared)
         self._delivery = Delivery(
             ledger,
             secrets,
@@ -119,6 +118,7 @@ class Runtime:
             on_dropped=instruments.events_dropped,
             on_pending=instruments.events_pending,
         )
+        self._replica = None if shared is None else self._make_replica(shared)
         self._started_ms = _now_ms()
         self._started = asyncio.Event()
         self._stopping = False
@@ -138,17 +138,10 @@ class Runtime:
 
     def _make_replica(self, ledger: SharedLedger) -> Replica:
         # Most exporters have an SQLite ledger.
-        from exporter.replica import PublishedBy, Replica  # noqa: PLC0415 - at its first use
+        from exporter.replica import Replica, Surroundings  # noqa: PLC0415 - at its first use
 
-        published = PublishedBy(self.publisher, self._pollers, self.releaser, self._instruments)
-        return Replica(
-            ledger,
-            self._config,
-            self.secrets,
-            published,
-            self._poll_gained,
-            self._share_rates,
-        )
+        around = Surroundings(self._delivery, self.publisher, self._pollers, self.releaser, self._instruments)
+        return Replica(ledger, self._config, self.secrets, around, self._poll_gained, self._share_rates)
 
     # -- run and stop ------------------------------------------------------------------------------------
 

@@ -88,6 +88,10 @@ class Delivery:
         self._changed.set()
         self._arrived.set()
 
+    def look_again(self) -> None:
+        """Look for events that this process has not added: those of targets that another replica held."""
+        self._arrived.set()
+
     async def run(self) -> None:
         """Write events as they come, until `end`."""
         async with asyncio.TaskGroup() as group:

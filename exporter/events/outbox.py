@@ -49,10 +49,14 @@ class Outbox(Protocol):
         """Wait until events were added or dropped since the last call."""
 
     async def waiting_events(self, most: int) -> tuple[PendingEvent, ...]:
-        """Return the oldest events; from now on they are not dropped."""
+        """
+        Return the oldest events; from now on they are not dropped.
+
+        Of a ledger that replicas share: of the targets that this one holds.
+        """
 
     async def events_written(self, ids: Sequence[int]) -> None:
         """Delete these events."""
 
     async def count_events(self) -> int:
-        """Count the events that wait, of all targets."""
+        """Count the events that wait, of the same targets."""

@@ -196,15 +196,26 @@ def _prune_failed(db: Database, target: int, now_ms: int) -> None:
         )
 
 
-def oldest_events(db: Database, most: int, *, run: str = "run") -> tuple[PendingEvent, ...]:
-    """Give the events that have waited the longest; `run` is the SQL for the text of a run."""
+# Where replicas share a ledger, each writes the events of the targets that it polls.
+_OF_HOLDER = "WHERE events.target IN (SELECT target FROM leases WHERE holder = :holder)"
+
+
+def oldest_events(
+    db: Database, most: int, *, run: str = "run", holder: str | None = None
+) -> tuple[PendingEvent, ...]:
+    """
+    Give the events that have waited the longest.
+
+    Shape: `run` is the SQL for the text of a run; with a `holder`, only those of the targets that it holds.
+    """
     rows = db.execute(
         f"""
         SELECT events.id, project, project_id, workspace, path, counted_ms, {run}
         FROM events JOIN targets ON targets.id = events.target
-        ORDER BY events.id LIMIT ?
+        {"" if holder is None else _OF_HOLDER}
+        ORDER BY events.id LIMIT :most
         """,  # noqa: S608 - constants only
-        (most,),
+        {"most": most, "holder": holder},
     )
     return tuple(PendingEvent(row[0], _event(TargetKey(*row[1:5]), row[5], row[6])) for row in rows)
 
@@ -221,5 +232,7 @@ def delete_events(db: Database, ids: Sequence[int]) -> None:
     db.execute("DELETE FROM events WHERE id IN (SELECT value FROM json_each(:ids))", given)
 
 
-def count_events(db: Database) -> int:
-    return fetch_number(db, "SELECT count(*) FROM events", ())
+def count_events(db: Database, holder: str | None = None) -> int:
+    """Count the events that wait; with a `holder`, only those of the targets that it holds."""
+    of_holder = "" if holder is None else _OF_HOLDER
+    return fetch_number(db, f"SELECT count(*) FROM events {of_holder}", {"holder": holder})  # noqa: S608

@@ -254,7 +254,7 @@ class SqlLedger:
         return await self._worker.run(lambda db: self._take_events(db, most))
 
     def _take_events(self, db: Database, most: int) -> tuple[PendingEvent, ...]:
-        taken = ended.oldest_events(db, most, run=self._run_text)
+        taken = ended.oldest_events(db, most, run=self._run_text, holder=self._events_of())
         self._events_taken = taken[-1].id if taken else self._events_taken
         return taken
 
@@ -262,7 +262,11 @@ class SqlLedger:
         await self._worker.run(lambda db: ended.delete_events(db, ids), writes=True)
 
     async def count_events(self) -> int:
-        return await self._worker.run(ended.count_events)
+        return await self._worker.run(lambda db: ended.count_events(db, self._events_of()))
+
+    def _events_of(self) -> str | None:
+        """Name the holder of the targets whose events are to be written; None: all of them."""
+        return None
 
     async def remembered(self) -> tuple[RecordedTarget, ...]:
         return await self._worker.run(targets.remembered)

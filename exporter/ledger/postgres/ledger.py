@@ -107,6 +107,9 @@ class PostgresLedger(SqlLedger):
         lease = Lease(target.key, fence.number)
         await self._lanes.run(lambda db: table.record_poll(db, lease, status), target.key, writes=True)
 
+    def _events_of(self) -> str:
+        return self._replica
+
     def _fence_of(self, key: TargetKey) -> Fence:
         fence = self._forgetting.get(key) or self._fences.get(key)
         if fence is None:
