@@ -33,7 +33,7 @@ def replica(folder: Path, api: str, database: PostgresDatabase) -> Exporter:
 
 @contextmanager
 def scraped(*exporters: Exporter) -> Iterator[None]:
-    """Scrape all of them again and again, as Prometheus does: new series wait for a scrape of their holder."""
+    """Scrape all again and again, as Prometheus does: new series wait for a scrape of their holder."""
     ended = threading.Event()
 
     def scrape() -> None:
