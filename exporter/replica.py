@@ -70,6 +70,7 @@ class Replica:
         self._start_pollers = start_pollers
         self._share_rates = share_rates
         self.keeper = LeaseKeeper(ledger, self.name, config.ledger.lease_seconds, self)
+        self.keeper = LeaseKeeper(ledger, self.name, config.ledger.lease_seconds, self)
         self.followers = Followers(
             ledger,
             around.publisher,
