@@ -44,7 +44,13 @@ _numbers = itertools.count(1)
 
 
 class SoleReplica(PostgresLedger):
-    """The PostgreSQL ledger of a replica that takes each target when it first uses it."""
+    """
+    The PostgreSQL ledger of a replica that takes each target when it first uses it.
+
+    Shape: it gives the events of all targets, unless `gives_only_held`.
+    """
+
+    gives_only_held = False
 
     def __init__(self, url: str) -> None:
         super().__init__(LedgerDatabase(LedgerSettings(url=url)))  # type: ignore[arg-type]  # it is parsed
@@ -71,6 +77,9 @@ class SoleReplica(PostgresLedger):
 
     def _fence_of(self, key: TargetKey) -> Fence:
         return self._fences.get(key) or self.take(key)
+
+    def _events_of(self) -> str | None:
+        return super()._events_of() if self.gives_only_held else None
 
     async def forget(self, key: TargetKey, is_unused: Callable[[], bool]) -> bool:
         forgotten = await SqlLedger.forget(self, key, is_unused)

@@ -14,7 +14,7 @@ from exporter.model import Target, TargetKey
 from exporter.sync.change_reader import PollRules
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import Scene
-from tests.ledgers import BackEnd, only_sqlite
+from tests.ledgers import BackEnd, SoleReplica, only_sqlite
 
 ALL = poll_rules(events=EventRules())
 FAILED = poll_rules(events=EventRules("failed"))
@@ -228,3 +228,21 @@ async def test_reading_events_takes_no_look_at_the_others(scene: Scene) -> None:
             " ORDER BY events.id LIMIT 500"
         ).fetchall()
         assert not any("TEMP B-TREE" in step[-1] for step in plan), plan
+
+
+@pytest.mark.parametrize("back_end", ["postgresql"], indirect=True)
+async def test_a_replica_writes_the_events_of_the_targets_that_it_holds(
+    scene: Scene, back_end: BackEnd
+) -> None:
+    await scene.poll(rules=ALL)
+    scene.run_job(1)
+    await scene.poll(rules=ALL)
+    other = await back_end.open()
+    assert isinstance(other, SoleReplica)
+    other.gives_only_held = True
+    try:
+        assert (await waiting(other), await other.count_events()) == ([], 0)
+        other.take(a_target().key)
+        assert (await waiting(other), await other.count_events()) == ([1], 1)
+    finally:
+        await other.close()

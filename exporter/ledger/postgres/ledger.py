@@ -107,7 +107,7 @@ class PostgresLedger(SqlLedger):
         lease = Lease(target.key, fence.number)
         await self._lanes.run(lambda db: table.record_poll(db, lease, status), target.key, writes=True)
 
-    def _events_of(self) -> str:
+    def _events_of(self) -> str | None:
         return self._replica
 
     def _fence_of(self, key: TargetKey) -> Fence:
