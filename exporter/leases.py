@@ -192,6 +192,7 @@ class LeaseKeeper:
     def _expire(self) -> None:
         if self._leases and self._clock() >= self._until:
             held = len(self._leases)
+            self._ledger.let_go(tuple(self._leases))
             self._lose(self._leases)
             self._not_renewed.holds(
                 "lost",
@@ -236,12 +237,15 @@ class LeaseKeeper:
 
     def _take_up(self, found: HeldLeases, until: float) -> None:
         """Go on with what a heartbeat has found."""
-        self._expire()  # what has ended before the answer came was not renewed in time: it begins again
         self.replicas = found.replicas
-        changed = changes(self._leases, found)
-        if changed.lost:
-            taken = [key for key in changed.lost if key not in found.held]
-            self._lose(changed.lost)
+        # What had ended before the answer came was not renewed in time: it begins again.
+        before = self._leases if self._clock() < self._until else {}
+        changed = changes(before, found)
+        if lost := changed.lost | (self._leases.keys() - before.keys()):
+            taken = lost - found.held.keys()
+            # Not what it holds again: the ledger writes with the new leases already.
+            self._ledger.let_go(taken)
+            self._lose(lost)
             self._write("leases lost: other replicas poll these targets now", taken)
         self._until = until
         self._changed.set()
@@ -254,7 +258,6 @@ class LeaseKeeper:
 
     def _lose(self, targets: Collection[TargetKey]) -> None:
         lost = tuple(targets)
-        self._ledger.let_go(lost)
         for target in lost:
             del self._leases[target]
         self._holder.lost(lost)

@@ -85,9 +85,10 @@ class Replica:
         self.is_cut = self.loses_answers = False
         self.finishing_seconds = 0.5
         self.polled: set[TargetKey] = set()
+        self.writable: set[TargetKey] = set()  # as the ledger sees it
         self.told: list[tuple[str, int]] = []
         self.beats: list[float] = []
-        self.written: list[frozenset[TargetKey]] = []
+        self.let_go_of: list[frozenset[TargetKey]] = []
         self.keeper = LeaseKeeper(self, name, LEASE, self, clock=now)  # type: ignore[arg-type]
         self.keeper.configure(targets)
 
@@ -105,14 +106,17 @@ class Replica:
         await asyncio.sleep(self.delays())
         if self.loses_answers:
             raise LedgerError("the connection was lost")
+        self.writable = set(found.held)
         return found
 
     async def give_back(self, leases: Collection[Lease]) -> None:
         await self._reach()
+        self.let_go([lease.target for lease in leases])
         self.server.give_back(self.name, leases)
 
     def let_go(self, targets: Collection[TargetKey]) -> None:
-        self.written.append(frozenset(targets))
+        self.let_go_of.append(frozenset(targets))
+        self.writable -= set(targets)
 
     # what the keeper tells
 
@@ -185,7 +189,7 @@ def test_it_stops_two_seconds_before_the_lease_ends_when_the_ledger_is_away() ->
             assert one.polled == set(TEN)
             await asyncio.sleep(0.2)
             assert (one.polled, one.keeper.held) == (set(), frozenset())
-            assert one.written == [frozenset(TEN)]
+            assert one.let_go_of == [frozenset(TEN)]
             one.is_cut = False
             await asyncio.sleep(1)
             assert one.told == [("gained", 10), ("lost", 10), ("gained", 10)]
@@ -222,9 +226,27 @@ def test_an_answer_that_comes_when_the_leases_have_ended_is_not_used() -> None:
         one.delays = stand_still
         async with one.running():
             await asyncio.sleep(0.5)
-            assert (one.told, one.written) == ([], [frozenset(TEN)])
+            assert (one.told, one.let_go_of) == ([], [frozenset(TEN)])
             await asyncio.sleep(1)
             assert one.told == [("gained", 10)]
+
+    run_at_once(story())
+
+
+def test_leases_that_ended_just_before_they_were_renewed_can_be_written() -> None:
+    """The process stood still: its heartbeat is answered before it notices that the leases had ended."""
+
+    async def story() -> None:
+        one = Replica(Server(), "one")
+        stood_still = 0.0
+        one.keeper._clock = lambda: now() + stood_still
+        running = asyncio.create_task(one.keeper.run())
+        await asyncio.sleep(4.9)
+        stood_still = 13.0
+        await asyncio.sleep(0.2)
+        assert one.told == [("gained", 10), ("lost", 10), ("gained", 10)]
+        assert one.polled == one.writable == set(TEN)
+        running.cancel()
 
     run_at_once(story())
 
@@ -431,7 +453,9 @@ def test_no_two_replicas_ever_poll_one_target(events: list[tuple[str, str, float
                 cluster.do(name, "none")
                 cluster.start(name)
             await asyncio.sleep(45)
-            loads = sorted(len(replica.polled) for replica in cluster.replicas.values())
+            replicas = cluster.replicas.values()
+            assert all(replica.polled == replica.writable == replica.keeper.held for replica in replicas)
+            loads = sorted(len(replica.polled) for replica in replicas)
             for name in NAMES:
                 cluster.kill(name)
         return loads, cluster.server.polled_twice

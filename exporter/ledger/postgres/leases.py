@@ -100,19 +100,19 @@ class LeaseTable:
 
     def heartbeat(self, db: Database, beat: Heartbeat) -> HeldLeases:
         """See sync.shared_ledger.SharedLedger. Raises: LedgerError where a later heartbeat came before."""
-        self._beats += 1
         if self._ids.keys() != set(beat.targets):
             self._ids = register(db, beat.targets)
         # The first lock, and the one that is waited for: a takeover from this replica may be under way.
         is_patient = self._renew(db, beat.lease_seconds)
         rows = self._read(db, beat.lease_seconds)
+        if not rows.targets.issuperset(self._ids.values()):
+            # Another replica has forgotten a target, or the transaction that registered it was lost.
+            self._ids = register(db, beat.targets)
+            self._renew(db, beat.lease_seconds)
+            rows = self._read(db, beat.lease_seconds)
         found = moves(self.replica, rows.division(is_patient))
         if found.take:
             self._take(db, found, rows)
-        if not rows.targets.issuperset(self._ids.values()):
-            # Another replica has forgotten a target, or the transaction that registered it was lost: the next
-            # heartbeat registers it again.
-            self._ids = {}
         return self._held(db, found, len(rows.configured))
 
     def _renew(self, db: Database, lease_seconds: float) -> bool:
@@ -122,6 +122,7 @@ class LeaseTable:
         A replica that finds itself dead was stopped for a while, or the clock of the database was moved. In
         the second case all replicas look dead until each has sent a heartbeat, so it lets them.
         """
+        self._beats += 1
         given = {
             "me": self.replica,
             "lease": lease_seconds,
