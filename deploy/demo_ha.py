@@ -47,6 +47,7 @@ unix_socket_directories = '{folder}'
 shared_buffers = 32MB
 # What is lost when the power fails is lost with the demo.
 fsync = off
+log_min_messages = fatal
 """
 
 

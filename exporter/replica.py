@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
 
 from exporter.config import Config
-from exporter.errors import LedgerError
+from exporter.errors import LedgerError, StartError
 from exporter.events.delivery import Delivery
 from exporter.exposition.instruments import Instruments
 from exporter.exposition.publication import Publisher
@@ -34,6 +34,8 @@ from exporter.sync.shared_ledger import SharedLedger
 _GRACE_SECONDS = 3.0
 # The pause before another attempt, where gained targets could not be looked at.
 _RETRY_SECONDS = 1.0
+# `once` gets the leases of a ledger that nobody uses with its first heartbeat.
+_ALL_HELD_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,40 @@ class Replica:
         held = self.keeper.held
         await self.keeper.leave()
         self._give_up(held)
+
+    @asynccontextmanager
+    async def holding_all(self, config: Config) -> AsyncIterator[None]:
+        """
+        Hold all targets while `once` polls them, as the only exporter at this ledger.
+
+        Raises: StartError (another one is at work); LedgerError.
+        """
+        where = f"ledger {config.ledger.url}"
+        held = [one for one in await self._ledger.look() if one.holder and one.lease_left_seconds > 0]
+        if held:
+            left = max(one.lease_left_seconds for one in held)
+            raise StartError(
+                f"{where}: in use by the exporter {', '.join(sorted({one.holder for one in held}))}, whose"
+                f" /metrics has all targets: stop it first (if it has died, wait for {left:.0f} s)"
+            )
+        self.configure(config)
+        try:
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(self.keeper.run(), name="leases")
+                await self._hold({target.key for target in config.targets()}, where)
+                yield
+                keeping.cancel()
+        finally:
+            await self.leave()
+
+    async def _hold(self, targets: Collection[TargetKey], where: str) -> None:
+        try:
+            async with asyncio.timeout(_ALL_HELD_SECONDS):
+                while not self.keeper.held >= set(targets):
+                    await self._has_gained.wait()
+                    self._has_gained.clear()
+        except TimeoutError:
+            raise StartError(f"{where}: another exporter has begun to poll its targets") from None
 
     # -- what the keeper calls ---------------------------------------------------------------------------
 

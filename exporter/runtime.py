@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -241,7 +241,9 @@ class Runtime:
         # Nothing delivers events here.
         config = self._config.model_copy(update={"events": None})
         self._sync_self_metrics(config, config)
-        return await self._pollers.poll_once(config, self._clients)
+        alone = nullcontext() if self._replica is None else self._replica.holding_all(config)
+        async with alone:
+            return await self._pollers.poll_once(config, self._clients)
 
     async def _measure_loop_lag(self) -> None:
         loop = asyncio.get_running_loop()

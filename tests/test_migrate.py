@@ -24,6 +24,7 @@ from exporter.ledger.schema import VERSION
 from exporter.model import Totals
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import Scene
+from tests.ledgers import BackEnd, SharedDatabase, SqliteFile
 from tests.postgres import PASSWORD, PgBouncer, PostgresDatabase, PostgresServer
 
 RULES = poll_rules(events=EventRules())
@@ -92,8 +93,8 @@ def columns_of(table: str) -> list[str]:
         return [name for (name,) in db.execute("SELECT name FROM pragma_table_xinfo(?)", (table,))]
 
 
-async def polled(scene: Scene, file: Path) -> list[Totals]:
-    scene.file = file
+async def polled(scene: Scene, place: BackEnd) -> list[Totals]:
+    scene.back_end = place
     await scene.open()
     totals = [await scene.poll(target, RULES) for target in TARGETS]
     await scene.ledger.close()
@@ -116,9 +117,9 @@ def test_a_copy_of_a_file_is_equal_and_sound(scene: Scene, tmp_path: Path) -> No
 async def test_the_counts_go_on_from_a_copy(scene: Scene, tmp_path: Path) -> None:
     migrate(at(scene.file), at(tmp_path / "new.db"))
     now_ms = scene.api.now_ms
-    moved = await polled(scene, tmp_path / "new.db")
+    moved = await polled(scene, SqliteFile(tmp_path / "new.db"))
     scene.api.now_ms = now_ms
-    stayed = await polled(scene, tmp_path / "ledger.db")
+    stayed = await polled(scene, SqliteFile(tmp_path / "ledger.db"))
     assert moved == stayed
     assert moved[0].failures
 
@@ -280,6 +281,15 @@ class TestPostgresql:
         assert content(tmp_path / "back.db") == before
         assert postgres_content(database) == before
 
+    async def test_the_counts_go_on_there_as_they_would_have_here(
+        self, scene: Scene, tmp_path: Path, database: PostgresDatabase
+    ) -> None:
+        migrate(at(scene.file), at(database.url))
+        now_ms = scene.api.now_ms
+        moved = await polled(scene, SharedDatabase(database.url))
+        scene.api.now_ms = now_ms
+        assert moved == await polled(scene, SqliteFile(tmp_path / "ledger.db"))
+
     def test_only_the_way_polls_went_is_not_copied(self, database: PostgresDatabase) -> None:
         """A column that one back end has and the other lacks would be lost without a word."""
         with LedgerDatabase(at(database.url)).open().connection as connection:
@@ -341,6 +351,9 @@ class TestPostgresql:
         # One that has died is no user of it.
         database.sql("UPDATE replicas SET until = now() - interval '1 ms'")
         migrate(at(database.url), at(tmp_path / "back.db"))
+        # Nor is one that was stopped, although its last heartbeat is not long ago.
+        database.sql("UPDATE replicas SET until = now() + interval '9 s', targets = '{}'")
+        migrate(at(database.url), at(tmp_path / "another.db"))
 
     def test_a_database_that_is_not_empty_is_left_as_it_is(
         self, scene: Scene, database: PostgresDatabase
@@ -441,7 +454,7 @@ class TestPostgresql:
 
 ALIVE = (
     "INSERT INTO replicas (name, until, lease, patient_until, beat, fingerprint, targets)"
-    " VALUES ('one', now() + interval '{seconds} s', interval '15 s', now(), 1, '', '{{}}')"
+    " VALUES ('one', now() + interval '{seconds} s', interval '15 s', now(), 1, '', '{{1}}')"
 )
 
 

@@ -162,8 +162,13 @@ def _lock(copy: PostgresCopy, database: LedgerDatabase, db: PostgresDatabase) ->
     except psycopg.Error as exc:
         raise database.explained(exc) from exc
     with copy.failing():
+        # One that was stopped has told that it wants no target any more, and does not renew itself.
         alive = db.execute(
-            "SELECT name, ceil(extract(epoch FROM until - now())) FROM replicas WHERE until > now()"
+            """
+            SELECT name, ceil(extract(epoch FROM until - now())) FROM replicas
+            WHERE until > now()
+                AND (targets <> '{}' OR EXISTS (SELECT 1 FROM leases WHERE leases.holder = replicas.name))
+            """
         ).fetchone()
     if alive is not None:
         name, seconds = alive
