@@ -17,7 +17,7 @@ from exporter.sync.planner import swap_limit_ms
 from exporter.sync.poll import Poll
 from exporter.sync.server_traits import LONGEST_DISTRUST, Filters, ServerFindings, TotalsTrust
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
-from tests.ledgers import BackEnd
+from tests.ledgers import BackEnd, only_sqlite
 
 START_MS = 1_000_000_000
 PAGE = 4
@@ -274,6 +274,7 @@ async def test_a_job_that_shows_its_next_status_first_in_its_row_is_no_broken_fi
         pytest.param(lambda total, rows: rows if rows == 1 else total, id="that of the page"),
     ],
 )
+@only_sqlite
 async def test_totals_that_lie_do_not_hide_a_change(
     scene: Scene, total_of: Callable[[int, int], int]
 ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from exporter.errors import ApiUnavailable, ContractError
-from exporter.ledger.sql import SqlLedger
+from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import Progress, Target, Totals, is_terminal
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
@@ -16,7 +16,6 @@ from exporter.sync.poll import Poll
 from exporter.sync.server_traits import ServerFindings
 from tests.fake_api import FakeApi, a_job, a_target, poll_rules
 from tests.held import release_held
-from tests.ledgers import BackEnd
 
 START_MS = 100_000_000
 PAGE = 100
@@ -26,7 +25,7 @@ PAGE = 100
 class Scene:
     """A target that is polled as the poller does it: what a poll found out goes on to the next."""
 
-    ledger: SqlLedger
+    ledger: SqliteLedger
     api: FakeApi = field(default_factory=lambda: FakeApi(now_ms=START_MS))
     target: Target = field(default_factory=a_target)
     findings: ServerFindings | None = None
@@ -87,8 +86,8 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
-    ledger = await back_end.open(in_memory=True)
+async def scene() -> AsyncIterator[Scene]:
+    ledger = await SqliteLedger.open(None)
     yield Scene(ledger)
     await ledger.close()
 

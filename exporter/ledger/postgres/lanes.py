@@ -98,6 +98,7 @@ class Lane:
         self._waiting: SimpleQueue[_Work | None] = SimpleQueue()
         self._db: PostgresDatabase | None = None
         self.at_work_for: TargetKey | None = None
+        self._is_cut = False
         self._backoff_seconds = 0.0
         self._closed_until = 0.0
         self._why = ""
@@ -127,6 +128,7 @@ class Lane:
 
     def cut(self) -> None:
         """End the connection without asking the server: what waits for its answer fails."""
+        self._is_cut = True
         db = self._db
         if db is not None:
             # The connection belongs to the thread. Its socket can be shut from here.
@@ -154,7 +156,7 @@ class Lane:
     def _run(self) -> None:
         while (work := self._waiting.get()) is not None:
             if work.future.set_running_or_notify_cancel():
-                self.at_work_for = work.key
+                self.at_work_for, self._is_cut = work.key, False
                 self._do(work)
                 self.at_work_for = None
         if self._db is not None:
@@ -178,7 +180,7 @@ class Lane:
         except AnotherRow:
             return self._transaction(db, work)
         except psycopg.OperationalError:
-            if not is_lost(db) or db.has_answered:
+            if self._is_cut or not is_lost(db) or db.has_answered:
                 raise
             # It was lost while nobody used it.
             return self._transaction(self._connected(), work)
