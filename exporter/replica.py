@@ -28,7 +28,8 @@ from exporter.model import PollStatus, Target, TargetKey
 from exporter.pollers import Pollers
 from exporter.series_release import SeriesReleaser
 from exporter.state_log import FaultLog, StateLog
-from exporter.sync.shared_ledger import SharedLedger
+from exporter.sync.shared_ledger import SharedLedger, SharedTarget
+from exporter.web.status.model import HolderStatus, LeaseStatus, ReplicasStatus, TakeoverStatus
 
 # Where the polls of a target that is given back may be recorded for so long; then they are cancelled.
 _GRACE_SECONDS = 3.0
@@ -71,7 +72,6 @@ class Replica:
         self._around = around
         self._start_pollers = start_pollers
         self._share_rates = share_rates
-        self.keeper = LeaseKeeper(ledger, self.name, config.ledger.lease_seconds, self)
         self.keeper = LeaseKeeper(ledger, self.name, config.ledger.lease_seconds, self)
         self.followers = Followers(
             ledger,
@@ -205,7 +205,30 @@ class Replica:
         seen = self.followers.sight.targets.get(key)
         return seen is not None and seen.lease_left_seconds > 0 and seen.holder not in ("", self.name)
 
-    def targets_by_holder(self) -> Counter[str]:
-        """Count the targets that each replica holds, by the last look."""
-        seen = self.followers.sight.targets.values()
-        return Counter(one.holder for one in seen if one.holder and one.lease_left_seconds > 0)
+    def status(self) -> ReplicasStatus:
+        """Return what is known of all replicas, by the last look."""
+        sight = self.followers.sight
+        held = Counter(
+            one.holder for one in sight.targets.values() if one.holder and one.lease_left_seconds > 0
+        )
+        return ReplicasStatus(
+            name=self.name,
+            alive=self.keeper.replicas,
+            read_ms=sight.at_ms,
+            away_since_ms=sight.away_since_ms,
+            holders=tuple(HolderStatus(*one) for one in sorted(held.items())),
+            takeovers=tuple(
+                TakeoverStatus(one.target.project, one.target.workspace, one.before, one.holder, one.at_ms)
+                for one in sight.takeovers
+            ),
+        )
+
+    def leases(self) -> dict[TargetKey, LeaseStatus]:
+        """Return who polls each target, by the last look."""
+        sight = self.followers.sight
+        return {key: self._lease(one, sight.at_ms) for key, one in sight.targets.items()}
+
+    def _lease(self, seen: SharedTarget, at_ms: int) -> LeaseStatus:
+        holder = seen.holder if seen.lease_left_seconds > 0 else ""
+        until_ms = at_ms + round(seen.lease_left_seconds * 1000)
+        return LeaseStatus(holder, holder == self.name, seen.since_ms, until_ms)

@@ -394,6 +394,8 @@ class Runtime:
             config=config.redacted(),
             job_url=config.web.job_url,
             shard=shard_status(config),
+            replicas=None if self._replica is None else self._replica.status(),
+            leases={} if self._replica is None else self._replica.leases(),
         )
 
 

@@ -20,10 +20,14 @@ from exporter.model import (
 )
 from exporter.web.status.model import (
     CredentialsStatus,
+    HolderStatus,
+    LeaseStatus,
     ProcessInfo,
     ReloadStatus,
+    ReplicasStatus,
     ShardStatus,
     Status,
+    TakeoverStatus,
     status,
 )
 from tests.fake_runs import a_run
@@ -36,6 +40,24 @@ HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> ' \" & {{ 7*7 }}"
 )
 
+REPLICAS = ReplicasStatus(
+    name="exporter-1-5f3a9c",
+    alive=3,
+    read_ms=NOW_MS - 700,
+    away_since_ms=None,
+    holders=(HolderStatus("exporter-0-90bd12", 5), HolderStatus("exporter-1-5f3a9c", 3)),
+    takeovers=(
+        TakeoverStatus("mapping", "7", "exporter-2-0c11d8", "exporter-1-5f3a9c", NOW_MS - 3 * MINUTE_MS),
+        TakeoverStatus("slow", "0", "", "exporter-0-90bd12", NOW_MS - HOUR_MS),
+    ),
+)
+LEASES = {
+    TARGET.key: LeaseStatus("exporter-1-5f3a9c", True, NOW_MS - HOUR_MS, NOW_MS + 9_000),
+    replace(TARGET, project="mapping").key: LeaseStatus(
+        "exporter-0-90bd12", False, NOW_MS - 26 * HOUR_MS, NOW_MS + 12_000
+    ),
+    replace(TARGET, project="slow").key: LeaseStatus("", False, NOW_MS - HOUR_MS, NOW_MS - 20_000),
+}
 ABOUT = ProcessInfo(
     started_ms=NOW_MS - 26 * HOUR_MS,
     interval_seconds=30.0,
@@ -53,6 +75,8 @@ ABOUT = ProcessInfo(
         "poll": {"interval": "30s", "lookback": "30d"},
     },
     shard=ShardStatus(2, 3, 8, 23),
+    replicas=REPLICAS,
+    leases=LEASES,
 )
 JOBS = {
     (job_type, status): 7 * row + column

@@ -33,6 +33,7 @@ from tests.status_states import (
     MINUTE_MS,
     NOW_MS,
     OK,
+    REPLICAS,
     RESTORED,
     STALE,
     SYNCING,
@@ -335,7 +336,7 @@ def test_two_hundred_targets_are_a_light_page() -> None:
     shown = [named(f"project-{n}", poll=GOOD, totals=FULL) for n in range(200)]
     html = render(status_of(*shown))
     assert len(html) < 500_000
-    assert html.count("<h3>") == 201
+    assert html.count("<h3>") == 202  # the credentials and the replicas too
     assert 'href="?project=project-7&amp;workspace=0"' in html
     assert 'data-refresh-seconds="15"' in html
 
@@ -376,6 +377,43 @@ def test_no_target_at_all_is_said() -> None:
     assert "There is no target." in text_of(about=replace(ABOUT, shard=None))
     # To a shard no target may belong, which is as it should be.
     assert "No target belongs to this shard" in text_of()
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        (
+            "en",
+            (
+                "replica exporter-1-5f3a9c",
+                "Alive 3",
+                "exporter-0-90bd12 5",
+                "exporter-1-5f3a9c this one 3",
+                "mapping / 7 exporter-2-0c11d8 exporter-1-5f3a9c",
+                "slow / 0 given back exporter-0-90bd12",
+                "Polled by exporter-0-90bd12 since",
+                "Polled by no replica lease ended",
+            ),
+        ),
+        (
+            "zh",
+            ("副本 exporter-1-5f3a9c", "在运行 3", "主动交还", "最近的接管", "由谁轮询 没有副本 租约已于"),
+        ),
+    ],
+)
+def test_the_page_says_who_polls_what(language: Language, said: tuple[str, ...]) -> None:
+    text = " ".join(text_of(*EVERY, language=language).split())
+    assert [part for part in said if part not in text] == []
+    alone = text_of(*EVERY, language=language, about=replace(ABOUT, replicas=None, leases={}))
+    assert not any(part in alone for part in said)
+
+
+def test_the_page_says_that_the_shared_ledger_cannot_be_read() -> None:
+    away = replace(REPLICAS, away_since_ms=NOW_MS - 30_000, holders=())
+    text = " ".join(text_of(*EVERY, about=replace(ABOUT, replicas=away)).split())
+    assert "The shared ledger cannot be read since" in text
+    # A replica that polls nothing is listed all the same.
+    assert "exporter-1-5f3a9c this one 0" in text
 
 
 @pytest.mark.parametrize(

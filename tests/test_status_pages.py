@@ -145,6 +145,10 @@ async def test_the_documentation_names_every_field_of_the_json(client: Client) -
     }
     named |= {
         *status["shard"],
+        *status["replicas"],
+        *status["replicas"]["holders"][0],
+        *status["replicas"]["takeovers"][0],
+        *status["targets"][0]["lease"],
         *status["credentials"][0],
         *status["targets"][1]["recent_failures"][0],
         *STATES,

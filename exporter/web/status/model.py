@@ -74,6 +74,58 @@ def shard_status(config: Config) -> ShardStatus | None:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseStatus:
+    """
+    Who polls a target, on a ledger that replicas share.
+
+    Shape: `holder` is "" where nobody does; `here` if this replica does. Units: the holder took it at
+    `since_ms` (or gave it back), and keeps it until `until_ms` unless it is renewed.
+    """
+
+    holder: str
+    here: bool
+    since_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HolderStatus:
+    """How many targets a replica polls."""
+
+    name: str
+    targets: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeoverStatus:
+    """A target that went to another replica; `before` is "" where it had been given back."""
+
+    project: str
+    workspace: str
+    before: str
+    holder: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicasStatus:
+    """
+    The replicas on one ledger, as this one sees them.
+
+    Shape: `name` is that of this replica; `alive` counts them all, and `holders` has those that poll
+    targets; `takeovers` the newest first. Units: `read_ms` is when this was read, 0 before the first time;
+    `away_since_ms` since when the ledger cannot be read, None while it can.
+    """
+
+    name: str
+    alive: int
+    read_ms: int
+    away_since_ms: int | None
+    holders: tuple[HolderStatus, ...]
+    takeovers: tuple[TakeoverStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessInfo:
     """
     The state of the process. The state of the targets is in their snapshots.
@@ -81,7 +133,8 @@ class ProcessInfo:
     Shape: `polling_since_ms` of the polls that are running; `held_series` counts the new series that /metrics
     shows at 0 until they are released; `clock_skews` by project, the server's clock minus ours;
     `rests_until_ms` by endpoint, for endpoints that asked for a pause (Retry-After); `log_lines_dropped` and
-    `events_dropped` since the process started; `config` without secrets; `job_url` makes job ids links.
+    `events_dropped` since the process started; `config` without secrets; `job_url` makes job ids links;
+    `replicas` and `leases` are None and empty where the ledger is not shared.
     """
 
     started_ms: int
@@ -99,6 +152,8 @@ class ProcessInfo:
     held_series: Mapping[TargetKey, int] = field(default_factory=dict)
     job_url: JobUrl | None = None
     shard: ShardStatus | None = None
+    replicas: ReplicasStatus | None = None
+    leases: Mapping[TargetKey, LeaseStatus] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +218,7 @@ class TargetStatus:
     oldest_started_ms: ByType = field(default_factory=dict)
     job_failures: Mapping[str, int] = field(default_factory=dict)
     recent_failures: tuple[RunRecord, ...] = ()
+    lease: LeaseStatus | None = None
 
     @property
     def key(self) -> TargetKey:
@@ -190,6 +246,7 @@ _OF_PROCESS = (
     "credentials",
     "ledger",
     "shard",
+    "replicas",
 )
 
 
@@ -218,6 +275,7 @@ class Status:
     config: Mapping[str, object]
     recent_failures_error: str | None = None
     shard: ShardStatus | None = None
+    replicas: ReplicasStatus | None = None
 
 
 def status(
@@ -288,6 +346,7 @@ def _target_status(
         clock_skew_seconds=process.clock_skews.get(target.project),
         endpoint_rests_until_ms=process.rests_until_ms.get(target.endpoint),
         recent_failures=tuple(recent_failures),
+        lease=process.leases.get(target.key),
     )
 
 
