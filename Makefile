@@ -27,7 +27,7 @@ IMAGE_ARGUMENTS = $(foreach name,VERSION REVISION REPOSITORY_URL PYTHON_IMAGE RE
 PLATFORMS ?= linux/amd64,linux/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ha prometheus test lint check-lock benchmark lock image push-image chart bundle release release-notes clean
+.PHONY: help demo demo-ha prometheus test lint check-lock benchmark lock image push-image chart bundle release release-notes site clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 /p' Makefile | awk '{ printf "  make %-13s", $$2; $$1 = $$2 = ""; print }'
@@ -86,6 +86,10 @@ release-notes: $(VENV)/.release ## write release-notes.md from the CHANGELOG [TA
 
 chart: $(VENV)/.dev ## make the chart's README and deploy/kubernetes anew; needs helm 4 for these
 	@$(BIN)/python -m deploy.helm.generate
+
+site: $(VENV)/.release ## build the documentation as a site into site [SITE_URL=https://...]
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs --quiet build --strict --clean
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs --quiet build --strict --config-file mkdocs.zh-CN.yml
 
 clean: ## remove what make has made
 	rm -rf $(VENV) dist site release-notes.md .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

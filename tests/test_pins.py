@@ -16,6 +16,10 @@ PINS = {
         "grafana/grafana": "13.2.3",
     },
     "deploy/compose/ha.yaml": {"library/postgres": "18.1", "prom/prometheus": "v3.16.0"},
+    ".ci/run": {
+        "github.com/rhysd/actionlint/cmd/actionlint": "v1.7.12",
+        "helm.sh/helm/v4/cmd/helm": "v4.3.1",
+    },
     ".github/workflows/ci.yml": {
         "actions/checkout": "v6.0.2",
         "actions/setup-python": "v6.2.0",
@@ -40,6 +44,7 @@ PINS = {
 
 _IMAGE = re.compile(r"^\s*(?:- )?image: +[\"']?([^\s\"'#]+)", re.MULTILINE)
 _ACTION = re.compile(r"^\s*(?:- )?uses: +(\S+?)@([0-9a-f]{40}) # (v[\d.]+)$", re.MULTILINE)
+_GO = re.compile(r"\bgo install (\S+)@(v[\d.]+)$", re.MULTILINE)
 _BASE = re.compile(r"^ARG PYTHON_IMAGE=(\S+)$", re.MULTILINE)
 # A mirror has the images under the same names.
 _REGISTRY = re.compile(r"^\$\{REGISTRY(:-docker\.io)?\}/")
@@ -66,6 +71,8 @@ def found() -> dict[str, dict[str, str]]:
             f"{file.name}: a digest or its version is missing"
         )
         pins[file] = {name: version for name, _, version in actions}
+    ci = ROOT / ".ci" / "run"
+    pins[ci] = dict(_GO.findall(ci.read_text(encoding="utf-8")))
     dockerfile = ROOT / "Dockerfile"
     pins[dockerfile] = dict(image_pins(_BASE.findall(dockerfile.read_text(encoding="utf-8"))))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

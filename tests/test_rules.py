@@ -565,6 +565,14 @@ def test_links_begin_with_what_the_settings_say(links: dict[str, str]) -> None:
         assert "$externalLabels" not in "".join(annotations.values())
 
 
+def test_runbooks_are_read_on_the_site_where_there_is_one() -> None:
+    for rule in rules(generate(changed(links=LINKS | {"site": "https://docs.example/octopus/"}))[RULES]):
+        if "alert" in rule:
+            assert rule["annotations"]["runbook_url"] == (
+                f"https://docs.example/octopus/runbooks/{rule['alert']}/"
+            )
+
+
 def test_links_begin_with_external_labels_where_the_settings_say_nothing() -> None:
     labels = {"runbook_url": "repository", "dashboard_url": "grafana", "status_url": "status_page"}
     for rule in ALERTS:

@@ -66,6 +66,7 @@ def generate(settings: Settings) -> dict[str, str]:
         "age_bounds": [(age, bound_ms / 1000) for age, bound_ms in AGE_BOUNDS_MS.items()],
         "failed_statuses": FAILED_STATUSES,
         "roots": _roots(settings.links),
+        "runbook_ending": "/" if settings.links.site else ".md",
         "kept": _listed(settings.keep_labels),
         "utc_seconds": -utc_seconds if sign == "-" else utc_seconds,
         "utc": f"UTC{settings.utc_offset}" if utc_seconds else "UTC",
@@ -100,7 +101,9 @@ def _roots(links: LinkSettings) -> dict[str, tuple[str, str]]:
     If the settings have no address, the templates use that of the external label octopus_<kind>.
     """
     repository, between = links.repository.rstrip("/"), f"/blob/{_TAG}/{_RUNBOOKS}"
-    if "{tag}" in repository:
+    if links.site:
+        repository, between = links.site.rstrip("/"), "/runbooks"
+    elif "{tag}" in repository:
         repository, between = repository.replace("{tag}", _TAG), f"/{_RUNBOOKS}"
     return {
         "repository": (repository, between),

@@ -146,6 +146,7 @@ class IntervalSettings(RulesSection):
 class LinkSettings(RulesSection):
     """Addresses that alerts link to; for "", Prometheus' external label is used, if it is set."""
 
+    site: Root
     repository: Root
     grafana: Root
     status_page: Root
