@@ -53,9 +53,13 @@ def without_repetitions(lines: Iterable[Line]) -> list[Line]:
     return list(first.values())
 
 
-def assert_all_are_there(lines: list[Line], exporter: Exporter, simulator: Simulation) -> None:
-    """Compare the events of every target with the simulator's account since its baseline, exactly."""
+def assert_all_are_there(
+    lines: list[Line], exporter: Exporter, simulator: Simulation, project: str = ""
+) -> None:
+    """Compare the events of every target (of one project) with its account since its baseline, exactly."""
     for target in exporter.targets():
+        if project not in ("", target["project"]):
+            continue
         account = lived(simulator.account(target["project_id"], target["workspace"], target["baseline_ms"]))
         mine = [
             line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ SCRAPE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """A running Prometheus with one target."""
+    """A running Prometheus."""
 
     url: str
     program: Program
@@ -82,10 +82,19 @@ def _key(found: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @contextmanager
-def prometheus(folder: Path, exporter_port: int, **scrape: Any) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes the exporter every second; `scrape` is what its scrape_config adds."""
+def prometheus(
+    folder: Path, *exporter_ports: int, rules: Mapping[str, str] | None = None, **scrape: Any
+) -> Iterator[Prometheus]:
+    """
+    Run a Prometheus that scrapes exporters every second.
+
+    Shape: `rules` are files of rules, evaluated every second; `scrape` is what its scrape_config adds.
+    """
     folder.mkdir()
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(folder.name, exporter_port, scrape)))
+    for name, text in (rules or {}).items():
+        (folder / name).write_text(text)
+    config = _configuration(folder.name, exporter_ports, scrape) | {"rule_files": list(rules or ())}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
     command = [
         program("prometheus"),
@@ -100,10 +109,11 @@ def prometheus(folder: Path, exporter_port: int, **scrape: Any) -> Iterator[Prom
         yield server
 
 
-def _configuration(name: str, exporter_port: int, scrape: Mapping[str, Any]) -> dict[str, Any]:
+def _configuration(name: str, exporter_ports: Sequence[int], scrape: Mapping[str, Any]) -> dict[str, Any]:
     every = f"{SCRAPE_SECONDS:g}s"
-    target = {"job_name": "octopus", "static_configs": [{"targets": [f"127.0.0.1:{exporter_port}"]}]}
-    config: dict[str, Any] = {"scrape_interval": every, "scrape_timeout": every}
+    addresses = [f"127.0.0.1:{port}" for port in exporter_ports]
+    target = {"job_name": "octopus", "static_configs": [{"targets": addresses}]}
+    config: dict[str, Any] = {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every}
     # Prometheus spreads its scrapes over the interval by these labels: two servers scrape at two moments.
     config["external_labels"] = {"prometheus": name}
     return {"global": config, "scrape_configs": [{**target, **scrape}]}
