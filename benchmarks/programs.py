@@ -161,7 +161,7 @@ class Exporter:
     An exporter's folder with its configuration and its ledger, which remain after its process.
 
     Shape: it has `projects` targets, all on the same server; `poll` replaces settings of the same name;
-    `root` is the checkout whose exporter runs.
+    `root` is the checkout whose exporter runs; `ledger` is a URL, "" for a file in the folder.
     """
 
     folder: Path
@@ -172,6 +172,7 @@ class Exporter:
     credentials: Mapping[str, str] = field(default_factory=lambda: {"type": "token", "token": "any"})
     poll: Mapping[str, object] = field(default_factory=dict)
     root: Path = _ROOT
+    ledger: str = ""
 
     @contextmanager
     def running(self) -> Iterator[Client]:
@@ -205,7 +206,7 @@ class Exporter:
                 "lookback": "60d",
                 **self.poll,
             },
-            "ledger": {"url": f"sqlite:///{self.folder / 'ledger.db'}"},
+            "ledger": {"url": self.ledger or f"sqlite:///{self.folder / 'ledger.db'}"},
             # Counters show new values at once.
             "metrics": {"new_series_hold": "0s"},
             "web": {"listen": [f"127.0.0.1:{self.port}"]},

@@ -135,13 +135,15 @@ class PostgresServer(_Daemon):
         super().__init__(folder)
         self.programs = programs
         self.data = data or folder / "data"
+        # No test cuts the power.
+        self.options: tuple[str, ...] = ("-c", "fsync=off")
         self._stopped: tuple[int, ...] = ()
         self._read_only = False
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
         # A fast or an immediate stop ends the backends too; SIGQUIT is the immediate one.
-        settings = ("-p", str(self.port), "-c", "fsync=off")
+        settings = ("-p", str(self.port), *self.options)
         self._start((self.programs / "postgres", "-D", self.data, *settings), signal.SIGQUIT)
         until(self._ready, "PostgreSQL takes connections")
 
