@@ -102,6 +102,10 @@ class BackEnd(Protocol):
 
     def number(self, query: str) -> int: ...
 
+    @property
+    def url(self) -> str:
+        """Give it as `ledger.url`."""
+
 
 class _Rows:
     def rows(self, query: str) -> list[tuple[object, ...]]:
@@ -115,6 +119,10 @@ class _Rows:
 class SqliteFile(_Rows):
     def __init__(self, file: Path) -> None:
         self.file = file
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.file}"
 
     async def open(self, *, in_memory: bool = False) -> SqlLedger:
         return await SqliteLedger.open(None if in_memory else self.file)
@@ -142,7 +150,7 @@ class SharedDatabase(_Rows):
 @contextmanager
 def back_end_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BackEnd]:
     """Give an empty ledger of the kind that the fixture's parameter names."""
-    if request.param == "sqlite":
+    if request.param in ("sqlite", "memory"):
         yield SqliteFile(tmp_path / "ledger.db")
         return
     database: PostgresDatabase = request.getfixturevalue("_ledger_of_session")

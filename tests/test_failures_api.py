@@ -1,4 +1,4 @@
-"""`/api/v1/failures` over HTTP, from ledgers in real files and in memory."""
+"""`/api/v1/failures` over HTTP, from ledgers in files, in memory and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from exporter.config import ListenAddress
 from exporter.ledger.ended import HOUR_MS, MOST_KEPT
-from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.model import Job
 from exporter.web.failures import FailuresApi
@@ -30,6 +29,7 @@ from exporter.web.run_record import csv_text
 from exporter.web.server import Server, bind_all
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import Scene
+from tests.ledgers import back_end_of
 
 Client = TestClient[web.Request, web.Application]
 PLAIN = {"Accept-Encoding": "identity"}
@@ -74,19 +74,17 @@ def failed(job_id: int, ago_ms: int = 0, **fields: object) -> Job:
     return a_job(job_id, **{"status": "RUN_FAILED", **given, **texts, **fields})
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["sqlite", "memory", "postgresql"])
 async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
-    scene = Scene(tmp_path / "ledger.db")
-    if request.param == "file":
-        await scene.open()
-    else:
-        scene.ledger = await SqliteLedger.open(None)
-    scene.api.now_ms = NOW_MS - HOUR_MS * 20
-    for target in (a_target(), OTHER):
-        await scene.poll(target)
-    scene.api.now_ms = NOW_MS
-    yield Stage(scene)
-    await scene.ledger.close()
+    with back_end_of(request, tmp_path) as back_end:
+        scene = Scene(back_end)
+        scene.ledger = await back_end.open(in_memory=request.param == "memory")
+        scene.api.now_ms = NOW_MS - HOUR_MS * 20
+        for target in (a_target(), OTHER):
+            await scene.poll(target)
+        scene.api.now_ms = NOW_MS
+        yield Stage(scene)
+        await scene.ledger.close()
 
 
 @pytest.fixture
@@ -310,9 +308,8 @@ async def test_gzip_and_head(stage: Stage, client: Client) -> None:
     assert (await client.post("/api/v1/failures")).status == 405
 
 
+@pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
 async def test_a_ledger_that_cannot_be_read_is_a_line(stage: Stage, client: Client) -> None:
-    if not stage.scene.file.exists():
-        pytest.skip("no file")
     stage.scene.file.rename(stage.scene.file.with_suffix(".gone"))
     answer = await client.get("/api/v1/failures")
     assert answer.status == 503

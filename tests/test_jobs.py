@@ -1,4 +1,4 @@
-"""`jobs`: what it lists of a ledger in a real file, and how."""
+"""`jobs`: what it lists of a ledger, and how."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from exporter.runs import KnownRun
 from tests.fake_api import a_job, a_target
 from tests.fake_runs import a_run
 from tests.ledger_scene import Scene
+from tests.ledgers import BackEnd, SqliteFile, only_sqlite
 
 NOW_MS = 1_800_000_000_000
 OTHER = a_target(project="mapping", project_id="p2", workspace="7", workspace_id="7")
@@ -43,9 +44,10 @@ ledger: {{url: "{url}"}}
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+async def scene(back_end: BackEnd, tmp_path: Path) -> AsyncIterator[Scene]:
     """A ledger with jobs in flight, finished ones and failed ones, which an exporter has open."""
-    scene = Scene(tmp_path / "ledger.db")
+    configured(tmp_path, back_end.url)
+    scene = Scene(back_end)
     await scene.open()
     past = NOW_MS - 3 * HOUR_MS
     history = {"created_ms": past - 9_000, "started_ms": past - 5_000, "ended_ms": past, "updated_ms": past}
@@ -73,8 +75,10 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 def configured(tmp_path: Path, url: str | None = None) -> Path:
+    """Write a configuration with the URL of a ledger; without one the last is kept."""
     file = tmp_path / "config.yaml"
-    file.write_text(CONFIG.format(url=url or f"sqlite:///{tmp_path}/ledger.db"))
+    if url is not None or not file.exists():
+        file.write_text(CONFIG.format(url=url or f"sqlite:///{tmp_path}/ledger.db"))
     return file
 
 
@@ -140,8 +144,8 @@ async def test_it_reads_beside_an_exporter_that_goes_on_writing(scene: Scene, tm
         first = next(found.runs)
         scene.run_job(9)
         await scene.poll()
-        with scene.sql() as db:
-            assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+        if isinstance(scene.back_end, SqliteFile):
+            assert scene.back_end.rows("PRAGMA wal_checkpoint(TRUNCATE)") == [(0, 0, 0)]
         assert len([first, *found.runs]) == 7
     assert names(listed(tmp_path))[0] == ("9", 1)
 
@@ -188,7 +192,7 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path, given: dict[str, str], pro
 async def test_ledgers_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     file = tmp_path / "ledger.db"
 
-    def refusal(url: str | None = None) -> str:
+    def refusal(url: str = f"sqlite:///{file}") -> str:
         config = load(configured(tmp_path, url), {})
         with pytest.raises(StartError) as told, select_runs(config, run_filter(config, NOW_MS)):
             pass
@@ -205,6 +209,7 @@ async def test_ledgers_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     assert "`run` brings it up to date" in refusal()
 
 
+@only_sqlite
 async def test_damage_in_one_row_hides_no_other(scene: Scene, tmp_path: Path) -> None:
     with scene.sql() as db:
         db.execute("UPDATE failed_runs SET msg_error = CAST(X'41ff' AS TEXT) WHERE job_id = 5")
@@ -217,6 +222,7 @@ async def test_damage_in_one_row_hides_no_other(scene: Scene, tmp_path: Path) ->
     assert runs[2]["msg_error"] == "A\ufffd"
 
 
+@only_sqlite
 async def test_damage_that_sqlite_sees_is_a_line(scene: Scene, tmp_path: Path) -> None:
     await scene.ledger.close()
     with scene.sql() as db:
