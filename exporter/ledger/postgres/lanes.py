@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
@@ -159,6 +160,7 @@ class Lane:
                 self.at_work_for, self._is_cut = work.key, False
                 self._do(work)
                 self.at_work_for = None
+            del work  # and what it holds
         if self._db is not None:
             self._db.connection.close()
         self._ended.set_result(None)
@@ -313,7 +315,9 @@ class Lanes:
             # The lease as it is now: when the work's turn comes, another replica may have held it meanwhile.
             work.fence = self._fence_of(work.key)
         lane = self._assign(work.key)
-        work.future.add_done_callback(lambda _: self._unassign(lane, work.key))
+        # What the future keeps must not lead back to it: its work has thousands of rows, and a circle of
+        # references stays until the collector comes by.
+        work.future.add_done_callback(partial(self._unassign, lane, work.key))
         lane.put(work)
         done = asyncio.wrap_future(work.future)
         if work.key is not None:
@@ -333,7 +337,7 @@ class Lanes:
                 self._works[key] += 1
         return lane
 
-    def _unassign(self, lane: Lane, key: TargetKey | None) -> None:
+    def _unassign(self, lane: Lane, key: TargetKey | None, _done: object) -> None:
         with self._lock:
             self._loads[lane] -= 1
             if key is not None:
