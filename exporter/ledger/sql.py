@@ -215,19 +215,18 @@ class SqlLedger:
             await asyncio.shield(before)
 
         table, pages = self._staging_table, self._pages.pop(target.key, None)
+        rows = self._staged_rows.pop(target.key, 0)
 
         def recording(db: Database) -> tuple[Totals, OutboxNews]:
             result = record(db, observation, rules, self._events_taken)
-            if table.is_transactional:
-                table.clear(db, self._row(db, target))
+            table.recorded(db, self._row(db, target))
             return result
 
         def recorded(db: Database, result: tuple[Totals, OutboxNews]) -> None:
             if result[1] != OutboxNews():
                 # From here, since the caller may have been cancelled meanwhile.
                 loop.call_soon_threadsafe(self._note, result[1])
-            if not table.is_transactional:
-                table.clear(db, self._row(db, target))
+            table.tidy(db, self._row(db, target), rows)
 
         totals, _ = await self._worker.commit(
             Commit(
@@ -235,7 +234,7 @@ class SqlLedger:
                 recording,
                 prepare=None if pages is None else lambda db: self._stage_pages(db, target, pages),
                 after=recorded,
-                rows=self._staged_rows.pop(target.key, 0),
+                rows=rows,
             )
         )
         return cast("Totals", totals)

@@ -183,8 +183,7 @@ class StagingTable(Protocol):
     """
     How a back end fills and empties its table `staged`.
 
-    Shape: where it `is_transactional`, rows are deleted in a transaction: those of a poll in the one that
-    records it. Else that happens after it, and in none.
+    Shape: where it `is_transactional`, `begin` belongs into a transaction.
     """
 
     @property
@@ -196,8 +195,11 @@ class StagingTable(Protocol):
     def write(self, db: Database, batch: StagedBatch) -> None:
         """Stage rows by STAGE."""
 
-    def clear(self, db: Database, target: int) -> None:
-        """Delete what is staged of a target, because it is recorded."""
+    def recorded(self, db: Database, target: int) -> None:
+        """Do what belongs into the transaction that records what is staged."""
+
+    def tidy(self, db: Database, target: int, rows: int) -> None:
+        """Clean up after that transaction, in none, when so many rows were staged for it."""
 
 
 class TemporaryTable:
@@ -214,6 +216,12 @@ class TemporaryTable:
         for rows in _batches(batch.rows, _BATCH_SIZES):
             statement = _statement(batch.all_columns, batch.flags, len(batch.columns), len(rows))
             db.execute(statement, (*batch.page, *chain.from_iterable(rows)))
+
+    def recorded(self, db: Database, target: int) -> None:
+        """Nothing: if the transaction fails, the rows are lost with the next poll."""
+
+    def tidy(self, db: Database, target: int, rows: int) -> None:
+        self.clear(db, target)
 
     def clear(self, db: Database, target: int) -> None:
         # SQLite empties a table in one step, but takes the rows of one target out one by one.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
+
+import psycopg
 
 from exporter.errors import LedgerError
 from exporter.ledger.database import Database
@@ -21,6 +24,7 @@ _IS_MARKED = """
     WHERE staging.target = :target
 """
 _TEXTS = frozenset(("job_type", "status", "msg_code", "msg_error", "data_id", "resource_spec"))
+_MANY_ROWS = 10_000
 _CLEAR = "DELETE FROM staged WHERE target = :target"
 
 
@@ -39,15 +43,22 @@ class UnloggedTable:
         for rows in _without_copies(batch.rows, batch.flags.count("?")):
             db.execute(statement, (*batch.page, *map(array, zip(*rows, strict=True))))
 
-    def clear(self, db: Database, target: int) -> None:
+    def recorded(self, db: Database, target: int) -> None:
         """
-        Delete what is staged of a target, in the transaction that records it.
+        Delete what is staged of a target.
 
         Raises: LedgerError where that was not all that its poll had staged.
         """
         if db.execute(_IS_MARKED, {"target": target}).fetchone() is None:
             raise LedgerError("what this poll has read is lost: the database or the lease was away meanwhile")
         db.execute(_CLEAR, {"target": target})
+
+    def tidy(self, db: Database, target: int, rows: int) -> None:
+        # Deleted rows stay until a vacuum, and each question of the next polls walks over them. The server
+        # comes by once a minute. It only warns a user who does not own the table.
+        if rows >= _MANY_ROWS:
+            with suppress(psycopg.Error):
+                db.execute("VACUUM (SKIP_LOCKED) staged")
 
 
 @cache
