@@ -35,7 +35,16 @@ def chart_tool(name: str) -> str:
     """Give the path of helm or pod-security. CI names in CHART_WITHOUT what it cannot have."""
     if name in os.environ.get("CHART_WITHOUT", "").split():
         pytest.skip(f"{name} cannot be built here")
-    return program(name)
+    found = program(name)
+    if name == "helm" and not _version(found).startswith("v4."):
+        pytest.skip(f"helm 4 is needed, {found} is {_version(found)}")
+    return found
+
+
+@functools.cache
+def _version(helm: str) -> str:
+    command = [helm, "version", "--template={{.Version}}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
