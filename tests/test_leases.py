@@ -15,7 +15,7 @@ from exporter.config import LedgerSettings
 from exporter.errors import LedgerError
 from exporter.ledger.postgres.connection import LedgerDatabase
 from exporter.ledger.postgres.database import PostgresDatabase
-from exporter.ledger.postgres.leases import LeaseTable, look, takeovers
+from exporter.ledger.postgres.leases import LeaseTable, Looks, takeovers
 from exporter.model import Fault, PollStatus, TargetKey
 from exporter.sync.shared_ledger import Heartbeat, HeldLeases, Lease, SharedTarget
 from tests.postgres import PostgresDatabase as Made
@@ -39,6 +39,7 @@ class Replica:
         self.connection: psycopg.Connection[Any] = psycopg.connect(url, cursor_factory=psycopg.ClientCursor)
         self.table = LeaseTable(name)
         self.targets = targets
+        self.looks = Looks()
         self.last = HeldLeases({}, (), 0)
 
     def do(self, work: Callable[[PostgresDatabase], R]) -> R:
@@ -68,7 +69,7 @@ class Replica:
         self.give_back(*self.last.to_give)
 
     def look(self) -> dict[int, SharedTarget]:
-        return {int(one.key.workspace): one for one in self.do(look)}
+        return {int(one.key.workspace): one for one in self.do(self.looks)}
 
 
 @pytest.fixture
@@ -369,6 +370,45 @@ def test_a_look_shows_holders_polls_and_the_time_left(start: Start, database: Ma
     two.give_back(keys(2)[0])
     assert two.look()[2].holder == ""
     assert two.look()[2].lease_left_seconds <= 0
+
+
+def test_a_look_brings_what_was_written_while_the_look_before_was_under_way(start: Start) -> None:
+    """Transactions end in another order than they began in."""
+    one, two = start("one", keys(0, 1)), start("two", ())
+    one.beat()
+    two.look()
+    late = start("one", keys(0, 1))
+    late.connection.execute("BEGIN")
+    late.table.record_poll(PostgresDatabase(late.connection), one.last.held[TEN[0]], PollStatus(polls=7))
+    one.do(lambda db: one.table.record_poll(db, one.last.held[TEN[1]], PollStatus(polls=8)))
+    assert _polls_seen(two) == [0, 8]
+    two.look()
+    late.connection.execute("COMMIT")
+
+    assert _polls_seen(two) == [7, 8]
+    assert _polls_seen(two) == [7, 8]
+
+
+def _polls_seen(replica: Replica) -> list[int]:
+    seen = replica.look()
+    return [0 if (poll := seen[workspace].poll) is None else poll.polls for workspace in sorted(seen)]
+
+
+def test_another_server_with_a_lower_count_of_transactions_is_seen_within_some_looks(
+    start: Start,
+) -> None:
+    one = start("one", keys(0))
+    one.beat()
+    one.look()
+    one.do(lambda db: one.table.record_poll(db, one.last.held[TEN[0]], PollStatus(polls=7)))
+    one.looks._looks_until_all = 2
+
+    seen = []
+    for _ in range(3):
+        one.looks._seen_to = str(10**9)
+        seen += _polls_seen(one)
+
+    assert seen == [0, 0, 7]
 
 
 def test_a_status_that_cannot_be_read_is_none(start: Start, database: Made) -> None:

@@ -17,7 +17,6 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 
 import msgspec
 
@@ -80,6 +79,8 @@ _IS_KEY = "project = :project AND project_id = :project_id AND workspace = :work
 _GONE = "the lease of this target has gone to another replica"
 # This is no replica that is alive: whoever has the target configured takes it at any time.
 _FORGETTING = " (forgets it)"
+
+_LOOKS_UNTIL_ALL = 30
 
 _encode_poll = msgspec.json.Encoder().encode
 _decode_poll = msgspec.json.Decoder(PollStatus).decode
@@ -398,38 +399,54 @@ def _named(key: TargetKey) -> dict[str, str]:
     }
 
 
-def look(db: Database) -> tuple[SharedTarget, ...]:
-    """Give all targets of the ledger, with one statement."""
-    rows = db.execute(
-        f"""
-        SELECT project, project_id, workspace, path, revision, poll, coalesce(holder, ''),
-            coalesce(CAST(extract(epoch FROM since) * 1000 AS BIGINT), 0),
-            CAST(CASE
-                WHEN {_IS_ALIVE} THEN extract(epoch FROM replicas.until - now())
-                ELSE least(0, extract(epoch FROM coalesce(replicas.until, since) - now()))
-            END AS DOUBLE PRECISION)
-        FROM targets LEFT JOIN leases ON leases.target = targets.id
-        LEFT JOIN replicas ON replicas.name = leases.holder
-        """  # noqa: S608 - constants only
-    )
-    return tuple(
-        SharedTarget(
-            key=TargetKey(*key),
-            revision=revision,
-            poll=None if poll is None else _poll_of(poll),
-            holder=holder,
-            since_ms=since_ms,
-            lease_left_seconds=left or 0.0,
+class Looks:
+    """
+    Looks at all targets of the ledger, with one statement; used by one thread.
+
+    How the polls go would be four fifths of the answer. So it comes only where it was written since the look
+    before: by the transactions that this one may not have seen, `_seen_to` and later. Now and then a look
+    brings everything, because a server that took over may count transactions differently.
+    """
+
+    def __init__(self) -> None:
+        self._polls: dict[int, PollStatus | None] = {}
+        self._seen_to: str | None = None
+        self._looks_until_all = 0
+
+    def __call__(self, db: Database) -> tuple[SharedTarget, ...]:
+        brings_all = self._seen_to is None or self._looks_until_all <= 0
+        rows = db.execute(
+            f"""
+            SELECT id, CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS xid) AS TEXT),
+                :brings_all = 1 OR age(leases.xmin) <= age(CAST(:seen_to AS xid)) AS is_new,
+                CASE WHEN :brings_all = 1 OR age(leases.xmin) <= age(CAST(:seen_to AS xid)) THEN poll END,
+                project, project_id, workspace, path, revision, coalesce(holder, ''),
+                coalesce(CAST(extract(epoch FROM since) * 1000 AS BIGINT), 0),
+                CAST(CASE
+                    WHEN {_IS_ALIVE} THEN extract(epoch FROM replicas.until - now())
+                    ELSE least(0, extract(epoch FROM coalesce(replicas.until, since) - now()))
+                END AS DOUBLE PRECISION)
+            FROM targets LEFT JOIN leases ON leases.target = targets.id
+            LEFT JOIN replicas ON replicas.name = leases.holder
+            """,  # noqa: S608 - constants only
+            {"brings_all": brings_all, "seen_to": self._seen_to or "0"},
+        ).fetchall()
+        self._looks_until_all = _LOOKS_UNTIL_ALL if brings_all else self._looks_until_all - 1
+        self._polls = {
+            target: _poll_of(poll) if is_new else self._polls.get(target)
+            for target, _, is_new, poll, *_ in rows
+        }
+        self._seen_to = rows[0][1] if rows else None
+        return tuple(
+            SharedTarget(TargetKey(*key), revision, self._polls[target], holder, since_ms, left or 0.0)
+            for target, _, _, _, *key, revision, holder, since_ms, left in rows
         )
-        for *key, revision, poll, holder, since_ms, left in rows
-    )
 
 
-@lru_cache(maxsize=4_096)
-def _poll_of(text: str) -> PollStatus | None:
-    """Read a status; most are the same a second later. One that cannot be read is as good as none."""
+def _poll_of(text: str | None) -> PollStatus | None:
+    """Read a status. One that this version cannot read is as good as none."""
     with suppress(msgspec.DecodeError):
-        return _decode_poll(text)
+        return None if text is None else _decode_poll(text)
     return None
 
 

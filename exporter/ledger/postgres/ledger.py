@@ -17,7 +17,7 @@ from exporter.ledger.database import Database
 from exporter.ledger.postgres.connection import LedgerDatabase, refuse_newer
 from exporter.ledger.postgres.database import PostgresDatabase
 from exporter.ledger.postgres.lanes import NOT_HELD, Fence, Lane, Lanes
-from exporter.ledger.postgres.leases import LeaseTable, drop_forgotten, look, takeovers
+from exporter.ledger.postgres.leases import LeaseTable, Looks, drop_forgotten, takeovers
 from exporter.ledger.postgres.refusals import end_attempt, refuse_secret, try_secret
 from exporter.ledger.postgres.runs import RunReaders
 from exporter.ledger.postgres.staging import UnloggedTable
@@ -40,6 +40,7 @@ class PostgresLedger(SqlLedger):
         self._lanes = Lanes(database, self._fence_of)
         self._keeper = Lane(database, "ledger leases")
         self._readers = RunReaders(database)
+        self._looks = Looks()
         self._leases: LeaseTable | None = None
         self._replica = ""
         super().__init__(self._lanes, UnloggedTable())
@@ -97,7 +98,7 @@ class PostgresLedger(SqlLedger):
 
     async def look(self) -> tuple[SharedTarget, ...]:
         """See sync.shared_ledger.SharedLedger."""
-        return await self._keeper.ask(look, within_seconds=_LOOK_SECONDS)
+        return await self._keeper.ask(self._looks, within_seconds=_LOOK_SECONDS)
 
     async def record_poll(self, target: Target, status: PollStatus) -> None:
         """See sync.shared_ledger.SharedLedger."""
