@@ -146,10 +146,16 @@ def prepare(db: PostgresDatabase) -> None:
     Raises: psycopg.Error, UnusableDatabase.
     """
     if schema_version(db) < VERSION:
-        with db.connection.transaction():
-            db.execute("SELECT pg_advisory_xact_lock(?)", (_MIGRATION_LOCK,))
-            # Another replica may have done it meanwhile.
-            _migrate(db, schema_version(db))
+        try:
+            with db.connection.transaction():
+                db.execute("SELECT pg_advisory_xact_lock(?)", (_MIGRATION_LOCK,))
+                # Another replica may have done it meanwhile.
+                _migrate(db, schema_version(db))
+        except errors.InsufficientPrivilege as exc:
+            raise UnusableDatabase(
+                f"{exc.diag.message_primary}; to make or migrate the tables, the ledger's user must be the"
+                " owner of the database"
+            ) from exc
     _check_grants(db, _WRITES)
 
 

@@ -41,6 +41,7 @@ _LONGEST_BACKOFF_SECONDS = 5.0
 # At the end, work under way may take so long. Then its connection is cut, which undoes what is not committed.
 _CLOSING_SECONDS = 2.0
 _CANCEL_SECONDS = 1.0
+_CLOSED = "the ledger is closed"
 NOT_HELD = "this replica does not hold the lease of this target"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _IS_TARGET = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
@@ -100,6 +101,8 @@ class Lane:
         self._db: PostgresDatabase | None = None
         self.at_work_for: TargetKey | None = None
         self._is_cut = False
+        self._is_closing = False
+        self._gives_up = False
         self._backoff_seconds = 0.0
         self._closed_until = 0.0
         self._why = ""
@@ -107,6 +110,9 @@ class Lane:
         Thread(target=self._run, name=name, daemon=True).start()
 
     def put(self, work: _Work) -> None:
+        """Raises: LedgerError after `close`."""
+        if self._is_closing:
+            raise LedgerError(_CLOSED)
         self._waiting.put(work)
 
     async def ask(
@@ -149,9 +155,12 @@ class Lane:
 
     async def close(self) -> None:
         """Finish the work under way, as far as the server answers, and end."""
-        self._waiting.put(None)
+        if not self._is_closing:
+            self._is_closing = True
+            self._waiting.put(None)
         ended = asyncio.wrap_future(self._ended)
         await asyncio.wait([ended], timeout=_CLOSING_SECONDS)
+        self._gives_up = True
         self.cut()
 
     def _run(self) -> None:
@@ -224,6 +233,8 @@ class Lane:
         """Give a connection that was not lost, as far as is known. Raises: psycopg.Error, LedgerError."""
         if self._db is not None and not is_lost(self._db):
             return self._db
+        if self._gives_up:
+            raise LedgerError(_CLOSED)
         if time.monotonic() < self._closed_until:
             raise LedgerError(self._why)
         try:
