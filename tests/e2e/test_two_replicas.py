@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
@@ -15,6 +15,7 @@ from tests.e2e.agreement import assert_agreement
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, project
 from tests.e2e.ledgers import HOUR
+from tests.e2e.processes import run
 from tests.e2e.waiting import until
 from tests.postgres import PostgresDatabase
 
@@ -25,8 +26,10 @@ LEASE_SECONDS = 3.0
 HELD = "octopus_exporter_lease_held"
 
 
-def replica(folder: Path, api: str, database: PostgresDatabase) -> Exporter:
-    exporter = Exporter(folder, api, projects=[project(api, workspaces=WORKSPACES)])
+def replica(
+    folder: Path, api: str, database: PostgresDatabase, workspaces: Sequence[str] = WORKSPACES
+) -> Exporter:
+    exporter = Exporter(folder, api, projects=[project(api, workspaces=list(workspaces))])
     exporter.config["ledger"] = {"url": database.url, "lease": f"{LEASE_SECONDS:g}s"}
     return exporter
 
@@ -93,3 +96,49 @@ def test_replicas_share_the_targets_and_take_over_from_each_other(
         assert second.wait() == 0
         simulator.advance(HOUR)
         assert_agreement(third, third.scrape_after_polls(2), simulator)
+
+
+def test_without_the_database_polls_fail_gauges_go_and_no_count_is_lost(
+    tmp_path: Path, simulate: Simulate, database: PostgresDatabase
+) -> None:
+    simulator = simulate(workspaces=("0", "2"))
+    one, two = (
+        replica(tmp_path / name, simulator.url, database, workspaces=["0", "2"]) for name in ("one", "two")
+    )
+    with ExitStack() as running, scraped(one, two):
+        programs = [running.enter_context(exporter.ready()) for exporter in (one, two)]
+        wait_until_held(two, 1, within_seconds=30)
+        before = one.scrape_after_polls(1).total("octopus_jobs_completed_total")
+        database.server.stop(immediate=True)
+        for exporter in (one, two):
+            exporter.scrape_when(
+                lambda exposed: exposed.total("octopus_up") == 0 and exposed.total(HELD) == 0,
+                "targets whose polls fail, and that nobody holds",
+                "octopus_up",
+                HELD,
+            )
+            exporter.scrape_until_failed("ledger", times=2)
+            # Four leases later the gauges go, and the counters stay.
+            shown = exporter.scrape_when(
+                lambda exposed: not list(exposed.having("octopus_jobs")), "no gauges of jobs", "octopus_jobs"
+            )
+            assert shown.total("octopus_jobs_completed_total") >= before
+            assert exporter.page("api/v1/status").json["replicas"]["away_since_ms"] is not None
+            assert exporter.page("-/healthy").status == 200
+        database.server.start()
+        for program in programs:
+            program.wait_for_line("shared ledger is read again")
+        until(lambda: len(held(one) | held(two)) == 2, "each target is polled again")
+        simulator.advance(HOUR)
+        for exporter in (one, two):
+            assert_agreement(exporter, exporter.scrape_after_polls(2), simulator)
+            polls = {target["workspace"]: target["polls"] for target in exporter.targets()}
+            assert all(count > 1 for count in polls.values())
+
+
+def test_a_shard_of_replicas_is_refused(tmp_path: Path) -> None:
+    exporter = Exporter(tmp_path / "one", "http://127.0.0.1:1")
+    exporter.config["ledger"] = {"url": "postgresql://127.0.0.1:1/octopus"}
+    done = run(("run", "--config", exporter.write(), "--shard", "1/2"), exporter.folder)
+    told = "--shard: replicas on a PostgreSQL ledger divide the targets themselves, start them without"
+    assert (done.returncode, done.stderr) == (2, f"octopus-exporter: {told}\n")
