@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import PollStatus, TargetSnapshot
+from exporter.model import PollStatus, Target, TargetSnapshot, Totals
 from exporter.sync.poller import PollTiming, ProgressListener, TargetPoller
 from tests.fake_api import FakeApi, a_target, poll_rules
 
@@ -31,6 +31,8 @@ class Stage:
         max_age: float = 300.0,
         listener: ProgressListener | None = None,
         status: PollStatus | None = None,
+        totals: Totals | None = None,
+        on_polled: Callable[[Target, PollStatus], Awaitable[None]] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> TargetPoller:
         return TargetPoller(
@@ -43,6 +45,8 @@ class Stage:
             clock=lambda: self.now,
             listener=listener,
             status=status,
+            totals=totals,
+            on_polled=on_polled,
             timer=timer,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -18,13 +19,14 @@ from exporter.errors import (
     LedgerError,
 )
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import Progress, Target, TargetSnapshot, Totals
+from exporter.model import PollStatus, Progress, Target, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
 from exporter.sync.ledger import PollResult
 from exporter.sync.poll import Poll
 from exporter.sync.poller import FirstPolls, next_due
-from tests.fake_api import a_job
+from tests.fake_api import a_job, a_target
 from tests.poller_stage import Stage, raise_fault
+from tests.snapshots import POLL, TOTALS
 
 
 @pytest.fixture
@@ -422,3 +424,45 @@ async def test_a_release_that_fails_changes_nothing(stage: Stage) -> None:
         await poller.release_all()
     assert stage.last is before
     await ledger.close()
+
+
+async def test_each_poll_is_told_to_the_other_replicas(stage: Stage) -> None:
+    told: list[tuple[bool | None, int]] = []
+
+    async def tell(target: Target, status: PollStatus) -> None:
+        assert target == a_target()
+        # It is published first: what others show is never ahead of its holder.
+        assert stage.last.poll == status
+        told.append((status.up, status.polls))
+
+    poller = stage.poller(on_polled=tell)
+    await poller.poll()
+    stage.api.error = ApiTimeout("no answer")
+    await poller.poll()
+    # The first one again after its audit, which took requests.
+    assert told == [(True, 1), (True, 1), (False, 2)]
+
+
+async def test_a_poller_that_takes_over_goes_on_from_what_is_published(stage: Stage) -> None:
+    """The ledger is away for a moment when the lease is taken: no series goes back or disappears."""
+    published = replace(TOTALS, revision=7)
+    poller = stage.poller(totals=published, status=replace(POLL, polls=41))
+    assert await poller.restore() is published
+    assert (stage.last.totals, stage.last.poll.polls) == (published, 41)
+    # What the ledger has is older than what is published already.
+    await stage.poller().poll()
+    await poller.restore()
+    assert stage.last.totals is published
+
+
+async def test_a_poller_whose_lease_is_lost_publishes_nothing_any_more(stage: Stage) -> None:
+    poller = stage.poller(max_age=0.01)
+    await poller.poll()
+    stage.now, stage.api.error = 1_000.001, ApiTimeout("no answer")
+    await poller.poll()
+    poller.retire()
+    shown = len(stage.shown)
+    await poller.poll()
+    await poller.release_all()
+    await asyncio.sleep(0.02)  # its gauges would have expired
+    assert len(stage.shown) == shown

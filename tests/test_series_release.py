@@ -32,7 +32,13 @@ class Stage:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.releaser = SeriesReleaser(90, timer=lambda: self.now, clock=lambda: self.now)
+        self.others: set[TargetKey] = set()
+        self.releaser = SeriesReleaser(
+            90,
+            is_ours=lambda key: key not in self.others,
+            timer=lambda: self.now,
+            clock=lambda: self.now,
+        )
         self.released: list[tuple[TargetKey, frozenset[SeriesKey]]] = []
         self.tried = 0
         self.errors: dict[TargetKey, Exception] = {}
@@ -169,3 +175,31 @@ async def test_targets_do_not_wait_for_each_other_and_a_reload_comes_in_between(
     assert {target for target, _ in stage.released} == set(targets)
     assert len(stage.released) == len(targets)
     task.cancel()
+
+
+async def test_the_replica_that_polls_a_target_releases_its_series() -> None:
+    stage = Stage()
+    stage.others = {OTHER}
+    async with stage.running():
+        stage.releaser.shown(bodies(BOTH))
+        stage.releaser.served(bodies(BOTH))
+        await stage.at(100)
+        assert stage.released == [(TARGET, KEYS)]
+
+
+async def test_a_replica_that_takes_over_begins_the_hold_again() -> None:
+    stage = Stage()
+    async with stage.running():
+        stage.releaser.shown(bodies(ONE))
+        stage.releaser.served(bodies(ONE))
+        # The target goes to another replica and comes back, before anything else is shown.
+        await stage.at(80)
+        stage.releaser.drop([TARGET])
+        stage.releaser.shown(bodies(ONE))
+        await stage.at(100)
+        assert stage.released == []
+        stage.releaser.served(bodies(ONE))
+        await stage.at(189)
+        assert stage.released == []
+        await stage.at(190)
+        assert stage.released == [(TARGET, KEYS)]

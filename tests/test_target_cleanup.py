@@ -35,6 +35,7 @@ class Life:
         self.lookback_ms: int | None = 30 * DAY_MS
         self.clock_is_ahead_ms = 0
         self.shard: Shard | None = None
+        self.held_elsewhere: set[TargetKey] = set()
         self.days = 0
 
     async def start(self) -> None:
@@ -73,6 +74,7 @@ class Life:
             lambda: {target.key for target in self.configured},
             lambda: self.lookback_ms,
             shard=self.shard,
+            is_held_elsewhere=self.held_elsewhere.__contains__,
             clock=lambda: (self.scene.api.now_ms + self.clock_is_ahead_ms) / 1000,
             sleep=sleep,
         )
@@ -115,6 +117,15 @@ async def test_what_left_the_configuration_goes_from_every_table_after_thirty_da
     assert life.orphans() == 0
     told = [line for line in logged if "forgotten" in line["event"]]
     assert [(line["targets"], line["days_without_record"]) for line in told] == [(["left/7"], 30)]
+
+
+async def test_what_another_replica_polls_stays_though_it_is_not_configured_here(life: Life) -> None:
+    life.configured, life.held_elsewhere = [KEPT], {LEFT.key}
+    await life.pass_by(40)
+    assert life.projects() == {"perception", "left"}
+    life.held_elsewhere = set()
+    await life.pass_by(1)
+    assert life.projects() == {"perception"}
 
 
 async def test_what_is_configured_stays_though_its_polls_fail(life: Life) -> None:
