@@ -97,6 +97,14 @@ def container(name: str, *arguments: str) -> Any:
     return next(one for one in pod(name, *arguments)["containers"] if one["name"] == "octopus-exporter")
 
 
+def sources(name: str) -> list[Any]:
+    """Give the Secrets whose keys are files in the folder of the configuration."""
+    (volume,) = (one for one in pod(name)["volumes"] if one["name"] == "config")
+    # The group of the pod reads it, and nobody else.
+    assert volume["projected"]["defaultMode"] == 0o440
+    return [source["secret"] for source in volume["projected"]["sources"]]
+
+
 # --- what refuses an object
 
 

@@ -1,65 +1,35 @@
-"""The Helm chart: what it renders for each file of values, what it refuses, and what is made from it."""
+"""The Helm chart: what its objects are, for each file of values and with either ledger."""
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
-from deploy.helm.generate import CHART, MANIFESTS, made, manifests, values
+from deploy.helm.generate import CHART
 from exporter import __version__
 from exporter.config import load
-from exporter.rules import RULES, load_settings
-from release.distributions import pack_chart
 from tests.charts import (
     KUBERNETES,
     LIMIT_OF_ANNOTATIONS,
-    LIMIT_OF_RULES,
-    NAMESPACE,
     VALUES,
-    Object,
     chart_tool,
     container,
     helm,
     objects,
     of_kind,
-    parsed,
     pod,
     problems,
-    refusal,
     size,
+    sources,
     text_of,
     the,
 )
-from tests.e2e.prometheus import program
-from tests.test_readme import blocks
-
-ROOT = Path(__file__).parent.parent
-DASHBOARDS = ROOT / "grafana" / "dashboards"
-FOLDERS = sorted(folder for folder in MANIFESTS.iterdir() if folder.is_dir())
-
-SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
-DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-# Values that Kubernetes checks, not the chart.
-PASSED_ON = {
-    *("podSecurityContext", "securityContext", "livenessProbe", "readinessProbe", "startupProbe", "affinity"),
-    *("dnsConfig", "serviceMonitor.tlsConfig", "serviceMonitor.basicAuth"),
-    *("resources.limits", "resources.requests"),
-}
 
 every = pytest.mark.parametrize("name", VALUES)
-manifest_folders = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-
-
-# --- what every rendering keeps
 
 
 @every
@@ -208,13 +178,6 @@ def test_the_ledgers_password_is_a_file_beside_the_configuration(tmp_path: Path)
     ]
 
 
-def sources(name: str) -> list[Any]:
-    (volume,) = (one for one in pod(name)["volumes"] if one["name"] == "config")
-    # The group of the pod reads it, and nobody else.
-    assert volume["projected"]["defaultMode"] == 0o440
-    return [source["secret"] for source in volume["projected"]["sources"]]
-
-
 def test_more_replicas_are_kept_apart_as_one_says() -> None:
     assert the("StatefulSet", "replicas")["spec"]["replicas"] == 3
     (term,) = pod("replicas")["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -254,224 +217,6 @@ def test_the_ledger_is_where_the_values_say() -> None:
     assert static["volumeClaimTemplates"][0]["spec"]["storageClassName"] == ""
 
 
-# --- what is refused
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "problem"),
-    [
-        ("sqlite", ["replicas=2"], "at '/replicas': maximum: got 2, want 1"),
-        ("", ["existingSecret=a,replicas=2"], "at '/replicas': maximum: got 2, want 1"),
-        ("sqlite", ["replicaCount=1"], "additional properties 'replicaCount' not allowed"),
-        ("sqlite", ["image.name=a"], "at '/image': additional properties 'name' not allowed"),
-        ("sqlite", ["ledger.type=mysql"], "at '/ledger/type': value must be one of 'sqlite', 'postgresql'"),
-        ("sqlite", ["serviceMonitor.interval=often"], "at '/serviceMonitor/interval'"),
-        ("sqlite", ["persistence.size=big"], "at '/persistence/size'"),
-        ("sqlite", ["existingSecret=Not_A_Name"], "at '/existingSecret'"),
-        ("", [], "config: missing, expected the exporter's configuration, or in existingSecret"),
-        ("", ["config=a: [b"], "config: is not a YAML mapping"),
-        (
-            "sqlite",
-            ["config.ledger.url=postgresql://a/b"],
-            "config.ledger.url: found PostgreSQL with ledger.type",
-        ),
-        ("sqlite", ["ledger.type=postgresql"], "ledger.postgresql.url: missing, expected a URL such as"),
-        (
-            "postgresql",
-            ["config.ledger.url=sqlite://"],
-            "config.ledger.url: found beside ledger.postgresql.url",
-        ),
-        ("postgresql", ["ledger.postgresql.url=mysql://a"], "at '/ledger/postgresql/url'"),
-    ],
-)
-def test_values_that_cannot_work_are_refused(name: str, arguments: list[str], problem: str) -> None:
-    given = chain.from_iterable(("--set", argument) for argument in arguments)
-    assert problem in refusal(name, *given)
-
-
-def sections(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Give the schema of each value, with its path."""
-    for key, one in schema.get("properties", {}).items():
-        yield (*path, key), one
-        yield from sections(one, (*path, key))
-
-
-def test_the_schema_refuses_unknown_keys_everywhere() -> None:
-    jsonschema.Draft7Validator.check_schema(SCHEMA)
-    assert SCHEMA["$schema"].startswith("http://json-schema.org/draft-07/")
-    assert SCHEMA["additionalProperties"] is False
-    # Helm gives the globals of all charts to each of them.
-    passed_on = {*PASSED_ON, "global"}
-    loose = {
-        ".".join(path)
-        for path, one in sections(SCHEMA)
-        if one.get("type") == "object" and one.get("additionalProperties") is not False
-    }
-    assert loose == passed_on
-
-
-def test_the_schema_has_every_value_and_no_other() -> None:
-    """But for those that may be left out: they are in no default."""
-    optional = {
-        *("persistence.retentionPolicy.whenDeleted", "persistence.retentionPolicy.whenScaled"),
-        *("resources.limits", "resources.requests", "resources.claims"),
-        *("podDisruptionBudget.minAvailable", "podDisruptionBudget.unhealthyPodEvictionPolicy"),
-    }
-    assert {".".join(path) for path, _ in sections(SCHEMA)} - optional == set(keys(DEFAULTS))
-    jsonschema.Draft7Validator(SCHEMA).validate(DEFAULTS)
-
-
-def keys(tree: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[str]:
-    for key, value in tree.items():
-        path = ".".join((*above, key))
-        yield path
-        if isinstance(value, dict) and path not in PASSED_ON and path != "dashboards.labels":
-            yield from keys(value, (*above, key))
-
-
-def test_every_value_is_described() -> None:
-    described = {
-        ".".join(value.path) for value in values((CHART / "values.yaml").read_text(encoding="utf-8"))
-    }
-    bare = {
-        path
-        for path in keys(DEFAULTS)
-        if not any(
-            path == one or path.startswith(f"{one}.") or one.startswith(f"{path}.") for one in described
-        )
-    }
-    assert bare == set()
-
-
-# --- the configuration
-
-
-def test_another_configuration_restarts_the_pods_and_nothing_else_does() -> None:
-    def template(*arguments: str) -> Any:
-        return the("StatefulSet", "sqlite", *arguments)["spec"]["template"]
-
-    first = template()
-    changed = template("--set", "config.poll.interval=1m")
-    assert changed["metadata"]["annotations"] != first["metadata"]["annotations"]
-    assert (changed["metadata"]["labels"], changed["spec"]) == (first["metadata"]["labels"], first["spec"])
-    assert template("--set", "service.port=80,serviceMonitor.enabled=true") == first
-    assert not any("version" in label or "chart" in label for label in first["metadata"]["labels"])
-
-
-def test_the_configuration_may_be_a_text() -> None:
-    config = yaml.safe_load(the("Secret", "config-text")["stringData"]["config.yaml"])
-    assert config == yaml.safe_load(
-        yaml.safe_load(VALUES["config-text"].read_text(encoding="utf-8"))["config"]
-    )
-    assert config["metrics"]["running_buckets"][1] == 172_800
-
-
-def test_a_secret_of_ones_own_has_the_configuration() -> None:
-    assert of_kind("Secret", "existing-secret") == []
-    assert sources("existing-secret") == [{"name": "octopus-exporter"}]
-    assert (
-        "checksum/config"
-        not in the("StatefulSet", "existing-secret")["spec"]["template"]["metadata"]["annotations"]
-    )
-
-
-def test_arguments_and_environment_are_given_to_the_exporter() -> None:
-    only = container("pod")
-    assert only["args"] == [
-        *("run", "--config=/etc/octopus-exporter/config.yaml", "--web.listen-address=:10877"),
-        "--log.format=json",
-    ]
-    assert only["env"] == [
-        {"name": "OCTOPUS_EXPORTER_PORT", "value": "10877"},
-        {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
-    ]
-    assert container("web-config")["args"][2] == "--web.listen-address=:8443"
-    assert container("config-text")["envFrom"] == [{"secretRef": {"name": "octopus-keys"}}]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "image"),
-    [
-        ("image.registry=swr.example", f"swr.example/octopus-exporter:{__version__}"),
-        ("image.registry=swr.example/,image.tag=2.0.0-arm", "swr.example/octopus-exporter:2.0.0-arm"),
-        ("image.registry=one,global.imageRegistry=two", f"two/octopus-exporter:{__version__}"),
-        ("image.tag=1,image.digest=sha256:" + "0" * 64, "octopus-exporter@sha256:" + "0" * 64),
-    ],
-)
-def test_the_image_is_where_the_values_say(arguments: str, image: str) -> None:
-    assert container("sqlite", "--set-string", arguments)["image"] == image
-
-
-def test_secrets_to_pull_with_may_be_names_or_mappings() -> None:
-    assert pod("image")["imagePullSecrets"] == [{"name": "swr"}, {"name": "default-secret"}]
-
-
-# --- what reads the exporter
-
-
-def test_instance_is_the_name_of_the_pod() -> None:
-    monitor = the("ServiceMonitor", "monitoring")
-    (endpoint,) = monitor["spec"]["endpoints"]
-    instance, job, drop, mine = endpoint["relabelings"]
-    assert instance == {
-        "action": "replace",
-        "sourceLabels": ["__meta_kubernetes_pod_name"],
-        "targetLabel": "instance",
-    }
-    assert job == {"action": "replace", "targetLabel": "job", "replacement": load_settings().job}
-    assert drop == {"action": "labeldrop", "regex": "endpoint"}
-    assert mine["targetLabel"] == "cluster"
-    assert monitor["metadata"]["namespace"] == "monitoring"
-    assert monitor["spec"]["namespaceSelector"] == {"matchNames": [NAMESPACE]}
-
-
-def test_each_pod_is_scraped_once() -> None:
-    selector = the("ServiceMonitor", "monitoring")["spec"]["selector"]["matchLabels"]
-    services = of_kind("Service", "monitoring")
-    (chosen,) = (one for one in services if selector.items() <= one["metadata"]["labels"].items())
-    assert len(services) == 2
-    assert chosen["spec"]["ports"][0]["name"] == "http"
-
-
-def test_the_rules_are_the_bundled_ones() -> None:
-    bundled = yaml.safe_load((ROOT / "prometheus" / "rules" / RULES).read_text(encoding="utf-8"))["groups"]
-    rule = the("PrometheusRule", "monitoring")
-    assert rule["spec"]["groups"][:-1] == bundled
-    assert rule["spec"]["groups"][-1]["name"] == "mine"
-    assert rule["metadata"]["labels"]["release"] == "kube-prometheus-stack"
-
-
-def test_the_operator_takes_the_rules(tmp_path: Path) -> None:
-    (tmp_path / "rules.yml").write_text(json.dumps(the("PrometheusRule", "monitoring")["spec"]))
-    assert (tmp_path / "rules.yml").stat().st_size < LIMIT_OF_RULES
-    done = subprocess.run(
-        [program("promtool"), "check", "rules", tmp_path / "rules.yml"], capture_output=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
-def test_rules_of_ones_own_replace_them() -> None:
-    (group,) = the("PrometheusRule", "rules-of-ones-own")["spec"]["groups"]
-    assert [rule["alert"] for rule in group["rules"]] == ["OctopusExporterDown"]
-    assert group["rules"][0]["annotations"]["summary"] == "{{ $labels.job }}"
-
-
-def test_dashboards_are_config_maps_that_grafanas_sidecar_finds() -> None:
-    maps = of_kind("ConfigMap", "monitoring")
-    texts = {name: text for one in maps for name, text in one["data"].items()}
-    assert {one["metadata"]["labels"]["grafana_dashboard"] for one in maps} == {"1"}
-    assert {one["metadata"]["namespace"] for one in maps} == {"monitoring"}
-    assert texts.keys() == {file.name for file in DASHBOARDS.glob("*.json")}
-    for name, text in texts.items():
-        shipped = (DASHBOARDS / name).read_text(encoding="utf-8")
-        assert json.loads(text) == json.loads(
-            shipped.replace("http://localhost:10877", "https://octopus-exporter.example")
-        )
-    assert {next(iter(one["data"])) for one in of_kind("ConfigMap", "rules-of-ones-own")} == {
-        file.name for file in DASHBOARDS.glob("*-zh.json")
-    }
-
-
 # --- the rest
 
 
@@ -496,6 +241,25 @@ def test_pods_reach_dns_and_the_api_and_those_with_postgresql_its_port() -> None
     assert proxy["from"] == [{"podSelector": {"matchLabels": {"app": "proxy"}}}]
     *_, ledger = the("NetworkPolicy", "network-policy-postgresql")["spec"]["egress"]
     assert (allowed(ledger), ledger["to"]) == ([(5433, "TCP")], [{"ipBlock": {"cidr": "10.0.0.12/32"}}])
+
+
+@pytest.mark.parametrize(
+    ("url", "ports"),
+    [
+        ("postgresql://octopus@postgres.example/octopus", [5432]),
+        ("postgresql://postgres.example:6432", [6432]),
+        (
+            "postgresql://a:1@one:5433\\,two:5434\\,three:5433/octopus?target_session_attrs=read-write",
+            [5433, 5434],
+        ),
+        ("postgresql://octopus@[2001:db8::1]:5435/octopus", [5435]),
+        ("postgresql://octopus@[2001:db8::1]/octopus", [5432]),
+    ],
+)
+def test_pods_reach_the_ports_in_the_url(url: str, ports: list[int]) -> None:
+    given = ("--set", f"ledger.postgresql.url={url}")
+    *_, ledger = the("NetworkPolicy", "network-policy-postgresql", *given)["spec"]["egress"]
+    assert allowed(ledger) == [(port, "TCP") for port in ports]
 
 
 def test_the_service_and_the_ingress_are_as_the_values_say() -> None:
@@ -550,89 +314,3 @@ def test_the_notes_say_what_to_do_next(name: str) -> None:
     assert ("with 2 replica(s)" in notes) == (name == "postgresql")
     assert ("WARNING: persistence is off" in notes) == (name == "no-persistence")
     assert ("Nothing scrapes it yet" in notes) == (name != "monitoring")
-
-
-# --- what is made from it
-
-
-def test_the_package_of_a_release_renders_as_the_chart_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rules and dashboards are links in the chart, and files in its package."""
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    monkeypatch.chdir(ROOT)
-    package = pack_chart(tmp_path)
-    assert package is not None
-    done = helm("template", "octopus", package, "--namespace", NAMESPACE, "--values", VALUES["monitoring"])
-    assert (done.returncode, done.stdout) == (0, text_of("monitoring")), done.stderr
-
-
-def test_the_readme_and_the_schema_are_made_from_the_values() -> None:
-    """If not: make chart"""
-    assert [file.name for file, text in made(None) if file.read_text(encoding="utf-8") != text] == []
-
-
-def test_the_plain_manifests_are_made_from_the_chart() -> None:
-    """If not: make chart"""
-    rendered = dict(manifests(chart_tool("helm")))
-    assert [file for file, text in rendered.items() if file.read_text(encoding="utf-8") != text] == []
-    own = {"kustomization.yaml", "config.yaml"}
-    there = {file for folder in FOLDERS for file in folder.iterdir() if file.name not in own}
-    assert there == rendered.keys()
-
-
-def manifests_of(folder: Path) -> list[Object]:
-    names = kustomization(folder)["resources"]
-    return [one for name in names for one in parsed((folder / name).read_text(encoding="utf-8"))]
-
-
-def kustomization(folder: Path) -> Any:
-    return yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
-
-
-def test_the_examples_of_the_documentation_work(tmp_path: Path) -> None:
-    page = ROOT / "docs" / "kubernetes.md"
-    sqlite, postgresql, scrape, job = (yaml.safe_load(block) for block in blocks(page, "yaml"))
-    assert problems(job) == []
-    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert f"--to={postgresql['ledger']['postgresql']['url']}" in arguments
-    # Debian's promtool knows no Kubernetes.
-    discovery = scrape["scrape_configs"][0].pop("kubernetes_sd_configs")
-    assert discovery == [{"role": "pod", "namespaces": {"names": ["octopus"]}}]
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(scrape))
-    checked = [program("promtool"), "check", "config", tmp_path / "prometheus.yml"]
-    assert subprocess.run(checked, capture_output=True, check=False).returncode == 0
-    files = []
-    for number, example in enumerate((sqlite, postgresql)):
-        files += ["--values", tmp_path / f"{number}.yaml"]
-        files[-1].write_text(yaml.safe_dump(example))
-        done = helm("template", "octopus", CHART, *files)
-        assert done.returncode == 0, done.stderr
-    claims = job["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
-    stateful = the("StatefulSet", "sqlite")
-    (claim,) = stateful["spec"]["volumeClaimTemplates"]
-    assert claims == f"{claim['metadata']['name']}-{stateful['metadata']['name']}-0"
-
-
-@manifest_folders
-@pytest.mark.parametrize("version", KUBERNETES)
-def test_kubernetes_takes_the_plain_manifests(folder: Path, version: str) -> None:
-    assert [found for one in manifests_of(folder) for found in problems(one, version)] == []
-
-
-@manifest_folders
-def test_a_kustomization_has_all_that_its_pods_name(folder: Path, tmp_path: Path) -> None:
-    one = kustomization(folder)
-    assert {*one["resources"], "servicemonitor.yaml"} == {
-        file.name for file in folder.iterdir() if file.name not in {"kustomization.yaml", "config.yaml"}
-    }
-    (stateful,) = (found for found in manifests_of(folder) if found["kind"] == "StatefulSet")
-    template = stateful["spec"]["template"]["spec"]
-    (volume,) = template["volumes"]
-    (generated,) = one["secretGenerator"]
-    assert generated["files"] == ["config.yaml"]
-    assert volume["projected"]["sources"][0] == {"secret": {"name": generated["name"]}}
-    assert template["containers"][0]["image"].split(":")[0] == one["images"][0]["name"]
-    shutil.copy(folder / "config.yaml", tmp_path)
-    environ = {f"OCTOPUS_{key}": "text" for key in ("DOMAIN", "USER", "PASSWORD")}
-    assert load(tmp_path / "config.yaml", environ).ledger.url.backend == folder.name

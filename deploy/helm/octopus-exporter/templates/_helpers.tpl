@@ -48,6 +48,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* The ports that the URL of the database names, as a JSON list. */}}
+{{- define "octopus-exporter.postgresqlPorts" -}}
+{{- $hosts := regexFind "://[^/?]*" .Values.ledger.postgresql.url | splitList "@" | last -}}
+{{- $ports := list -}}
+{{- range regexFindAll ":[0-9]+(,|$)" $hosts -1 }}{{ $ports = append $ports (trimAll ":," . | int) }}{{ end -}}
+{{- $ports | default (list 5432) | uniq | toJson -}}
+{{- end -}}
+
 {{/* Where it is kept, if this chart and no Secret of the user has it. */}}
 {{- define "octopus-exporter.configName" -}}
 {{- include "octopus-exporter.fullname" . }}-config
