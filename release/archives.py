@@ -41,9 +41,7 @@ def _write(folder: Path, stream: gzip.GzipFile | object, name: str) -> None:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Give all files, those of linked folders too: the chart links to the rules and the dashboards."""
-    found = (Path(above) / name for above, _, names in os.walk(folder, followlinks=True) for name in names)
-    yield from sorted(file for file in found if file.is_file())
+    yield from sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def sha256(file: Path) -> str:

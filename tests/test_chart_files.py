@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ def test_the_package_of_a_release_renders_as_the_chart_does(
     assert package is not None
     done = helm("template", "octopus", package, "--namespace", NAMESPACE, "--values", VALUES["monitoring"])
     assert (done.returncode, done.stdout) == (0, text_of("monitoring")), done.stderr
+    assert helm("package", CHART, "--destination", tmp_path / "helm").returncode == 0
+    assert files_in(package) == files_in(tmp_path / "helm" / package.name)
+
+
+def files_in(package: Path) -> dict[str, bytes]:
+    """Give the files of a package but for Chart.yaml, which helm writes anew."""
+    with tarfile.open(package) as archive:
+        read = {one.name: archive.extractfile(one) for one in archive}
+        return {name: file.read() for name, file in read.items() if file and not name.endswith("Chart.yaml")}
 
 
 def test_the_readme_and_the_schema_are_made_from_the_values() -> None:
