@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,13 @@ from exporter.errors import LedgerError, StartError
 from exporter.ledger.opening import open_ledger
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.ledger.staging import _COUNT_TERMINAL, _LISTED_IN_FLIGHT, _LISTED_TERMINAL, STAGING
+from exporter.ledger.staging import (
+    _COUNT_TERMINAL,
+    _LISTED_IN_FLIGHT,
+    _LISTED_TERMINAL,
+    _STAGED_BETWEEN,
+    STAGING,
+)
 from exporter.model import JOB_TYPES, STATUSES, TERMINAL_STATUSES, CounterValue, Target, Totals
 from exporter.sync.change_reader import PollRules
 from exporter.sync.ledger import FoundBy, PageOrigin
@@ -326,6 +333,15 @@ async def test_a_poll_walks_an_index_and_not_all_that_is_stored(tmp_path: Path, 
     db.close()
     assert "USING COVERING INDEX jobs_" in plan or "USING INDEX jobs_" in plan
     assert "staged USING PRIMARY KEY (target=? AND id=?)" in plan
+
+
+async def test_what_a_poll_has_staged_is_looked_up_among_all_that_is_stored(tmp_path: Path) -> None:
+    await (await SqliteLedger.open(tmp_path / "plan.db")).close()
+    with closing(sqlite3.connect(tmp_path / "plan.db")) as db:
+        db.execute(STAGING)
+        given = {"target": 1, "start": 0, "end": 1, "gone": "[]"}
+        plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {_STAGED_BETWEEN}", given))
+    assert "SEARCH known USING PRIMARY KEY (target=? AND id=?)" in plan
 
 
 # -- files ---------------------------------------------------------------------------------------------------

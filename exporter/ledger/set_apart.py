@@ -88,8 +88,9 @@ def by_status(db: Database, target: int) -> dict[str, int]:
     known = db.execute(
         """
         SELECT jobs.status, count(*)
-        FROM set_apart JOIN jobs ON jobs.target = set_apart.target AND jobs.id = set_apart.job_id
-        WHERE set_apart.target = ? AND jobs.listed = 1 GROUP BY jobs.status
+        FROM set_apart CROSS JOIN jobs
+        WHERE set_apart.target = ? AND jobs.target = set_apart.target AND jobs.id = set_apart.job_id
+            AND jobs.listed = 1 GROUP BY jobs.status
         """,
         (target,),
     ).fetchall()

@@ -109,11 +109,13 @@ _COUNT_LISTED = (
     "SELECT status, CAST(sum(jobs) AS BIGINT) FROM listing"
     " WHERE target = :target AND in_flight = 1 GROUP BY status"
 )
-# What replaces a known job in flight, or shows one that is new.
+# What replaces a known job in flight, or shows one that is new. A CROSS JOIN is read in this order by SQLite,
+# which would walk all stored jobs instead, and look for each among the staged rows.
 _STAGED_BETWEEN = """
     SELECT known.status, -count(*)
-    FROM staged JOIN jobs AS known ON known.target = staged.target AND known.id = staged.id
+    FROM staged CROSS JOIN jobs AS known
     WHERE staged.target = :target AND staged.wanted = 1 AND known.in_flight = 1
+        AND known.target = staged.target AND known.id = staged.id
         AND known.created_ms >= :start AND known.created_ms < :end
     GROUP BY known.status
     UNION ALL
