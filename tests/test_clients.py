@@ -12,7 +12,7 @@ import yaml
 from aiohttp import ClientSession, web
 from huaweicloudsdkcore.auth import endpoint as sdk_endpoints
 
-from exporter.clients import ClientFactory
+from exporter.clients import ClientFactory, keep_configured_secrets
 from exporter.config import Config, load
 from exporter.masking import Secrets
 from exporter.octopus.messages import NullObserver
@@ -34,6 +34,33 @@ async def cloud(request: web.Request) -> web.StreamResponse:
         body = {"credential": {**key, "expires_at": "2036-01-01T00:00:00.000000Z"}}
         return web.json_response(body, status=201, headers={"X-Subject-Token": "unscoped"})
     return web.json_response(page(row(7)))
+
+
+def test_the_password_of_the_ledger_is_masked_wherever_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the URL (as written and decoded), in its file, and in libpq's own variable."""
+    monkeypatch.setenv("PGPASSWORD", "of-the-environment")
+    (tmp_path / "pw").write_text("of-the-file\n")
+    file = tmp_path / "config.yaml"
+    secrets = Secrets()
+    for ledger in (
+        {"url": "postgresql://u:of%2Dthe%2Durl@db/o?sslmode=require&sslpassword=of-the-key"},
+        {"url": "postgresql://u@db/o", "password_file": "pw"},
+        {"url": "postgresql://u@db/o", "password_file": "not there yet"},
+    ):
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "projects": [{"id": "p1", "region": "cn-north-11"}],
+                    "credentials": {"only": {"type": "chain"}},
+                    "ledger": ledger,
+                }
+            )
+        )
+        keep_configured_secrets(load(file, {}), secrets)
+    for one in ("of-the-environment", "of%2Dthe%2Durl", "of-the-url", "of-the-key", "of-the-file"):
+        assert secrets.masked(f"it has {one} in it") == "it has <secret> in it"
 
 
 class Bench:

@@ -19,6 +19,7 @@ from tests.e2e.http import try_to_ask
 from tests.e2e.processes import EXPORTER, Program, free_port, started
 from tests.e2e.prometheus import program
 from tests.e2e.waiting import until
+from tests.postgres import PostgresServer
 
 FOLDER = Path(__file__).parent.parent.parent / "deploy" / "compose"
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
@@ -38,8 +39,8 @@ def mounts(name: str, file: dict[str, Any] = COMPOSE) -> dict[str, Path]:
     return {there: FOLDER / here for here, there, *_ in split if here.startswith(".")}
 
 
-def ports(name: str) -> list[str]:
-    return [published.rpartition(":")[2] for published in SERVICES[name]["ports"]]
+def ports(name: str, file: dict[str, Any] = COMPOSE) -> list[str]:
+    return [published.rpartition(":")[2] for published in file["services"][name]["ports"]]
 
 
 @services
@@ -95,26 +96,29 @@ class Stage:
     """
 
     folder: Path
+    file: dict[str, Any] = field(default_factory=lambda: COMPOSE)
     addresses: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in SERVICES:
-            for port in ports(name):
+        for name in self.file["services"]:
+            for port in ports(name, self.file):
                 self.addresses[f"{name}:{port}"] = f"127.0.0.1:{free_port()}"
 
     def address(self, name: str) -> str:
-        return self.addresses[f"{name}:{ports(name)[0]}"]
+        return self.addresses[f"{name}:{ports(name, self.file)[0]}"]
 
     def lay_out(self, name: str) -> None:
         """Copy what a service sees to where it sees it."""
-        for there, here in mounts(name).items():
+        for there, here in mounts(name, self.file).items():
             files = [here] if here.is_file() else [path for path in here.rglob("*") if path.is_file()]
             for file in files:
                 copy = (
                     self.folder / name / there.lstrip("/") / ("" if file == here else file.relative_to(here))
                 )
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_text(self.moved(file.read_text(encoding="utf-8")), encoding="utf-8")
+                text = self.moved(file.read_text(encoding="utf-8"))
+                text = text.replace(" /run/", f" {self.folder / name}/run/")
+                copy.write_text(text, encoding="utf-8")
 
     def moved(self, text: str) -> str:
         for there, here in self.addresses.items():
@@ -122,7 +126,11 @@ class Stage:
         return text.replace("scrape_interval: 30s", "scrape_interval: 1s")
 
     def command(self, name: str) -> list[str]:
-        return [re.sub(r"(^|=)/", rf"\1{self.folder / name}/", part) for part in SERVICES[name]["command"]]
+        return [re.sub(r"(^|=)/", rf"\1{self.folder / name}/", part) for part in self.parts(name)]
+
+    def parts(self, name: str) -> list[str]:
+        command: list[str] = self.file["services"][name]["command"]
+        return command
 
     @contextmanager
     def running(self, name: str, *command: str | Path) -> Iterator[Program]:
@@ -136,15 +144,9 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     stage = Stage(tmp_path_factory.mktemp("compose"))
-    port = stage.address("simulator").rpartition(":")[2]
-    simulate = [
-        {"0.0.0.0": "127.0.0.1", "10878": port, "20000": "300"}.get(part, part)
-        for part in SERVICES["simulator"]["command"]
-    ]
     (stage.folder / "exporter").mkdir()
     with ExitStack() as stack:
-        stack.enter_context(stage.running("simulator", *EXPORTER, *simulate))
-        until(lambda: try_to_ask(f"http://{stage.address('simulator')}/"), "the simulator")
+        simulate(stage, stack)
         listen = f"--web.listen-address={stage.address('exporter')}"
         stack.enter_context(stage.running("exporter", *EXPORTER, *stage.command("exporter"), listen))
         for name, besides in (("alertmanager", ["--cluster.listen-address="]), ("prometheus", [])):
@@ -153,6 +155,16 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             stack.enter_context(stage.running(name, binary, *stage.command(name), listen, *besides))
             until(lambda name=name: is_ready(stage.address(name)), name)  # type: ignore[misc]
         yield stage
+
+
+def simulate(stage: Stage, stack: ExitStack) -> None:
+    port = stage.address("simulator").rpartition(":")[2]
+    command = [
+        {"0.0.0.0": "127.0.0.1", "10878": port, "20000": "300"}.get(part, part)
+        for part in stage.parts("simulator")
+    ]
+    stack.enter_context(stage.running("simulator", *EXPORTER, *command))
+    until(lambda: try_to_ask(f"http://{stage.address('simulator')}/"), "the simulator")
 
 
 def is_ready(address: str) -> bool:
@@ -182,3 +194,45 @@ def test_prometheus_has_the_rules_and_the_alertmanager(stage: Stage) -> None:
         return [] if answer is None else [one["url"] for one in answer.json["data"]["activeAlertmanagers"]]
 
     assert until(alertmanagers, "an Alertmanager") == [known]
+
+
+@pytest.mark.e2e
+def test_the_exporters_of_one_ledger_share_the_targets(tmp_path: Path, postgres: PostgresServer) -> None:
+    """PostgreSQL is that of the tests, with the user, database and password that its container would make."""
+    stage = Stage(tmp_path, HA)
+    made = HA["services"]["postgres"]["environment"]
+    password = mounts("postgres", HA)[made["POSTGRES_PASSWORD_FILE"]].read_text().strip()
+    stage.addresses["postgres:5432"] = f"127.0.0.1:{postgres.port}"
+    user, database = "compose_user", "compose_octopus"
+    assert (made["POSTGRES_USER"], made["POSTGRES_DB"]) == ("octopus", "octopus")
+    stage.addresses["postgresql://octopus@postgres:5432/octopus"] = (
+        f"postgresql://{user}@127.0.0.1:{postgres.port}/{database}"
+    )
+    stage.addresses = dict(sorted(stage.addresses.items(), key=lambda item: -len(item[0])))
+    postgres.sql(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
+    postgres.sql(f"CREATE DATABASE {database} OWNER {user}")
+    exporters = ("exporter-1", "exporter-2")
+    try:
+        with ExitStack() as stack:
+            simulate(stage, stack)
+            for name in exporters:
+                listen = f"--web.listen-address={stage.address(name)}"
+                (stage.folder / name).mkdir()
+                stack.enter_context(stage.running(name, *EXPORTER, *stage.command(name), listen))
+            for name in exporters:
+                until(lambda name=name: held(stage.address(name)) == [0, 1], name)  # type: ignore[misc]
+    finally:
+        postgres.sql(f"DROP DATABASE {database} WITH (FORCE)")
+        postgres.sql(f"DROP ROLE {user}")
+    scraped = yaml.safe_load((FOLDER / "ha" / "prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = scraped["scrape_configs"]
+    assert job["static_configs"][0]["targets"] == [f"{name}:{ports(name, HA)[0]}" for name in exporters]
+
+
+def held(address: str) -> list[float] | None:
+    """Tell whether an exporter holds some of its eight targets and not others; None before all are there."""
+    answer = try_to_ask(f"http://{address}/metrics")
+    found = re.findall(
+        r"^octopus_exporter_lease_held\{.*\} (\S+)$", answer.text if answer else "", re.MULTILINE
+    )
+    return sorted({float(value) for value in found}) if len(found) == 8 else None
