@@ -19,6 +19,7 @@ from exporter.ledger.postgres.database import translated
 from exporter.ledger.postgres.ledger import PostgresLedger
 from exporter.ledger.postgres.schema import VERSION
 from exporter.sync.ledger import FoundBy, PageOrigin, RowKind
+from exporter.sync.server_traits import Filters, ServerTraits
 from exporter.sync.shared_ledger import Heartbeat
 from tests.fake_api import COUNTING, a_job, a_target
 from tests.ledger_scene import FAILED, Scene
@@ -244,6 +245,26 @@ async def test_what_somebody_else_wrote_into_the_ledger_is_named(database: Postg
     ):
         await scene.poll()
     await scene.ledger.close()
+
+
+# -- targets side by side ----------------------------------------------------------------------------------
+
+
+async def test_work_that_takes_long_holds_up_no_other_target(database: PostgresDatabase) -> None:
+    ledger = await SoleReplica.at(database.url)
+    targets = [a_target(workspace=str(number), workspace_id=str(number)) for number in range(8)]
+    for target in targets:
+        await ledger.begin(target)
+    with psycopg.connect(database.server.admin_url(database.name)) as other:
+        other.execute("SELECT 1 FROM targets WHERE workspace = '0' FOR UPDATE")
+        long = asyncio.create_task(ledger.learnt(targets[0], ServerTraits(), Filters()))
+        await asyncio.sleep(0.6)  # until it is known to take long
+        async with asyncio.timeout(10):
+            for _ in range(2):
+                await asyncio.gather(*(ledger.begin(target) for target in targets[1:]))
+        assert not long.done()
+    await long
+    await ledger.close()
 
 
 # -- servers that only read --------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ _LONGEST_BACKOFF_SECONDS = 5.0
 # At the end, work under way may take so long. Then its connection is cut, which undoes what is not committed.
 _CLOSING_SECONDS = 2.0
 _CANCEL_SECONDS = 1.0
+_SLOW_SECONDS = 0.5
 _CLOSED = "the ledger is closed"
 NOT_HELD = "this replica does not hold the lease of this target"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -100,6 +101,7 @@ class Lane:
         self._waiting: SimpleQueue[_Work | None] = SimpleQueue()
         self._db: PostgresDatabase | None = None
         self.at_work_for: TargetKey | None = None
+        self._began: float | None = None
         self._is_cut = False
         self._is_closing = False
         self._gives_up = False
@@ -114,6 +116,12 @@ class Lane:
         if self._is_closing:
             raise LedgerError(_CLOSED)
         self._waiting.put(work)
+
+    @property
+    def is_slow(self) -> bool:
+        """Tell whether the work under way takes long: to record a first sync may take minutes."""
+        began = self._began
+        return began is not None and time.monotonic() - began > _SLOW_SECONDS
 
     async def ask(
         self, call: Callable[[PostgresDatabase], R], *, writes: bool = False, within_seconds: float
@@ -166,9 +174,9 @@ class Lane:
     def _run(self) -> None:
         while (work := self._waiting.get()) is not None:
             if work.future.set_running_or_notify_cancel():
-                self.at_work_for, self._is_cut = work.key, False
+                self.at_work_for, self._is_cut, self._began = work.key, False, time.monotonic()
                 self._do(work)
-                self.at_work_for = None
+                self.at_work_for, self._began = None, None
             del work  # and what it holds
         if self._db is not None:
             self._db.connection.close()
@@ -338,10 +346,10 @@ class Lanes:
         return done
 
     def _assign(self, key: TargetKey | None) -> Lane:
-        """Choose the lane in which the target has work, else the one with the least."""
+        """Choose the lane in which the target has work, else the one that will be free first."""
         with self._lock:
             used = None if key is None else self._lane_of.get(key)
-            lane = used or min(self._lanes, key=self._loads.__getitem__)
+            lane = used or min(self._lanes, key=lambda lane: (lane.is_slow, self._loads[lane]))
             self._loads[lane] += 1
             if key is not None:
                 self._lane_of[key] = lane
