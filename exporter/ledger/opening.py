@@ -101,7 +101,7 @@ def _postgres(module: str, url: LedgerUrl) -> Any:
 def ledger_facts(url: LedgerUrl) -> LedgerFacts:
     """Say what an open ledger is, where, how large and in which schema. Waits for the disk its file is on."""
     if url.backend == "postgresql":
-        return LedgerFacts("postgresql", url.display, None, None)
+        return LedgerFacts("postgresql", url.display, _postgres("schema", url).VERSION, None)
     if url.path is None:
         return LedgerFacts("memory", "", VERSION, None)
     return LedgerFacts("sqlite", str(url.path.absolute()), VERSION, _size_bytes(url.path))
