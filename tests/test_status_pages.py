@@ -17,6 +17,7 @@ from exporter import __version__
 from exporter.config import LedgerUrl
 from exporter.errors import LedgerError
 from exporter.ledger.opening import ledger_facts
+from exporter.ledger.postgres.schema import VERSION
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.masking import Secrets
 from exporter.model import LedgerFacts, Progress, TargetKey, TargetSnapshot
@@ -172,7 +173,7 @@ def test_other_ledgers_tell_what_they_can_and_no_password(tmp_path: Path) -> Non
     gone = ledger_facts(LedgerUrl.parse(f"sqlite:///{tmp_path}/gone.db"))
     assert gone.size_bytes is None
     facts = ledger_facts(LedgerUrl.parse("postgresql://octopus:hunter2@db/octopus"))
-    assert facts == LedgerFacts("postgresql", "postgresql://octopus:<secret>@db/octopus", None, None)
+    assert facts == LedgerFacts("postgresql", "postgresql://octopus:<secret>@db/octopus", VERSION, None)
 
 
 class Busy(Source):
