@@ -61,7 +61,7 @@ _TEXTS = (
     "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir", "requirepeer",
     "ssl_min_protocol_version", "ssl_max_protocol_version", "krbsrvname", "gsslib",
 )  # fmt: skip
-_PARAMETERS = (*_WORDS, *_NUMBERS, *_TEXTS)
+PARAMETERS = (*_WORDS, *_NUMBERS, *_TEXTS)
 # What libpq knows and a ledger cannot use, or what other drivers know -> what to do.
 _INSTEAD = {
     "ssl": "sslmode=require or sslmode=verify-full",
@@ -169,6 +169,9 @@ def _check_postgresql(text: str) -> str:
     url = _POSTGRESQL.fullmatch(text)
     if url is None:
         raise refused(f"cannot be read, expected postgresql://user:password@host/database with {_ENCODED}")
+    # libpq drops spaces at the ends, or refuses them and shows what is around them.
+    if any(character.isspace() for character in text):
+        raise refused("found a space, expected %20 in its place")
     if not _is_encoded(text):
         raise refused("found a % that begins no character, expected % itself as %25, and others in UTF-8")
     if not url["hosts"] and not url["database"] and not url["query"]:
@@ -222,8 +225,8 @@ def _check_host(text: str) -> None:
 def _check_parameter(key: str, value: str) -> None:
     if key in _INSTEAD:
         raise refused(f"the query has {key}, expected {_INSTEAD[key]}")
-    if key not in _PARAMETERS:
-        close = get_close_matches(key, _PARAMETERS, 1)
+    if key not in PARAMETERS:
+        close = get_close_matches(key, PARAMETERS, 1)
         what = close[0] if close else "a connection parameter of libpq, such as sslmode"
         # A key may be anything, also a password that was cut at an &.
         raise refused(f"the query has {_shown(key)}, expected {what}")
