@@ -109,8 +109,9 @@ def _target(ledger: LedgerSettings) -> AbstractContextManager[MigrationTarget]:
 def _ending_cleanly() -> Iterator[None]:
     """Let SIGTERM end the work as Ctrl-C does, so that no unfinished file stays behind."""
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        print_error("asked to stop")
+        raise SystemExit(1)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from exporter.ledger.connection import connect
 from tests.e2e.agreement import assert_agreement, assert_failures_kept
 from tests.e2e.conftest import Simulate
 from tests.e2e.exporting import Exporter, run_once
 from tests.e2e.ledgers import HOUR, two_targets
-from tests.e2e.processes import run
+from tests.e2e.processes import EXPORTER, run, started
 from tests.e2e.simulation import Simulation
+from tests.e2e.waiting import until
 from tests.postgres import PASSWORD, PostgresDatabase
 
 pytestmark = pytest.mark.e2e
@@ -120,3 +123,19 @@ def assert_refused(done: subprocess.CompletedProcess[str]) -> None:
     assert "in use by the exporter " in done.stderr
     assert "Traceback" not in done.stderr
     assert PASSWORD not in done.stderr
+
+
+def test_a_migration_that_is_asked_to_stop_leaves_nothing(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "old.db")) as db:
+        db.execute("INSERT INTO targets (id, project, project_id, workspace) VALUES (1, 'p', 'i', '0')")
+        db.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)"
+            " INSERT INTO jobs SELECT 1, i, 'T', 'FINISHED', i, i, i, i, i, 1, 0, 1, NULL, NULL FROM n"
+        )
+    command = ("migrate", "--from", f"sqlite:///{tmp_path}/old.db", "--to", f"sqlite:///{tmp_path}/new.db")
+    with started((*EXPORTER, *command), tmp_path, name="migrate") as program:
+        until(lambda: list(tmp_path.glob(".new.db.*.unfinished")), "the beginning of the copy")
+        assert program.stop()[0] == 1
+    assert program.errors == "octopus-exporter: asked to stop\n"
+    assert sorted(path.name for path in tmp_path.glob("*new.db*")) == []
+    assert list(tmp_path.glob(".*")) == []
