@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -69,6 +69,7 @@ class Replica:
     ) -> None:
         self.name = replica_name()
         self._ledger = ledger
+        self._secrets = secrets
         self._around = around
         self._start_pollers = start_pollers
         self._share_rates = share_rates
@@ -191,7 +192,7 @@ class Replica:
 
     async def polled(self, target: Target, status: PollStatus) -> None:
         try:
-            await self._ledger.record_poll(target, status)
+            await self._ledger.record_poll(target, masked_status(status, self._secrets.masked))
             self._not_recorded.is_over(time.time())
         except LedgerError as exc:
             self._not_recorded.holds(exc.reason, time.time(), error=str(exc))
@@ -232,3 +233,18 @@ class Replica:
         holder = seen.holder if seen.lease_left_seconds > 0 else ""
         until_ms = at_ms + round(seen.lease_left_seconds * 1000)
         return LeaseStatus(holder, holder == self.name, seen.since_ms, until_ms)
+
+
+def masked_status(status: PollStatus, masked: Callable[[str], str]) -> PollStatus:
+    """Mask what a server said of a failed poll: another replica, with other secrets, may show it."""
+    error = status.error
+    if error is None:
+        return status
+    masked_error = replace(
+        error,
+        message=masked(error.message),
+        code=masked(error.code),
+        url=masked(error.url),
+        request_id=masked(error.request_id),
+    )
+    return replace(status, error=masked_error)

@@ -22,7 +22,7 @@ from tests.postgres import PostgresDatabase
 pytestmark = pytest.mark.e2e
 
 WORKSPACES = ["0", "2", "4", "3"]
-LEASE_SECONDS = 3.0
+LEASE_SECONDS = 4.0
 HELD = "octopus_exporter_lease_held"
 
 
@@ -82,7 +82,7 @@ def test_replicas_share_the_targets_and_take_over_from_each_other(
             assert_agreement(exporter, exporter.scrape_after_polls(2), simulator)
 
         first.process.send_signal(SIGKILL)
-        wait_until_held(two, 4, within_seconds=LEASE_SECONDS + 5)
+        wait_until_held(two, 4, within_seconds=LEASE_SECONDS + 8)
         simulator.advance(HOUR)
         assert_agreement(two, two.scrape_after_polls(2), simulator)
 
