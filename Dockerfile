@@ -12,7 +12,8 @@ ARG PYTHON_IMAGE=${REGISTRY}/library/python:3.13-slim
 FROM ${PYTHON_IMAGE} AS build
 # pip reads it. It is in no layer of the image, since the image does not begin with this stage.
 ARG PIP_INDEX_URL=
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+# pip must not leave bytecode with times in it: compileall would keep it, and each build would be another image.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
 COPY requirements/run.txt requirements/build.txt requirements/
 RUN python -m venv /build \

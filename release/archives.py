@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,11 @@ def epoch() -> int:
 
 
 def pack(folder: Path, archive: Path, name: str) -> None:
-    """Write a folder, under this name, as .tar, .tar.gz or .tgz: sorted, owned by root, all from one time."""
+    """
+    Write a folder as .tar, .tar.gz or .tgz: sorted, owned by root, all from one time.
+
+    Shape: `name` is what its files are below in the archive, "" for nothing.
+    """
     archive.parent.mkdir(parents=True, exist_ok=True)
     with archive.open("wb") as raw:
         if archive.suffix == ".tar":
@@ -31,7 +36,7 @@ def pack(folder: Path, archive: Path, name: str) -> None:
 def _write(folder: Path, stream: gzip.GzipFile | object, name: str) -> None:
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
         for file in files_below(folder):
-            member = tar.gettarinfo(file, f"{name}/{file.relative_to(folder).as_posix()}")
+            member = tar.gettarinfo(file, posixpath.join(name, file.relative_to(folder).as_posix()))
             member.uid = member.gid = 0
             member.uname = member.gname = "root"
             member.mtime = epoch()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
+import hashlib
+import json
 import os
-import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 from exporter import __version__
-from release.archives import epoch
+from release.archives import epoch, pack
 
 IMAGE = f"octopus-exporter:{__version__}"
 # What the Dockerfile takes from the environment of make.
@@ -38,12 +39,43 @@ def build_archive(builder: str, folder: Path, scratch: Path) -> Path:
         save = [builder, "save", "--output", str(plain), IMAGE]
     subprocess.run(save, check=True)
     machine = os.uname().machine
-    name = f"octopus-exporter-{__version__}-{_ARCHITECTURES.get(machine, machine)}.tar.gz"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        plain.open("rb") as content,
-        (folder / name).open("wb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=epoch()) as packed,
-    ):
-        shutil.copyfileobj(content, packed, 1 << 20)
-    return folder / name
+    archive = folder / f"octopus-exporter-{__version__}-{_ARCHITECTURES.get(machine, machine)}.tar.gz"
+    same_each_time(plain, archive, scratch / "image")
+    return archive
+
+
+def same_each_time(saved: Path, archive: Path, scratch: Path) -> None:
+    """
+    Write a saved image without what differs with each build: id, host name and tags of where it was built.
+
+    Shape: only what manifest.json names is kept, which is all that is loaded.
+    """
+    scratch.mkdir()
+    with tarfile.open(saved) as tar:
+
+        def read(name: str) -> bytes:
+            content = tar.extractfile(name)
+            assert content is not None, name  # noqa: S101 - a builder that writes another format
+            return content.read()
+
+        (manifest,) = json.loads(read("manifest.json"))
+        config = json.loads(read(manifest["Config"]))
+        config.pop("container", None)
+        for part in ("config", "container_config"):
+            config.get(part, {}).pop("Hostname", None)
+        manifest["Config"] = _add(scratch, ".json", json.dumps(config, sort_keys=True).encode())
+        manifest["Layers"] = [_add(scratch, ".tar", read(layer)) for layer in manifest["Layers"]]
+    # As docker, podman and containerd all name it.
+    kept = {
+        "Config": manifest["Config"],
+        "RepoTags": [f"docker.io/library/{IMAGE}"],
+        "Layers": manifest["Layers"],
+    }
+    (scratch / "manifest.json").write_text(json.dumps([kept]), encoding="utf-8")
+    pack(scratch, archive, "")
+
+
+def _add(folder: Path, ending: str, content: bytes) -> str:
+    name = hashlib.sha256(content).hexdigest() + ending
+    (folder / name).write_bytes(content)
+    return name

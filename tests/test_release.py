@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from hatch_build import with_absolute_links
 from release.__main__ import release_notes
 from release.archives import pack, sha256, write_checksums
 from release.distributions import build_python, pack_chart, write_bill_of_materials
+from release.images import same_each_time
 from release.wheels import PYTHONS, Machine, locked, offline_requirements
 
 ROOT = Path(__file__).parent.parent
@@ -117,6 +119,35 @@ def test_an_archive_is_the_same_whenever_it_is_made(tmp_path: Path) -> None:
             ("name/a", 0o644, 0, 1_790_000_000),
             ("name/b/run.sh", 0o755, 0, 1_790_000_000),
         ]
+
+
+def saved_image(file: Path, host: str) -> None:
+    """Write what a builder saves, on a host of this name."""
+    config = {"container": host, "config": {"Hostname": host, "User": "65532"}, "rootfs": {"type": "layers"}}
+    manifest = [{"Config": "c.json", "RepoTags": ["octopus-exporter:1"], "Layers": ["l.tar"]}]
+    parts = {
+        "c.json": json.dumps(config),
+        "l.tar": "layer",
+        "manifest.json": json.dumps(manifest),
+        "id": host,
+    }
+    with tarfile.open(file, "w") as archive:
+        for name, text in parts.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+
+
+def test_an_image_archive_does_not_name_the_container_that_built_it(tmp_path: Path) -> None:
+    for host in ("one", "two"):
+        saved_image(tmp_path / host, host)
+        same_each_time(tmp_path / host, tmp_path / f"{host}.tar.gz", tmp_path / f"{host}.d")
+    assert sha256(tmp_path / "one.tar.gz") == sha256(tmp_path / "two.tar.gz")
+    with tarfile.open(tmp_path / "one.tar.gz") as archive:
+        (manifest,) = json.loads((archive.extractfile("manifest.json") or io.BytesIO()).read())
+        assert {manifest["Config"], *manifest["Layers"], "manifest.json"} == set(archive.getnames())
+        config = json.loads((archive.extractfile(manifest["Config"]) or io.BytesIO()).read())
+    assert config == {"config": {"User": "65532"}, "rootfs": {"type": "layers"}}
 
 
 def test_checksums_are_what_sha256sum_reads(tmp_path: Path) -> None:

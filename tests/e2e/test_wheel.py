@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from exporter.rules import RULES
-from tests.e2e.processes import plain_environment
+from tests.e2e.http import ask
+from tests.e2e.processes import first_line, plain_environment, started
 from tests.e2e.prometheus import program
 from tests.test_files import RULE_FILE, below, written
 
@@ -73,6 +74,14 @@ def test_the_wheel_is_what_runs(installed: Path, tmp_path: Path) -> None:
     where, sdk = done.stdout.split()
     assert Path(where).is_relative_to(installed.parents[1])
     assert sdk == "None"
+
+
+def test_the_demo_needs_no_clone(installed: Path, tmp_path: Path) -> None:
+    command = (installed, "demo", "--port", "0", "--jobs", "20")
+    with started(command, tmp_path, name="demo", environment={"PYTHONPATH": ""}) as program:
+        page = ask(first_line(program, "status page "))
+        assert page.status == 200
+        assert program.stop()[0] == 0
 
 
 def test_config_is_the_example(installed: Path, tmp_path: Path) -> None:
