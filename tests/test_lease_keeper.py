@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import given, settings
@@ -14,72 +13,19 @@ from structlog.testing import capture_logs
 
 from exporter.errors import LedgerError
 from exporter.leases import LeaseKeeper, replica_name
-from exporter.ledger.postgres.shares import Division, moves
 from exporter.model import TargetKey
-from exporter.sync.shared_ledger import Heartbeat, HeldLeases, Lease, SharedTarget
+from exporter.sync.shared_ledger import Heartbeat, HeldLeases, Lease
+from tests.lease_server import LeaseServer, now
 from tests.virtual_time import run_at_once
 
 LEASE = 15.0
 TEN = tuple(TargetKey("perception", "p" * 32, str(number), "system-jobs") for number in range(10))
 
 
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-@dataclass
-class Server:
-    """The database, without one: rows of leases and replicas, and its own clock."""
-
-    until: dict[str, float] = field(default_factory=dict)
-    configured: dict[str, tuple[TargetKey, ...]] = field(default_factory=dict)
-    leases: dict[TargetKey, tuple[str, int]] = field(default_factory=dict)
-    # What replicas do: not known to the database.
-    polled: set[TargetKey] = field(default_factory=set)
-    polled_twice: set[TargetKey] = field(default_factory=set)
-
-    def is_alive(self, name: str) -> bool:
-        return self.until.get(name, 0.0) > now()
-
-    def beat(self, beat: Heartbeat) -> HeldLeases:
-        me = beat.replica
-        self.until[me], self.configured[me] = now() + beat.lease_seconds, beat.targets
-        for target in beat.targets:
-            self.leases.setdefault(target, ("", 0))
-        alive = [name for name in self.until if self.is_alive(name)]
-        rows = list(enumerate(self.leases.items()))
-        division = Division(
-            {name: self._rows(self.configured[name]) for name in alive},
-            {name: frozenset(row for row, (_, (holder, _)) in rows if holder == name) for name in alive},
-            frozenset(row for row, (_, (holder, _)) in rows if not self.is_alive(holder)),
-        )
-        found = moves(me, division)
-        for row, (target, (_, fence)) in rows:
-            if row in found.take:
-                self.leases[target] = me, fence + 1
-        held = {key: Lease(key, fence) for key, (holder, fence) in self.leases.items() if holder == me}
-        given = tuple(target for row, (target, _) in rows if row in found.give and target in held)
-        return HeldLeases(held, given, len(alive))
-
-    def _rows(self, keys: Collection[TargetKey]) -> frozenset[int]:
-        return frozenset(row for row, key in enumerate(self.leases) if key in keys)
-
-    def give_back(self, me: str, leases: Collection[Lease]) -> None:
-        for lease in leases:
-            if self.leases[lease.target] == (me, lease.fence):
-                self.leases[lease.target] = "", lease.fence
-
-    def look(self) -> Sequence[SharedTarget]:
-        return [
-            SharedTarget(key, 0, None, holder, 0, self.until.get(holder, 0.0) - now())
-            for key, (holder, _) in self.leases.items()
-        ]
-
-
 class Replica:
     """A keeper with its way to the server, which can be slow or cut, and what it was told to poll."""
 
-    def __init__(self, server: Server, name: str, targets: Collection[TargetKey] = TEN) -> None:
+    def __init__(self, server: LeaseServer, name: str, targets: Collection[TargetKey] = TEN) -> None:
         self.server, self.name = server, name
         self.delays: Callable[[], float] = lambda: 0.0
         self.is_cut = self.loses_answers = False
@@ -172,7 +118,7 @@ def test_names_of_processes_differ() -> None:
 
 def test_a_replica_alone_renews_three_times_a_lease() -> None:
     async def story() -> None:
-        async with Replica(Server(), "one").running() as one:
+        async with Replica(LeaseServer(), "one").running() as one:
             await asyncio.sleep(31)
             assert (one.told, len(one.beats)) == ([("gained", 10)], 7)
             assert one.keeper.held == one.polled == set(TEN)
@@ -182,7 +128,7 @@ def test_a_replica_alone_renews_three_times_a_lease() -> None:
 
 def test_it_stops_two_seconds_before_the_lease_ends_when_the_ledger_is_away() -> None:
     async def story() -> None:
-        async with Replica(Server(), "one").running() as one:
+        async with Replica(LeaseServer(), "one").running() as one:
             await asyncio.sleep(6)  # renewed at 5
             one.is_cut = True
             await asyncio.sleep(11.9)
@@ -199,7 +145,7 @@ def test_it_stops_two_seconds_before_the_lease_ends_when_the_ledger_is_away() ->
 
 def test_it_stops_in_time_when_the_ledger_hangs() -> None:
     async def story() -> None:
-        async with Replica(Server(), "one").running() as one:
+        async with Replica(LeaseServer(), "one").running() as one:
             await asyncio.sleep(1)
             one.delays = lambda: 1000.0
             await asyncio.sleep(11.9)
@@ -214,7 +160,7 @@ def test_an_answer_that_comes_when_the_leases_have_ended_is_not_used() -> None:
     """The process stood still in between: the loop's time did not pass, the clock did."""
 
     async def story() -> None:
-        one = Replica(Server(), "one")
+        one = Replica(LeaseServer(), "one")
         stood_still = 0.0
         one.keeper._clock = lambda: now() + stood_still
 
@@ -237,7 +183,7 @@ def test_leases_that_ended_just_before_they_were_renewed_can_be_written() -> Non
     """The process stood still: its heartbeat is answered before it notices that the leases had ended."""
 
     async def story() -> None:
-        one = Replica(Server(), "one")
+        one = Replica(LeaseServer(), "one")
         stood_still = 0.0
         one.keeper._clock = lambda: now() + stood_still
         running = asyncio.create_task(one.keeper.run())
@@ -253,7 +199,7 @@ def test_leases_that_ended_just_before_they_were_renewed_can_be_written() -> Non
 
 def test_a_heartbeat_whose_answer_is_lost_is_sent_again() -> None:
     async def story() -> None:
-        async with Replica(Server(), "one").running() as one:
+        async with Replica(LeaseServer(), "one").running() as one:
             one.loses_answers = True
             await asyncio.sleep(0.5)
             assert not one.polled
@@ -266,7 +212,7 @@ def test_a_heartbeat_whose_answer_is_lost_is_sent_again() -> None:
 
 def test_a_joiner_gets_its_share_within_seconds() -> None:
     async def story() -> None:
-        server = Server()
+        server = LeaseServer()
         async with Replica(server, "one").running() as one:
             await asyncio.sleep(7)
             async with Replica(server, "two").running() as two:
@@ -282,7 +228,7 @@ def test_a_joiner_gets_its_share_within_seconds() -> None:
 
 def test_the_targets_of_a_dead_replica_are_taken_when_its_lease_has_ended() -> None:
     async def story() -> None:
-        server = Server()
+        server = LeaseServer()
         async with Replica(server, "one").running() as one:
             async with Replica(server, "two").running() as two:
                 await asyncio.sleep(20.5)
@@ -297,7 +243,7 @@ def test_the_targets_of_a_dead_replica_are_taken_when_its_lease_has_ended() -> N
 
 def test_what_a_stopping_replica_gives_back_is_taken_within_a_second() -> None:
     async def story() -> None:
-        server = Server()
+        server = LeaseServer()
         async with Replica(server, "one").running() as one:
             two = Replica(server, "two")
             async with two.running():
@@ -314,7 +260,7 @@ def test_what_a_stopping_replica_gives_back_is_taken_within_a_second() -> None:
 
 def test_leaving_takes_two_seconds_at_most() -> None:
     async def story() -> None:
-        one = Replica(Server(), "one")
+        one = Replica(LeaseServer(), "one")
         async with one.running():
             await asyncio.sleep(1)
         one.delays = lambda: 1000.0
@@ -329,7 +275,7 @@ def test_leaving_takes_two_seconds_at_most() -> None:
 
 def test_a_target_that_left_the_configuration_is_finished_and_given_back() -> None:
     async def story() -> None:
-        server = Server()
+        server = LeaseServer()
         async with Replica(server, "one").running() as one:
             await asyncio.sleep(1)
             one.keeper.configure(TEN[:4])
@@ -342,7 +288,7 @@ def test_a_target_that_left_the_configuration_is_finished_and_given_back() -> No
 
 def test_what_could_not_be_given_back_is_given_back_later() -> None:
     async def story() -> None:
-        server = Server()
+        server = LeaseServer()
         async with Replica(server, "one").running() as one, Replica(server, "two").running() as two:
             await asyncio.sleep(0.1)
             one.finishing_seconds = 6
@@ -360,7 +306,7 @@ def test_what_could_not_be_given_back_is_given_back_later() -> None:
 
 def test_a_lost_ledger_is_logged_when_it_begins_changes_and_ends() -> None:
     async def story() -> None:
-        async with Replica(Server(), "one").running() as one:
+        async with Replica(LeaseServer(), "one").running() as one:
             await asyncio.sleep(1)
             with capture_logs() as logs:
                 one.is_cut = True
@@ -380,7 +326,7 @@ def test_a_lost_ledger_is_logged_when_it_begins_changes_and_ends() -> None:
 
 def test_a_target_that_was_taken_by_another_is_noticed_at_the_next_look() -> None:
     async def story() -> None:
-        server = Server()
+        server = LeaseServer()
         async with Replica(server, "one").running() as one:
             await asyncio.sleep(1)
             server.until["two"], server.configured["two"] = now() + 100, TEN[:1]
@@ -396,7 +342,7 @@ class Cluster:
     """Three replicas that anything may happen to."""
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
-        self.server = Server()
+        self.server = LeaseServer()
         self.group = group
         self.replicas: dict[str, Replica] = {}
         self.tasks: dict[str, asyncio.Task[Any]] = {}
