@@ -17,7 +17,7 @@ from exporter.commands.output import print_error, print_line
 from exporter.config import LedgerSettings, format_duration
 from exporter.config.loading import substitute
 from exporter.config.problems import show
-from exporter.errors import ConfigError, ExporterError
+from exporter.errors import ConfigError, LedgerError, StartError
 from exporter.ledger.migration import (
     TABLES,
     MigrationSource,
@@ -76,7 +76,7 @@ def migrate(source: LedgerSettings, target: LedgerSettings) -> None:
             with _target(target) as new, _progress(old.sizes()) as on_rows:
                 rows = copy_ledger(old, new, on_rows)
                 size_there = new.size_bytes()
-    except ExporterError as exc:
+    except (StartError, LedgerError) as exc:
         # A server's message is its own text.
         raise type(exc)(secrets.masked(str(exc))) from None
     took = format_duration(max(1, round(time.monotonic() - began)))

@@ -126,5 +126,5 @@ def _right_to_make(db: PostgresDatabase) -> LedgerFinding:
 
 
 def _replicas(db: PostgresDatabase) -> LedgerFinding:
-    (alive,) = db.execute("SELECT count(*) FROM replicas WHERE until > now()").fetchone()
+    (alive,) = db.execute("SELECT count(*) FROM replicas WHERE until > now() AND targets <> '{}'").fetchone()
     return LedgerFinding("replicas", True, f"{alive} at work")
