@@ -320,7 +320,9 @@ async def test_after_a_search_that_failed_some_polls_do_without() -> None:
 NEXT = {"QUEUING": "LAUNCHING", "LAUNCHING": "RUNNING", "RUNNING": "UPLOADING", "UPLOADING": "FINISHED"}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("back_end", "seed"), [*(("sqlite", seed) for seed in range(6)), ("postgresql", 0)], indirect=["back_end"]
+)
 async def test_whatever_happens_the_numbers_are_true_but_for_swaps(scene: Scene, seed: int) -> None:
     """Jobs move on, fail, are deleted, reopened and created; requests see them do so."""
     random = Random(seed)

@@ -17,6 +17,8 @@ import pytest
 from exporter.config import LedgerSettings
 from exporter.counting.rules import EventRules
 from exporter.errors import LedgerError
+from exporter.ledger.database import Database
+from exporter.ledger.postgres import lanes
 from exporter.ledger.postgres.ledger import PostgresLedger
 from exporter.model import Totals
 from exporter.octopus.wire import ListQuery
@@ -263,6 +265,25 @@ async def test_a_target_that_was_let_go_is_refused_without_asking(database: Post
     await ledger.close()
 
 
+async def test_a_process_that_is_stopped_in_a_heartbeat_keeps_no_lock(
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_IDLE_SECONDS", 0.3)
+    ledger = await SoleReplica.at(database.url)
+    ledger.take(TARGET.key)
+
+    def stand_still(db: Database) -> None:
+        db.execute("SELECT 1 FROM leases FOR UPDATE")
+        with psycopg.connect(database.server.admin_url(database.name)) as other:
+            other.execute("SELECT 1 FROM leases FOR UPDATE")
+        db.execute("UPDATE leases SET holder = 'me'")
+
+    with pytest.raises(LedgerError, match="idle-in-transaction timeout"):
+        await ledger._keeper.ask(stand_still, writes=True, within_seconds=10)
+    assert database.sql("SELECT count(*) FROM leases WHERE holder = 'me'") == "0"
+    await ledger.close()
+
+
 # -- a server that does not answer -------------------------------------------------------------------------
 
 
@@ -286,7 +307,8 @@ async def test_letting_go_ends_the_wait_for_a_server_that_does_not_answer(
     await scene.poll()
     database.server.pause()
     asking = asyncio.create_task(scene.ledger.listed_since(TARGET, None))
-    await asyncio.sleep(0.05)
+    while not any(lane.at_work_for for lane in scene.ledger._lanes._lanes):
+        await asyncio.sleep(0.01)
     scene.ledger.let_go([TARGET.key])
     with pytest.raises(LedgerError, match="ledger postgresql://"):
         await asyncio.wait_for(asking, 3)

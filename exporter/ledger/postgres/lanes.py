@@ -42,6 +42,8 @@ _LONGEST_BACKOFF_SECONDS = 5.0
 _CLOSING_SECONDS = 2.0
 _CANCEL_SECONDS = 1.0
 _SLOW_SECONDS = 0.5
+# A heartbeat has nothing to compute between its statements.
+_IDLE_SECONDS = 5.0
 _CLOSED = "the ledger is closed"
 NOT_HELD = "this replica does not hold the lease of this target"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -174,9 +176,8 @@ class Lane:
     def _run(self) -> None:
         while (work := self._waiting.get()) is not None:
             if work.future.set_running_or_notify_cancel():
-                self.at_work_for, self._is_cut, self._began = work.key, False, time.monotonic()
+                self._is_cut, self._began, self.at_work_for = False, time.monotonic(), work.key
                 self._do(work)
-                self.at_work_for, self._began = None, None
             del work  # and what it holds
         if self._db is not None:
             self._db.connection.close()
@@ -187,9 +188,15 @@ class Lane:
             result = self._done(work)
         except BaseException as exc:
             error = self._database.explained(exc) if isinstance(exc, Exception) else exc
+            self._rest()
             work.future.set_exception(error)
         else:
+            self._rest()
             work.future.set_result(result)
+
+    def _rest(self) -> None:
+        # Before the caller goes on: `cut` must not meet the work after this one.
+        self.at_work_for, self._began = None, None
 
     def _done(self, work: _Work) -> Any:
         db = self._connected()
@@ -370,18 +377,22 @@ def _begin(work: _Work) -> tuple[list[tuple[str, Given]], Callable[[PostgresData
     key, fence = work.key, work.fence
     if fence is not None:
         return _begin_fenced(fence, work.is_durable), _check_held
-    begin: tuple[str, Given] = ("BEGIN" if work.writes else READING, ())
+    reading: list[tuple[str, Given]] = [(READING, ())]
+    begin = _begin_writing(_IDLE_SECONDS) if work.writes else reading
     if key is None:
-        return [begin], _check_nothing
-    return [begin, (_FIND, _named(key))], _note_row
+        return begin, _check_nothing
+    return [*begin, (_FIND, _named(key))], _note_row
+
+
+def _begin_writing(idle_seconds: float) -> list[tuple[str, Given]]:
+    # A process that is stopped keeps its locks, and nobody could take over: the server ends its session.
+    idle_ms = int(idle_seconds * 1000)
+    return [("BEGIN", ()), (f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}", ())]
 
 
 def _begin_fenced(fence: Fence, is_durable: bool) -> list[tuple[str, Given]]:
-    seconds = fence.lease_seconds
     return [
-        ("BEGIN", ()),
-        # A process that is stopped keeps its locks, and nobody could take over: the server ends its session.
-        (f"SET LOCAL idle_in_transaction_session_timeout = {int(seconds * 1000)}", ()),
+        *_begin_writing(fence.lease_seconds),
         *([] if is_durable else [("SET LOCAL synchronous_commit = off", ())]),
         # KEY SHARE lets the heartbeat go on, and keeps others from taking the lease until the end.
         (
