@@ -23,6 +23,7 @@ PINS = {
     ".github/workflows/ci.yml": {
         "actions/checkout": "v6.0.2",
         "actions/setup-python": "v6.2.0",
+        "docker.io/library/debian": "12",
     },
     ".github/workflows/release.yml": {
         "actions/attest-build-provenance": "v4.2.2",
@@ -70,7 +71,8 @@ def found() -> dict[str, dict[str, str]]:
         assert len(actions) == len(re.findall(r"\buses:", text)), (
             f"{file.name}: a digest or its version is missing"
         )
-        pins[file] = {name: version for name, _, version in actions}
+        images = (image.rpartition(":") for image in _IMAGE.findall(text))
+        pins[file] = {name: version for name, _, version in [*actions, *images]}
     ci = ROOT / ".ci" / "run"
     pins[ci] = dict(_GO.findall(ci.read_text(encoding="utf-8")))
     dockerfile = ROOT / "Dockerfile"
