@@ -13,9 +13,11 @@ import pytest
 
 from tests.e2e.agreement import assert_agreement
 from tests.e2e.conftest import Simulate
+from tests.e2e.events import Line, assert_all_are_there, events_in_pieces, without_repetitions
 from tests.e2e.exporting import Exporter, project
 from tests.e2e.ledgers import HOUR
 from tests.e2e.processes import run
+from tests.e2e.simulation import Simulation
 from tests.e2e.waiting import until
 from tests.postgres import PostgresDatabase
 
@@ -31,7 +33,21 @@ def replica(
 ) -> Exporter:
     exporter = Exporter(folder, api, projects=[project(api, workspaces=list(workspaces))])
     exporter.config["ledger"] = {"url": database.url, "lease": f"{LEASE_SECONDS:g}s"}
+    exporter.change(events={"to": str(folder / "events.jsonl")})
     return exporter
+
+
+def events(*exporters: Exporter) -> list[Line]:
+    """Read the events that all of them have written."""
+    files = [exporter.folder / "events.jsonl" for exporter in exporters]
+    return events_in_pieces("".join(file.read_text() for file in files if file.exists()), cuts=1)
+
+
+def wait_for_events(simulator: Simulation, reader: Exporter, *writers: Exporter) -> None:
+    """Wait until each run that ended has its event, whoever wrote it."""
+    ended = reader.scrape().total("octopus_jobs_completed_total")
+    until(lambda: len(without_repetitions(events(*writers))) == ended, f"{ended} events")
+    assert_all_are_there(without_repetitions(events(*writers)), reader, simulator)
 
 
 @contextmanager
@@ -80,6 +96,8 @@ def test_replicas_share_the_targets_and_take_over_from_each_other(
         simulator.advance(HOUR)
         for exporter in (one, two):
             assert_agreement(exporter, exporter.scrape_after_polls(2), simulator)
+        wait_for_events(simulator, one, one, two)
+        assert len(events(one, two)) == len(without_repetitions(events(one, two)))
 
         first.process.send_signal(SIGKILL)
         wait_until_held(two, 4, within_seconds=LEASE_SECONDS + 8)
@@ -96,6 +114,7 @@ def test_replicas_share_the_targets_and_take_over_from_each_other(
         assert second.wait() == 0
         simulator.advance(HOUR)
         assert_agreement(third, third.scrape_after_polls(2), simulator)
+        wait_for_events(simulator, third, one, two, third)
 
 
 def test_without_the_database_polls_fail_gauges_go_and_no_count_is_lost(
