@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from exporter.counting.rules import EventRules
+from exporter.errors import LedgerError
 from exporter.events.outbox import OutboxNews
 from exporter.ledger.sql import SqlLedger
+from exporter.ledger.worker import Commit
 from exporter.model import Target, TargetKey
 from exporter.sync.change_reader import PollRules
 from tests.fake_api import a_job, a_target, poll_rules
@@ -153,6 +156,28 @@ async def test_an_id_is_not_used_again(scene: Scene) -> None:
     await scene.poll(rules=ALL)
     await scene.ledger.events_written([first.id])
     assert await waiting(scene.ledger) == [2]
+
+
+async def test_events_are_looked_for_after_a_commit_whose_answer_was_lost(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.poll(rules=ALL)
+    worker = scene.ledger._worker
+    commit = worker.commit
+
+    async def lose_the_answer(one: Commit) -> object:
+        if not one.rows:  # not that of a poll
+            return await commit(one)
+        await commit(replace(one, after=lambda _db, _result: None))
+        raise LedgerError("no answer to COMMIT")
+
+    monkeypatch.setattr(worker, "commit", lose_the_answer)
+    scene.run_job(1)
+    with pytest.raises(LedgerError):
+        await scene.poll(rules=ALL)
+    async with asyncio.timeout(60):
+        await scene.ledger.event_news()
+    assert await waiting(scene.ledger) == [1]
 
 
 class TestBound:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from exporter.counting.rules import CountingRules
+from exporter.errors import LedgerError
 from exporter.events.outbox import OutboxNews, PendingEvent
 from exporter.ledger import ended, set_apart, staging, targets
 from exporter.ledger.commit import keep_learnt, record, record_audit, record_release
@@ -228,15 +229,19 @@ class SqlLedger:
                 loop.call_soon_threadsafe(self._note, result[1])
             table.tidy(db, self._row(db, target), rows)
 
-        totals, _ = await self._worker.commit(
-            Commit(
-                target.key,
-                recording,
-                prepare=None if pages is None else lambda db: self._stage_pages(db, target, pages),
-                after=recorded,
-                rows=rows,
-            )
+        commit = Commit(
+            target.key,
+            recording,
+            prepare=None if pages is None else lambda db: self._stage_pages(db, target, pages),
+            after=recorded,
+            rows=rows,
         )
+        try:
+            totals, _ = await self._worker.commit(commit)
+        except LedgerError:
+            # It may be recorded all the same, with its events, where only the database's answer was lost.
+            self._note(OutboxNews())
+            raise
         return cast("Totals", totals)
 
     def _note(self, news: OutboxNews) -> None:
