@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import add
 from typing import Self, TypeVar
 
 import structlog
@@ -104,6 +105,8 @@ class Followers:
         self._followed = _Followed.of(config)
         self._looked_at = timer()
         self._next_failure_at = 0.0
+        # What was recorded of the polls of each target when this process first looked.
+        self._before: dict[TargetKey, PollStatus] = {}
         # Which target and rules the published totals were read for.
         self._read_for: dict[TargetKey, tuple[Target, CountingRules]] = {}
         self._moved: dict[TargetKey, Target] = {}
@@ -129,6 +132,11 @@ class Followers:
             if (last := self._publisher.last(key)) is not None:
                 self._publisher.publish(replace(last, held=False))
         self._publisher.refresh()
+
+    def recordable(self, key: TargetKey, status: PollStatus) -> PollStatus:
+        """Add what the replicas before this process have counted to the counters of a poll."""
+        before = self._before.get(key)
+        return status if before is None else continued(before, status)
 
     # -- looking -----------------------------------------------------------------------------------------
 
@@ -179,10 +187,11 @@ class Followers:
         """Publish how the polls of others go; note which totals are to be read."""
         wanted = self._followed.counting
         for key, target in self._followed.targets.items():
+            last, shared = self._publisher.last(key), seen.get(key)
+            self._before.setdefault(key, (shared and shared.poll) or PollStatus())
             if self._is_ours(key):
                 self._read_for[key] = (target, wanted)  # by its poller
                 continue
-            last, shared = self._publisher.last(key), seen.get(key)
             totals = None if last is None else last.totals
             revision = 0 if shared is None else shared.revision
             has_moved = revision > (0 if totals is None else totals.revision)
@@ -231,7 +240,9 @@ class Followers:
         """Publish a target as its holder would."""
         last = self._publisher.last(target.key)
         known = PollStatus(began_ms=self._now_ms()) if last is None else last.poll
-        status = known if shared is None or shared.poll is None else merged(known, shared.poll)
+        status = known
+        if shared is not None and shared.poll is not None:
+            status = merged(known, counted_from(self._before[target.key], shared.poll))
         if status.last_success_ms is None and totals is not None:
             status = replace(status, last_success_ms=totals.committed_ms)
         is_polled = shared is not None and shared.holder != "" and shared.lease_left_seconds > 0
@@ -289,23 +300,41 @@ def _without_totals(last: TargetSnapshot) -> tuple[object, ...]:
     return (last.target, last.poll, last.stale, last.created_series, last.held)
 
 
+# A process counts polls from 0, as one with a SQLite ledger does; the ledger goes on from what was recorded.
+# If a process began with that, it could begin below what the one before it showed, whose last polls were not
+# recorded. Prometheus takes that for a restart from 0, and counts all polls once more.
+
+
+def counted_from(before: PollStatus, recorded: PollStatus) -> PollStatus:
+    """Give a recorded status with counters that were at 0 before."""
+    return _combined(recorded, before, lambda count, earlier: max(count - earlier, 0))
+
+
+def continued(before: PollStatus, status: PollStatus) -> PollStatus:
+    """Give a status as it is recorded: the opposite of `counted_from`."""
+    began_ms = status.began_ms if before.began_ms is None else before.began_ms
+    return replace(_combined(status, before, add), began_ms=began_ms)
+
+
 def merged(known: PollStatus, recorded: PollStatus) -> PollStatus:
     """
     Give the status that the holder has recorded, with counters that never go back.
 
-    What is known may be ahead: the last polls of a holder that could not record them. It may even have begun
-    these counters, where none of its polls was recorded, and the next holder began them again.
+    What is known may be ahead: the last polls of a holder that could not record them.
     """
-    begins = [one.began_ms for one in (known, recorded) if one.began_ms is not None]
+    return replace(_combined(recorded, known, max), began_ms=known.began_ms)
+
+
+def _combined(status: PollStatus, other: PollStatus, combine: Callable[[int, int], int]) -> PollStatus:
+    """Combine each counter of a status with that of another."""
+
+    def each(counts: Mapping[K, int], others: Mapping[K, int]) -> dict[K, int]:
+        return {reason: combine(count, others.get(reason, 0)) for reason, count in counts.items()}
+
     return replace(
-        recorded,
-        began_ms=min(begins, default=None),
-        polls=max(known.polls, recorded.polls),
-        skipped=max(known.skipped, recorded.skipped),
-        failures=_greatest(known.failures, recorded.failures),
-        full_syncs=_greatest(known.full_syncs, recorded.full_syncs),
+        status,
+        polls=combine(status.polls, other.polls),
+        skipped=combine(status.skipped, other.skipped),
+        failures=each(status.failures, other.failures),
+        full_syncs=each(status.full_syncs, other.full_syncs),
     )
-
-
-def _greatest(known: Mapping[K, int], recorded: Mapping[K, int]) -> dict[K, int]:
-    return {reason: max(known.get(reason, 0), count) for reason, count in recorded.items()}

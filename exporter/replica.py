@@ -192,7 +192,8 @@ class Replica:
 
     async def polled(self, target: Target, status: PollStatus) -> None:
         try:
-            await self._ledger.record_poll(target, masked_status(status, self._secrets.masked))
+            recorded = masked_status(status, self._secrets.masked)
+            await self._ledger.record_poll(target, self.followers.recordable(target.key, recorded))
             self._not_recorded.is_over(time.time())
         except LedgerError as exc:
             self._not_recorded.holds(exc.reason, time.time(), error=str(exc))

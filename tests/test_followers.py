@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -14,9 +14,9 @@ from exporter.counting.rules import CountingRules
 from exporter.errors import LedgerError
 from exporter.exposition.publication import Publisher
 from exporter.exposition.render import FamilyLines
-from exporter.followers import Followers, merged
+from exporter.followers import Followers, continued, counted_from, merged
 from exporter.masking import Secrets
-from exporter.model import PollStatus, Target, TargetKey, TargetSnapshot, Totals
+from exporter.model import PollStatus, Reason, Target, TargetKey, TargetSnapshot, Totals
 from exporter.sync.shared_ledger import SharedLedger, SharedTarget, Takeover
 from tests.snapshots import POLL, TOTALS
 
@@ -28,16 +28,24 @@ def test_counters_of_polls_never_go_back_whoever_began_them() -> None:
     recorded = PollStatus(up=True, polls=1, failures=none.failures | {"timeout": 1}, began_ms=61_000)
     status = merged(known, replace(recorded, full_syncs={"first": 0, "gap": 1}))
     assert (status.up, status.polls, status.began_ms) == (True, 3, 1_000)
-    assert {reason: count for reason, count in status.failures.items() if count} == {
-        "ledger": 2,
-        "timeout": 1,
-    }
+    assert without_zeros(status.failures) == {"ledger": 2, "timeout": 1}
     assert status.full_syncs == {"first": 1, "gap": 1}
 
 
-def test_a_replica_that_has_just_begun_shows_what_was_recorded() -> None:
-    recorded = PollStatus(up=True, polls=7, began_ms=1_000)
-    assert merged(PollStatus(began_ms=61_000), recorded) == recorded
+def test_a_process_counts_polls_from_0_and_the_ledger_goes_on() -> None:
+    """It may show no less than the process before it, whose last polls were not recorded, or begin at 0."""
+    before = PollStatus(
+        up=True, polls=7, skipped=2, failures={**PollStatus().failures, "auth": 3}, began_ms=1
+    )
+    later = replace(before, polls=9, failures={**before.failures, "auth": 4}, began_ms=1)
+    shown = merged(PollStatus(began_ms=61_000), counted_from(before, later))
+    assert (shown.polls, shown.skipped, shown.began_ms) == (2, 0, 61_000)
+    assert without_zeros(shown.failures) == {"auth": 1}
+    assert continued(before, shown) == later
+
+
+def without_zeros(counts: Mapping[Reason, int]) -> dict[Reason, int]:
+    return {reason: count for reason, count in counts.items() if count}
 
 
 # -- what is published ---------------------------------------------------------------------------------------
@@ -60,7 +68,8 @@ CONFIG = Config.model_validate(
 )
 FIRST, SECOND = (target.key for target in CONFIG.targets())
 NOW = 1_700_000_100.0
-POLLED = replace(POLL, began_ms=1, last_success_ms=round(NOW * 1000) - 5_000)
+# As recorded before this process, which counts polls from its first look on: a second after NOW.
+POLLED = replace(POLL, polls=0, began_ms=round(NOW * 1000) + 1_000, last_success_ms=round(NOW * 1000) - 5_000)
 
 
 class _Nothing:
