@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from exporter.sync.shared_ledger import Heartbeat
 from tests.fake_api import COUNTING, a_job, a_target
 from tests.ledger_scene import FAILED, Scene
 from tests.ledgers import SharedDatabase, SoleReplica
-from tests.postgres import PASSWORD, ROLE, PostgresDatabase, PostgresServer
+from tests.postgres import PASSWORD, ROLE, PgBouncer, PostgresDatabase, PostgresServer
 
 TARGET = a_target()
 
@@ -306,3 +307,19 @@ async def recorded(scene: Scene) -> bool:
 
 def json(values: list[object]) -> str:
     return msgspec.json.encode(values).decode()
+
+
+def test_a_server_that_was_read_only_when_pgbouncer_began_is_written_to_later(
+    database: PostgresDatabase, bouncer: PgBouncer
+) -> None:
+    """PgBouncer tells its clients what the server was when it first met it: read-only, or a standby."""
+    ledger = LedgerDatabase(LedgerSettings.model_validate({"url": bouncer.url(database.name)}))
+    ledger.open().connection.close()
+    database.server.set_read_only()
+    bouncer.restart()
+    with suppress(StartError):
+        ledger.open().connection.close()
+    database.server.set_read_only(False)
+    db = ledger.open()
+    db.execute("DELETE FROM events")
+    db.connection.close()

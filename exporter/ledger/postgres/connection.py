@@ -23,8 +23,7 @@ from exporter.ledger.postgres.database import PostgresDatabase, WholeNumber
 from exporter.ledger.postgres.schema import LEDGER_TABLES, MIGRATIONS, VERSION
 from exporter.masking import MASK
 
-# What the URL does not say. A server that is gone without a word is noticed within some 15 seconds. Nothing
-# can be written to a standby: of several hosts in the URL, the one that takes writes is looked for.
+# What the URL does not say. A server that is gone without a word is noticed within some 15 seconds.
 _DEFAULTS: dict[str, Any] = {
     "application_name": "octopus-exporter",
     "connect_timeout": "5",
@@ -32,7 +31,6 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_interval": "2",
     "keepalives_count": "4",
     "tcp_user_timeout": "12000",
-    "target_session_attrs": "read-write",
 }
 # "octp": no other program locks this number while it migrates.
 _MIGRATION_LOCK = 0x6F637470
@@ -67,6 +65,10 @@ class LedgerDatabase:
         if self.reads_only:
             own["target_session_attrs"] = "any"
         given = {**_DEFAULTS, **conninfo_to_dict(url.url.get(), **own)}
+        # Of several hosts, the one that takes writes is looked for. A single one is not asked: a PgBouncer
+        # that began while its server was a standby says that it is one, for as long as it runs.
+        if "," in given.get("host", "") + given.get("hostaddr", ""):
+            given.setdefault("target_session_attrs", "read-write")
         connection = psycopg.connect(
             **given,
             client_encoding="utf8",
