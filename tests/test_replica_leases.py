@@ -100,6 +100,16 @@ async def test_a_replica_goes_on_after_the_server_was_away(database: PostgresDat
         await within(20, lambda: one.polled == set(SIX))
 
 
+async def test_leases_do_not_depend_on_the_databases_own_isolation_level(database: PostgresDatabase) -> None:
+    database.sql(f"ALTER DATABASE {database.name} SET default_transaction_isolation TO serializable")
+    async with Replica.running(database.url, "one") as one:
+        await within(10, lambda: one.polled == set(SIX))
+        shown = await one.ledger._keeper.ask(
+            lambda db: db.execute("SHOW transaction_isolation").fetchone(), writes=True, within_seconds=5
+        )
+    assert shown == ("read committed",)
+
+
 def _fences(database: PostgresDatabase) -> dict[str, int]:
     rows = database.sql("SELECT target, fence FROM leases").splitlines()
     return {row.split("|")[0]: int(row.split("|")[1]) for row in rows}

@@ -47,6 +47,8 @@ _IDLE_SECONDS = 5.0
 _CLOSED = "the ledger is closed"
 NOT_HELD = "this replica does not hold the lease of this target"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# Whatever the database's own default is: who has waited for a lock has to see what was committed meanwhile.
+_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _IS_TARGET = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
 _FIND = f"SELECT id FROM targets WHERE {_IS_TARGET}"  # noqa: S608 - constants only
 _FENCED = f"""
@@ -387,7 +389,7 @@ def _begin(work: _Work) -> tuple[list[tuple[str, Given]], Callable[[PostgresData
 def _begin_writing(idle_seconds: float) -> list[tuple[str, Given]]:
     # A process that is stopped keeps its locks, and nobody could take over: the server ends its session.
     idle_ms = int(idle_seconds * 1000)
-    return [("BEGIN", ()), (f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}", ())]
+    return [(_WRITING, ()), (f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}", ())]
 
 
 def _begin_fenced(fence: Fence, is_durable: bool) -> list[tuple[str, Given]]:
