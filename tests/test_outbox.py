@@ -271,3 +271,31 @@ async def test_a_replica_writes_the_events_of_the_targets_that_it_holds(
         assert (await waiting(other), await other.count_events()) == ([1], 1)
     finally:
         await other.close()
+
+
+@pytest.mark.parametrize("back_end", ["postgresql"], indirect=True)
+async def test_one_replica_writes_the_events_of_targets_that_left_the_configuration(
+    scene: Scene, back_end: BackEnd
+) -> None:
+    await scene.poll(rules=ALL)
+    scene.run_job(1)
+    await scene.poll(rules=ALL)
+    replicas = {name: await back_end.open() for name in ("a", "b")}
+    try:
+        for name, ledger in replicas.items():
+            assert isinstance(ledger, SoleReplica)
+            ledger.gives_only_held, ledger._replica = True, name
+            back_end.rows(
+                f"""
+                INSERT INTO replicas (name, until, lease, patient_until, beat, fingerprint, targets)
+                SELECT '{name}', now() + interval '1h', '15s', now(), 1, '', array_agg(id) FROM targets
+                """
+            )
+        back_end.rows("UPDATE leases SET holder = 'gone'")
+        # Both have the target in their configuration, and the one that takes it writes its events.
+        assert [await waiting(ledger) for ledger in replicas.values()] == [[], []]
+        back_end.rows("UPDATE replicas SET targets = '{}'")
+        assert [await waiting(ledger) for ledger in replicas.values()] == [[1], []]
+    finally:
+        for ledger in replicas.values():
+            await ledger.close()

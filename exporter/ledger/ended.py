@@ -196,8 +196,15 @@ def _prune_failed(db: Database, target: int, now_ms: int) -> None:
         )
 
 
-# Where replicas share a ledger, each writes the events of the targets that it polls.
-_OF_HOLDER = "WHERE events.target IN (SELECT target FROM leases WHERE holder = :holder)"
+# Where replicas share a ledger, each writes the events of the targets that it polls. One of them also writes
+# those of targets that left the configuration: nobody polls these any more.
+_OF_HOLDER = """
+    WHERE events.target IN (SELECT target FROM leases WHERE holder = :holder)
+        OR (
+            :holder = (SELECT min(name) FROM replicas WHERE until > now())
+            AND events.target NOT IN (SELECT unnest(targets) FROM replicas WHERE until > now())
+        )
+"""
 
 
 def oldest_events(
