@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -14,14 +14,16 @@ import pytest
 from exporter.config import LedgerSettings
 from exporter.errors import ExporterError, LedgerError, StartError
 from exporter.ledger.opening import open_ledger
+from exporter.ledger.postgres import connection
 from exporter.ledger.postgres.connection import LedgerDatabase
 from exporter.ledger.postgres.database import PostgresDatabase as Connection
 from exporter.ledger.postgres.database import translated
 from exporter.ledger.postgres.ledger import PostgresLedger
-from exporter.ledger.postgres.schema import VERSION
+from exporter.ledger.postgres.schema import MIGRATIONS, VERSION
 from exporter.sync.ledger import FoundBy, PageOrigin, RowKind
 from exporter.sync.server_traits import Filters, ServerTraits
 from exporter.sync.shared_ledger import Heartbeat
+from tests.e2e.waiting import until
 from tests.fake_api import COUNTING, a_job, a_target
 from tests.ledger_scene import FAILED, Scene
 from tests.ledgers import SharedDatabase, SoleReplica
@@ -181,6 +183,48 @@ async def test_a_newer_schema_is_refused_at_the_start_and_while_running(database
     assert await refusal(database.url) == newer
     with pytest.raises(StartError, match="newer version"):
         await PostgresLedger.open_to_read(settings(database.url))
+
+
+async def test_a_newer_version_migrates_while_an_older_one_runs(
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the older one has begun to write ends first; from then on it writes nothing."""
+    scene = Scene(SharedDatabase(database.url))
+    await scene.open()
+    await scene.poll()
+    scene.run_job(1)
+    await scene.poll()
+    old = scene.ledger
+    with newer_version(monkeypatch):
+        with psycopg.connect(database.url) as writer:
+            writer.execute("SELECT 1 FROM leases FOR KEY SHARE")  # as every transaction that writes
+            opening = asyncio.create_task(scene.open())
+            await asyncio.to_thread(until, lambda: waiting_for_locks(database) == 1, "the migration waits")
+            writer.execute("UPDATE targets SET endpoint = 'written before'")
+        await opening
+    assert database.sql("SELECT endpoint, novelty FROM targets") == "written before|new"
+    with pytest.raises(LedgerError, match="written by a newer version"):
+        await old.begin(TARGET)
+    scene.run_job(2)
+    with newer_version(monkeypatch):
+        assert (await scene.poll()).completed[FAILED].value == 2
+    await old.close()
+    await scene.ledger.close()
+
+
+@contextmanager
+def newer_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the code that runs now know one schema more."""
+    added = ("ALTER TABLE targets ADD COLUMN novelty TEXT NOT NULL DEFAULT 'new'",)
+    with monkeypatch.context() as newer:
+        newer.setattr(connection, "VERSION", VERSION + 1)
+        newer.setattr(connection, "MIGRATIONS", (*MIGRATIONS, added))
+        yield
+
+
+def waiting_for_locks(database: PostgresDatabase) -> int:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{}'"
+    return int(database.sql(waiting.format(database.name)))
 
 
 @pytest.mark.parametrize("table", ["jobs (id int)", "schema_version (version int)"])
