@@ -18,7 +18,7 @@ import pytest
 
 from exporter.config import LedgerSettings
 from exporter.ledger.postgres.connection import LedgerDatabase
-from exporter.ledger.postgres.lanes import Fence
+from exporter.ledger.postgres.fence import Fence
 from exporter.ledger.postgres.ledger import PostgresLedger
 from exporter.ledger.postgres.schema import LEDGER_TABLES
 from exporter.ledger.sql import SqlLedger

@@ -18,7 +18,7 @@ from exporter.config import LedgerSettings
 from exporter.counting.rules import EventRules
 from exporter.errors import LedgerError
 from exporter.ledger.database import Database
-from exporter.ledger.postgres import lanes
+from exporter.ledger.postgres import fence
 from exporter.ledger.postgres.ledger import PostgresLedger
 from exporter.model import Totals
 from exporter.octopus.wire import ListQuery
@@ -268,7 +268,7 @@ async def test_a_target_that_was_let_go_is_refused_without_asking(database: Post
 async def test_a_process_that_is_stopped_in_a_heartbeat_keeps_no_lock(
     database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(fence, "_IDLE_SECONDS", 0.3)
     ledger = await SoleReplica.at(database.url)
     ledger.take(TARGET.key)
 

@@ -28,9 +28,10 @@ from psycopg import errors
 
 from exporter.errors import LedgerError
 from exporter.ledger.background import in_background
-from exporter.ledger.database import Cursor, Database, Given
-from exporter.ledger.postgres.connection import LedgerDatabase, check_version, is_lost, reason
+from exporter.ledger.database import Database
+from exporter.ledger.postgres.connection import LedgerDatabase, is_lost, reason
 from exporter.ledger.postgres.database import AnotherRow, PostgresDatabase
+from exporter.ledger.postgres.fence import Fence, beginning
 from exporter.ledger.worker import Commit
 from exporter.model import TargetKey
 
@@ -42,34 +43,7 @@ _LONGEST_BACKOFF_SECONDS = 5.0
 _CLOSING_SECONDS = 2.0
 _CANCEL_SECONDS = 1.0
 _SLOW_SECONDS = 0.5
-# A heartbeat has nothing to compute between its statements.
-_IDLE_SECONDS = 5.0
 _CLOSED = "the ledger is closed"
-NOT_HELD = "this replica does not hold the lease of this target"
-READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# Whatever the database's own default is: who has waited for a lock has to see what was committed meanwhile.
-_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED"
-_IS_TARGET = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
-_FIND = f"SELECT id FROM targets WHERE {_IS_TARGET}"  # noqa: S608 - constants only
-_FENCED = f"""
-    SELECT targets.id, schema_version.version
-    FROM targets JOIN leases ON leases.target = targets.id CROSS JOIN schema_version
-    WHERE {_IS_TARGET} AND holder = :holder AND fence = :fence FOR KEY SHARE OF leases
-"""  # noqa: S608 - constants only
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """
-    A lease as a transaction checks it: of a target, held by `holder` with this number.
-
-    Units: a transaction that is idle for longer than `lease_seconds` is ended by the server.
-    """
-
-    key: TargetKey
-    holder: str
-    number: int
-    lease_seconds: float
 
 
 @dataclass(slots=True, eq=False)
@@ -214,7 +188,7 @@ class Lane:
             return self._transaction(self._connected(), work)
 
     def _transaction(self, db: PostgresDatabase, work: _Work) -> Any:
-        statements, check = _begin(work)
+        statements, check = beginning(work.key, work.fence, writes=work.writes, is_durable=work.is_durable)
         db.precede(*statements, check=check, target_row=self._rows.get(work.key))
         try:
             result = work.call(db)
@@ -374,67 +348,7 @@ class Lanes:
                     del self._works[key], self._lane_of[key]
 
 
-def _begin(work: _Work) -> tuple[list[tuple[str, Given]], Callable[[PostgresDatabase, Cursor], None]]:
-    """Give the statements that begin a transaction, and what looks at the result of the last."""
-    key, fence = work.key, work.fence
-    if fence is not None:
-        return _begin_fenced(fence, work.is_durable), _check_held
-    reading: list[tuple[str, Given]] = [(READING, ())]
-    begin = _begin_writing(_IDLE_SECONDS) if work.writes else reading
-    if key is None:
-        return begin, _check_nothing
-    return [*begin, (_FIND, _named(key))], _note_row
-
-
-def _begin_writing(idle_seconds: float) -> list[tuple[str, Given]]:
-    # A process that is stopped keeps its locks, and nobody could take over: the server ends its session.
-    idle_ms = int(idle_seconds * 1000)
-    return [(_WRITING, ()), (f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}", ())]
-
-
-def _begin_fenced(fence: Fence, is_durable: bool) -> list[tuple[str, Given]]:
-    return [
-        *_begin_writing(fence.lease_seconds),
-        *([] if is_durable else [("SET LOCAL synchronous_commit = off", ())]),
-        # KEY SHARE lets the heartbeat go on, and keeps others from taking the lease until the end.
-        (
-            _FENCED,
-            {**_named(fence.key), "holder": fence.holder, "fence": fence.number},
-        ),
-    ]
-
-
 def _note_failure(done: asyncio.Future[Any]) -> None:
     """Keep asyncio from logging a failure that nobody waits for any more: the poll was cancelled."""
     if not done.cancelled():
         done.exception()
-
-
-def _named(key: TargetKey) -> dict[str, object]:
-    return {
-        "project": key.project,
-        "project_id": key.project_id,
-        "workspace": key.workspace,
-        "path": key.path,
-    }
-
-
-def _check_held(db: PostgresDatabase, cursor: Cursor) -> None:
-    row = cursor.fetchone()
-    if row is None:
-        raise LedgerError(NOT_HELD)
-    found, version = row
-    db.found_target(found)
-    check_version(version)
-
-
-def _note_row(db: PostgresDatabase, cursor: Cursor) -> None:
-    row = cursor.fetchone()
-    if row is None:
-        db.found_row = None
-    else:
-        db.found_target(row[0])
-
-
-def _check_nothing(_db: PostgresDatabase, _cursor: Cursor) -> None:
-    """What belongs to no target has nothing to check."""

@@ -16,7 +16,8 @@ from exporter.errors import LedgerError
 from exporter.ledger.database import Database
 from exporter.ledger.postgres.connection import LedgerDatabase, refuse_newer
 from exporter.ledger.postgres.database import PostgresDatabase
-from exporter.ledger.postgres.lanes import NOT_HELD, Fence, Lane, Lanes
+from exporter.ledger.postgres.fence import NOT_HELD, Fence
+from exporter.ledger.postgres.lanes import Lane, Lanes
 from exporter.ledger.postgres.leases import LeaseTable, Looks, drop_forgotten, takeovers
 from exporter.ledger.postgres.refusals import end_attempt, refuse_secret, try_secret
 from exporter.ledger.postgres.runs import RunReaders

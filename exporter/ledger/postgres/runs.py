@@ -32,7 +32,8 @@ from exporter.ledger.known_runs import (
 )
 from exporter.ledger.postgres.connection import LedgerDatabase
 from exporter.ledger.postgres.database import PostgresDatabase
-from exporter.ledger.postgres.lanes import READING, Lane
+from exporter.ledger.postgres.fence import READING
+from exporter.ledger.postgres.lanes import Lane
 from exporter.model import TargetKey
 from exporter.runs import KnownRun, RunFilter
 
