@@ -13,15 +13,15 @@ import pytest
 from exporter.config import LedgerSettings
 from exporter.errors import LedgerError, StartError
 from exporter.ledger.opening import open_ledger
-from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
-from exporter.ledger.sqlite import SqliteLedger
-from exporter.ledger.staging import (
+from exporter.ledger.questions import (
     _COUNT_TERMINAL,
     _LISTED_IN_FLIGHT,
     _LISTED_TERMINAL,
     _STAGED_BETWEEN,
-    STAGING,
 )
+from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.staging import STAGING
 from exporter.model import JOB_TYPES, STATUSES, TERMINAL_STATUSES, CounterValue, Target, Totals
 from exporter.sync.change_reader import PollRules
 from exporter.sync.ledger import FoundBy, PageOrigin

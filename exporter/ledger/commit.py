@@ -21,19 +21,19 @@ from exporter.events.outbox import OutboxNews
 from exporter.ledger import set_apart
 from exporter.ledger.database import Database
 from exporter.ledger.ended import EndedRuns, NewEvents, is_another_hour, prune_runs
+from exporter.ledger.questions import (
+    FINISHED_JOBS,
+    IN_FLIGHT_JOBS,
+    MISSING_IN_FLIGHT,
+    MISSING_TERMINAL,
+    vanished,
+)
 from exporter.ledger.series import (
     NewSeries,
     add_to_series,
     empty_changed_histograms,
     known_codes,
     release_rows,
-)
-from exporter.ledger.staging import (
-    FINISHED_JOBS,
-    IN_FLIGHT_JOBS,
-    MISSING_IN_FLIGHT,
-    MISSING_TERMINAL,
-    vanished,
 )
 from exporter.ledger.targets import TargetRow, read_target, target_id
 from exporter.ledger.totals import newest_creation, read_totals, types_to_show

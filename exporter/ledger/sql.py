@@ -18,7 +18,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 from exporter.counting.rules import CountingRules
 from exporter.errors import LedgerError
 from exporter.events.outbox import OutboxNews, PendingEvent
-from exporter.ledger import ended, set_apart, staging, targets
+from exporter.ledger import ended, questions, set_apart, staging, targets
 from exporter.ledger.commit import keep_learnt, record, record_audit, record_release
 from exporter.ledger.database import Database
 from exporter.ledger.staging import Pages, StagingTable
@@ -133,13 +133,13 @@ class SqlLedger:
     async def staged(
         self, target: Target, first_pass: int, pass_no: int, *, before_ms: int | None = None
     ) -> Staged:
-        return await self._ask(target, staging.count, first_pass, pass_no, before_ms)
+        return await self._ask(target, questions.count, first_pass, pass_no, before_ms)
 
     async def gone(self, target: Target, statuses: Sequence[str], start_ms: int) -> int:
-        return await self._ask(target, staging.gone, statuses, start_ms)
+        return await self._ask(target, questions.gone, statuses, start_ms)
 
     async def readable(self, target: Target, job_ids: Sequence[int]) -> tuple[int, ...]:
-        return await self._ask(target, staging.readable, job_ids)
+        return await self._ask(target, questions.readable, job_ids)
 
     async def set_apart_by_status(self, target: Target) -> dict[str, int]:
         return await self._ask(target, set_apart.by_status)
@@ -147,7 +147,7 @@ class SqlLedger:
     async def vanished(
         self, target: Target, undocumented_from_ms: int, unasked: Unasked = ALL_ASKED
     ) -> tuple[JobRef, ...]:
-        return await self._ask(target, staging.vanished, undocumented_from_ms, unasked)
+        return await self._ask(target, questions.vanished, undocumented_from_ms, unasked)
 
     async def in_flight_between(
         self,
@@ -157,18 +157,18 @@ class SqlLedger:
         end_ms: int,
         gone: Sequence[int] = (),
     ) -> dict[str, int]:
-        return await self._ask(target, staging.in_flight_between, statuses, start_ms, end_ms, gone)
+        return await self._ask(target, questions.in_flight_between, statuses, start_ms, end_ms, gone)
 
     async def oldest_in_flight(self, target: Target, status: str) -> int:
-        return await self._ask(target, staging.oldest_in_flight, status)
+        return await self._ask(target, questions.oldest_in_flight, status)
 
     async def unstaged_between(
         self, target: Target, statuses: Sequence[str], start_ms: int, end_ms: int, most: int
     ) -> tuple[int, ...]:
-        return await self._ask(target, staging.unstaged_between, statuses, start_ms, end_ms, most)
+        return await self._ask(target, questions.unstaged_between, statuses, start_ms, end_ms, most)
 
     async def missing(self, target: Target, horizon_ms: int | None, most: int) -> Missing:
-        return await self._ask(target, staging.missing, horizon_ms, most)
+        return await self._ask(target, questions.missing, horizon_ms, most)
 
     async def listed_since(self, target: Target, horizon_ms: int | None) -> int:
         return await self._ask(target, listed_since, horizon_ms)
@@ -185,13 +185,13 @@ class SqlLedger:
         return await self._ask(target, oldest_created)
 
     async def rows_since(self, target: Target, cuts: Sequence[int], most: int) -> list[tuple[int, int]]:
-        return await self._ask(target, staging.rows_since, cuts, most)
+        return await self._ask(target, questions.rows_since, cuts, most)
 
     async def staged_since(self, target: Target, start_ms: int) -> int:
-        return await self._ask(target, staging.staged_since, start_ms)
+        return await self._ask(target, questions.staged_since, start_ms)
 
     async def unlisted_statuses(self, target: Target, before_ms: int) -> int:
-        return await self._ask(target, staging.unlisted_statuses, before_ms)
+        return await self._ask(target, questions.unlisted_statuses, before_ms)
 
     async def learnt(self, target: Target, server: ServerTraits, filters: Filters) -> None:
         await self._on(target, partial(keep_learnt, server=server, filters=filters), writes=True)

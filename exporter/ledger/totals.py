@@ -14,8 +14,8 @@ from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import latest
 from exporter.ledger import set_apart
 from exporter.ledger.database import Damaged, Database
+from exporter.ledger.questions import FINISHED_JOBS
 from exporter.ledger.series import read_counters, read_histograms
-from exporter.ledger.staging import FINISHED_JOBS
 from exporter.ledger.targets import TargetRow, fetch_number, find_target, read_target
 from exporter.model import (
     AGE_BOUNDS_MS,
