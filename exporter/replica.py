@@ -84,6 +84,7 @@ class Replica:
         )
         self._allowed: set[TargetKey] = set()
         self._has_gained = asyncio.Event()
+        self._gaining: asyncio.Task[None] | None = None
         log = structlog.get_logger()
         self._not_recorded = StateLog(log, "state of polls not recorded", "state of polls recorded again")
         self._faults = FaultLog(log)
@@ -102,7 +103,7 @@ class Replica:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.keeper.run(), name="leases")
             group.create_task(self.followers.run(), name="targets of other replicas")
-            group.create_task(self._poll_gained(), name="gained targets")
+            self._gaining = group.create_task(self._poll_gained(), name="gained targets")
 
     async def _poll_gained(self) -> None:
         while True:
@@ -117,6 +118,9 @@ class Replica:
 
     async def stop_taking(self) -> None:
         """Let the others know that this replica stops, while its last polls end. Raises nothing."""
+        if self._gaining is not None:
+            # Else the stop would wait for a ledger that does not answer.
+            self._gaining.cancel()
         with suppress(LedgerError, TimeoutError):
             async with asyncio.timeout(_RETRY_SECONDS):
                 await self.keeper.stop_taking()

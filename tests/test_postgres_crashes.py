@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -18,7 +19,7 @@ from exporter.config import LedgerSettings
 from exporter.counting.rules import EventRules
 from exporter.errors import LedgerError
 from exporter.ledger.database import Database
-from exporter.ledger.postgres import fence
+from exporter.ledger.postgres import fence, lanes
 from exporter.ledger.postgres.ledger import PostgresLedger
 from exporter.model import Totals
 from exporter.octopus.wire import ListQuery
@@ -313,6 +314,35 @@ async def test_letting_go_ends_the_wait_for_a_server_that_does_not_answer(
     with pytest.raises(LedgerError, match="ledger postgresql://"):
         await asyncio.wait_for(asking, 3)
     database.server.go_on()
+
+
+async def test_what_a_server_never_answers_is_given_up_in_the_end(
+    scene: Scene, database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that hangs when another one has taken over: its machine goes on confirming what it gets."""
+    monkeypatch.setattr("exporter.ledger.postgres.ledger._LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(lanes, "_LONGEST_READING_SECONDS", 0.3)
+    monkeypatch.setattr(lanes, "_LONGEST_WRITING_SECONDS", 0.6)
+    polled_too = a_target(workspace="7")
+    scene.ledger.take(polled_too.key)
+    await scene.poll()
+    # Each lane has a connection.
+    await asyncio.gather(*(scene.ledger.count_events() for _ in range(4)))
+    database.server.pause()
+    # No lease ends here, which would end these.
+    asking = [
+        asyncio.create_task(scene.ledger.restore(TARGET, COUNTING)),
+        asyncio.create_task(scene.ledger.waiting_events(10)),
+        asyncio.create_task(scene.ledger.begin(polled_too)),
+    ]
+    async with asyncio.timeout(4):
+        while not all(task.done() for task in asking):
+            with suppress(LedgerError):
+                await scene.ledger.look()
+            await asyncio.sleep(0.05)
+    assert all(isinstance(task.exception(), LedgerError) for task in asking)
+    database.server.go_on()
+    await scene.poll()
 
 
 async def test_a_database_that_is_away_fails_at_once_and_is_found_again(

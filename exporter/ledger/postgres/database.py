@@ -9,6 +9,7 @@ no harm.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -152,6 +153,7 @@ class PostgresDatabase:
         self._preceding: _Preceding | None = None
         self.found_row: int | None = None  # of the target that the transaction is about
         self.has_answered = False  # since `precede`
+        self.asked_at = 0.0  # when the last message was sent, as time.monotonic has it
 
     def precede(
         self,
@@ -216,6 +218,7 @@ class PostgresDatabase:
 
     def _send(self, message: str) -> psycopg.Cursor[Any]:
         preceding, self._preceding = self._preceding, None
+        self.asked_at = time.monotonic()
         cursor = self.connection.cursor()
         if preceding is None:
             cursor.execute(message.encode())

@@ -43,6 +43,10 @@ _LONGEST_BACKOFF_SECONDS = 5.0
 _CLOSING_SECONDS = 2.0
 _CANCEL_SECONDS = 1.0
 _SLOW_SECONDS = 0.5
+# A server that hangs while its machine goes on confirming what it gets would be waited for without an end: as
+# after a failover. One statement of a first sync of millions of jobs may take minutes.
+_LONGEST_READING_SECONDS = 60.0
+_LONGEST_WRITING_SECONDS = 300.0
 _CLOSED = "the ledger is closed"
 
 
@@ -80,6 +84,7 @@ class Lane:
         self._db: PostgresDatabase | None = None
         self.at_work_for: TargetKey | None = None
         self._began: float | None = None
+        self._longest_answer_seconds = 0.0
         self._is_cut = False
         self._is_closing = False
         self._gives_up = False
@@ -119,6 +124,14 @@ class Lane:
             raise LedgerError(f"{self._database.name}: no answer within {within_seconds:g} s") from exc
         return result
 
+    def cut_if_silent(self) -> None:
+        """End the connection if the server has not answered for longer than any answer takes."""
+        began, db = self._began, self._db
+        if began is not None and db is not None:
+            waits_seconds = time.monotonic() - max(began, db.asked_at)
+            if waits_seconds > self._longest_answer_seconds:
+                self.cut()
+
     def cut(self) -> None:
         """End the connection without asking the server: what waits for its answer fails."""
         self._is_cut = True
@@ -152,6 +165,9 @@ class Lane:
     def _run(self) -> None:
         while (work := self._waiting.get()) is not None:
             if work.future.set_running_or_notify_cancel():
+                self._longest_answer_seconds = (
+                    _LONGEST_READING_SECONDS if work.fence is None else _LONGEST_WRITING_SECONDS
+                )
                 self._is_cut, self._began, self.at_work_for = False, time.monotonic(), work.key
                 self._do(work)
             del work  # and what it holds
@@ -308,6 +324,11 @@ class Lanes:
         for lane in self._lanes:
             if lane.at_work_for in targets:
                 lane.cut()
+
+    def cut_silent(self) -> None:
+        """Let the work fail that has waited for an answer for too long; the next has another connection."""
+        for lane in self._lanes:
+            lane.cut_if_silent()
 
     async def close(self) -> None:
         await asyncio.gather(*(lane.close() for lane in self._lanes))

@@ -99,6 +99,7 @@ class PostgresLedger(SqlLedger):
 
     async def look(self) -> tuple[SharedTarget, ...]:
         """See sync.shared_ledger.SharedLedger."""
+        self._lanes.cut_silent()
         return await self._keeper.ask(self._looks, within_seconds=_LOOK_SECONDS)
 
     async def record_poll(self, target: Target, status: PollStatus) -> None:
