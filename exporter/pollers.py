@@ -207,16 +207,18 @@ class Pollers:
         published = None if self._shared is None else self._publisher.last(target.key)
         if published is not None:
             status = status or published.poll
+        interval_seconds = config.poll.interval_seconds
         return TargetPoller(
             target,
             clients.client(target),
             self._ledger,
             self._publisher,
             rules,
-            PollTiming(config.poll.interval_seconds, config.metrics.max_age_seconds),
+            PollTiming(interval_seconds, config.metrics.max_age_seconds),
             # Counters of polls and failures go on, although the poller is a new one.
             status=status,
             totals=None if published is None else published.totals,
+            catches_up=published is not None and misses_polls(published.poll, interval_seconds, time.time()),
             created_series=config.metrics.created_series,
             on_polled=None if self._shared is None else self._shared.polled,
             listener=self._progress_listener,
@@ -254,6 +256,16 @@ class Pollers:
             state.is_over(time.time(), project=target.project)
         if totals is not None:
             keep_exported_labels(self._secrets, totals)
+
+
+def misses_polls(status: PollStatus, interval_seconds: float, now: float) -> bool:
+    """
+    Tell whether a poll that was due has not come: the holder of the target crashed, or all were stopped.
+
+    The last poll before that may have succeeded. Where two machines disagree about the time, nobody knows.
+    """
+    last_ms = status.last_poll_ms
+    return last_ms is None or abs(now - last_ms / 1000) > 1.5 * interval_seconds
 
 
 def keep_exported_labels(secrets: Secrets, totals: Totals) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,7 +20,7 @@ from exporter.ledger.ended import count_events
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.ledger.thread import LedgerThread
 from exporter.masking import Secrets
-from exporter.model import Progress, Target, TargetSnapshot, Totals
+from exporter.model import PollStatus, Progress, Target, TargetKey, TargetSnapshot, Totals
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
 from exporter.pollers import Pollers
@@ -50,6 +51,7 @@ class Scene:
     def __init__(self, ledger: SqliteLedger, group: asyncio.TaskGroup) -> None:
         self.seen: list[tuple[str, str]] = []
         self._polls: dict[str, int] = {}
+        self.published: dict[TargetKey, TargetSnapshot] = {}
         self.is_stopping = False
         self.hanging: set[str] = set()
         self.on_restore: Callable[[], None] = lambda: None
@@ -87,6 +89,9 @@ class Scene:
         if polls > self._polls.get(project, 0):  # its audit publishes it once more
             self._polls[project] = polls
             self.seen.append(("polled", project))
+
+    def last(self, key: TargetKey) -> TargetSnapshot | None:
+        return self.published.get(key)
 
     def of(self, kind: str) -> list[str]:
         return [project for seen, project in self.seen if seen == kind]
@@ -191,3 +196,29 @@ async def test_work_that_cancelled_polls_left_behind_is_dropped() -> None:
     assert await events == 0  # what belongs to no target is done
     await ledger.close()
     assert worked == []
+
+
+class AllHeld:
+    """The leases of all targets are held; implements pollers.SharedTargets."""
+
+    def may_poll(self, key: TargetKey) -> bool:
+        return True
+
+    async def polled(self, target: Target, status: PollStatus) -> None: ...
+
+
+@pytest.mark.parametrize(("ago", "gaps"), [(20, 0), (50, 1)])
+async def test_a_target_that_was_not_polled_when_it_was_due_is_read_completely(
+    scene: Scene, ago: int, gaps: int
+) -> None:
+    """A job that ran once more meanwhile, and ended, shows only so; the replica before may have crashed."""
+    config = configured(1, interval="30s")
+    (target,) = config.targets()
+    await scene.pollers.poll_once(config, scene.clients)
+    last = PollStatus(up=True, polls=1, last_poll_ms=int(time.time() - ago) * 1000)
+    scene.published[target.key] = TargetSnapshot(target, None, last)
+    scene.pollers.share(AllHeld())
+    await scene.pollers.start_missing(config, scene.clients, {})
+    poller = scene.pollers._running[target.key].poller
+    await scene.until(lambda: poller.status.polls == 2)
+    assert poller.status.full_syncs["gap"] == gaps

@@ -135,8 +135,8 @@ class TargetPoller:
 
     Shape: `clock` gives Unix seconds, `timer` seconds that never step back; `status` continues that of the
     poller that had the target before, in this process or in another replica; `totals` are those published
-    already; with `created_series` the creation time of every counter is shown too. `on_polled` is called
-    after each poll, and raises nothing.
+    already; `catches_up` if polls were missed before the first one of this poller; with `created_series` the
+    creation time of every counter is shown too. `on_polled` is called after each poll, and raises nothing.
     """
 
     def __init__(
@@ -150,6 +150,7 @@ class TargetPoller:
         *,
         status: PollStatus | None = None,
         totals: Totals | None = None,
+        catches_up: bool = False,
         created_series: bool = False,
         on_polled: Callable[[Target, PollStatus], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
@@ -171,6 +172,7 @@ class TargetPoller:
         self._listener = listener
         self._on_polled = on_polled
         self._totals = totals
+        self._catches_up = catches_up
         self._is_retired = False
         self._expiry: asyncio.TimerHandle | None = None
         self._findings: ServerFindings | None = None
@@ -291,6 +293,7 @@ class TargetPoller:
         if interrupted is not None and interrupted.can_resume:
             return interrupted
         self._reading_since = self._timer()
+        catches_up, self._catches_up = self._catches_up, False
         return Poll(
             self.target,
             self._source,
@@ -298,7 +301,7 @@ class TargetPoller:
             self._rules,
             self._now_ms,
             on_progress=self._show_progress,
-            catching_up=not self.status.up,
+            catching_up=catches_up or not self.status.up,
             before=self._findings,
         )
 
