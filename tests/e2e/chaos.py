@@ -33,6 +33,8 @@ FAULTS = "throttle=0.01,errors=0.04,slow=0.03,broken=0.02"
 MOST_SECONDS_BEFORE_REST = 3000.0
 PROJECTS = (PROJECT, OTHER_PROJECT)
 _STEPS = (5, 60, 300, 600)
+# The exit code where the database was away when the replica began.
+_COULD_NOT_START = 3
 _OF_JOBS = ("octopus_job", "octopus_resource", "octopus_rows", "octopus_ledger_drift")
 # Of a machine that is so busy that leases of 3 s end now and then.
 _REST_SECONDS = PATIENCE_SECONDS
@@ -325,6 +327,8 @@ def _wrong(replicas: Sequence[Replica], accounts: list[tuple[Account, dict[str, 
     """Say where replicas differ from the accounts, and from each other."""
     texts = {}
     for replica in replicas:
+        if not replica.runs and replica.program.process.returncode == _COULD_NOT_START:
+            replica.start()  # as whoever looks after it would
         replica.program.must_run()
         if (answer := replica.try_page("metrics")) is None:
             return [f"{replica.name} does not answer"]
