@@ -246,6 +246,10 @@ class Followers:
         if status.last_success_ms is None and totals is not None:
             status = replace(status, last_success_ms=totals.committed_ms)
         is_polled = shared is not None and shared.holder != "" and shared.lease_left_seconds > 0
+        if status.up and shared is not None and shared.lease_left_seconds < -self._lease_seconds:
+            # A takeover has taken place by then. How the last poll went says nothing any more.
+            fault = Fault("ledger", "no replica polls this target", status.last_poll_ms or 0)
+            status = replace(status, up=False, error=fault)
         fails = not (status.up and is_polled)
         self._show(target, totals, status, stale=fails and self._is_too_old(status))
 

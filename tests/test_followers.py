@@ -220,6 +220,25 @@ async def test_failing_polls_of_others_drop_the_gauges_after_max_age(stage: Stag
     assert stage.last().stale
 
 
+async def test_a_target_that_nobody_takes_fails_a_lease_later(stage: Stage) -> None:
+    stage.record(FIRST, 3, lease_left=-14)
+    await stage.follow()
+    assert stage.last().poll.up
+    stage.record(FIRST, 3, lease_left=-16)
+    await stage.follow()
+    shown = stage.last()
+    assert (shown.poll.up, shown.poll.error and shown.poll.error.message) == (
+        False,
+        "no replica polls this target",
+    )
+    stage.record(FIRST, 3, lease_left=-17)
+    await stage.follow()
+    assert stage.last() is shown
+    stage.record(FIRST, 3)
+    await stage.follow()
+    assert (stage.last().poll.up, stage.last().poll.error) == (True, None)
+
+
 async def test_a_target_without_a_recorded_poll_is_as_old_as_its_last_commit(stage: Stage) -> None:
     """A ledger that was migrated from SQLite has none."""
     stage.record(FIRST, 3, None)
