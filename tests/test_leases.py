@@ -477,6 +477,15 @@ def test_a_target_that_was_forgotten_is_registered_again(start: Start, database:
     assert one.beat() == [0, 1]
 
 
+def test_a_lease_of_a_target_that_was_forgotten_is_none(start: Start, database: Made) -> None:
+    """A replica that found the target just before, and made the lease just after, leaves one behind."""
+    one = start("one", keys(0, 1))
+    one.beat()
+    database.sql("DELETE FROM targets WHERE workspace = '0'")
+
+    assert one.beat() == [0, 1]
+
+
 def test_a_row_without_a_path_becomes_the_targets(start: Start, database: Made) -> None:
     """An older version has written it."""
     database.sql(

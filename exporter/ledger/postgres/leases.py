@@ -184,7 +184,8 @@ class LeaseTable:
             SELECT holder, replicas.name IS NOT NULL AS is_known, coalesce({_IS_ALIVE}, FALSE) AS is_alive,
                 coalesce(replicas.until, since) <= now() - ? * INTERVAL '1 second' AS is_overdue,
                 array_agg(target)
-            FROM leases LEFT JOIN replicas ON replicas.name = leases.holder
+            FROM leases JOIN targets ON targets.id = leases.target
+            LEFT JOIN replicas ON replicas.name = leases.holder
             GROUP BY holder, is_known, is_alive, is_overdue
             """,  # noqa: S608 - constants only
             (lease_seconds,),
