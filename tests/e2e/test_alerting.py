@@ -192,10 +192,11 @@ def check_mails(box: Mailbox) -> None:
     links = [f"Status page: {STATUS}", f"Runbook: {RUNBOOK}", f"Dashboard: {DASHBOARD}"]
     assert told[4:7] == links
     chinese = mailed(box, "office@company.example", "个作业一直没有结束").text.strip().splitlines()
-    page, runbook, dashboard = (line.partition("http")[2] for line in chinese[-3:])
+    page, runbook, dashboard, silence = (line.partition("http")[2] for line in chinese if "http" in line)
     assert re.fullmatch(r".+/\?project=perception&job_type=[A-Z_]+&lang=zh", page)
     assert runbook.endswith("/OctopusJobStuckRunning.md#中文")
     assert "/d/octopus-project-zh?" in dashboard
+    assert "/#/silences/new?filter=%7Balertname%3D%22OctopusJobStuckRunning%22" in silence
 
 
 def mailed(box: Mailbox, to: str, subject: str) -> Mail:

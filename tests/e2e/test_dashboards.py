@@ -37,7 +37,7 @@ HOSTS = ("127.0.0.1", "localhost")
 RIGHTLY_EMPTY = {
     leaves(name)[f"{key}.title"][language]
     for name, keys in {
-        "exporter": ("drift_by_status", "log_lines", "events_dropped"),
+        "exporter": ("drift_by_status", "log_lines", "events_dropped", "takeovers", "leases_lost"),
         "project": ("jobs_by_age",),
     }.items()
     for key in keys

@@ -109,7 +109,7 @@ def alerts(status_page: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Give every alert's annotations with the roots of this stage."""
     links = {"repository": REPOSITORY, "grafana": GRAFANA, "status_page": status_page}
     settings = yaml.safe_load((ROOT / "prometheus" / "settings.yaml").read_text(encoding="utf-8"))
-    for text in generate(Settings.model_validate(settings | {"links": links})).values():
+    for text in generate(Settings.model_validate(settings | {"links": settings["links"] | links})).values():
         for group in yaml.safe_load(text)["groups"]:
             for rule in group["rules"]:
                 if "alert" in rule:
