@@ -68,6 +68,7 @@ class Oracle:
             (f.POLL_LAST_SUCCESS, _seconds(poll.last_success_ms)),
             (f.POLL_REQUESTS, poll.requests),
             (f.AUDIT_LAST, _seconds(totals.last_audit_ms) if totals else None),
+            (f.LEASE_HELD, float(snapshot.held)),
         ):
             if value is not None:
                 self._metrics[family.name].add_metric(at, value)  # type: ignore[attr-defined]
@@ -328,6 +329,7 @@ def test_a_target_that_was_never_polled_has_only_what_is_known() -> None:
         "octopus_poll_failures_total",
         "octopus_ledger_full_syncs_total",
         "octopus_project_info",
+        "octopus_exporter_lease_held",
     }
 
 
