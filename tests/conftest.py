@@ -16,12 +16,19 @@ from tests.postgres import PgBouncer, PostgresDatabase, PostgresServer, pgbounce
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
+_LONGEST = ("test_rules.py", "test_replicas.py", "test_odd_servers.py", "test_alert_engine_life.py")
+
 
 # The mutation tests run without xdist.
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are cores: many tests wait for the programs they have started."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest modules: each is run by one worker, which would end long after the others."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.fixture(scope="session")
