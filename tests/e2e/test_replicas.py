@@ -122,8 +122,10 @@ def test_another_replica_takes_over_in_time(tmp_path: Path, database: PostgresDa
 
 def takeovers(fleet: Fleet, watch: LeaseWatch, leaving: Replica, way: str) -> list[float]:
     """End a replica, and measure how long each of its targets was not polled. Then all is as it was."""
+    share = len(fleet.accounts()) // 2
+    until(lambda: len(leaving.held()) >= share, "the replica has its share")
     held = leaving.held()
-    until(lambda: held and held <= watch.recorded(), "a poll of each")
+    until(lambda: held <= watch.recorded(), "a poll of each")
     lost = {target: watch.now()[target] for target in held}
     if way == "kill":
         leaving.program.kill()
@@ -133,7 +135,7 @@ def takeovers(fleet: Fleet, watch: LeaseWatch, leaving: Replica, way: str) -> li
     leaving.program.wait()
     leaving.start()
     leaving.wait_until_it_is_ready()
-    until(lambda: len(leaving.held()) >= len(fleet.accounts()) // 2, "the replica has its share again")
+    until(lambda: len(leaving.held()) >= share, "the replica has its share again")
     wait_until_all_are_held(fleet.replicas, len(fleet.accounts()))
     return seconds
 
