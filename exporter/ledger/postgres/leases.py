@@ -75,6 +75,27 @@ TABLES: tuple[str, ...] = (
 
 # What ends later than two leases from now was written before the clock of the database was set back.
 _IS_ALIVE = "(replicas.until > now() AND replicas.until <= now() + 2 * replicas.lease)"
+_RENEWED = f"""
+    until = now() + :lease * INTERVAL '1 second',
+    lease = :lease * INTERVAL '1 second',
+    beat = :beat,
+    patient_until = CASE WHEN {_IS_ALIVE} THEN replicas.patient_until
+        ELSE now() + :lease / 2 * INTERVAL '1 second' END
+"""
+_RENEW = f"""
+    UPDATE replicas SET {_RENEWED}
+    WHERE name = :me AND fingerprint = :fingerprint AND beat < :beat
+    RETURNING patient_until > now()
+"""  # noqa: S608 - constants only
+_RENEW_WITH_TARGETS = f"""
+    INSERT INTO replicas (name, until, lease, patient_until, beat, fingerprint, targets)
+    VALUES (:me, now() + :lease * INTERVAL '1 second', :lease * INTERVAL '1 second', now(), :beat,
+        :fingerprint, :targets)
+    ON CONFLICT (name) DO UPDATE SET {_RENEWED}, fingerprint = excluded.fingerprint,
+        targets = excluded.targets
+    WHERE replicas.beat < :beat
+    RETURNING patient_until > now()
+"""  # noqa: S608 - constants only
 _IS_KEY = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
 _GONE = "the lease of this target has gone to another replica"
 # This is no replica that is alive: whoever has the target configured takes it at any time.
@@ -130,37 +151,11 @@ class LeaseTable:
             "beat": self._beats,
             "fingerprint": self._fingerprint(),
         }
-        renewed = f"""
-            until = now() + :lease * INTERVAL '1 second',
-            lease = :lease * INTERVAL '1 second',
-            beat = :beat,
-            patient_until = CASE WHEN {_IS_ALIVE} THEN replicas.patient_until
-                ELSE now() + :lease / 2 * INTERVAL '1 second' END
-        """
-        row = db.execute(
-            f"""
-            UPDATE replicas SET {renewed}
-            WHERE name = :me AND fingerprint = :fingerprint AND beat < :beat
-            RETURNING patient_until > now()
-            """,  # noqa: S608 - constants only
-            given,
-        ).fetchone()
-        # All targets are only sent where they have changed: a thousand of them are 8 kB in the row.
-        row = (
-            row
-            or db.execute(
-                f"""
-            INSERT INTO replicas (name, until, lease, patient_until, beat, fingerprint, targets)
-            VALUES (:me, now() + :lease * INTERVAL '1 second', :lease * INTERVAL '1 second', now(), :beat,
-                :fingerprint, :targets)
-            ON CONFLICT (name) DO UPDATE SET {renewed}, fingerprint = excluded.fingerprint,
-                targets = excluded.targets
-            WHERE replicas.beat < :beat
-            RETURNING patient_until > now()
-            """,  # noqa: S608 - constants only
-                {**given, "targets": sorted(self._ids.values())},
-            ).fetchone()
-        )
+        row = db.execute(_RENEW, given).fetchone()
+        if row is None:
+            # All targets are only sent where they have changed: a thousand of them are 8 kB in the row.
+            targets = sorted(self._ids.values())
+            row = db.execute(_RENEW_WITH_TARGETS, {**given, "targets": targets}).fetchone()
         if row is None:
             # This one was on its way for so long that its answer is not waited for. It must not take anything
             # for a process that has left meanwhile.
@@ -311,7 +306,7 @@ class LeaseTable:
 
 @dataclass(frozen=True, slots=True)
 class FencedHolder:
-    """Who holds a target, and with which fence; as FENCE_CHECK takes them."""
+    """Who holds a target, and with which fence."""
 
     holder: str
     fence: int
