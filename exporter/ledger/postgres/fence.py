@@ -9,6 +9,7 @@ from exporter.errors import LedgerError
 from exporter.ledger.database import Cursor, Given
 from exporter.ledger.postgres.connection import check_version
 from exporter.ledger.postgres.database import PostgresDatabase
+from exporter.ledger.postgres.leases import IS_TARGET, named
 from exporter.model import TargetKey
 
 # A heartbeat has nothing to compute between its statements.
@@ -17,12 +18,11 @@ NOT_HELD = "this replica does not hold the lease of this target"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # Whatever the database's own default is: who has waited for a lock has to see what was committed meanwhile.
 _WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED"
-_IS_TARGET = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
-_FIND = f"SELECT id FROM targets WHERE {_IS_TARGET}"  # noqa: S608 - constants only
+_FIND = f"SELECT id FROM targets WHERE {IS_TARGET}"  # noqa: S608 - constants only
 _FENCED = f"""
     SELECT targets.id, schema_version.version
     FROM targets JOIN leases ON leases.target = targets.id CROSS JOIN schema_version
-    WHERE {_IS_TARGET} AND holder = :holder AND fence = :fence FOR KEY SHARE OF leases
+    WHERE {IS_TARGET} AND holder = :holder AND fence = :fence FOR KEY SHARE OF leases
 """  # noqa: S608 - constants only
 
 
@@ -50,7 +50,7 @@ def beginning(
     begin = _begin_writing(_IDLE_SECONDS) if writes else reading
     if key is None:
         return begin, _check_nothing
-    return [*begin, (_FIND, _named(key))], _note_row
+    return [*begin, (_FIND, named(key))], _note_row
 
 
 def _begin_writing(idle_seconds: float) -> list[tuple[str, Given]]:
@@ -64,20 +64,8 @@ def _begin_fenced(fence: Fence, is_durable: bool) -> list[tuple[str, Given]]:
         *_begin_writing(fence.lease_seconds),
         *([] if is_durable else [("SET LOCAL synchronous_commit = off", ())]),
         # KEY SHARE lets the heartbeat go on, and keeps others from taking the lease until the end.
-        (
-            _FENCED,
-            {**_named(fence.key), "holder": fence.holder, "fence": fence.number},
-        ),
+        (_FENCED, {**named(fence.key), "holder": fence.holder, "fence": fence.number}),
     ]
-
-
-def _named(key: TargetKey) -> dict[str, object]:
-    return {
-        "project": key.project,
-        "project_id": key.project_id,
-        "workspace": key.workspace,
-        "path": key.path,
-    }
 
 
 def _check_held(db: PostgresDatabase, cursor: Cursor) -> None:

@@ -96,7 +96,7 @@ _RENEW_WITH_TARGETS = f"""
     WHERE replicas.beat < :beat
     RETURNING patient_until > now()
 """  # noqa: S608 - constants only
-_IS_KEY = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
+IS_TARGET = "project = :project AND project_id = :project_id AND workspace = :workspace AND path = :path"
 _GONE = "the lease of this target has gone to another replica"
 # This is no replica that is alive: whoever has the target configured takes it at any time.
 _FORGETTING = " (forgets it)"
@@ -270,10 +270,10 @@ class LeaseTable:
         changed = db.execute(
             f"""
             UPDATE leases SET poll = :poll
-            WHERE target = (SELECT id FROM targets WHERE {_IS_KEY}) AND holder = :me AND fence = :fence
+            WHERE target = (SELECT id FROM targets WHERE {IS_TARGET}) AND holder = :me AND fence = :fence
             """,  # noqa: S608 - constants only
             {
-                **_named(lease.target),
+                **named(lease.target),
                 "poll": _encode_poll(status).decode(),
                 "me": self.replica,
                 "fence": lease.fence,
@@ -291,7 +291,7 @@ class LeaseTable:
         row = db.execute(
             f"""
             INSERT INTO leases (target, holder, fence)
-            SELECT id, :me, 1 FROM targets WHERE {_IS_KEY}
+            SELECT id, :me, 1 FROM targets WHERE {IS_TARGET}
                 AND NOT EXISTS (
                     SELECT FROM replicas WHERE targets.id = ANY (replicas.targets) AND {_IS_ALIVE}
                 )
@@ -299,7 +299,7 @@ class LeaseTable:
             WHERE NOT EXISTS (SELECT FROM replicas WHERE replicas.name = leases.holder AND {_IS_ALIVE})
             RETURNING fence
             """,  # noqa: S608 - constants only
-            {**_named(key), "me": self.replica + _FORGETTING},
+            {**named(key), "me": self.replica + _FORGETTING},
         ).fetchone()
         return None if row is None else FencedHolder(self.replica + _FORGETTING, row[0])
 
@@ -353,21 +353,21 @@ def register(db: Database, keys: Collection[TargetKey]) -> dict[TargetKey, int]:
     """Give the ids of some targets, making the rows that are missing."""
     ids = _ids(db, keys)
     # In one order everywhere: another replica may be registering the same targets now.
-    missing = sorted(set(keys) - ids.keys(), key=lambda key: tuple(_named(key).values()))
+    missing = sorted(set(keys) - ids.keys(), key=lambda key: tuple(named(key).values()))
     if missing:
         for key in missing:
             # As ledger.targets.target_id does: a row without a path becomes this target's.
             db.execute(
                 "UPDATE targets SET path = :path WHERE project = :project AND project_id = :project_id"
                 " AND workspace = :workspace AND path = ''",
-                _named(key),
+                named(key),
             )
         db.executemany(
             """
             INSERT INTO targets (project, project_id, workspace, path) VALUES (?, ?, ?, ?)
             ON CONFLICT (project, project_id, workspace, path) DO NOTHING
             """,
-            [tuple(_named(key).values()) for key in missing],
+            [tuple(named(key).values()) for key in missing],
         )
         ids = _ids(db, keys)
     db.execute(
@@ -386,7 +386,8 @@ def _ids(db: Database, keys: Collection[TargetKey]) -> dict[TargetKey, int]:
     return {key: row[0] for row in rows if (key := TargetKey(*row[1:])) in wanted}
 
 
-def _named(key: TargetKey) -> dict[str, str]:
+def named(key: TargetKey) -> dict[str, str]:
+    """Give the values for IS_TARGET."""
     return {
         "project": key.project,
         "project_id": key.project_id,
