@@ -59,13 +59,7 @@ class SoleReplica(PostgresLedger):
 
     @classmethod
     async def at(cls, url: str) -> SoleReplica:
-        ledger = cls(url)
-        try:
-            await ledger.opened()
-        except BaseException:
-            await ledger.close()
-            raise
-        return ledger
+        return await cls(url).opened_or_closed()
 
     def take(self, key: TargetKey) -> Fence:
         with psycopg.connect(self._url, prepare_threshold=None) as db:

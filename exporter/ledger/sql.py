@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 
 from exporter.counting.rules import CountingRules
 from exporter.errors import LedgerError
@@ -81,6 +81,15 @@ class SqlLedger:
 
     async def opened(self) -> None:
         await self._worker.opened()
+
+    async def opened_or_closed(self) -> Self:
+        """Wait until it can be used, and give it; close it where it cannot be. Raises: StartError."""
+        try:
+            await self.opened()
+        except BaseException:
+            await self.close()
+            raise
+        return self
 
     async def restore(self, target: Target, rules: CountingRules) -> Totals | None:
         return await self._worker.run(lambda db: restore(db, target, rules), target.key)

@@ -49,12 +49,7 @@ class SqliteLedger(SqlLedger):
     async def open(cls, path: Path | None) -> SqliteLedger:
         """Open the ledger at `path`, making or migrating it; None keeps it in memory."""
         ledger = await cls.begin_to_open(path)
-        try:
-            await ledger.opened()
-        except BaseException:
-            await ledger.close()
-            raise
-        return ledger
+        return await ledger.opened_or_closed()
 
     @classmethod
     async def begin_to_open(cls, path: Path | None) -> SqliteLedger:

@@ -49,22 +49,12 @@ class PostgresLedger(SqlLedger):
     @classmethod
     async def open(cls, settings: LedgerSettings) -> PostgresLedger:
         """Open the ledger, making or migrating its tables."""
-        return await cls._opened(LedgerDatabase(settings))
+        return await cls(LedgerDatabase(settings)).opened_or_closed()
 
     @classmethod
     async def open_to_read(cls, settings: LedgerSettings) -> PostgresLedger:
         """Open a ledger for looking at, in use or not; a standby will do."""
-        return await cls._opened(LedgerDatabase(settings, reads_only=True))
-
-    @classmethod
-    async def _opened(cls, database: LedgerDatabase) -> PostgresLedger:
-        ledger = cls(database)
-        try:
-            await ledger.opened()
-        except BaseException:
-            await ledger.close()
-            raise
-        return ledger
+        return await cls(LedgerDatabase(settings, reads_only=True)).opened_or_closed()
 
     async def heartbeat(self, beat: Heartbeat) -> HeldLeases:
         """See sync.shared_ledger.SharedLedger."""
