@@ -157,6 +157,7 @@ class SeriesKey:
     job_type: str
     status: str = ""
     msg_code: str = ""
+    resource_spec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +249,9 @@ class Totals:
     All numbers that the ledger publishes for one target, at one commit.
 
     Shape: known types, statuses and codes are zero-filled; undocumented ones are added when they are first
-    seen. The values are those to export: a new series that is held is 0 here, whatever it has counted.
+    seen, and so are resource specs. The values are those to export: a new series that is held is 0 here,
+    whatever it has counted. Units: the resource seconds are in thousandths of a core, of a GPU or of a GiB,
+    times milliseconds.
     """
 
     # By (job_type, status), for in-flight and terminal statuses.
@@ -289,6 +292,17 @@ class Totals:
     held_series: int = 0
     # Grows with every change of an exported value.
     revision: int = 0
+    # By (resource_spec, in-flight status).
+    resource_jobs: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    resource_submitting: Mapping[str, HistogramValue] = field(default_factory=dict)
+    # By (job_type, terminal status).
+    core_seconds: Mapping[tuple[str, str], CounterValue] = field(default_factory=dict)
+    gpu_seconds: Mapping[tuple[str, str], CounterValue] = field(default_factory=dict)
+    memory_seconds: Mapping[tuple[str, str], CounterValue] = field(default_factory=dict)
+    # By job_type.
+    reruns: Mapping[str, CounterValue] = field(default_factory=dict)
+    # The first specs that could not be read, in the order they were seen.
+    unreadable_specs: tuple[str, ...] = ()
 
     def in_status(self, status: str) -> int:
         """Add up the jobs listed in one status, over all types."""

@@ -14,6 +14,11 @@ RUNNING = "running"
 CREATED = "created"
 COMPLETED = "completed"
 FAILURES = "failures"
+RERUNS = "reruns"
+RESOURCE_SUBMITTING = "resource_submitting"
+CORE_SECONDS = "core_seconds"
+GPU_SECONDS = "gpu_seconds"
+MEMORY_SECONDS = "memory_seconds"
 
 
 class Increments:

@@ -27,8 +27,8 @@ class CountingRules:
     How runs become series.
 
     Units: bounds in seconds, ascending, without +Inf. Shape: at most so many error codes, undocumented job
-    types and undocumented statuses per target get series of their own, the rest is counted as "other";
-    `events` says which runs become events, None for none.
+    types, undocumented statuses and resource specs per target get series of their own, the rest is counted as
+    "other"; `events` says which runs become events, None for none.
     """
 
     submitting_bounds: tuple[float, ...]
@@ -36,5 +36,6 @@ class CountingRules:
     max_msg_codes: int = 50
     max_job_types: int = 50
     max_statuses: int = 50
+    max_resource_specs: int = 20
     count_history: bool = False
     events: EventRules | None = None
