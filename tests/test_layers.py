@@ -21,6 +21,7 @@ CORE = (
     "exporter.commands.check.target_findings",
     "exporter.counting.increments",
     "exporter.counting.released",
+    "exporter.counting.resources",
     "exporter.counting.rules",
     "exporter.counting.transitions",
     "exporter.errors",
