@@ -308,6 +308,7 @@ def poll_rules(config: Config) -> PollRules:
             max_msg_codes=config.metrics.max_msg_codes,
             max_job_types=config.metrics.max_job_types,
             max_statuses=config.metrics.max_statuses,
+            max_resource_specs=config.metrics.max_resource_specs,
             count_history=config.metrics.count_history,
             events=None if config.events is None else EventRules(config.events.include),
         ),

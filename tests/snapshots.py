@@ -35,6 +35,7 @@ TARGET = Target(
     credentials="default",
 )
 EXEMPLAR = Exemplar(job_id=42, value=12.5, at_ms=1_700_000_000_123)
+_WAITED = HistogramValue((1.0, 60.0), (1, 2, 0), 61_001, (None, EXEMPLAR, None))
 TOTALS = Totals(
     jobs={("FRAME_EXTRACT", status): 0 for status in STATUSES} | {("FRAME_EXTRACT", "RUNNING"): 3},
     oldest_created_ms={("FRAME_EXTRACT", "RUNNING"): 1_700_000_000_500},
@@ -46,10 +47,18 @@ TOTALS = Totals(
         ("FRAME_EXTRACT", status, ""): CounterValue(2, replace(EXEMPLAR, value=1.0))
         for status in FAILED_STATUSES
     },
-    submitting={"FRAME_EXTRACT": HistogramValue((1.0, 60.0), (1, 2, 0), 61_001, (None, EXEMPLAR, None))},
+    submitting={"FRAME_EXTRACT": _WAITED},
     running={
         ("FRAME_EXTRACT", status): HistogramValue.empty((10.0, 3_600_000.0)) for status in TERMINAL_STATUSES
     },
+    resource_jobs={("2Core_4GiB", status): 3 for status in IN_FLIGHT_STATUSES},
+    resource_submitting={
+        "2Core_4GiB": HistogramValue((1.0, 60.0), (1, 2, 0), 61_001, (None, EXEMPLAR, None))
+    },
+    core_seconds={("FRAME_EXTRACT", "FINISHED"): CounterValue(2_000 * 61_001)},
+    gpu_seconds={("FRAME_EXTRACT", "FINISHED"): CounterValue(0)},
+    memory_seconds={("FRAME_EXTRACT", "FINISHED"): CounterValue(4_100 * 61_001)},
+    reruns={"FRAME_EXTRACT": CounterValue(1)},
     drift=dict.fromkeys(STATUSES, 0),
     last_audit_ms=1_700_000_000_000,
     baseline_ms=1_690_000_000_000,
@@ -71,6 +80,8 @@ _count = st.integers(0, 2**53)
 _ms = st.integers(0, 4_102_444_800_000)
 _exemplar = st.none() | st.builds(Exemplar, job_id=st.integers(1, 2**63), value=st.floats(0, 1e9), at_ms=_ms)
 _counter = st.builds(CounterValue, _count, _exemplar, st.none() | _ms)
+# Thousandths of a core, a GPU or a GiB, times milliseconds: more than 64 bits can hold.
+_resource_seconds = st.builds(CounterValue, st.integers(0, 2**80), st.none(), st.none() | _ms)
 
 
 @st.composite
@@ -103,6 +114,12 @@ _totals = st.builds(
     failures=st.dictionaries(_by(_text, _text, _text), _counter, max_size=3),
     submitting=st.dictionaries(_text, _histograms(), max_size=2),
     running=st.dictionaries(_by_status, _histograms(), max_size=2),
+    resource_jobs=st.dictionaries(_by_status, _count, max_size=3),
+    resource_submitting=st.dictionaries(_text, _histograms(), max_size=2),
+    core_seconds=st.dictionaries(_by_status, _resource_seconds, max_size=2),
+    gpu_seconds=st.dictionaries(_by_status, _resource_seconds, max_size=2),
+    memory_seconds=st.dictionaries(_by_status, _resource_seconds, max_size=2),
+    reruns=st.dictionaries(_text, _counter, max_size=2),
     drift=st.dictionaries(_text, st.integers(-1000, 1000), max_size=2),
     last_audit_ms=st.none() | _ms,
     rows_unreadable=_count,

@@ -42,6 +42,7 @@ from exporter.config.secret import scrub
 from exporter.config.settings import SECTIONS, ProjectSettings
 from exporter.errors import ConfigError
 from exporter.model import Target
+from exporter.pollers import poll_rules
 
 HERE = Path(__file__).parent
 SAMPLES = HERE / "config"
@@ -124,6 +125,10 @@ class TestGoodFiles:
 
     def test_undocumented_values_have_fifty_labels_unless_told_otherwise(self, good: Config) -> None:
         assert (good.metrics.max_job_types, good.metrics.max_statuses) == (0, 50)
+
+    def test_the_most_resource_specs_are_for_the_counting(self, good: Config) -> None:
+        assert good.metrics.max_resource_specs == 12
+        assert poll_rules(good).counting.max_resource_specs == 12
 
     def test_files_are_looked_for_beside_the_configuration(self, good: Config) -> None:
         key = good.credentials["key"]

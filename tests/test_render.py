@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from itertools import accumulate
 
 import pytest
@@ -88,6 +89,14 @@ class Oracle:
         self._counters(f.JOB_FAILURES, at, totals.failures)
         self._histograms(f.JOB_SUBMITTING_DURATION, at, totals.submitting)
         self._histograms(f.JOB_RUNNING_DURATION, at, totals.running)
+        without_exemplars = {
+            spec: replace(value, exemplars=()) for spec, value in totals.resource_submitting.items()
+        }
+        self._histograms(f.RESOURCE_SUBMITTING_DURATION, at, without_exemplars)
+        self._counters(f.JOB_CORE_SECONDS, at, _in_unit_seconds(totals.core_seconds))
+        self._counters(f.JOB_GPU_SECONDS, at, _in_unit_seconds(totals.gpu_seconds))
+        self._counters(f.JOB_MEMORY_SECONDS, at, _in_unit_seconds(totals.memory_seconds))
+        self._counters(f.JOB_RERUNS, at, totals.reruns)
         if not snapshot.stale:
             self._values(f.JOBS, at, totals.jobs)
             self._values(f.LEDGER_DRIFT, at, totals.drift)
@@ -95,6 +104,7 @@ class Oracle:
             self._values(f.JOBS_OLDEST_CREATED, at, _in_seconds(totals.oldest_created_ms))
             self._values(f.JOBS_OLDEST_STARTED, at, _in_seconds(totals.oldest_started_ms))
             self._values(f.JOBS_OLDER_THAN, at, totals.older_than)
+            self._values(f.RESOURCE_JOBS, at, totals.resource_jobs)
 
     def _tell_projects(self, published: Iterable[TargetSnapshot]) -> None:
         targets = [snapshot.target for snapshot in published]
@@ -145,6 +155,12 @@ def _seconds(ms: int | None) -> float | None:
 
 def _in_seconds(values):
     return {key: ms / 1000 for key, ms in values.items()}
+
+
+def _in_unit_seconds(values):
+    return {
+        key: replace(value, value=float(Fraction(value.value, 1_000_000))) for key, value in values.items()
+    }
 
 
 def _exemplar(exemplar: Exemplar | None) -> ClientExemplar | None:
@@ -230,6 +246,15 @@ def test_only_the_run_times_of_the_job_types_that_changed_are_rendered_again() -
     )
 
 
+def test_only_the_waits_of_the_resource_specs_that_changed_are_rendered_again() -> None:
+    value = TOTALS.submitting["FRAME_EXTRACT"]
+    waits = {"B": value, "A": value}
+    before = render_target(replace(SNAPSHOT, totals=replace(TOTALS, resource_submitting=waits)))
+    waits = {**waits, "B": replace(value, sum_ms=62_001)}
+    after = render_target(replace(SNAPSHOT, totals=replace(TOTALS, resource_submitting=waits)), before)
+    assert rendered_again(before, after) == [("octopus_resource_submitting_duration_seconds", "B")]
+
+
 def rendered_again(before: TargetLines, after: TargetLines) -> list[tuple[str, str]]:
     """Name the families and parts whose lines are other objects."""
     return [
@@ -263,6 +288,31 @@ def test_a_histogram_in_openmetrics_has_cumulative_buckets_exemplars_and_an_exac
         f"{name}_count{{{labels}}} 3",
         f"{name}_sum{{{labels}}} 61.001",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (0, "0.0"),
+        (1, "1e-06"),
+        (2_100 * 61_001, "128.1021"),
+        # Beyond 64 bits, and a value that is rounded twice if it becomes a float before the division.
+        (2**70 + 1, "1180591620717411.2"),
+        (2_121_167_162_699_269_654, "2121167162699.2698"),
+    ],
+)
+def test_thousandths_times_milliseconds_become_seconds_exact_to_the_last_digit(
+    value: int, seconds: str
+) -> None:
+    totals = replace(TOTALS, memory_seconds={("FRAME_EXTRACT", "FINISHED"): CounterValue(value)})
+    published = replace(SNAPSHOT, totals=totals)
+    name = "octopus_job_memory_gibibyte_seconds"
+    line = (
+        f'{name}_total{{project="perception",workspace="0",job_type="FRAME_EXTRACT",status="FINISHED"}} '
+        f"{seconds}\n"
+    )
+    assert f"# TYPE {name}_total counter\n{line}" in text_of(published)
+    assert f"# TYPE {name} counter\n# UNIT {name} seconds\n{line}" in openmetrics_of(published)
 
 
 def test_a_counter_family_is_named_without_total_in_openmetrics_only() -> None:
@@ -315,6 +365,7 @@ def test_a_stale_target_keeps_its_counters_and_loses_the_gauges_of_its_jobs() ->
         "octopus_jobs",
         "octopus_jobs_oldest_created_timestamp_seconds",
         "octopus_jobs_older_than",
+        "octopus_resource_jobs",
         "octopus_ledger_drift_jobs",
         "octopus_rows_unreadable",
     }

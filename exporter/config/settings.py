@@ -232,6 +232,8 @@ class MetricsSettings(Section):
     """how many undocumented job types of a target have series of their own; the rest becomes other"""
     max_statuses: Annotated[int, Whole(0)] = 50
     """how many undocumented statuses of a target have series of their own; the rest becomes other"""
+    max_resource_specs: Annotated[int, Whole(0)] = 20
+    """how many resource specs of a target have series of their own; the rest becomes other"""
     created_series: Annotated[bool, Flag()] = False
     """whether OpenMetrics has _created series"""
     new_series_hold_seconds: Annotated[float, Duration(maximum="5m")] = 90.0

@@ -53,6 +53,10 @@ LABELS = {
     "status": 'job status, in the API\'s words; "other" beyond `metrics.max_statuses` undocumented ones',
     "age": "an age from 30m to 14d; a job of 3h30m counts at 30m, 1h, 1h30m, 2h and 3h",
     "msg_code": 'error code of a failed run; "" where none came, "other" beyond `metrics.max_msg_codes`',
+    "resource_spec": (
+        'resources that a job asks for, in the API\'s words; "" where none came,'
+        ' "other" beyond `metrics.max_resource_specs`'
+    ),
     "reason": "one of a fixed list, all of it exported from the start",
     "project_id": "id of the project",
     "region": "region of the project",
@@ -68,6 +72,10 @@ LABELS = {
 _TARGET = ("project", "workspace")
 _POLLED = "Set by every complete poll, on the exporter's own timer and not at the scrape."
 _EVERY_POLL = "Set at the end of every poll, on the exporter's own timer."
+_RESOURCES_COUNTED = (
+    "Added once per run, by the first poll that sees it ended, so a long run adds all of its time at once;"
+    " a run whose resource_spec is missing or cannot be read adds nothing."
+)
 
 JOBS = Family(
     "octopus_jobs",
@@ -190,6 +198,92 @@ JOB_RUNNING_DURATION = Family(
         ),
     },
     stability="stable",
+)
+RESOURCE_JOBS = Family(
+    "octopus_resource_jobs",
+    "gauge",
+    (*_TARGET, "resource_spec", "status"),
+    "Jobs in flight, by the resources they ask for.",
+    _POLLED,
+    {
+        "Jobs that wait, by spec": (
+            'sum by (resource_spec) (octopus_resource_jobs{status=~"QUEUING|LAUNCHING"})'
+        ),
+        "GPU jobs that have started, by project and spec": (
+            'sum by (project, resource_spec) (octopus_resource_jobs{resource_spec=~".*Gpu.*",'
+            ' status!~"QUEUING|LAUNCHING"})'
+        ),
+    },
+)
+RESOURCE_SUBMITTING_DURATION = Family(
+    "octopus_resource_submitting_duration_seconds",
+    "histogram",
+    (*_TARGET, "resource_spec"),
+    "Time from a job's creation to its start in Kubernetes, by the resources it asks for.",
+    "Observed once per run, by the first poll that sees it started.",
+    {
+        "Time to start that 95 % of the runs stay under, by spec": (
+            "histogram_quantile(0.95, sum by (le, resource_spec)"
+            " (rate(octopus_resource_submitting_duration_seconds_bucket[6h])))"
+        ),
+        "Mean time to start, by spec": (
+            "sum by (resource_spec) (rate(octopus_resource_submitting_duration_seconds_sum[6h]))"
+            " / sum by (resource_spec) (rate(octopus_resource_submitting_duration_seconds_count[6h]))"
+        ),
+    },
+)
+JOB_CORE_SECONDS = Family(
+    "octopus_job_core_seconds_total",
+    "counter",
+    (*_TARGET, "job_type", "status"),
+    "CPU cores that a run asked for, multiplied by its running time, by the status it ended in.",
+    _RESOURCES_COUNTED,
+    {
+        "Core-hours of the last day, by job type": (
+            "sum by (job_type) (increase(octopus_job_core_seconds_total[1d])) / 3600"
+        )
+    },
+)
+JOB_GPU_SECONDS = Family(
+    "octopus_job_gpu_seconds_total",
+    "counter",
+    (*_TARGET, "job_type", "status"),
+    "GPUs that a run asked for, multiplied by its running time, by the status it ended in.",
+    _RESOURCES_COUNTED,
+    {
+        "GPU-hours of the last day, by project and job type": (
+            "sum by (project, job_type) (increase(octopus_job_gpu_seconds_total[1d])) / 3600"
+        ),
+        "What failures cost: GPU-hours of the last day that went to runs that failed": (
+            "sum by (project, status)"
+            ' (increase(octopus_job_gpu_seconds_total{status=~".*_FAILED"}[1d])) / 3600'
+        ),
+    },
+)
+JOB_MEMORY_SECONDS = Family(
+    "octopus_job_memory_gibibyte_seconds_total",
+    "counter",
+    (*_TARGET, "job_type", "status"),
+    "Memory in GiB that a run asked for, multiplied by its running time, by the status it ended in.",
+    _RESOURCES_COUNTED,
+    {
+        "GiB-hours of the last day, by job type": (
+            "sum by (job_type) (increase(octopus_job_memory_gibibyte_seconds_total[1d])) / 3600"
+        )
+    },
+)
+JOB_RERUNS = Family(
+    "octopus_job_reruns_total",
+    "counter",
+    (*_TARGET, "job_type"),
+    "Runs of a job that had ended before.",
+    "Counted once per run, by the first poll that sees it started, or ended if no poll saw it start.",
+    {
+        "Share of runs that are reruns": (
+            "sum by (job_type) (increase(octopus_job_reruns_total[1d]))"
+            " / sum by (job_type) (increase(octopus_jobs_completed_total[1d]))"
+        )
+    },
 )
 ROWS_UNREADABLE = Family(
     "octopus_rows_unreadable",

@@ -1,13 +1,14 @@
 """
 A target's snapshot as samples of families.
 
-Units: milliseconds become seconds here, and nowhere else.
+Units: milliseconds become seconds here, and nowhere else; so do thousandths of a core, a GPU or a GiB times
+milliseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, zip_longest
 from typing import Any, TypeVar
@@ -123,26 +124,38 @@ def _poll_counters(at: _Labels, counted: tuple[Mapping[str, int], int | None]) -
     ]
 
 
-def _counters(at: _Labels, values: Mapping[_Key, CounterValue], *, exemplars: bool = False) -> list[Sample]:
+def _counters(
+    at: _Labels, values: Mapping[_Key, CounterValue], *, divisor: int = 1, exemplars: bool = False
+) -> list[Sample]:
     samples = []
     for key, counter in sorted(values.items()):
         labels = at + _labels(key)
-        samples.append(Sample(labels, counter.value, counter.exemplar if exemplars else None))
+        # Division of integers is exact to the last digit of the result, however large they are.
+        value = counter.value if divisor == 1 else counter.value / divisor
+        samples.append(Sample(labels, value, counter.exemplar if exemplars else None))
         samples += _created(labels, counter.created_ms)
     return samples
 
 
-def _by_job_type(values: Mapping[tuple[str, str], HistogramValue]) -> Mapping[str, Any]:
-    """Divide the largest family: a run that ends changes one job type, and the others keep their lines."""
-    parts: dict[str, dict[tuple[str, str], HistogramValue]] = {}
+def _by_first_label(values: Mapping[_Key, HistogramValue]) -> Mapping[str, Any]:
+    """
+    Divide a large family by job type or resource spec.
+
+    A run changes the series of one of them, and the others keep their lines.
+    """
+    parts: dict[str, dict[_Key, HistogramValue]] = {}
     for key, value in sorted(values.items()):
-        parts.setdefault(key[0], {})[key] = value
+        parts.setdefault(_labels(key)[0], {})[key] = value
     return parts
 
 
-def _histograms(at: _Labels, values: Mapping[_Key, HistogramValue]) -> list[Sample]:
+def _histograms(
+    at: _Labels, values: Mapping[_Key, HistogramValue], *, exemplars: bool = True
+) -> list[Sample]:
     return [
-        sample for key, value in sorted(values.items()) for sample in _histogram(value, at + _labels(key))
+        sample
+        for key, value in sorted(values.items())
+        for sample in _histogram(value if exemplars else replace(value, exemplars=()), at + _labels(key))
     ]
 
 
@@ -159,6 +172,9 @@ def _created(labels: _Labels, created_ms: int | None) -> tuple[Sample, ...]:
     return () if created_ms is None else (Sample(labels, created_ms / 1000, suffix=CREATED),)
 
 
+# From thousandths of a core, a GPU or a GiB, times milliseconds.
+_unit_seconds = partial(_counters, divisor=1_000_000)
+
 SOURCES: Mapping[Family, FamilySource] = {
     f.JOBS: FamilySource(_current(lambda totals: totals.jobs), _numbers),
     f.JOBS_OLDEST_CREATED: FamilySource(_current(lambda totals: totals.oldest_created_ms), _times),
@@ -171,8 +187,19 @@ SOURCES: Mapping[Family, FamilySource] = {
     ),
     f.JOB_SUBMITTING_DURATION: FamilySource(_cumulative(lambda totals: totals.submitting), _histograms),
     f.JOB_RUNNING_DURATION: FamilySource(
-        _cumulative(lambda totals: totals.running), _histograms, _by_job_type
+        _cumulative(lambda totals: totals.running), _histograms, _by_first_label
     ),
+    f.RESOURCE_JOBS: FamilySource(_current(lambda totals: totals.resource_jobs), _numbers),
+    # Without exemplars: octopus_job_submitting_duration_seconds has the same jobs.
+    f.RESOURCE_SUBMITTING_DURATION: FamilySource(
+        _cumulative(lambda totals: totals.resource_submitting),
+        partial(_histograms, exemplars=False),
+        _by_first_label,
+    ),
+    f.JOB_CORE_SECONDS: FamilySource(_cumulative(lambda totals: totals.core_seconds), _unit_seconds),
+    f.JOB_GPU_SECONDS: FamilySource(_cumulative(lambda totals: totals.gpu_seconds), _unit_seconds),
+    f.JOB_MEMORY_SECONDS: FamilySource(_cumulative(lambda totals: totals.memory_seconds), _unit_seconds),
+    f.JOB_RERUNS: FamilySource(_cumulative(lambda totals: totals.reruns), _counters),
     f.ROWS_UNREADABLE: FamilySource(_current(lambda totals: totals.rows_unreadable), _number),
     f.UP: FamilySource(_polling(lambda poll: poll.up), _number),
     f.POLL_DURATION: FamilySource(_polling(lambda poll: poll.duration_seconds), _number),
