@@ -390,6 +390,48 @@ def migrate_command(
     migrate.migrate(*ends)
 
 
+@app.command(name="backfill")
+def backfill_command(
+    config: ConfigFile,
+    output: Annotated[
+        Path,
+        path_option("DIR", "The folder to write to; it is made, or must be empty.", "--output", "a folder"),
+    ],
+    prometheus: Annotated[
+        str | None,
+        option("URL", "The Prometheus that scrapes the exporter: it is asked for labels and first samples."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        option("NAME=VALUE", "A label of the live series, as job=octopus; may be given several times."),
+    ] = None,
+    since: Annotated[str, option("DURATION", "How far back the history goes.", "--from")] = "30d",
+    step: Annotated[str, option("DURATION", "The time between two samples, at most 4m.")] = "4m",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")
+    ] = False,
+) -> None:
+    """
+    Write the history before the first poll as OpenMetrics files, with a script that loads them.
+
+    They are for Prometheus, and count what the live counters leave out: what was before the first poll of
+    each target, which its ledger tells. The exporter may be running. Without --prometheus, give the labels
+    job and instance. See docs/backfill.md.
+    """
+    from exporter.commands import backfill
+    from exporter.masking import Secrets
+
+    read, secrets = _load(config), Secrets(time.time)
+    options = backfill.options(
+        time.time_ns() // 1_000_000, prometheus=prometheus, labels=label or [], since=since, step=step
+    )
+    backfill.check_output(output)
+    prepared = _finish(backfill.prepare(read, secrets, options))
+    if prepared is not None:
+        with prepared:
+            backfill.write(prepared, output, dry_run=dry_run)
+
+
 def main() -> None:
     """Run the command line; an error is printed on standard error and decides the exit code."""
     try:

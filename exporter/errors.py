@@ -7,6 +7,7 @@ Everything that can go wrong, as a tree.
         CannotListen             an address that cannot be listened on
       OutputError                standard output cannot be written to            -> exit 1
         ReaderGone               the program that read it has ended; nothing is printed
+      BackfillError              history cannot be written, or Prometheus asked        -> exit 1
       PollError                  a poll fails; `.reason` is the value of the metric's label
         ApiError                 `.status`, `.url` without query, `.request_id`, `.code`
           AuthError              reason auth: 401; the token is renewed once, then the poll fails
@@ -82,6 +83,10 @@ class OutputError(ExporterError, OSError):
 
 class ReaderGone(OutputError):
     """The program that read standard output has ended, as `head` does."""
+
+
+class BackfillError(ExporterError):
+    """A backfill that failed; nothing that it wrote is left."""
 
 
 class PollError(ExporterError):

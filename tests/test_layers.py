@@ -14,6 +14,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "exporter"
 
 CORE = (
+    "exporter.backfill.past",
+    "exporter.backfill.plan",
+    "exporter.backfill.script",
     "exporter.commands.check.filter_findings",
     "exporter.commands.check.findings",
     "exporter.commands.check.probes",
@@ -89,7 +92,7 @@ LAYERS = (
     ("exporter.config", "exporter.events", "exporter.octopus"),
     ("exporter.rules", "exporter.sync"),
     ("exporter.ledger",),
-    ("exporter.clients", "exporter.web"),
+    ("exporter.backfill", "exporter.clients", "exporter.web"),
     (
         "exporter.followers",
         "exporter.leases",

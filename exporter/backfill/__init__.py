@@ -1,0 +1,1 @@
+"""History for Prometheus: what the live counters leave out, as OpenMetrics files."""

@@ -1,0 +1,141 @@
+"""What a backfill writes: its targets, their labels, and from when to when. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from exporter.counting.rules import CountingRules
+from exporter.counting.transitions import Baselines
+from exporter.model import Target, TargetKey
+
+DAY_MS = 86_400_000
+# Prometheus looks back 5 minutes for a sample. So a series with a longer step has gaps.
+LONGEST_STEP_MS = 240_000
+FILE_SUFFIX = ".om"
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillOptions:
+    """
+    What the command line asks for.
+
+    Shape: `prometheus` is the base URL of a Prometheus, None without one; `labels` are those given by
+    `--label`, which win over those that Prometheus shows. Units: milliseconds; `now_ms` by our own clock.
+    """
+
+    now_ms: int
+    prometheus: str | None
+    labels: Mapping[str, str]
+    from_ms: int
+    step_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSeries:
+    """
+    What Prometheus has of a target's live series.
+
+    Shape: `labels` are those that Prometheus has added to the exporter's own (`job`, `instance` and others).
+    `first_ms` is the time of the first sample of any counter of this target, None if there is none yet;
+    `first_by_type_ms` is the same by job type, for types that came later.
+    """
+
+    labels: Mapping[str, str]
+    first_ms: int | None
+    first_by_type_ms: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCounting:
+    """
+    What the ledger knows of the live counting of a target.
+
+    Shape: `baselines` tell which runs count; `job_types` and `statuses` are the undocumented ones with a
+    label of their own, `msg_codes` and `resource_specs` likewise. `rows_ahead_ms` is how far the clock of the
+    API's rows is ahead of ours. `ran_again` are the jobs created before the baseline that have run again.
+    """
+
+    baselines: Baselines
+    rows_ahead_ms: int
+    job_types: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    msg_codes: frozenset[str] = frozenset()
+    resource_specs: frozenset[str] = frozenset()
+    ran_again: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """
+    What is written of one target.
+
+    Shape: `labels` are added to each of its series. Units: milliseconds by our own clock. The first sample is
+    at `from_ms`, the last one before `until_ms`: the first live sample, or the baseline if no live sample is
+    known. The time of a sample is a multiple of the step, but for the last one.
+    """
+
+    target: Target
+    live: LiveCounting
+    labels: Mapping[str, str]
+    from_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillPlan:
+    """
+    What a backfill writes.
+
+    Shape: `lookback_ms` as poll.lookback, None for no limit.
+    """
+
+    targets: tuple[TargetPlan, ...]
+    rules: CountingRules
+    step_ms: int
+    lookback_ms: int | None
+
+    @property
+    def from_ms(self) -> int:
+        return min(plan.from_ms for plan in self.targets)
+
+    @property
+    def until_ms(self) -> int:
+        return max(plan.until_ms for plan in self.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenDay:
+    """
+    One file: a UTC day of all targets.
+
+    Shape: `name` as `2026-11-01.om`. Units: `first_ms` and `last_ms` are the times of its first and last
+    sample.
+    """
+
+    name: str
+    first_ms: int
+    last_ms: int
+    samples: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How much a target will take, about: series, samples and bytes of the files."""
+
+    key: TargetKey
+    series: int
+    samples: int
+    size_bytes: int
+
+
+def file_name(at_ms: int) -> str:
+    """Name the file of the UTC day that has this time."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d") + FILE_SUFFIX
+
+
+def days_of(from_ms: int, until_ms: int) -> range:
+    """Give when the UTC days begin that have samples from `from_ms` to before `until_ms`."""
+    return range(from_ms // DAY_MS * DAY_MS, until_ms, DAY_MS)
