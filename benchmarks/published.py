@@ -47,6 +47,14 @@ from exporter.web.server import Server, bind_all
 
 _NOW_MS = 1_700_000_000_123
 _CONFIGURED = MetricsSettings()
+_SPECS = (
+    "2Core_4GiB",
+    "4Core_8GiB",
+    "8Core_16GiB",
+    "16Core_32GiB",
+    "P100_1Gpu_8Core_32GiB",
+    "V100_1Gpu_8Core_64GiB",
+)
 
 
 def snapshots(series: int) -> list[TargetSnapshot]:
@@ -92,6 +100,12 @@ def _totals(n: int) -> Totals:
         },
         submitting=dict.fromkeys(JOB_TYPES, _histogram(_CONFIGURED.submitting_buckets, n)),
         running=dict.fromkeys(ends, _histogram(_CONFIGURED.running_buckets, n)),
+        resource_jobs={(spec, status): n for spec in _SPECS for status in IN_FLIGHT_STATUSES},
+        resource_submitting=dict.fromkeys(_SPECS, _histogram(_CONFIGURED.submitting_buckets, n)),
+        core_seconds=dict.fromkeys(ends, CounterValue(n * 61_001_000)),
+        gpu_seconds=dict.fromkeys(ends, CounterValue(n * 61_001)),
+        memory_seconds=dict.fromkeys(ends, CounterValue(n * 122_002_000)),
+        reruns=dict.fromkeys(JOB_TYPES, CounterValue(n)),
         drift=dict.fromkeys(STATUSES, 0),
         last_audit_ms=_NOW_MS,
     )
