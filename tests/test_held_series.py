@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.counting.increments import RERUNS, RESOURCE_SECONDS
 from exporter.counting.released import released_with
 from exporter.errors import StartError
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -21,9 +22,10 @@ from tests.ledgers import BackEnd, SqliteFile
 
 TYPE = "FRAME_EXTRACT"
 FAILED = (TYPE, "RUN_FAILED")
-# created, submitting; completed, running; failures without a code
-WITH_A_TYPE = 2 + 2 * len(TERMINAL_STATUSES) + len(FAILED_STATUSES)
-AT_FIRST = WITH_A_TYPE * len(JOB_TYPES)
+# created, submitting, reruns; completed, running, three of resource seconds; failures without a code
+WITH_A_TYPE = 3 + 5 * len(TERMINAL_STATUSES) + len(FAILED_STATUSES)
+# and the time to start of jobs without a spec, since the scene has one in flight
+AT_FIRST = WITH_A_TYPE * len(JOB_TYPES) + 1
 
 
 class Scene:
@@ -32,6 +34,7 @@ class Scene:
     def __init__(self, back_end: BackEnd) -> None:
         self.back_end = back_end
         self.api = FakeApi()
+        self.api.put(a_job(1_000, "QUEUING", job_type="PACKAGE_IMPORT"))
         self.rules = poll_rules()
         self.target = a_target()
         self.ledger: SqlLedger
@@ -218,7 +221,7 @@ async def test_what_the_first_sync_counts_is_shown_at_once_and_the_rest_is_held(
     scene.run_job(1, msg_code="5")
     totals = await scene.poll()
     assert (counts(totals), code(totals, "5")) == ((1, 1, 1, 1), 1)
-    assert totals.held_series == AT_FIRST - 4
+    assert totals.held_series == AT_FIRST - 6
     scene.run_job(2, msg_code="5")
     scene.run_job(3, "FINISHED", msg_code="6")
     scene.run_job(4, msg_code="6")
@@ -316,7 +319,8 @@ async def test_an_older_ledger_has_released_what_it_has_shown_with_its_value(
     assert totals.completed["INVENTED", "FINISHED"].value == 0
     assert (SeriesKey("failures", *FAILED, "4711") in totals.held) == (expected == 0)
     assert SeriesKey("completed", "INVENTED") in totals.held
-    assert {key.family for key in totals.held if key.job_type == TYPE and not key.msg_code} == {"submitting"}
+    of_its_type = {key.family for key in totals.held if key.job_type == TYPE and not key.msg_code}
+    assert of_its_type == {"submitting", RERUNS, *RESOURCE_SECONDS}
     scene.run_job(1, msg_code="4711")
     totals = await scene.poll()
     assert totals.completed[FAILED].value == 6

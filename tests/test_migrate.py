@@ -55,7 +55,8 @@ async def scene(tmp_path: Path) -> Scene:
     for target in TARGETS:
         await scene.poll(target, RULES)
     for job_id in range(1, 13):
-        scene.run_job(job_id, msg_code=str(job_id % 3), msg_error="脚本失败 \\N\t\\. {\"}'%s")
+        error = "脚本失败 \\N\t\\. {\"}'%s"
+        scene.run_job(job_id, msg_code=str(job_id % 3), msg_error=error, resource_spec="2Core_4GiB")
         scene.api.put(
             a_job(100 + job_id, "RUNNING", created_ms=scene.api.now_ms, started_ms=scene.api.now_ms)
         )
@@ -238,7 +239,8 @@ def test_memory_does_not_grow_with_the_ledger(tmp_path: Path) -> None:
         db.execute("INSERT INTO targets (id, project, project_id, workspace) VALUES (1, 'p', 'i', '0')")
         db.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
-            " INSERT INTO jobs SELECT 1, i, 'T', 'FINISHED', i, i, i, i, i, 1, 0, 1, NULL, NULL FROM n"
+            " INSERT INTO jobs SELECT 1, i, 'T', 'FINISHED', i, i, i, i, i, 1, 0, 1, NULL, NULL, 0, NULL"
+            " FROM n"
         )
     portions: list[int] = []
     with migration.sqlite_source(file) as old, migration.sqlite_target(tmp_path / "new.db") as new:

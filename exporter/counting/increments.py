@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Collection
 
+from exporter.counting.resources import is_unreadable, parse_spec
 from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import Transition, end_of
 from exporter.model import OTHER, CounterValue, Exemplar, HistogramValue, Job, SeriesKey
@@ -19,19 +21,50 @@ RESOURCE_SUBMITTING = "resource_submitting"
 CORE_SECONDS = "core_seconds"
 GPU_SECONDS = "gpu_seconds"
 MEMORY_SECONDS = "memory_seconds"
+# Each is named once, in the log and on the status page; a server that invents specs is not followed further.
+UNREADABLE_SPECS_NAMED = 20
+RESOURCE_SECONDS = (CORE_SECONDS, GPU_SECONDS, MEMORY_SECONDS)
+
+
+class OwnLabels:
+    """
+    The values of a label that have series of their own; those that come later share the label "other".
+
+    Shape: `known` are those of before; "" and "other" do not count among the `most`.
+    """
+
+    def __init__(self, known: Collection[str], most: int) -> None:
+        self._own = {*known} - {"", OTHER}
+        self._most = most
+
+    def label(self, value: str) -> str:
+        """Give the label of a value, which may become one with a label of its own."""
+        if value == "" or value in self._own:
+            return value
+        if value == OTHER or len(self._own) >= self._most:
+            return OTHER
+        self._own.add(value)
+        return value
 
 
 class Increments:
     """
     The additions of one poll, added up in place.
 
-    Shape: `msg_codes` are the codes that have a series of their own, and grows with the first codes seen.
+    Shape: `msg_codes` and `resource_specs` are the labels that have series already; `unreadable_specs` are
+    the specs of counted runs and of jobs in flight that cannot be read, in the order they were seen.
     """
 
-    def __init__(self, rules: CountingRules, msg_codes: set[str]) -> None:
+    def __init__(
+        self, rules: CountingRules, msg_codes: Collection[str], resource_specs: Collection[str]
+    ) -> None:
         self.rules = rules
-        self.msg_codes = msg_codes
+        self.unreadable_specs: dict[str, None] = {}
+        self._codes = OwnLabels(msg_codes, rules.max_msg_codes)
+        self._specs = OwnLabels(resource_specs, rules.max_resource_specs)
+        self._specs_with_series = {*resource_specs}
         self._counts: Counter[SeriesKey] = Counter()
+        self._seconds: Counter[SeriesKey] = Counter()
         self._exemplars: dict[SeriesKey, Exemplar | None] = {}
         self._buckets: dict[SeriesKey, _Buckets] = {}
 
@@ -39,37 +72,71 @@ class Increments:
         """Add what one transition says is to be counted; `failed` if the run failed, should it have ended."""
         if change.created:
             self._counts[SeriesKey(CREATED, job.job_type)] += 1
+        if change.rerun:
+            self._counts[SeriesKey(RERUNS, job.job_type)] += 1
         if change.submitting_ms is not None:
             at_ms = job.updated_ms if job.started_ms is None else job.started_ms
-            self._observe(SeriesKey(SUBMITTING, job.job_type), change.submitting_ms, job.id, at_ms)
+            of_spec = SeriesKey(RESOURCE_SUBMITTING, "", resource_spec=self._specs.label(job.resource_spec))
+            for key in (SeriesKey(SUBMITTING, job.job_type), of_spec):
+                self._observe(key, change.submitting_ms, job.id, at_ms)
         if not change.ended:
             return
         at_ms = end_of(job)
         self._counts[SeriesKey(COMPLETED, job.job_type, job.status)] += 1
         if change.running_ms is not None:
             self._observe(SeriesKey(RUNNING, job.job_type, job.status), change.running_ms, job.id, at_ms)
+            self._use(job, change.running_ms)
         if failed:
-            key = SeriesKey(FAILURES, job.job_type, job.status, self._code(job.msg_code))
+            key = SeriesKey(FAILURES, job.job_type, job.status, self._codes.label(job.msg_code))
             self._counts[key] += 1
             self._exemplars[key] = _later(self._exemplars.get(key), Exemplar(job.id, 1.0, at_ms))
 
-    def _code(self, msg_code: str) -> str:
-        if msg_code == "" or msg_code in self.msg_codes:
-            return msg_code
-        if len(self.msg_codes) >= self.rules.max_msg_codes:
-            return OTHER
-        self.msg_codes.add(msg_code)
-        return msg_code
+    def in_flight(self, job: Job) -> str:
+        """
+        Give the label of what a job in flight asked for.
+
+        The histogram of a new label is made now, empty. So it is shown at 0 before the job has started.
+        """
+        label = self._specs.label(job.resource_spec)
+        if label not in self._specs_with_series:
+            self._specs_with_series.add(label)
+            self._buckets_of(SeriesKey(RESOURCE_SUBMITTING, "", resource_spec=label))
+        self._note_unreadable(job.resource_spec)
+        return label
+
+    def _use(self, job: Job, running_ms: int) -> None:
+        """Add what a run has used, if its spec can be read."""
+        asked = parse_spec(job.resource_spec)
+        if asked is None:
+            self._note_unreadable(job.resource_spec)
+            return
+        for family, thousandths in zip(
+            RESOURCE_SECONDS, (asked.cores, asked.gpus, asked.memory), strict=True
+        ):
+            if thousandths and running_ms:
+                self._seconds[SeriesKey(family, job.job_type, job.status)] += thousandths * running_ms
+
+    def _note_unreadable(self, spec: str) -> None:
+        if is_unreadable(spec) and len(self.unreadable_specs) < UNREADABLE_SPECS_NAMED:
+            self.unreadable_specs.setdefault(spec)
 
     def _observe(self, key: SeriesKey, duration_ms: int, job_id: int, at_ms: int) -> None:
+        self._buckets_of(key).observe(duration_ms, job_id, at_ms)
+
+    def _buckets_of(self, key: SeriesKey) -> _Buckets:
         buckets = self._buckets.get(key)
         if buckets is None:
-            buckets = self._buckets[key] = _Buckets(bounds_of(key, self.rules))
-        buckets.observe(duration_ms, job_id, at_ms)
+            buckets = self._buckets[key] = _Buckets(bounds_by_family(self.rules)[key.family])
+        return buckets
 
     @property
     def counters(self) -> dict[SeriesKey, CounterValue]:
         return {key: CounterValue(count, self._exemplars.get(key)) for key, count in self._counts.items()}
+
+    @property
+    def resource_seconds(self) -> dict[SeriesKey, CounterValue]:
+        """What runs have used, in thousandths of a core, of a GPU or of a GiB, times milliseconds."""
+        return {key: CounterValue(used) for key, used in self._seconds.items()}
 
     @property
     def histograms(self) -> dict[SeriesKey, HistogramValue]:
@@ -97,8 +164,12 @@ class _Buckets:
         return HistogramValue(self._bounds, tuple(self._counts), self._sum_ms, tuple(self._exemplars))
 
 
-def bounds_of(key: SeriesKey, rules: CountingRules) -> tuple[float, ...]:
-    return rules.submitting_bounds if key.family == SUBMITTING else rules.running_bounds
+def bounds_by_family(rules: CountingRules) -> dict[str, tuple[float, ...]]:
+    return {
+        SUBMITTING: rules.submitting_bounds,
+        RUNNING: rules.running_bounds,
+        RESOURCE_SUBMITTING: rules.submitting_bounds,
+    }
 
 
 def add_counters(left: CounterValue, right: CounterValue) -> CounterValue:

@@ -12,17 +12,30 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 from msgspec import structs
 
-from exporter.counting.increments import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING
+from exporter.counting.increments import (
+    COMPLETED,
+    CREATED,
+    FAILURES,
+    RERUNS,
+    RESOURCE_SECONDS,
+    RESOURCE_SUBMITTING,
+    RUNNING,
+    SUBMITTING,
+    bounds_by_family,
+)
 from exporter.counting.rules import CountingRules
 from exporter.model import FAILED_STATUSES, TERMINAL_STATUSES, SeriesKey
 
-# The statuses whose series are shown with their job type, by family.
+# The statuses whose series are shown with their job type, by family. Those of resource specs have no type.
 STATUSES_SHOWN: Mapping[str, tuple[str, ...]] = {
     CREATED: ("",),
     COMPLETED: TERMINAL_STATUSES,
     FAILURES: FAILED_STATUSES,
     SUBMITTING: ("",),
     RUNNING: TERMINAL_STATUSES,
+    RERUNS: ("",),
+    RESOURCE_SUBMITTING: (),
+    **dict.fromkeys(RESOURCE_SECONDS, TERMINAL_STATUSES),
 }
 
 
@@ -37,7 +50,7 @@ class Released(msgspec.Struct, frozen=True):
     """
     The job types whose series are released, by family.
 
-    Shape: `bounds` are those of the two histograms when their types were released. Other bounds make new
+    Shape: `bounds` are those of the histograms when their types were released. Other bounds make new
     series, of which none is released.
     """
 
@@ -49,7 +62,7 @@ class Released(msgspec.Struct, frozen=True):
 
     def under(self, rules: CountingRules) -> Released:
         """Give what of this holds for histograms of these bounds."""
-        bounds = {SUBMITTING: rules.submitting_bounds, RUNNING: rules.running_bounds}
+        bounds = bounds_by_family(rules)
         changed = {family for family, now in bounds.items() if self.bounds.get(family) != now}
         types = {family: types for family, types in self.types.items() if family not in changed}
         return Released(types, bounds)
@@ -82,4 +95,4 @@ def released_with(key: SeriesKey) -> SeriesKey:
 
 def stands_for_type(key: SeriesKey) -> bool:
     """Tell whether a key stands for all series of a family that are shown with a job type."""
-    return key.msg_code == "" and key.status == ""
+    return key.msg_code == "" and key.status == "" and key.family != RESOURCE_SUBMITTING

@@ -16,6 +16,8 @@ ledger's row does. The rules, and the promise each one keeps (contract, "What mu
   sync began is history, also where a fault of the server shows it later.
 - A start is counted once for each start time a job shows. One that comes to light although nothing has
   happened to the job since, or after its run has ended, is history if it was before the baseline.
+- A run is a rerun if an end of its job was seen before. It is counted as one with its start, or with its end
+  where no start of it was counted.
 - A row older than the one known (`updated_ms`) is a late copy of the past and changes nothing; unless the one
   known is of a time yet to come: that was stamped by a clock that has been put right since.
 """
@@ -42,6 +44,7 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     row that shows no start time for a while. `ended_ms` of a job in flight is the end of the run before, None
     where that is not known. `listed` is False for a job that is no longer listed, of which `in_flight` tells
     what it was when last listed. `runs` is how many of its runs were seen to end, counted ones and history.
+    `rerun` tells that the run under way was counted as a rerun.
     """
 
     job_type: str
@@ -54,6 +57,7 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     listed: bool
     in_flight: bool
     runs: int
+    rerun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,7 @@ class Transition:
 
     known: KnownJob
     created: bool = False
+    rerun: bool = False
     submitting_ms: int | None = None
     ended: bool = False
     running_ms: int | None = None
@@ -159,8 +164,11 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
     else:
         another = has_ended and _is_another_run(known, seen)
         ended = another and baseline.is_news(end_of(seen))
+    is_known_run = has_ended and not another
+    rerun = known.runs > 0 and ((started and not is_known_run) or (ended and not known.rerun))
     return Transition(
-        known=_row(seen, known, has_ended=has_ended, runs=known.runs + another),
+        known=_row(seen, known, has_ended=has_ended, runs=known.runs + another, rerun=rerun),
+        rerun=rerun,
         submitting_ms=submitting_duration_ms(seen, known) if started else None,
         ended=ended,
         running_ms=running_duration_ms(seen) if ended else None,
@@ -184,12 +192,14 @@ def _without_empty_times(seen: Job) -> Job:
 def _first_sight(seen: Job, baseline: Baseline) -> Transition:
     # A pruned job shows up again only because it runs again. So at least one run came before this one.
     before = not seen.has_ended and baseline.forgot(seen)
-    row = _row(seen, None, has_ended=seen.has_ended, runs=int(seen.has_ended or before))
+    started = seen.started_ms is not None and baseline.is_news(seen.started_ms)
+    rerun = before and started
+    row = _row(seen, None, has_ended=seen.has_ended, runs=int(seen.has_ended or before), rerun=rerun)
     if is_history(seen, baseline):
         return Transition(row)
-    started = seen.started_ms is not None and baseline.is_news(seen.started_ms)
     return Transition(
         known=row,
+        rerun=rerun,
         created=not baseline.forgot(seen) and baseline.is_news(seen.created_ms),
         submitting_ms=submitting_duration_ms(seen) if started else None,
         ended=seen.has_ended,
@@ -248,7 +258,7 @@ def _stays_ended(known: KnownJob, seen: Job) -> bool:
     )
 
 
-def _row(seen: Job, known: KnownJob | None, *, has_ended: bool, runs: int) -> KnownJob:
+def _row(seen: Job, known: KnownJob | None, *, has_ended: bool, runs: int, rerun: bool) -> KnownJob:
     ended_ms, counted_start_ms = seen.ended_ms, seen.started_ms
     if known is not None:
         # A time that is missing for a while keeps its last value, and does not look like a change.
@@ -265,6 +275,7 @@ def _row(seen: Job, known: KnownJob | None, *, has_ended: bool, runs: int) -> Kn
         listed=True,
         in_flight=not has_ended,
         runs=runs,
+        rerun=not has_ended and (rerun or (known is not None and known.rerun)),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import msgspec
 
-from exporter.counting.increments import Increments
+from exporter.counting.increments import UNREADABLE_SPECS_NAMED, Increments
 from exporter.counting.released import Released
 from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import Baselines, KnownJob, rescope, transition
@@ -33,6 +33,7 @@ from exporter.ledger.series import (
     add_to_series,
     empty_changed_histograms,
     known_codes,
+    known_specs,
     release_rows,
 )
 from exporter.ledger.targets import TargetRow, read_target, target_id
@@ -46,11 +47,16 @@ _CHUNK = 2000
 _CLOCK_TOLERANCE_MS = 60_000
 
 # The columns of `jobs`, in the order of what a commit writes: the key, transitions.KnownJob, the details.
-_JOBS = ("target", "id", *KnownJob.__struct_fields__, "data_id", "resource_spec")
+_DETAILS = ("data_id", "resource_spec", "resource_label")
+_JOBS = ("target", "id", *KnownJob.__struct_fields__, *_DETAILS)
 # How a Job and a KnownJob are read, where that is not the column of the same name. A row's run has ended as
 # the configuration said when it was staged.
 _AS_JOB = {"workspace_id": "NULL", "named_terminal": "staged.in_flight = 0"}
-_AS_KNOWN = {"listed": "known.listed = 1", "in_flight": "known.in_flight = 1 OR known.listed = -1"}
+_AS_KNOWN = {
+    "listed": "known.listed = 1",
+    "in_flight": "known.in_flight = 1 OR known.listed = -1",
+    "rerun": "known.rerun = 1",
+}
 _JOB = [_AS_JOB.get(name, f"staged.{name}") for name in Job.__struct_fields__]
 _ID = Job.__struct_fields__.index("id")
 _BEFORE_ALL = -1  # no id is negative (octopus.wire)
@@ -58,7 +64,7 @@ _KNOWN = [_AS_KNOWN.get(name, f"known.{name}") for name in KnownJob.__struct_fie
 # A finished job that is new and was created before the lookback does not count; one that is known does,
 # because its run may have ended since.
 _CHANGED = f"""
-    SELECT {", ".join(_JOB)}, staged.failed, known.id IS NOT NULL, {", ".join(_KNOWN)}
+    SELECT {", ".join(_JOB)}, staged.failed, known.resource_label, known.id IS NOT NULL, {", ".join(_KNOWN)}
     FROM staged LEFT JOIN jobs AS known ON known.target = staged.target AND known.id = staged.id
     WHERE staged.target = :target AND staged.wanted = 1 AND staged.history = 0
         AND staged.id > :after
@@ -66,7 +72,8 @@ _CHANGED = f"""
             ELSE known.listed <> 1 OR known.status <> staged.status OR known.job_type <> staged.job_type
                 OR known.in_flight <> staged.in_flight
                 OR (staged.in_flight = 1 AND (known.data_id IS NOT staged.data_id
-                    OR known.resource_spec IS NOT staged.resource_spec))
+                    OR known.resource_spec IS NOT staged.resource_spec
+                    OR known.resource_label IS NULL))
                 OR known.updated_ms <> staged.updated_ms OR known.started_ms IS NOT staged.started_ms
                 OR (known.ended_ms IS NOT staged.ended_ms
                     AND (staged.in_flight = 0 OR staged.ended_ms IS NOT NULL))
@@ -75,10 +82,11 @@ _CHANGED = f"""
 """  # noqa: S608 - constants only
 _HISTORY = "target = :target AND history = 1 AND created_ms >= :horizon"
 _COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
-_AS_HISTORY = {"counted_start_ms": "started_ms", "listed": "1", "in_flight": "0", "runs": "1"}
+_AS_HISTORY = {"counted_start_ms": "started_ms", "listed": "1", "in_flight": "0", "runs": "1", "rerun": "0"}
+_HISTORY_COLUMNS = _JOBS[: -len(_DETAILS)]
 _KEEP_HISTORY = f"""
-    INSERT INTO jobs ({", ".join(_JOBS[:-2])})
-    SELECT {", ".join(_AS_HISTORY.get(name, name) for name in _JOBS[:-2])} FROM staged WHERE {_HISTORY}
+    INSERT INTO jobs ({", ".join(_HISTORY_COLUMNS)})
+    SELECT {", ".join(_AS_HISTORY.get(name, name) for name in _HISTORY_COLUMNS)} FROM staged WHERE {_HISTORY}
 """  # noqa: S608 - constants only
 _IS_ONE_OF = "known.target = :target AND known.id IN (SELECT value FROM json_each(:ids))"
 _IS_GONE = f"{_IS_ONE_OF} AND known.listed = 1 AND known.in_flight = 1"
@@ -90,6 +98,11 @@ _KEEP = f"""
 _ADD_TO_LISTING = """
     INSERT INTO listing (target, job_type, status, in_flight, jobs) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (target, job_type, status, in_flight) DO UPDATE SET jobs = listing.jobs + excluded.jobs
+"""
+_ADD_TO_RESOURCE_JOBS = """
+    INSERT INTO resource_jobs (target, job_type, resource_spec, status, jobs) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (target, job_type, resource_spec, status)
+        DO UPDATE SET jobs = resource_jobs.jobs + excluded.jobs
 """
 
 
@@ -110,7 +123,7 @@ def record(
     jobs.leave_scope(poll.target.job_types)
     empty_changed_histograms(db, target, rules, poll.now_ms)
 
-    increments = Increments(rules, known_codes(db, target))
+    increments = Increments(rules, known_codes(db, target), known_specs(db, target))
     events = NewEvents(db, target, poll.now_ms, rules.events, events_taken)
     if is_first:
         jobs.keep_history(poll.horizon_ms)
@@ -126,7 +139,8 @@ def record(
     # With `count_history` the first commit shows what it counts at once (contract, rule 2).
     at_once = rules.count_history and (is_first or (row.commits == 1 and poll.same_poll))
     add_to_series(db, target, increments, NewSeries(row.shown_types, released, poll.now_ms, at_once))
-    _write_target(db, target, poll, baselines, row, released)
+    named = dict.fromkeys((*row.unreadable_specs, *increments.unreadable_specs))
+    _write_target(db, target, poll, baselines, row, released, tuple(named)[:UNREADABLE_SPECS_NAMED])
     # What cannot be shown is not recorded: else a new series would have no publication at 0.
     return read_totals(db, read_target(db, target), poll.target, rules), events.news
 
@@ -141,11 +155,11 @@ def _fold(
     ended: EndedRuns,
 ) -> None:
     """Ask each row that differs from its job what it changes, and what of it counts."""
-    for job, failed, known in _changed(db, target, poll.horizon_ms):
+    for job, failed, label, known in _changed(db, target, poll.horizon_ms):
         change = transition(known, job, baselines.of(job.job_type))
         if change is not None:
             increments.add(job, change, failed=failed)
-            jobs.put(job, known, change.known)
+            jobs.put(job, known, label, change.known, increments)
             if change.ended:
                 ended.add(job, change, failed=failed)
     jobs.flush()
@@ -182,16 +196,19 @@ def _baselines(row: TargetRow, poll: PollResult, rules: CountingRules) -> Baseli
 
 def _changed(
     db: Database, target: int, horizon_ms: int | None
-) -> Iterator[tuple[Job, bool, KnownJob | None]]:
-    """Give the staged rows that differ from what is known of their jobs, and whether they have failed."""
+) -> Iterator[tuple[Job, bool, str | None, KnownJob | None]]:
+    """
+    Give the staged rows that differ from what is known of their jobs. With each come whether it has failed,
+    and the label under which its job counts in `resource_jobs`, None where it does not.
+    """
     given, width = {"target": target, "horizon": horizon_ms or 0, "most": _CHUNK}, len(_JOB)
     after = _BEFORE_ALL
     while True:
         # Piece by piece: the caller writes to the tables meanwhile, and memory holds one piece.
         rows = db.execute(_CHANGED, {**given, "after": after}).fetchall()
         for row in rows:
-            failed, is_known, *known = row[width:]
-            yield Job(*row[:width]), bool(failed), KnownJob(*known) if is_known else None
+            failed, label, is_known, *known = row[width:]
+            yield Job(*row[:width]), bool(failed), label, KnownJob(*known) if is_known else None
         if len(rows) < _CHUNK:
             return
         after = rows[-1][_ID]
@@ -199,7 +216,8 @@ def _changed(
 
 class JobWriter:
     """
-    All that one commit writes to `jobs`. It keeps `listing`, which counts the listed jobs, in balance.
+    All that one commit writes to `jobs`. It keeps `listing`, which counts the listed jobs, in balance, and
+    `resource_jobs`, which counts those in flight.
 
     What was put waits in memory for `flush`.
     """
@@ -209,6 +227,7 @@ class JobWriter:
         self._target = target
         self._rows: list[tuple[object, ...]] = []
         self._added: Counter[tuple[str, str, bool]] = Counter()  # by job type, status, in flight
+        self._in_flight: Counter[tuple[str, str, str]] = Counter()  # by job type, resource label, status
 
     def leave_scope(self, job_types: tuple[str, ...]) -> None:
         """Drop the jobs of types that are not polled any more; what they do meanwhile is not known."""
@@ -217,7 +236,7 @@ class JobWriter:
         db, target = self._db, self._target
         listed = db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target,)).fetchall()
         for kind in {kind for (kind,) in listed} - set(job_types):
-            for table in ("jobs", "listing", "failed_runs", "hourly_runs"):
+            for table in ("jobs", "listing", "resource_jobs", "failed_runs", "hourly_runs"):
                 db.execute(f"DELETE FROM {table} WHERE target = ? AND job_type = ?", (target, kind))  # noqa: S608 - constants only
 
     def keep_history(self, horizon_ms: int | None) -> None:
@@ -232,13 +251,21 @@ class JobWriter:
             self._added[kind, status, False] += jobs
         self._db.execute(_KEEP_HISTORY, given)
 
-    def put(self, job: Job, known: KnownJob | None, now: KnownJob) -> None:
-        """Write what is known of a job from now on."""
+    def put(
+        self, job: Job, known: KnownJob | None, label: str | None, now: KnownJob, increments: Increments
+    ) -> None:
+        """Write what is known of a job from now on; `label` as _changed gives it."""
         if known is not None and known.listed:
             self._added[known.job_type, known.status, bool(known.in_flight)] -= 1
+        if known is not None and label is not None:
+            self._in_flight[known.job_type, label, known.status] -= 1
         self._added[now.job_type, now.status, now.in_flight] += 1
         # What a job works on is kept while it is in flight: finished jobs are many.
-        details = (job.data_id, job.resource_spec) if now.in_flight else (None, None)
+        details: tuple[str | None, ...] = (None,) * len(_DETAILS)
+        if now.in_flight:
+            label = increments.in_flight(job)
+            self._in_flight[now.job_type, label, now.status] += 1
+            details = job.data_id, job.resource_spec, label
         self._rows.append((self._target, job.id, *msgspec.structs.astuple(now), *details))
         if len(self._rows) >= _CHUNK:
             self.flush()
@@ -247,7 +274,7 @@ class JobWriter:
         """Mark listed jobs as not listed any more."""
         given = {**given, "target": self._target}
         if self._take_out(table, which, given):
-            change = "listed = -in_flight, in_flight = 0, data_id = NULL, resource_spec = NULL"
+            change = f"listed = -in_flight, in_flight = 0, {', '.join(f'{name} = NULL' for name in _DETAILS)}"
             self._db.execute(f"UPDATE {table} SET {change} WHERE {which}", given)  # noqa: S608 - constants only
             self.flush()
 
@@ -261,12 +288,14 @@ class JobWriter:
     def _take_out(self, table: str, which: str, given: Mapping[str, object]) -> bool:
         """Take those of these jobs that are listed out of `listing`; tell whether there are any."""
         leaving = f"""
-            SELECT job_type, status, in_flight, count(*) FROM {table} WHERE {which} AND known.listed = 1
-            GROUP BY job_type, status, in_flight
+            SELECT job_type, status, in_flight, resource_label, count(*) FROM {table}
+            WHERE {which} AND known.listed = 1 GROUP BY job_type, status, in_flight, resource_label
         """  # noqa: S608 - constants only
         rows = self._db.execute(leaving, given).fetchall()
-        for kind, status, in_flight, jobs in rows:
+        for kind, status, in_flight, label, jobs in rows:
             self._added[kind, status, bool(in_flight)] -= jobs
+            if label is not None:
+                self._in_flight[kind, label, status] -= jobs
         return bool(rows)
 
     def flush(self) -> None:
@@ -275,6 +304,9 @@ class JobWriter:
         added = [(self._target, *place, jobs) for place, jobs in self._added.items()]
         self._db.executemany(_ADD_TO_LISTING, added)
         self._added.clear()
+        in_flight = [(self._target, *place, jobs) for place, jobs in self._in_flight.items() if jobs]
+        self._db.executemany(_ADD_TO_RESOURCE_JOBS, in_flight)
+        self._in_flight.clear()
 
 
 def _missing_in_flight(db: Database, target: int, poll: PollResult) -> tuple[str, str, dict[str, object]]:
@@ -309,6 +341,7 @@ def _write_target(
     baselines: Baselines,
     row: TargetRow,
     released: Released,
+    unreadable_specs: tuple[str, ...],
 ) -> None:
     types, audit = types_to_show(db, target, poll.target), row.audit
     if audit is not None and poll.full_sync:
@@ -329,6 +362,7 @@ def _write_target(
         "audit": None if audit is None else _encoded(audit),
         "server": _encoded(poll.server),
         "released": _encoded(released.among(types)),
+        "unreadable_specs": _encoded(unreadable_specs),
         "revision": row.revision + 1,
         "rows_ahead_ms": poll.rows_ahead_ms,
     }

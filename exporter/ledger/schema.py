@@ -313,5 +313,61 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX events_by_target ON events (target)",
     ),
+    # Resources. `jobs.resource_label` is the label under which a job in flight counts in `resource_jobs`: it
+    # is kept in balance as `listing` is. Jobs of an older version have none until a poll lists them again.
+    # `jobs.rerun` is 1 where the run under way was counted as a rerun. What runs have used can be more than
+    # 64 bits hold: `resource_seconds.value` is a decimal number as text, in thousandths of a core, of a GPU
+    # or of a GiB, times milliseconds. `targets.unreadable_specs` are those that were named already.
+    (
+        "ALTER TABLE targets ADD COLUMN unreadable_specs TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE jobs ADD COLUMN rerun INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN resource_label TEXT",
+        # Its start was counted before there were reruns. So its end is not counted as one.
+        """
+        UPDATE jobs SET rerun = 1
+        WHERE in_flight = 1 AND runs > 0 AND started_ms IS NOT NULL
+            AND (ended_ms IS NULL OR started_ms >= ended_ms)
+        """,
+        """
+        CREATE TABLE histograms_by_spec (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            family TEXT NOT NULL,
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            resource_spec TEXT NOT NULL,
+            released INTEGER NOT NULL,
+            value TEXT NOT NULL,
+            PRIMARY KEY (target, family, job_type, status, resource_spec)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        INSERT INTO histograms_by_spec SELECT target, family, job_type, status, '', released, value
+        FROM histograms
+        """,
+        "DROP TABLE histograms",
+        "ALTER TABLE histograms_by_spec RENAME TO histograms",
+        """
+        CREATE TABLE resource_jobs (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            job_type TEXT NOT NULL,
+            resource_spec TEXT NOT NULL,
+            status TEXT NOT NULL,
+            jobs INTEGER NOT NULL,
+            PRIMARY KEY (target, job_type, resource_spec, status)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE resource_seconds (
+            target INTEGER NOT NULL REFERENCES targets (id),
+            family TEXT NOT NULL,
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            released INTEGER NOT NULL,
+            value TEXT NOT NULL,
+            created_ms INTEGER,
+            PRIMARY KEY (target, family, job_type, status)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 )
 VERSION = len(MIGRATIONS)

@@ -1,20 +1,20 @@
-"""The counters and histograms of a target in the ledger."""
+"""The counters, histograms and sums of resource seconds of a target in the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 
 from exporter.counting.increments import (
     FAILURES,
-    RUNNING,
-    SUBMITTING,
+    RESOURCE_SUBMITTING,
     Increments,
     add_counters,
     add_histograms,
-    bounds_of,
+    bounds_by_family,
 )
 from exporter.counting.released import Released, known_family, released_with, stands_for_type
 from exporter.counting.rules import CountingRules
@@ -28,28 +28,30 @@ _KEEP_COUNTER = """
         value = excluded.value, exemplar = excluded.exemplar, created_ms = excluded.created_ms
 """
 _KEEP_HISTOGRAM = """
-    INSERT INTO histograms (target, family, job_type, status, released, value) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO histograms (target, family, job_type, status, resource_spec, released, value)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (target, family, job_type, status, resource_spec) DO UPDATE SET
+        released = excluded.released, value = excluded.value
+"""
+_KEEP_SECONDS = """
+    INSERT INTO resource_seconds (target, family, job_type, status, released, value, created_ms)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (target, family, job_type, status) DO UPDATE SET released = excluded.released,
-        value = excluded.value
+        value = excluded.value, created_ms = excluded.created_ms
 """
-_HELD_COUNTERS = """
-    SELECT family, job_type, status, msg_code FROM counters WHERE target = ? AND released = 0
-"""
-_HELD_HISTOGRAMS = "SELECT family, job_type, status FROM histograms WHERE target = ? AND released = 0"
-_RELEASE_COUNTER = """
-    UPDATE counters SET released = 1
-    WHERE target = ? AND family = ? AND job_type = ? AND status = ? AND msg_code = ?
-"""
-_RELEASE_HISTOGRAM = """
-    UPDATE histograms SET released = 1 WHERE target = ? AND family = ? AND job_type = ? AND status = ?
-"""
+# What names a series in each table, beside its target: fields of SeriesKey.
+_SERIES = {
+    "counters": ("family", "job_type", "status", "msg_code"),
+    "histograms": ("family", "job_type", "status", "resource_spec"),
+    "resource_seconds": ("family", "job_type", "status"),
+}
 _BEGINNING_OTHERWISE = """
-    SELECT family, job_type, status, value FROM histograms
-    WHERE target = ? AND (family = ? AND substr(value, 1, ?) <> ? OR family = ? AND substr(value, 1, ?) <> ?)
+    SELECT family, job_type, status, resource_spec, value FROM histograms WHERE target = ? AND ({others})
 """
+_OTHER = "family = ? AND substr(value, 1, ?) <> ?"
 _EMPTY_HISTOGRAM = """
     UPDATE histograms SET value = ?, released = 0
-    WHERE target = ? AND family = ? AND job_type = ? AND status = ?
+    WHERE target = ? AND family = ? AND job_type = ? AND status = ? AND resource_spec = ?
 """
 _encode = msgspec.json.Encoder().encode
 _exemplar = msgspec.json.Decoder(Exemplar).decode
@@ -90,6 +92,14 @@ def known_codes(db: Database, target: int) -> set[str]:
     return {code for (code,) in rows}
 
 
+def known_specs(db: Database, target: int) -> set[str]:
+    """Give the resource specs that have series, "" and "other" among them."""
+    rows = db.execute(
+        "SELECT resource_spec FROM histograms WHERE target = ? AND family = ?", (target, RESOURCE_SUBMITTING)
+    )
+    return {spec for (spec,) in rows}
+
+
 def read_counters(db: Database, target: int) -> dict[SeriesKey, tuple[bool, CounterValue]]:
     """Give every counter of a target, and whether it is released."""
     rows = db.execute(
@@ -108,6 +118,23 @@ def read_counters(db: Database, target: int) -> dict[SeriesKey, tuple[bool, Coun
     }
 
 
+def read_resource_seconds(db: Database, target: int) -> dict[SeriesKey, tuple[bool, CounterValue]]:
+    """Give what the runs of a target have used (Increments.resource_seconds); whether it is released."""
+    rows = db.execute(
+        """
+        SELECT family, job_type, status, released, value, created_ms FROM resource_seconds WHERE target = ?
+        """,
+        (target,),
+    )
+    return {
+        SeriesKey(known_family(family), job_type, status): (
+            bool(released),
+            CounterValue(int(value), created_ms=created_ms),
+        )
+        for family, job_type, status, released, value, created_ms in rows
+    }
+
+
 def read_histograms(
     db: Database, target: int, rules: CountingRules
 ) -> dict[SeriesKey, tuple[bool, HistogramValue]]:
@@ -116,54 +143,82 @@ def read_histograms(
     empty and new; since when, no commit has said yet.
     """
     rows = db.execute(
-        "SELECT family, job_type, status, released, value FROM histograms WHERE target = ?", (target,)
+        "SELECT family, job_type, status, resource_spec, released, value FROM histograms WHERE target = ?",
+        (target,),
     )
     read = {
-        SeriesKey(known_family(family), job_type, status): (bool(released), _histogram(value))
-        for family, job_type, status, released, value in rows
+        SeriesKey(known_family(family), job_type, status, resource_spec=spec): (
+            bool(released),
+            _histogram(value),
+        )
+        for family, job_type, status, spec, released, value in rows
     }
+    wanted = bounds_by_family(rules)
     return {
         key: (released, value) if value.bounds == bounds else (False, HistogramValue.empty(bounds))
         for key, (released, value) in read.items()
-        for bounds in [bounds_of(key, rules)]
+        for bounds in [wanted[key.family]]
     }
 
 
 def add_to_series(db: Database, target: int, increments: Increments, new_series: NewSeries) -> None:
     """Add a poll's increments. A series without a row is new, or was shown with its job type, at 0."""
-    counts, observed = increments.counters, increments.histograms
-    counters = read_counters(db, target) if counts else {}
-    histograms = read_histograms(db, target, increments.rules) if observed else {}
     rows: list[tuple[object, ...]] = []
-    for key, added in counts.items():
-        new = new_series.is_released(key), CounterValue(created_ms=new_series.created_ms(key))
-        released, value = counters.get(key, new)
-        counter = add_counters(value, added)
+    for key, released, counter in _sums(increments.counters, partial(read_counters, db, target), new_series):
         exemplar = None if counter.exemplar is None else _encode(counter.exemplar).decode()
         labels = key.family, key.job_type, key.status, key.msg_code
         rows.append((target, *labels, int(released), counter.value, exemplar, counter.created_ms))
     db.executemany(_KEEP_COUNTER, rows)
+    used = _sums(increments.resource_seconds, partial(read_resource_seconds, db, target), new_series)
+    rows = [
+        (target, key.family, key.job_type, key.status, int(released), str(sum_.value), sum_.created_ms)
+        for key, released, sum_ in used
+    ]
+    db.executemany(_KEEP_SECONDS, rows)
+    observed = increments.histograms
+    histograms = read_histograms(db, target, increments.rules) if observed else {}
     rows = []
     for key, increase in observed.items():
         empty = replace(HistogramValue.empty(increase.bounds), created_ms=new_series.created_ms(key))
         released, histogram = histograms.get(key, (new_series.is_released(key), empty))
         value_json = _encode(add_histograms(histogram, increase)).decode()
-        rows.append((target, key.family, key.job_type, key.status, int(released), value_json))
+        labels = key.family, key.job_type, key.status, key.resource_spec
+        rows.append((target, *labels, int(released), value_json))
     db.executemany(_KEEP_HISTOGRAM, rows)
+
+
+def _sums(
+    added: Mapping[SeriesKey, CounterValue],
+    read: Callable[[], dict[SeriesKey, tuple[bool, CounterValue]]],
+    new_series: NewSeries,
+) -> Iterator[tuple[SeriesKey, bool, CounterValue]]:
+    """Give the counters that grow, with their new values, and whether they are released."""
+    known = read() if added else {}
+    for key, increase in added.items():
+        new = new_series.is_released(key), CounterValue(created_ms=new_series.created_ms(key))
+        released, value = known.get(key, new)
+        yield key, released, add_counters(value, increase)
 
 
 def release_rows(db: Database, target: int, keys: Collection[SeriesKey]) -> None:
     """Release the series that have rows and go with these keys."""
     wanted = frozenset(keys)
-    for held, release in ((_HELD_COUNTERS, _RELEASE_COUNTER), (_HELD_HISTOGRAMS, _RELEASE_HISTOGRAM)):
-        rows = db.execute(held, (target,)).fetchall()
-        released = [row for row in rows if released_with(SeriesKey(known_family(row[0]), *row[1:])) in wanted]
-        db.executemany(release, [(target, *row) for row in released])
+    for table, names in _SERIES.items():
+        held = f"SELECT {', '.join(names)} FROM {table} WHERE target = ? AND released = 0"  # noqa: S608 - constants only
+        rows = [dict(zip(names, row, strict=True)) for row in db.execute(held, (target,)).fetchall()]
+        released = [row for row in rows if released_with(_key(**row)) in wanted]
+        this = " AND ".join(f"{name} = ?" for name in names)
+        release = f"UPDATE {table} SET released = 1 WHERE target = ? AND {this}"  # noqa: S608 - constants only
+        db.executemany(release, [(target, *row.values()) for row in released])
+
+
+def _key(family: str, **labels: str) -> SeriesKey:
+    return SeriesKey(known_family(family), **labels)
 
 
 def empty_changed_histograms(db: Database, target: int, rules: CountingRules, now_ms: int) -> None:
     """Restart at 0 the histograms whose bounds are no longer the configured ones."""
-    bounds = {SUBMITTING: rules.submitting_bounds, RUNNING: rules.running_bounds}
+    bounds = bounds_by_family(rules)
     empty = {
         family: _encode(replace(HistogramValue.empty(wanted), created_ms=now_ms)).decode()
         for family, wanted in bounds.items()
@@ -173,6 +228,7 @@ def empty_changed_histograms(db: Database, target: int, rules: CountingRules, no
     for family, value in empty.items():
         beginning = value[: value.index("]") + 1]
         given += [family, len(beginning), beginning]
-    others = db.execute(_BEGINNING_OTHERWISE, given).fetchall()
-    changed = [row for *row, value in others if _histogram(value).bounds != bounds[row[0]]]
+    others = _BEGINNING_OTHERWISE.format(others=" OR ".join([_OTHER] * len(empty)))
+    rows = db.execute(others, given).fetchall()
+    changed = [row for *row, value in rows if _histogram(value).bounds != bounds[row[0]]]
     db.executemany(_EMPTY_HISTOGRAM, [(empty[row[0]], target, *row) for row in changed])

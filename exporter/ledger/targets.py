@@ -21,7 +21,10 @@ from exporter.sync.ledger import Audit, RecordedTarget
 from exporter.sync.server_traits import Filters, ServerTraits
 
 _ROWS_AT_ONCE = 5_000
-_SMALL_TABLES = ("listing", "counters", "histograms", "failed_runs", "hourly_runs", "set_apart")
+_SMALL_TABLES = (
+    *("listing", "counters", "histograms", "failed_runs", "hourly_runs", "set_apart"),
+    *("resource_jobs", "resource_seconds"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class TargetRow:
 
     Shape: `baselines` as transitions.Baselines.at_ms; `shown_types` had their series published at `commits`,
     and since then; `released` says which of these are released; `endpoint` is the one that was polled last,
-    "" where an older version did not record it; `revision` as in model.Totals.
+    "" where an older version did not record it; `revision` and
+    `unreadable_specs` as in model.Totals.
     """
 
     id: int
@@ -50,6 +54,7 @@ class TargetRow:
     server: ServerTraits
     released: Released
     revision: int
+    unreadable_specs: tuple[str, ...]
 
 
 _decode_audit = msgspec.json.Decoder(Audit).decode
@@ -61,6 +66,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "audit": lambda audit: None if audit is None else _decode_audit(audit),
     "server": msgspec.json.Decoder(ServerTraits).decode,
     "released": msgspec.json.Decoder(Released).decode,
+    "unreadable_specs": msgspec.json.Decoder(tuple[str, ...]).decode,
 }
 _READ = f"SELECT {', '.join(_COLUMNS)} FROM targets WHERE id = ?"  # noqa: S608 - constants only
 

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict, TypeVar
 
-from exporter.counting.increments import COMPLETED, CREATED, FAILURES, RUNNING, SUBMITTING
+from exporter.counting.increments import (
+    COMPLETED,
+    CORE_SECONDS,
+    CREATED,
+    FAILURES,
+    GPU_SECONDS,
+    MEMORY_SECONDS,
+    RERUNS,
+    RESOURCE_SUBMITTING,
+    RUNNING,
+    SUBMITTING,
+)
 from exporter.counting.released import STATUSES_SHOWN, Released, released_with
 from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import latest
 from exporter.ledger import set_apart
 from exporter.ledger.database import Damaged, Database
 from exporter.ledger.questions import FINISHED_JOBS
-from exporter.ledger.series import read_counters, read_histograms
+from exporter.ledger.series import read_counters, read_histograms, read_resource_seconds
 from exporter.ledger.targets import TargetRow, fetch_number, find_target, read_target
 from exporter.model import (
     AGE_BOUNDS_MS,
     FAILED_STATUSES,
+    IN_FLIGHT_STATUSES,
     JOB_TYPES,
     OTHER,
     STATUSES,
@@ -191,15 +203,20 @@ def read_totals(db: Database, row: TargetRow, target: Target, rules: CountingRul
     series = _Series(row, row.released.under(rules))
     rows_unreadable, some_set_apart = set_apart.read(db, row.id)
     counters = series.counters(read_counters(db, row.id), types)
+    used = series.counters(read_resource_seconds(db, row.id), types)
     histograms = series.histograms(read_histograms(db, row.id, rules), types)
     held = series.held(types)
+    by_spec = {
+        key.resource_spec: value for key, value in histograms.items() if key.family == RESOURCE_SUBMITTING
+    }
+    none_ended = {(kind, status): series.zero(kind) for kind in types for status in TERMINAL_STATUSES}
     return Totals(
         jobs=_jobs(listing, types),
         **read_ages(db, row.id, types, row.committed_ms),
         created={kind: counters.get(SeriesKey(CREATED, kind), series.zero(kind)) for kind in types},
-        completed={(kind, status): series.zero(kind) for kind in types for status in TERMINAL_STATUSES}
-        | _by_status(counters, COMPLETED),
-        failures={
+        completed=none_ended | _by_status(counters, COMPLETED),
+        failures={(kind, status, ""): series.zero(kind) for kind in types for status in FAILED_STATUSES}
+        | {
             (key.job_type, key.status, key.msg_code): value
             for key, value in counters.items()
             if key.family == FAILURES
@@ -228,7 +245,28 @@ def read_totals(db: Database, row: TargetRow, target: Target, rules: CountingRul
         held=frozenset(held),
         held_series=sum(held.values()),
         revision=row.revision,
+        resource_jobs=_resource_jobs(db, row.id, types, by_spec),
+        resource_submitting=by_spec,
+        core_seconds=none_ended | _by_status(used, CORE_SECONDS),
+        gpu_seconds=none_ended | _by_status(used, GPU_SECONDS),
+        memory_seconds=none_ended | _by_status(used, MEMORY_SECONDS),
+        reruns={kind: counters.get(SeriesKey(RERUNS, kind), series.zero(kind)) for kind in types},
+        unreadable_specs=row.unreadable_specs,
     )
+
+
+def _resource_jobs(
+    db: Database, target: int, types: tuple[str, ...], specs: Collection[str]
+) -> dict[tuple[str, str], int]:
+    """Count the jobs in flight of these types by the label of their spec, at 0 for specs known before."""
+    rows = db.execute(
+        "SELECT job_type, resource_spec, status, jobs FROM resource_jobs WHERE target = ?", (target,)
+    )
+    counted = Counter({(spec, status): 0 for spec in specs for status in IN_FLIGHT_STATUSES})
+    for kind, spec, status, jobs in rows:
+        if kind in types:
+            counted[spec, status] += jobs
+    return dict(counted)
 
 
 def _by_status(series: Mapping[SeriesKey, V], family: str) -> dict[tuple[str, str], V]:
@@ -251,10 +289,7 @@ class _Series:
     def counters(
         self, known: dict[SeriesKey, tuple[bool, CounterValue]], types: tuple[str, ...]
     ) -> dict[SeriesKey, CounterValue]:
-        zeros = {
-            SeriesKey(FAILURES, kind, status): self.zero(kind) for kind in types for status in FAILED_STATUSES
-        }
-        return zeros | {
+        return {
             key: value if self._shows(key, released) else CounterValue(created_ms=value.created_ms)
             for key, (released, value) in known.items()
             if key.job_type in types
@@ -268,7 +303,7 @@ class _Series:
             if self._shows(key, released)
             else replace(HistogramValue.empty(value.bounds), created_ms=value.created_ms)
             for key, (released, value) in known.items()
-            if key.job_type in types
+            if key.job_type in types or key.family == RESOURCE_SUBMITTING
         }
 
     def _shows(self, key: SeriesKey, released: bool) -> bool:
@@ -287,6 +322,7 @@ class _Series:
         with_types = {
             key: len(statuses) - self._rows_released[key]
             for family, statuses in STATUSES_SHOWN.items()
+            if statuses
             for kind in types
             for key in [SeriesKey(family, kind)]
             if not self._released.has(family, kind)

@@ -28,11 +28,15 @@ _TABLES = {
     "jobs": "jobs INDEXED BY jobs_in_flight",
     "counters": "counters",
     "histograms": "histograms",
+    "resource_jobs": "resource_jobs",
+    "resource_seconds": "resource_seconds",
     "hourly_runs": "hourly_runs",
     "set_apart": "set_apart",
 }
 _LARGEST = 2**63
 _MANY_DIGITS = re.compile(rb"\d{19}")
+# No sum comes near so many digits. Python refuses to read thousands of them.
+_SUM = re.compile(rb"\d{1,100}")
 
 _Check = Callable[[Any], str | None]
 
@@ -137,6 +141,11 @@ def _histogram(text: bytes) -> None:
         raise ValueError("the numbers of bounds, counts and exemplars do not fit")
 
 
+def _as_sum(text: bytes) -> None:
+    if not _SUM.fullmatch(text):
+        raise ValueError("found another text, expected a sum as a decimal number")
+
+
 _as_histogram = _reading(HistogramValue)
 _DECODED: dict[tuple[str, str], Callable[[bytes], object]] = {
     ("targets", "baselines"): _reading(dict[str, int | None]),
@@ -146,8 +155,11 @@ _DECODED: dict[tuple[str, str], Callable[[bytes], object]] = {
     ("targets", "server"): _reading(ServerTraits),
     ("targets", "labels"): _reading(KeptLabels),
     ("targets", "released"): _reading(Released),
+    ("targets", "unreadable_specs"): _reading(tuple[str, ...]),
     ("counters", "family"): lambda text: known_family(text.decode()),
     ("counters", "exemplar"): _reading(Exemplar),
     ("histograms", "family"): lambda text: known_family(text.decode()),
     ("histograms", "value"): _histogram,
+    ("resource_seconds", "family"): lambda text: known_family(text.decode()),
+    ("resource_seconds", "value"): _as_sum,
 }

@@ -17,6 +17,7 @@ from exporter.ledger.postgres.leases import TABLES
 
 LEDGER_TABLES = (
     *("targets", "jobs", "listing", "counters", "histograms", "set_apart", "failed_runs", "hourly_runs"),
+    *("resource_jobs", "resource_seconds"),
     *("events", "staged", "staging", "leases", "replicas", "takeovers", "refusals", "schema_version"),
 )
 
@@ -193,6 +194,43 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # The first column tells it from the table of the same name that other programs make.
         "CREATE TABLE schema_version (application TEXT PRIMARY KEY, version INTEGER NOT NULL)",
         "INSERT INTO schema_version VALUES ('octopus-exporter', 0)",
+    ),
+    (
+        "ALTER TABLE targets ADD COLUMN unreadable_specs TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE jobs ADD COLUMN rerun INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN resource_label TEXT",
+        """
+        UPDATE jobs SET rerun = 1
+        WHERE in_flight = 1 AND runs > 0 AND started_ms IS NOT NULL
+            AND (ended_ms IS NULL OR started_ms >= ended_ms)
+        """,
+        """
+        ALTER TABLE histograms ADD COLUMN resource_spec TEXT NOT NULL DEFAULT '',
+            DROP CONSTRAINT histograms_pkey,
+            ADD PRIMARY KEY (target, family, job_type, status, resource_spec)
+        """,
+        """
+        CREATE TABLE resource_jobs (
+            target BIGINT NOT NULL,
+            job_type TEXT NOT NULL,
+            resource_spec TEXT NOT NULL,
+            status TEXT NOT NULL,
+            jobs BIGINT NOT NULL,
+            PRIMARY KEY (target, job_type, resource_spec, status)
+        ) WITH (fillfactor = 50)
+        """,
+        """
+        CREATE TABLE resource_seconds (
+            target BIGINT NOT NULL,
+            family TEXT NOT NULL,
+            job_type TEXT NOT NULL,
+            status TEXT NOT NULL,
+            released INTEGER NOT NULL,
+            value TEXT NOT NULL,
+            created_ms BIGINT,
+            PRIMARY KEY (target, family, job_type, status)
+        ) WITH (fillfactor = 70)
+        """,
     ),
 )
 VERSION = len(MIGRATIONS)
