@@ -172,3 +172,38 @@ def test_a_failure_counts_in_both_families_whatever_its_label() -> None:
         SeriesKey(FAILURES, TYPE, "RUN_FAILED", OTHER): 1,
         SeriesKey(FAILURES, TYPE, OTHER, ""): 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("spec", "used"),
+    [
+        ("P100_1Gpu_2.1Core_4.1GiB", {"core_seconds": 2_100, "gpu_seconds": 1_000, "memory_seconds": 4_100}),
+        ("2Core_4GiB", {"core_seconds": 2_000, "memory_seconds": 4_000}),
+        ("2Core_4MiB", {}),
+        ("", {}),
+    ],
+)
+def test_a_run_adds_its_time_times_what_it_asked_for(spec: str, used: dict[str, int]) -> None:
+    tally = Increments(RULES, (), ())
+    most_ms = 10**12  # the sum is more than 64 bits hold
+    for job_id in (1, 2):
+        job = a_job(job_id, "FINISHED", started_ms=1, ended_ms=2, running_ms=most_ms, resource_spec=spec)
+        change = transition(None, job, Baseline(None))
+        assert change is not None
+        tally.add(job, change, failed=False)
+    assert {key.family: value.value for key, value in tally.resource_seconds.items()} == {
+        family: 2 * thousandths * most_ms for family, thousandths in used.items()
+    }
+    assert list(tally.unreadable_specs) == ["2Core_4MiB"] * (spec == "2Core_4MiB")
+
+
+def test_the_first_specs_that_come_have_series_and_the_rest_shares_one() -> None:
+    rules = CountingRules(BOUNDS, BOUNDS, max_resource_specs=2)
+    tally = Increments(rules, (), {"1Core_4GiB", "", OTHER})
+    labels = [
+        tally.in_flight(a_job(job_id, resource_spec=spec))
+        for job_id, spec in enumerate(("2Core_4GiB", "4Core_8GiB", "1Core_4GiB", "", "2Core_4GiB", OTHER))
+    ]
+    assert labels == ["2Core_4GiB", OTHER, "1Core_4GiB", "", "2Core_4GiB", OTHER]
+    # Of the labels that are in use already, none is made anew.
+    assert [key.resource_spec for key in tally.histograms] == ["2Core_4GiB"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.counting.resources import Resources, ResourceTime, is_unreadable, parse_spec, resource_time
+from exporter.counting.resources import Resources, is_unreadable, parse_spec
 
 READ = {
     # As the API writes them
@@ -182,17 +182,3 @@ def test_no_quantity_is_dropped_where_its_unit_is_damaged(
     units = re.finditer("core|gpu|gib", spec, re.IGNORECASE)
     at = data.draw(st.sampled_from([at for unit in units for at in range(*unit.span())]))
     assert parse_spec(spec[:at] + data.draw(st.sampled_from("?qwz#._-, 1")) + spec[at + 1 :]) is None
-
-
-@given(st.sampled_from(list(READ)), st.integers(0, 10**15))
-def test_a_run_adds_its_time_times_what_it_asked_for(spec: str, running_ms: int) -> None:
-    asked = READ[spec]
-    assert resource_time(spec, running_ms) == ResourceTime(
-        asked.cores * running_ms, asked.gpus * running_ms, asked.memory * running_ms
-    )
-
-
-def test_a_run_adds_nothing_if_its_spec_or_its_time_is_unknown() -> None:
-    assert [resource_time("", 1), resource_time("2Core_4MiB", 1), resource_time("2Core_4GiB", None)] == [
-        None
-    ] * 3

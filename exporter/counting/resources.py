@@ -56,19 +56,6 @@ class Resources:
     memory: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceTime:
-    """
-    What a run adds to the resource seconds of its series.
-
-    Units: thousandths of a core, of a GPU, of a GiB, times milliseconds: a millionth of what is exported.
-    """
-
-    cores: int
-    gpus: int
-    memory: int
-
-
 @lru_cache(maxsize=1024)
 def parse_spec(spec: str) -> Resources | None:
     """
@@ -125,17 +112,3 @@ def _has_digit(word: str) -> bool:
 def is_unreadable(spec: str) -> bool:
     """Tell whether a row has a spec that cannot be read; a missing one is not unreadable."""
     return spec != "" and parse_spec(spec) is None
-
-
-def resource_time(spec: str, running_ms: int | None) -> ResourceTime | None:
-    """
-    Return what a run adds that asked for this spec and ran so long.
-
-    None if it adds nothing, because the spec is missing or cannot be read, or the running time is unknown.
-    """
-    resources = parse_spec(spec)
-    if resources is None or running_ms is None:
-        return None
-    return ResourceTime(
-        resources.cores * running_ms, resources.gpus * running_ms, resources.memory * running_ms
-    )
