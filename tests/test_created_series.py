@@ -57,8 +57,13 @@ async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
 
 
 def series(totals: Totals) -> Iterator[CounterValue | HistogramValue]:
-    for values in (totals.created, totals.completed, totals.failures, totals.submitting, totals.running):
-        yield from values.values()
+    """Give the series that come with a job type; those of a resource spec come when it is first seen."""
+    for counters in (totals.created, totals.completed, totals.failures, totals.reruns):
+        yield from counters.values()
+    for used in (totals.core_seconds, totals.gpu_seconds, totals.memory_seconds):
+        yield from used.values()
+    for histograms in (totals.submitting, totals.running):
+        yield from histograms.values()
 
 
 def births(totals: Totals) -> set[int | None]:
@@ -92,6 +97,16 @@ async def test_a_type_the_api_invents_began_when_it_was_first_listed(scene: Scen
         invented = totals.completed["INVENTED", "RUN_FAILED"], totals.running["INVENTED", "FINISHED"]
         assert {value.created_ms for value in invented} == {scene.at_ms[1]}
         assert totals.created[TYPE].created_ms == scene.at_ms[0]
+
+
+async def test_the_waits_of_a_resource_spec_began_when_it_was_first_seen(scene: Scene) -> None:
+    await scene.poll()
+    scene.api.put(a_job(1, "QUEUING", created_ms=scene.api.now_ms, resource_spec="2Core_4GiB"))
+    queued = (await scene.poll()).resource_submitting["2Core_4GiB"]
+    assert (sum(queued.counts), queued.created_ms) == (0, scene.at_ms[1])
+    scene.fail_job(1, resource_spec="2Core_4GiB")
+    started = (await scene.poll()).resource_submitting["2Core_4GiB"]
+    assert (sum(started.counts), started.created_ms) == (1, scene.at_ms[1])
 
 
 @only_sqlite
@@ -148,6 +163,10 @@ async def test_beginnings_are_exposed_where_they_are_asked_for(scene: Scene) -> 
                 ("octopus_job_failures", began),
                 ("octopus_job_submitting_duration_seconds", began),
                 ("octopus_job_running_duration_seconds", began),
+                ("octopus_job_core_seconds", began),
+                ("octopus_job_gpu_seconds", began),
+                ("octopus_job_memory_gibibyte_seconds", began),
+                ("octopus_job_reruns", began),
                 ("octopus_polls", 5.0),
                 ("octopus_polls_skipped", 5.0),
                 ("octopus_poll_failures", 5.0),

@@ -134,4 +134,8 @@ def zero_filled_keys() -> dict[str, set[tuple[str, ...]]]:
         },
         "octopus_job_submitting_duration_seconds_count": types,
         "octopus_job_running_duration_seconds_count": ends,
+        "octopus_job_core_seconds_total": ends,
+        "octopus_job_gpu_seconds_total": ends,
+        "octopus_job_memory_gibibyte_seconds_total": ends,
+        "octopus_job_reruns_total": types,
     }
