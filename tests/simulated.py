@@ -29,7 +29,7 @@ def rows_of(world: World) -> Rows:
     """Return every listed job as its row shows it, by id."""
     return {
         job_id: msgspec.to_builtins(
-            job_row(world.table, world.messages, job_id, listing, Quirks(), world.now_ms)
+            job_row(world.table, world.specs, world.messages, job_id, listing, Quirks(), world.now_ms)
         )
         for listing in world.listings
         for job_id in listing.all_ids

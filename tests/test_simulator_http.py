@@ -147,6 +147,47 @@ async def test_the_account_adds_up_what_was_injected(api: Api) -> None:
     assert (await api.page(f"id={ids[-1]}"))["payload"]["list"][0]["msg_error"] == "x"
 
 
+@pytest.mark.parametrize(
+    ("order", "specs"),
+    [
+        ({"resource_spec": "V100_2Gpu_0.5Core_1.25GiB"}, ["V100_2Gpu_0.5Core_1.25GiB"] * 3),
+        ({"resource_spec": "2Corex_4GiB"}, ["2Corex_4GiB"] * 3),
+        ({"resource_spec": ""}, [None] * 3),
+        (
+            {"resource_spec": "{n}Core_4GiB", "numbered": "resource_spec"},
+            ["1Core_4GiB", "2Core_4GiB", "3Core_4GiB"],
+        ),
+    ],
+)
+async def test_a_job_asks_for_what_the_order_names(
+    api: Api, order: dict[str, str], specs: list[str | None]
+) -> None:
+    await api.order("/simulator/jobs", {"job_type": "ODD", "count": 3, "outcome": "QUEUING", **order})
+    assert [row.get("resource_spec") for row in await api.rows("limit=3")] == specs[::-1]
+    target = (await api.read("/simulator/account"))["targets"][0]
+    in_flight = target["spec_in_flight"]
+    assert {spec or "": in_flight[spec or ""]["QUEUING"] for spec in specs} | in_flight == in_flight
+
+
+async def test_the_account_knows_what_the_ordered_runs_have_used(api: Api) -> None:
+    order = {
+        "job_type": "ODD",
+        "count": 7,
+        "outcome": "FINISHED",
+        "resource_spec": "V100_2Gpu_0.5Core_1.25GiB",
+    }
+    await api.order("/simulator/jobs", order)
+    unreadable = {"job_type": "ODDER", "count": 7, "outcome": "FINISHED", "resource_spec": "2Corex_4GiB"}
+    await api.order("/simulator/jobs", unreadable)
+    await api.order("/simulator/clock", {"advance_seconds": 600})
+    target = (await api.read(f"/simulator/account?since_ms={START_MS}"))["targets"][0]
+    ran_ms = target["running_ms"]["ODD"]["FINISHED"]
+    used = {name: target[name]["ODD"]["FINISHED"] for name in ("core_us", "gpu_us", "memory_gib_us")}
+    assert used == {"core_us": 500 * ran_ms, "gpu_us": 2000 * ran_ms, "memory_gib_us": 1250 * ran_ms}
+    assert target["core_us"]["ODDER"] == {"FINISHED": 0}
+    assert target["spec_started"]["2Corex_4GiB"] == 7
+
+
 async def test_time_stands_still_or_runs_as_told(api: Api) -> None:
     first, second = await api.page("limit=1"), await api.page("limit=1")
     assert first == second
@@ -180,6 +221,7 @@ async def test_requests_are_counted_by_kind_and_status(api: Api) -> None:
         ("jobs", {"job_type": "X", "count": 0}, "count"),
         ("jobs", {"job_type": "X", "workspace": "9"}, "workspace: '9': not one of"),
         ("jobs", {"job_type": "X", "outcome": "FINISHED", "msg_code": 5}, "only with an outcome that failed"),
+        ("jobs", {"job_type": "X", "resource_spec": "a", "numbered": "resource_spec"}, "that has {n} in it"),
     ],
 )
 async def test_an_order_that_cannot_be_followed_is_refused_in_one_line(

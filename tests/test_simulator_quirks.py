@@ -109,6 +109,9 @@ async def test_a_row_is_written_as_no_decoder_likes_it(api: Api, what: str, writ
         ("zero-end", "end_at", 0),
         ("code-fraction", "msg_code", 1.5),
         ("update-null", "update_at", None),
+        ("spec-null", "resource_spec", None),
+        ("spec-unreadable", "resource_spec", "2Corex_4GiB"),
+        ("spec-many", "resource_spec", "1Core_50GiB"),
         ("text-chinese", "msg_error", "磁盘已满，无法写入数据"),  # noqa: RUF001 - what such a server writes
     ],
 )
@@ -126,12 +129,27 @@ async def test_a_field_has_an_odd_value(api: Api, what: str, field: str, value: 
         ("no-end", ["end_at", "running_duration"]),
         ("no-durations", ["submitting_duration", "running_duration"]),
         ("update-missing", ["update_at"]),
+        ("spec-missing", ["resource_spec"]),
     ],
 )
 async def test_a_field_is_missing(api: Api, what: str, fields: list[str]) -> None:
     clean = (await api.rows())[100 - ID]
     row = await odd_row(api, what)
     assert row == {name: value for name, value in clean.items() if name not in fields}
+
+
+async def test_what_a_job_asks_for_may_change_while_it_is_in_flight(api: Api) -> None:
+    order = {"job_type": "FRAME_EXTRACT", "count": 1, "outcome": "FINISHED"}
+    [job_id] = (await api.order("/simulator/jobs", order))["ids"]
+    await api.order("/simulator/quirks", {"odd_rows": [{"what": "spec-changes", "every": 1}]})
+    seen: dict[str, set[str]] = {}
+    for _ in range(60):
+        [row] = await api.rows(f"id={job_id}")
+        seen.setdefault(row["status"], set()).add(row["resource_spec"])
+        await api.order("/simulator/clock", {"advance_seconds": 1})
+    assert seen["QUEUING"] == {"2Core_4GiB"}
+    assert seen["LAUNCHING"] == {"P100_1Gpu_2.1Core_4.1GiB"}
+    assert seen["RUNNING"] == seen["FINISHED"]
 
 
 @pytest.mark.parametrize(("what", "row"), [("null-row", None), ("text-row", "deleted")])

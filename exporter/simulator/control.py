@@ -59,7 +59,8 @@ class JobsOrder(msgspec.Struct, forbid_unknown_fields=True):
     terminal status ends their run, and so does an undocumented status with `ends`; else they stay in it.
     `project` None means the first one. `msg_code` 0 gives no code, None draws one. The field named by
     `numbered` differs from job to job: a type or an outcome gets the suffix _1, _2, …, and a code is
-    increased by 1, 2, …
+    increased by 1, 2, …; in a spec, each {n} becomes the number. `resource_spec` "" gives none, None one of
+    the type's.
     """
 
     job_type: Name
@@ -68,7 +69,8 @@ class JobsOrder(msgspec.Struct, forbid_unknown_fields=True):
     msg_code: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     msg_error: str | None = None
     ends: bool = False
-    numbered: Literal["job_type", "outcome", "msg_code"] | None = None
+    resource_spec: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
+    numbered: Literal["job_type", "outcome", "msg_code", "resource_spec"] | None = None
     workspace: str = DEFAULT_WORKSPACE
     project: str | None = None
 
@@ -154,6 +156,8 @@ class Control:
             raise ConfigError([f"msg_code: {order.msg_code}: only with an outcome that failed"])
         if order.numbered in ("outcome", "msg_code") and order.outcome is None:
             raise ConfigError([f"numbered: {order.numbered!r}: only with an outcome"])
+        if order.numbered == "resource_spec" and "{n}" not in (order.resource_spec or ""):
+            raise ConfigError(["numbered: 'resource_spec': only with a resource_spec that has {n} in it"])
         if order.ends and (order.outcome is None or order.outcome in STAGES):
             raise ConfigError(["ends: only with an outcome that is not in flight"])
         _learn_message(world, order)
@@ -161,7 +165,9 @@ class Control:
             # As the rows are served, not as the table numbers them.
             number + self._simulator.quirks.id_offset
             for one in _one_by_one(order)
-            for number in world.inject(listing, one.job_type, one.count, one.outcome, one.msg_code, one.ends)
+            for number in world.inject(
+                listing, one.job_type, one.count, one.outcome, one.msg_code, one.ends, one.resource_spec
+            )
         ]
         return _json({"ids": ids})
 
@@ -191,8 +197,11 @@ def _one_by_one(order: JobsOrder) -> list[JobsOrder]:
         return [order]
     orders = []
     for n in range(1, order.count + 1):
-        is_code = order.numbered == "msg_code"
-        value = (order.msg_code or 0) + n if is_code else f"{getattr(order, order.numbered)}_{n}"
+        value: object = f"{getattr(order, order.numbered)}_{n}"
+        if order.numbered == "msg_code":
+            value = (order.msg_code or 0) + n
+        elif order.numbered == "resource_spec":
+            value = (order.resource_spec or "").replace("{n}", str(n))
         orders.append(msgspec.structs.replace(order, count=1, **{order.numbered: value}))
     return orders
 

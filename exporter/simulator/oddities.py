@@ -20,6 +20,11 @@ DURATIONS = ("submitting_duration", "running_duration")
 # The fields in which 0 can mean "none". A msg_code of 0 is a code like any other.
 _ABSENT = ("start_at", "end_at", *DURATIONS)
 _NUMBERS = ("id", *TIMES, *DURATIONS, "msg_code")
+# As if a job were moved to another queue, and then asked for something else again.
+_SPECS_BY_STATUS = {
+    "QUEUING": {"resource_spec": "2Core_4GiB"},
+    "LAUNCHING": {"resource_spec": "P100_1Gpu_2.1Core_4.1GiB"},
+}
 YEAR_10000_MS = 253_402_300_800_000
 
 
@@ -58,6 +63,14 @@ def _end_before_start(fields: Fields, _: OddRow, __: Random) -> Fields:
     return kept | {"end_at": fields["start_at"] - 1000}
 
 
+def _spec_many(fields: Fields, _: OddRow, __: Random) -> Fields:
+    return fields | {"resource_spec": f"1Core_{fields.get('id', 0)}GiB"}
+
+
+def _spec_changes(fields: Fields, _: OddRow, __: Random) -> Fields:
+    return fields | _SPECS_BY_STATUS.get(str(fields.get("status")), {})
+
+
 def _update_jitter(fields: Fields, order: OddRow, rng: Random) -> Fields:
     reach_ms = int(order.seconds * 1000)
     return fields | {"update_at": fields["update_at"] + rng.randint(-reach_ms, reach_ms)}
@@ -73,6 +86,11 @@ SPOILS: Mapping[str, Spoil] = {
     "text-object": _set(msg_error={"reason": "disk full"}),
     "nan": _set(score=msgspec.Raw(b"NaN"), cost=msgspec.Raw(b"-Infinity")),
     "label-long": _set(resource_spec="1Core_" + "4" * 100_000 + "GiB"),
+    "spec-missing": _without("resource_spec"),
+    "spec-null": _set(resource_spec=None),
+    "spec-unreadable": _set(resource_spec="2Corex_4GiB"),
+    "spec-many": _spec_many,
+    "spec-changes": _spec_changes,
     # The row itself, or a required field.
     "null-row": lambda _, __, ___: None,
     "text-row": lambda _, __, ___: "deleted",

@@ -11,13 +11,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from exporter.simulator.oddities import OddRow, odd
-from exporter.simulator.profiles import all_profiles
 from exporter.simulator.query import Query, data_id, find
 from exporter.simulator.responses import SimulatedResponse, utc_time
 from exporter.simulator.settings import Order, Quirks
+from exporter.simulator.specs import Specs
 from exporter.simulator.table import Listing, RecentChanges, Table
 
-_SPECS = {profile.job_type: profile.resource_spec for profile in all_profiles()}
 _OMITTED = ("start_at", "end_at", "submitting_duration", "running_duration", "msg_code", "msg_error")
 _BOM = b"\xef\xbb\xbf"
 _TOTAL_FORMS: Mapping[str, Callable[[int], object]] = {
@@ -42,7 +41,7 @@ class SimulatedRow(msgspec.Struct, kw_only=True):
     submitting_duration: int | UnsetType | None = UNSET
     running_duration: int | UnsetType | None = UNSET
     project_id: str
-    resource_spec: str
+    resource_spec: str | UnsetType | None = UNSET
     msg_code: int | UnsetType | None = UNSET
     msg_error: str | UnsetType | None = UNSET
     workspace_id: str | UnsetType = UNSET
@@ -58,6 +57,7 @@ class PageWriter:
     """
 
     _table: Table
+    _specs: Specs
     _messages: Mapping[int, str]
     _changes: RecentChanges
     _order: Order
@@ -87,7 +87,7 @@ class PageWriter:
             listed = [job_id for job_id in found.ids if self._table.listed[job_id - 1]]
             rows: list[object] = []
             for job_id in listed:
-                row = job_row(self._table, self._messages, job_id, listing, quirks, now_ms)
+                row = job_row(self._table, self._specs, self._messages, job_id, listing, quirks, now_ms)
                 chosen = odd_kinds(job_id, row.status, quirks)
                 # Only an odd row becomes a dict, because structs are encoded several times faster.
                 rows.append(odd(row, chosen, self._rng) if chosen else row)
@@ -132,7 +132,13 @@ class PageWriter:
 
 
 def job_row(
-    table: Table, messages: Mapping[int, str], job_id: int, listing: Listing, quirks: Quirks, now_ms: int
+    table: Table,
+    specs: Specs,
+    messages: Mapping[int, str],
+    job_id: int,
+    listing: Listing,
+    quirks: Quirks,
+    now_ms: int,
 ) -> SimulatedRow:
     """Write one job's row from its cells; fields that do not apply are left out, unless a quirk adds them."""
     n = job_id - 1
@@ -145,8 +151,7 @@ def job_row(
         create_at=table.created_ms[n],
         update_at=table.updated_ms[n],
         project_id=listing.project_id,
-        # A type that was injected may have no profile.
-        resource_spec=_SPECS.get(table.types[table.job_type[n]], "1Core_4GiB"),
+        resource_spec=specs.name(job_id, table.job_type[n]) or UNSET,
     )
     # A duration appears together with the time at its end, or, with a quirk, while it still grows.
     if started_ms:

@@ -116,12 +116,13 @@ class Profile:
     The behaviour of the jobs of one type.
 
     Shape: `outcomes` maps each terminal status to its probability; `causes` has the causes by failed status;
-    `share` is the type's share of the arrivals, 0 for a type that only timetables submit; `swing`, 0 to 1, is
-    how far the rate moves around its mean over a day, with the peak at `peak_hour` UTC.
+    `resource_specs` maps what the jobs of the type ask for to the percentage of the jobs that do; `share` is
+    the type's share of the arrivals, 0 for a type that only timetables submit; `swing`, 0 to 1, is how far
+    the rate moves around its mean over a day, with the peak at `peak_hour` UTC.
     """
 
     job_type: str
-    resource_spec: str
+    resource_specs: Mapping[str, int]
     queue: LogNormal
     launch: LogNormal
     run: LogNormal
@@ -155,7 +156,7 @@ PROFILES = (
         share=0.28,
         peak_hour=2,
         swing=0.7,
-        resource_spec="2Core_8GiB",
+        resource_specs={"2Core_8GiB": 70, "2Core_4GiB": 20, "4Core_16GiB": 10},
         queue=LogNormal(15, 0.9),
         launch=LogNormal(10, 0.4),
         run=LogNormal(480, 0.9),
@@ -172,7 +173,7 @@ PROFILES = (
         share=0.10,
         peak_hour=9,
         swing=0.8,
-        resource_spec="1Core_4GiB",
+        resource_specs={"1Core_4GiB": 100},
         queue=LogNormal(5, 0.6),
         launch=LogNormal(6, 0.3),
         run=LogNormal(20, 0.7),
@@ -185,7 +186,7 @@ PROFILES = (
         share=0.18,
         peak_hour=16,
         swing=0.9,
-        resource_spec="8Core_32GiB",
+        resource_specs={"8Core_32GiB": 65, "T4_1Gpu_8Core_32GiB": 35},
         queue=LogNormal(60, 1.1),
         launch=LogNormal(20, 0.5),
         run=LogNormal(1500, 0.8),
@@ -202,7 +203,7 @@ PROFILES = (
         share=0.14,
         peak_hour=7,
         swing=0.8,
-        resource_spec="4Core_16GiB",
+        resource_specs={"4Core_16GiB": 80, "8Core_32GiB": 20},
         queue=LogNormal(20, 0.9),
         launch=LogNormal(15, 0.4),
         run=LogNormal(360, 0.7),
@@ -218,7 +219,7 @@ PROFILES = (
         share=0.18,
         peak_hour=6,
         swing=0.7,
-        resource_spec="4Core_16GiB",
+        resource_specs={"4Core_16GiB": 60, "2Core_4GiB": 15, "P100_1Gpu_2.1Core_4.1GiB": 25},
         queue=LogNormal(25, 1.0),
         launch=LogNormal(12, 0.4),
         run=LogNormal(900, 0.8),
@@ -234,7 +235,7 @@ PROFILES = (
         share=0.12,
         peak_hour=8,
         swing=0.8,
-        resource_spec="4Core_16GiB",
+        resource_specs={"4Core_16GiB": 85, "2Core_8GiB": 15},
         queue=LogNormal(30, 0.9),
         launch=LogNormal(12, 0.4),
         run=LogNormal(600, 0.8),
@@ -260,7 +261,7 @@ _SHARES = {
 
 _SLOW = Profile(
     job_type="MAP_UPDATE",
-    resource_spec="4Core_16GiB",
+    resource_specs={"4Core_16GiB": 100},
     queue=LogNormal(60, 0.7),
     launch=LogNormal(20, 0.4),
     run=LogNormal(2400, 0.4),
@@ -272,7 +273,7 @@ _SLOW = Profile(
 
 _DAY_LONG = Profile(
     job_type="MODEL_TRAINING",
-    resource_spec="32Core_256GiB_8GPU",
+    resource_specs={"V100_8Gpu_64Core_512GiB": 60, "V100_4Gpu_32Core_256GiB": 40},
     queue=LogNormal(180, 0.7),
     launch=LogNormal(60, 0.4),
     run=LogNormal(86_400, 0.15),
@@ -301,7 +302,7 @@ _NEW = Profile(
     share=0.08,
     peak_hour=7,
     swing=0.8,
-    resource_spec="8Core_32GiB",
+    resource_specs={"8Core_32GiB": 70, "T4_1Gpu_8Core_32GiB": 30},
     queue=LogNormal(40, 0.9),
     launch=LogNormal(15, 0.4),
     run=LogNormal(700, 0.7),

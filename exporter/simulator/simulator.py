@@ -85,7 +85,9 @@ class Simulator:
         # After the history has been made, so that it is not recorded as changes.
         self._changes = self.world.changes = RecentChanges(table, self.world.listings, monotonic)
         rng = Random(f"quirks {settings.seed}")
-        self._pages = PageWriter(table, self.world.messages, self._changes, settings.order, rng)
+        self._pages = PageWriter(
+            table, self.world.specs, self.world.messages, self._changes, settings.order, rng
+        )
         self._real_now = real_now
         self._auth = Authenticator(
             settings.credentials, settings.projects, settings.token_ttl_seconds, settings.seed

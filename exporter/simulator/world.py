@@ -36,6 +36,7 @@ from exporter.simulator.profiles import (
     known_messages,
 )
 from exporter.simulator.settings import SimulatorSettings
+from exporter.simulator.specs import Specs
 from exporter.simulator.table import NOT_LISTED, Listing, RecentChanges, Table
 
 
@@ -43,15 +44,16 @@ class World:
     """
     All jobs of all listings.
 
-    Shape: `table` has every job, `listings` the listed jobs of each (project, workspace), and `account`
-    counts their starts and ends; `changes`, once it is set, records their changes.
+    Shape: `table` has every job, `specs` what each asks for, `listings` the listed jobs of each (project,
+    workspace), and `account` counts their starts and ends; `changes`, once it is set, records their changes.
     Units: Unix milliseconds UTC.
     """
 
     def __init__(self, settings: SimulatorSettings, start_ms: int) -> None:
         self.now_ms = start_ms
         self.table = Table()
-        self.account = Account(self.table)
+        self.specs = Specs(self.table.types, settings.seed)
+        self.account = Account(self.table, self.specs)
         self.listings = [Listing(p, w) for p in settings.projects for w in settings.workspaces]
         self.messages = known_messages()
         self.changes: RecentChanges | None = None
@@ -101,11 +103,13 @@ class World:
         outcome: str | None,
         msg_code: int | None,
         ends: bool = False,
+        spec: str | None = None,
     ) -> list[int]:
         """
         Create jobs now that reach `outcome` within seconds, or that run like all others if it is None.
 
         Undocumented types and outcomes are accepted; an undocumented outcome ends the run only with `ends`.
+        They have the resource spec `spec` ("": none), or one of their type if it is None.
         Return the numbers of the jobs.
         """
         profile = self._profiles.setdefault(job_type, invented(job_type))
@@ -116,6 +120,8 @@ class World:
             else:
                 job_id = self._append(listing, profile, self.now_ms)
                 self._begin(job_id, plan_soon(self._rng, profile, self.now_ms, outcome, msg_code, ends))
+            if spec is not None:
+                self.specs.order(job_id, spec)
             job_ids.append(job_id)
         return job_ids
 
