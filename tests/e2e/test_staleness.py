@@ -13,13 +13,20 @@ from tests.e2e.prometheus import Prometheus, prometheus
 
 pytestmark = [pytest.mark.e2e, pytest.mark.prometheus]
 
-GAUGES = ("octopus_jobs", "octopus_jobs_oldest_created_timestamp_seconds", "octopus_ledger_drift_jobs")
+GAUGES = (
+    "octopus_jobs",
+    "octopus_jobs_oldest_created_timestamp_seconds",
+    "octopus_resource_jobs",
+    "octopus_ledger_drift_jobs",
+)
 COUNTERS = (
     "octopus_jobs_created_total",
     "octopus_jobs_completed_total",
     "octopus_job_failures_total",
     "octopus_job_submitting_duration_seconds_count",
     "octopus_job_running_duration_seconds_bucket",
+    "octopus_job_core_seconds_total",
+    "octopus_job_memory_gibibyte_seconds_total",
 )
 
 
@@ -41,7 +48,8 @@ def test_an_api_that_is_down_takes_the_gauges_from_instant_queries_and_leaves_th
         simulator.advance(1800)
         exporter.scrape_after_polls(2)
         server.wait_for('sum(octopus_job_failures_total{msg_code="3001"}) >= bool 5', 1)
-        server.wait_for("sum(octopus_jobs) > bool 0", 1)
+        for gauge in ("octopus_jobs", "octopus_resource_jobs"):
+            server.wait_for(f"sum({gauge}) > bool 0", 1)
         before, ready = sums(server), exporter.page("-/ready").status
 
         simulator.program.kill()
