@@ -4,6 +4,6 @@ The dashboards as code. All queries are built from the family table, all texts c
     python -m grafana            writes grafana/dashboards/*.json; a test compares them with this code
     python -m grafana.preview    makes pictures of them
 
-`fleet`, `project` and `health` have the content of the dashboards, in terms of `panels` and `promql`.
-`builder` and `boards` turn that into Grafana's model.
+`fleet`, `project`, `resources` and `health` have the content of the dashboards, in terms of `panels` and
+`promql`. `builder` and `boards` turn that into Grafana's model.
 """

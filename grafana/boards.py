@@ -26,6 +26,7 @@ from grafana.links import CHOICES, PASSED_ON, LinkSettings, chosen, chosen_name,
 from grafana.panels import Board, Panel
 from grafana.project import PROJECT
 from grafana.promql import INCIDENTS, SCOPE, SCRAPED, by_variable, scraped, single_value
+from grafana.resources import PRICES, Prices
 from grafana.texts import LANGUAGES, Language, Texts, texts
 
 DASHBOARDS = Path(__file__).parent / "dashboards"
@@ -34,8 +35,9 @@ BOARDS = (FLEET, PROJECT, EXPORTER)
 POLL_INTERVAL = "30s"
 COLUMNS = 24
 EVERYTHING = ".+"
-# A failure without a code has the code "", which `.+` would not match.
-ANY_CODE = ".*"
+# A failure without a code has the code "", and a job without a spec the spec "". `.+` would not match these.
+EVERYTHING_EMPTY = ".*"
+MAY_BE_EMPTY = {"msg_code", "resource_spec"}
 OTHER: dict[Language, Language] = dict(zip(LANGUAGES, reversed(LANGUAGES), strict=True))
 # English has no suffix: alerts and bookmarks hold its uids, which are older than the Chinese ones.
 SUFFIXES: dict[Language, str] = {"en": "", "zh": "-zh"}
@@ -53,11 +55,14 @@ FAILED_RUNS = (
 )
 
 
-def dashboard_files(interval: str = POLL_INTERVAL, settings: LinkSettings | None = None) -> dict[str, str]:
+def dashboard_files(
+    interval: str = POLL_INTERVAL, settings: LinkSettings | None = None, prices: Prices | None = None
+) -> dict[str, str]:
     """Return the JSON of all dashboards by file name. Units: `interval` in Grafana's form, as 30s."""
+    links, costs = settings or LinkSettings(), prices or Prices()
     return {
         f"{uid(board, language)}.json": _json(
-            build_dashboard(board, texts(board.name, language), interval, settings or LinkSettings())
+            build_dashboard(board, texts(board.name, language), interval, links, costs)
         )
         for board in BOARDS
         for language in LANGUAGES
@@ -88,7 +93,9 @@ def uid(board: Board, language: Language) -> str:
     return f"octopus-{board.name}{SUFFIXES[language]}"
 
 
-def build_dashboard(board: Board, texts: Texts, interval: str, settings: LinkSettings) -> d.Dashboard:
+def build_dashboard(
+    board: Board, texts: Texts, interval: str, settings: LinkSettings, prices: Prices
+) -> d.Dashboard:
     """Build a dashboard in the language of the texts."""
     language = texts.language
     built = (
@@ -102,7 +109,7 @@ def build_dashboard(board: Board, texts: Texts, interval: str, settings: LinkSet
         .refresh("1m")
         .timezone("browser")
     )
-    for variable in variables(board, texts, settings):
+    for variable in variables(board, texts, settings, prices):
         built = built.with_variable(variable)
     if board.logs:
         built = built.with_variable(loki_variable(texts))
@@ -135,24 +142,39 @@ def placed(panels: tuple[Panel, ...], top: int) -> Iterator[tuple[Panel, int, in
 Variable = dashboard.DatasourceVariable | dashboard.QueryVariable | dashboard.TextBoxVariable
 
 
-def variables(board: Board, texts: Texts, settings: LinkSettings) -> Iterator[Variable]:
+def variables(board: Board, texts: Texts, settings: LinkSettings, prices: Prices) -> Iterator[Variable]:
     """Return the variables. Each offers the values that exist for the choices in those before it."""
     yield dashboard.DatasourceVariable("datasource").label(texts("labels.datasource")).type("prometheus")
     before: list[str] = []
     for name in (*SCRAPED, *board.filters):
-        within = f"{{{', '.join(before)}}}" if before else ""
-        query = f"label_values({CHOICES.get(name, f.UP).name}{within}, {name})"
-        everything = ANY_CODE if name == "msg_code" else EVERYTHING
+        family = CHOICES.get(name, f.UP)
+        chosen = [by_variable(one) for one in before if one in SCRAPED or one in family.labels]
+        within = f"{{{', '.join(chosen)}}}" if chosen else ""
+        query = f"label_values({family.name}{within}, {name})"
+        everything = EVERYTHING_EMPTY if name in MAY_BE_EMPTY else EVERYTHING
         yield _choice(name, query, texts(f"labels.{name}"), everything)
-        before.append(by_variable(name))
+        before.append(name)
     yield (
         dashboard.TextBoxVariable("status_page")
         .label(texts("labels.status_page"))
         .description(texts("status_page"))
         .default_value(settings.status_page)
     )
+    if board.prices:
+        yield from price_variables(texts, prices)
     for name in PASSED_ON:
         yield _single_choice(name, CHOICES[name])
+
+
+def price_variables(texts: Texts, prices: Prices) -> Iterator[dashboard.TextBoxVariable]:
+    """Return a box for the price of each resource."""
+    for name in PRICES:
+        yield (
+            dashboard.TextBoxVariable(name)
+            .label(texts(f"labels.{name}"))
+            .description(texts("prices"))
+            .default_value(f"{getattr(prices, name):.12g}")
+        )
 
 
 def _choice(name: str, query: str, label: str, everything: str) -> dashboard.QueryVariable:

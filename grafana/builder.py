@@ -311,8 +311,9 @@ def _palette(panel: TimeSeries) -> dashboard.FieldColor:
     shade = SHADES.get(panel.palette)
     if shade is not None:
         return dashboard.FieldColor().mode(d.FieldColorModeId.SHADES).fixed_color(shade)
-    # By name, an undocumented job type or status keeps its colour when other series come and go.
-    by_name = any(query.legend.endswith(("{{job_type}}", "{{status}}")) for query in panel.queries)
+    # By name, a spec and an undocumented job type or status keep their colour when other series come and go.
+    named = ("{{job_type}}", "{{status}}", "{{resource_spec}}")
+    by_name = any(query.legend.endswith(named) for query in panel.queries)
     palette = d.FieldColorModeId.PALETTE_CLASSIC_BY_NAME if by_name else d.FieldColorModeId.PALETTE_CLASSIC
     return dashboard.FieldColor().mode(palette)
 
@@ -351,7 +352,8 @@ def _shades(color: str) -> list[d.DynamicConfigValue]:
 def _column(query: Query) -> list[d.DynamicConfigValue]:
     """Return the unit of a table's column, and its thresholds as the colours of the figures."""
     unit = d.DynamicConfigValue(id_val="unit", value=query.unit)
-    decimals = d.DynamicConfigValue(id_val="decimals", value=1 if query.unit == "percentunit" else 0)
+    places = query.decimals if query.decimals is not None else 1 if query.unit == "percentunit" else 0
+    decimals = d.DynamicConfigValue(id_val="decimals", value=places)
     if not query.steps:
         return [unit, decimals]
     levels = thresholds("green", query.steps).build().to_json()

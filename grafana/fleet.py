@@ -43,6 +43,7 @@ from grafana.promql import (
     total,
     with_code,
 )
+from grafana.resources import PRICES_KEPT, PROJECT_URL, fleet_row
 
 __all__ = ["FLEET"]
 
@@ -217,7 +218,7 @@ def _work() -> tuple[Panel, ...]:
 # By number: the names of the columns depend on the language. Columns 0 and 1 are project and workspace.
 _JOB_TYPE_URL = (
     "/d/octopus-project{suffix}?var-project=${__data.fields[0]:percentencode}"
-    "&var-workspace=${__data.fields[1]:percentencode}&var-job_type=${__value.raw:percentencode}"
+    f"&var-workspace=${{__data.fields[1]:percentencode}}&var-job_type=${{__value.raw:percentencode}}{PRICES_KEPT}"
 )
 
 
@@ -243,7 +244,7 @@ def _targets() -> tuple[Panel, ...]:
                 Query(in_stage(*TARGET_TYPE), word="longest", unit="s", steps=WAITING),
             ),
             links=(
-                ("project", "/d/octopus-project{suffix}?var-project=${__value.raw:percentencode}"),
+                ("project", PROJECT_URL),
                 ("job_type", _JOB_TYPE_URL),
             ),
             unit="short",
@@ -260,6 +261,8 @@ FLEET = Board(
         Row("now", _now()),
         Row("failures", _failures()),
         Row("work", _work()),
+        Row("resources", fleet_row()),
         Row("everywhere", _targets()),
     ),
+    prices=True,
 )

@@ -16,6 +16,7 @@ CHOICES: dict[str, Family] = {
     "workspace": f.UP,
     "job_type": f.JOBS_CREATED,
     "msg_code": f.JOB_FAILURES,
+    "resource_spec": f.RESOURCE_JOBS,
 }
 # The filters that links to the status page pass on. msg_code is not one: its empty value, which stands for
 # several choices in the other filters, would there select runs without a code.

@@ -27,6 +27,12 @@ IN_FLIGHT_AGE: Steps = ((21_600, "yellow"), (86_400, "red"))
 DATA_AGE: Steps = ((120, "yellow"), (300, "red"))
 # Three, and six, audit intervals of 10 min.
 AUDIT_AGE: Steps = ((1800, "yellow"), (3600, "red"))
+# The share of the cost that went to runs without a result.
+LOST_SHARE: Steps = ((0.1, "yellow"), (0.3, "red"))
+# The share of reruns in all runs.
+RERUNS: Steps = ((0.1, "yellow"), (0.3, "red"))
+# How long a backlog takes to clear: half a shift, a day.
+CLEARING: Steps = ((14_400, "yellow"), (86_400, "red"))
 FAILED_POLLS: Steps = ((0.05, "yellow"), (0.5, "red"))
 CLOCK_SKEW: Steps = ((60, "yellow"), (300, "red"))
 # Tokens are renewed half an hour before they expire. With less time left, the renewal has failed.
@@ -77,8 +83,8 @@ class Query:
     One query of a panel.
 
     Shape: `legend` is in Grafana's form, as `{{status}}`. `word` is a key below the panel's: its text
-    replaces the legend or, in a table, is the heading of the column. `unit`, `steps` and `failures` belong
-    to a table's column; see Panel.
+    replaces the legend or, in a table, is the heading of the column. `unit`, `decimals`, `steps` and
+    `failures` belong to a table's column; see Panel.
     """
 
     expression: str
@@ -88,6 +94,7 @@ class Query:
     dashed: bool = False
     strong: bool = False
     unit: str = ""
+    decimals: int | None = None
     steps: Steps = ()
     failures: bool = False
 
@@ -196,13 +203,15 @@ class Board:
     A dashboard.
 
     Shape: `name` is part of file names, uids and keys. `since` is the start of its time range. `filters` are
-    the labels of its variables, beside the exporter's. `logs` adds a row of logs from Loki.
+    the labels of its variables, beside the exporter's. `prices` adds the prices of resources to the
+    variables. `logs` adds a row of logs from Loki.
     """
 
     name: str
     since: str
     rows: tuple[Row, ...]
     filters: tuple[str, ...] = ("project", "workspace", "job_type")
+    prices: bool = False
     logs: bool = False
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exporter.exposition import families as f
 from grafana.panels import (
+    CLEARING,
     FAILURE_RATIO,
     FAILURES,
     HOURLY_INTERVAL,
@@ -20,18 +21,21 @@ from grafana.panels import (
     TimeSeries,
 )
 from grafana.promql import (
+    BEFORE_START,
     HOUR,
     IN_FLIGHT,
     NOT_STOPPED,
     SCOPE,
     buckets_per_step,
     by_variable,
+    greatest,
     in_stage,
     increase,
     level,
     longest_run,
     longest_wait,
     oldest,
+    once,
     per_step,
     quantile,
     ratio,
@@ -39,6 +43,7 @@ from grafana.promql import (
     total,
     with_code,
 )
+from grafana.resources import project_row
 
 __all__ = ["PROJECT"]
 
@@ -81,8 +86,17 @@ def _now() -> tuple[Panel, ...]:
     )
 
 
-def _age(key: str, expression: str, steps: Steps) -> Panel:
-    return Stat(key=key, queries=(Query(expression),), unit="s", steps=steps, decimals=0, trend=False)
+def _age(key: str, expression: str, steps: Steps, width: int = 3, height: int = 4) -> Panel:
+    return Stat(
+        key=key,
+        queries=(Query(expression),),
+        unit="s",
+        steps=steps,
+        decimals=0,
+        trend=False,
+        width=width,
+        height=height,
+    )
 
 
 def _flow() -> tuple[Panel, ...]:
@@ -121,7 +135,52 @@ def _flow() -> tuple[Panel, ...]:
             base="transparent",
             steps=((0, "gray"),),
         ),
+        *_clearing(),
     )
+
+
+def _clearing() -> tuple[Panel, ...]:
+    by_type = greatest(5, _clear_alone("job_type"), "job_type")
+    return (
+        _age("clear_at_trend", _clear_at_trend(), CLEARING, width=4, height=8),
+        _age("clear_alone", f"{_clear_alone()} or {_waiting()} == 0", CLEARING, width=4, height=8),
+        TimeSeries(
+            key="clears",
+            interval=HOURLY_INTERVAL,
+            queries=(Query(_clear_at_trend(), word="trend"), Query(_clear_alone(), word="alone")),
+            unit="s",
+        ),
+        TimeSeries(
+            key="clears_by_type",
+            interval=HOURLY_INTERVAL,
+            queries=(Query(by_type, "{{job_type}}"),),
+            unit="s",
+        ),
+    )
+
+
+def _waiting(*labels: str, offset: str = "") -> str:
+    return total(once(f.JOBS, f"{selector(f.JOBS, BEFORE_START)}{offset}"), *labels)
+
+
+def _clear_at_trend() -> str:
+    """
+    Return the time until no job waits if their number goes on to fall as in the past hour.
+
+    It is 0 where none waits. There is no result where the number did not fall, or fell by less than two
+    standard deviations of the arrivals (the square root of their number): a short queue rises and falls all
+    the time.
+    """
+    waiting, before = _waiting(), _waiting(offset=f" offset {HOUR}")
+    arrived = total(increase(f.JOBS_CREATED, HOUR))
+    return f"3600 * {waiting} / ({before} - {waiting} > 2 * sqrt({arrived})) or {waiting} == 0"
+
+
+def _clear_alone(*labels: str) -> str:
+    """Return the time until no job waits if runs start as in the past hour and no more jobs arrive."""
+    family = f.JOB_SUBMITTING_DURATION
+    started = total(once(family, f"increase({selector(family, suffix='_count')}[{HOUR}])"), *labels)
+    return f"3600 * {_waiting(*labels)} / ({started} > 0)"
 
 
 def _growth(*labels: str) -> str:
@@ -232,7 +291,9 @@ PROJECT = Board(
         Row("life", _flow()),
         Row("queueing", _queueing()),
         Row("running", _running()),
+        Row("resources", project_row()),
     ),
-    filters=(*SCOPE, "msg_code"),
+    filters=(*SCOPE, "msg_code", "resource_spec"),
+    prices=True,
     logs=True,
 )

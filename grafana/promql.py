@@ -11,6 +11,7 @@ from exporter.exposition.families import (
     API_CLOCK_SKEW,
     JOBS_OLDEST_CREATED,
     JOBS_OLDEST_STARTED,
+    RESOURCE_JOBS,
     Family,
 )
 from exporter.model import TERMINAL_STATUSES
@@ -21,7 +22,11 @@ SCOPE = ("project", "workspace", "job_type")
 
 IN_FLIGHT = f'status!~"{"|".join(TERMINAL_STATUSES)}"'
 WAITING = "QUEUING|LAUNCHING"
+BEFORE_START = f'status=~"{WAITING}"'
+STARTED = f'status!~"{WAITING}"'
 FAILED = 'status=~".*_FAILED"'
+# Runs that ended without a result.
+LOST = 'status=~".*_FAILED|STOPPED"'
 # The denominator of failure ratios: a stopped run has neither failed nor succeeded.
 NOT_STOPPED = 'status!="STOPPED"'
 
@@ -126,12 +131,12 @@ def oldest(*labels: str) -> str:
 
 def longest_wait(*labels: str) -> str:
     """Return the longest time since creation of the jobs that have not started."""
-    return age_of_jobs(level(JOBS_OLDEST_CREATED, f'status=~"{WAITING}"'), *labels)
+    return age_of_jobs(level(JOBS_OLDEST_CREATED, BEFORE_START), *labels)
 
 
 def longest_run(*labels: str) -> str:
     """Return the longest time since the start of the jobs that run."""
-    return age_of_jobs(level(JOBS_OLDEST_STARTED, f'status!~"{WAITING}"'), *labels)
+    return age_of_jobs(level(JOBS_OLDEST_STARTED, STARTED), *labels)
 
 
 def in_stage(*labels: str) -> str:
@@ -141,8 +146,8 @@ def in_stage(*labels: str) -> str:
     Waiting counts from the creation, running from the start: a job that was restarted after days has not run
     for days.
     """
-    waiting = level(JOBS_OLDEST_CREATED, f'status=~"{WAITING}"')
-    running = level(JOBS_OLDEST_STARTED, f'status!~"{WAITING}"')
+    waiting = level(JOBS_OLDEST_CREATED, BEFORE_START)
+    running = level(JOBS_OLDEST_STARTED, STARTED)
     return age_of_jobs(f"{waiting} or {running}", *labels)
 
 
@@ -150,6 +155,33 @@ def with_code(expression: str) -> str:
     """Add a label `code` for the legend: the error code, or a dash if the API gave none."""
     copied = f'label_join({expression}, "code", "", "msg_code")'
     return f'label_replace({copied}, "code", "-", "code", "")'
+
+
+def with_spec(expression: str) -> str:
+    """Show a dash as the spec of jobs whose row has none."""
+    return f'label_replace({expression}, "resource_spec", "-", "resource_spec", "")'
+
+
+def pattern_of(unit: str) -> str:
+    """Return the pattern of specs that name a number of this unit, with the number as its group."""
+    return f"(?i)(?:.*[^0-9.])?([0-9]+(?:[.][0-9]+)?)[ _]?{unit}s?(?:[^a-z].*)?"
+
+
+def asked_for(unit: str, *matchers: str) -> str:
+    """
+    Return how much of a resource the jobs in flight ask for: jobs times the number in their spec.
+
+    Shape: `unit` as specs write it, "core" or "gpu". Jobs whose spec names none have no series.
+    PromQL has no function that reads a number from a label, with one exception: histogram_quantile() reads
+    the bounds of buckets. So the number becomes the bound of the only finite bucket of a histogram. Its
+    quantile 1 is that bound.
+    """
+    pattern = pattern_of(unit)
+    named = level(RESOURCE_JOBS, *matchers, f'resource_spec=~"{pattern}"')
+    specs = f"group by (resource_spec) ({named})"
+    finite = f'label_replace({specs}, "le", "$1", "resource_spec", "{pattern}")'
+    number = f'histogram_quantile(1, {finite} or label_replace({specs}, "le", "+Inf", "", ""))'
+    return f"{level(RESOURCE_JOBS, *matchers)} * on (resource_spec) group_left () {number}"
 
 
 def greatest(count: int, expression: str, *labels: str) -> str:

@@ -33,6 +33,7 @@ from grafana.preview.queries import Window, fill_query, fill_variables
 from grafana.preview.stage import ALERT, RECORDED, RULES, recording
 from grafana.preview.view import DashboardView, PanelView, Target, seconds
 from grafana.promql import SCOPE, SCRAPED
+from grafana.resources import PRICES, Prices
 from grafana.texts import LANGUAGES, leaves, texts
 from tests.promql import LABELS_OF, grouping, made, selectors
 
@@ -45,7 +46,7 @@ PANELS = [
 ]
 WINDOW = Window(start=1_772_434_800, end=1_772_434_800 + 6 * 3600)
 # The variables as the linter wants to see them in every selector.
-CHOSEN = {name: f"${name}" for name in (*SCRAPED, *CHOICES)}
+CHOSEN = {name: f"${name}" for name in (*SCRAPED, *CHOICES)} | dict.fromkeys(PRICES, "2.5")
 # What is asked for besides the exporter's own families: Prometheus' and the client library's.
 BESIDES = {
     "ALERTS",
@@ -57,6 +58,8 @@ BESIDES = {
 }
 GRAFANAS_OWN = {"row", "stat", "timeseries", "heatmap", "bargauge", "state-timeline", "table"}
 UNITS = {"short", "s", "percentunit", "bytes", "reqps", "suffix: /h"}
+# Amounts with decimals: money, with commas, and hours of resources.
+UNITS |= {"locale", "suffix: core-h", "suffix: GPU-h"}
 # What the status page filters by, as /api/v1/failures does.
 PAGE_PARAMETERS = {"project", "workspace", "job_type", "status", "msg_code", "id", "since"}
 # The colour says how long, and the name beside the bar which status.
@@ -79,7 +82,7 @@ def selector_of(variable: str) -> str:
 
 def filters_of(view: DashboardView) -> list[str]:
     """Give the labels that a dashboard chooses by, beside the exporter's."""
-    return [*SCOPE, "msg_code"] if view.uid.startswith("octopus-project") else [*SCOPE]
+    return [*SCOPE, "msg_code", "resource_spec"] if view.uid.startswith("octopus-project") else [*SCOPE]
 
 
 def test_what_is_committed_is_what_the_code_makes() -> None:
@@ -131,7 +134,8 @@ def test_no_text_is_left_over() -> None:
     shared = set[str]()
     for board in BOARDS:
         said = texts(board.name, "en")
-        build_dashboard(board, said, "30s", LinkSettings(repository="https://git.example/octopus-exporter"))
+        links = LinkSettings(repository="https://git.example/octopus-exporter")
+        build_dashboard(board, said, "30s", links, Prices())
         assert leaves(board.name).keys() - said.used == set()
         shared |= said.used
     assert leaves("shared").keys() - shared == {"preview"}
@@ -184,8 +188,10 @@ def test_the_variables_are_as_promised(view: DashboardView) -> None:
         assert one["type"] == "query"
         assert one["datasource"] == {"type": "prometheus", "uid": "$datasource"}
         assert (one["multi"], one["includeAll"]) == (True, True)
-        # A failure without a code has none to choose by, and is to be shown with the others.
-        assert one["allValue"] == (".*" if one["name"] == "msg_code" else ".+")
+        # A failure without a code has none to choose by, and is to be shown with the others; so is a job
+        # without a specification.
+        may_be_empty = one["name"] in {"msg_code", "resource_spec"}
+        assert one["allValue"] == (".*" if may_be_empty else ".+")
         assert one["refresh"] == 2  # when the time range changes
         assert re.fullmatch(rf"label_values\(.+, {one['name']}\)", one["query"])
 
@@ -214,11 +220,12 @@ def test_what_is_chosen_alone_is_known_to_links(view: DashboardView) -> None:
 
 @dashboards
 def test_each_variable_offers_what_the_choices_before_it_leave(view: DashboardView) -> None:
+    """As far as the metric that has the values has the labels of those choices."""
     before: list[str] = []
     for name, query in view.variables.items():
         (selector,) = selectors(fill_variables(selector_of(query), CHOSEN, WINDOW, 60, 30))
         assert [(label, value) for label, _, value in selector.matchers] == [
-            (one, f"${one}") for one in before
+            (one, f"${one}") for one in before if one in LABELS_OF[selector.name]
         ]
         before.append(name)
 

@@ -19,6 +19,7 @@ const UNITS = {
 // Write a number in Grafana's unit: with three significant digits, unless the panel sets the number of decimals.
 function written(value, { unit = "short", decimals }) {
   if (!Number.isFinite(value)) return "-";
+  if (unit === "locale") return value.toLocaleString("en", { maximumFractionDigits: decimals });
   const sizes = UNITS[unit] ?? [[1, unit.replace("suffix:", "")]];
   const [size, name] = sizes.find(([size]) => Math.abs(value) >= size) ?? sizes.at(-1);
   const number = value / size, digits = Math.abs(number) >= 100 ? 0 : Math.abs(number) >= 10 ? 1 : 2;

@@ -16,7 +16,7 @@ from grafana.preview.view import DashboardView, PanelView
 from grafana.texts import Language, leaves
 
 # As in page.css: the width of the page, the height above its panels, and that of a line of Grafana's grid.
-WIDTH, HEAD, LINE = 1500, 78, 36
+WIDTH, HEAD, LINE = 1500, 98, 36
 PALETTE = (
     *("#73BF69", "#F2CC0C", "#8AB8FF", "#FF9830", "#F2495C", "#5794F2", "#B877D9", "#37872D"),
     *("#FADE2A", "#14A5A5", "#FFA6B0", "#A352CC"),

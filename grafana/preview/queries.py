@@ -22,7 +22,8 @@ _STEPS = (
     *(1, 2, 5, 10, 15, 20, 30, 60, 120, 300),
     *(600, 900, 1200, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400),
 )
-_VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)(?::\w+)?\}")
+# Not $1: that is the group of a pattern in label_replace(), and Grafana leaves it as it is.
+_VARIABLE = re.compile(r"\$([a-z_]\w*)|\$\{(\w+)(?::\w+)?\}")
 _TIMEOUT_SECONDS = 60.0
 # Prometheus usually runs on this machine: a proxy from the environment could not reach it there.
 _OPENER = build_opener(ProxyHandler({}))

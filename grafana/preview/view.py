@@ -134,8 +134,15 @@ class DashboardView:
 
     @property
     def everything(self) -> dict[str, str]:
-        """The value of All of each visible variable."""
-        return {one["name"]: one["allValue"] for one in self._queried if "hide" not in one}
+        """The value of All of each visible variable, and the default of each that is a text."""
+        everything = {one["name"]: one["allValue"] for one in self._queried if "hide" not in one}
+        return {**everything, **self.boxes}
+
+    @property
+    def boxes(self) -> dict[str, str]:
+        """The defaults of the variables that are texts, such as prices, by name."""
+        listed = self.json["templating"]["list"]
+        return {one["name"]: one["query"] for one in listed if one["type"] == "textbox"}
 
     @property
     def _queried(self) -> list[dict[str, Any]]:
