@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "exporter"
 CORE = (
     "exporter.backfill.past",
     "exporter.backfill.plan",
+    "exporter.backfill.rule_history",
     "exporter.backfill.script",
     "exporter.commands.check.filter_findings",
     "exporter.commands.check.findings",

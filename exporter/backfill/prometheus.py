@@ -1,11 +1,116 @@
-"""What a Prometheus has of the live series, by its HTTP API: labels, first samples, retention, overlaps."""
+"""
+What a Prometheus has of the live series, by its HTTP API: labels, first samples, retention, overlaps, rules.
+
+VictoriaMetrics, Mimir and Thanos answer the same queries. They may lack the other endpoints: then nothing is
+known of retention, version or rules, which is said.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries
+from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries, TargetPlan
+from exporter.backfill.rule_history import RecordingRule
+from exporter.config.durations import format_duration, parse_duration
+from exporter.errors import ApiError, BackfillError, ConfigError, one_line
+from exporter.exposition.families import JOBS_COMPLETED
+from exporter.masking import Secrets
 from exporter.model import Target, TargetKey
+from exporter.octopus.messages import NullObserver, Request, Response, split_endpoint
+from exporter.octopus.transport import Transport, open_session
+
+_TIMEOUT_SECONDS = 120.0
+# Of these statuses a target has series from its first publication on, for each of its job types.
+_STATUSES = "FINISHED|RUN_FAILED"
+# Prometheus uses a sample for five minutes: a series that is sampled this often is seen at each step.
+_STEP_MS = 300_000
+# Of the version that loads blocks which overlap others without a flag.
+_OVERLAPS_SINCE = (2, 39)
+_OWN_LABELS = frozenset({"__name__", *JOBS_COMPLETED.labels})
+
+_UNASKED = (
+    "without --prometheus it is not known how long samples are kept (15d by default: older blocks are"
+    " deleted), whether some are there already, and when the first live one came: so the past ends at the"
+    " baseline"
+)
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    """The series of a target that one exporter gives. Units: milliseconds, by job type."""
+
+    labels: Labels
+    first_by_type_ms: Mapping[str, int]
+    is_live: bool
+
+    @property
+    def first_ms(self) -> int:
+        return min(self.first_by_type_ms.values())
+
+    @property
+    def name(self) -> str:
+        return dict(self.labels).get("instance", "(no instance)")
+
+
+async def fit_retention(options: BackfillOptions) -> tuple[BackfillOptions, Sequence[str]]:
+    """
+    Begin no earlier than Prometheus keeps samples: what is older would be deleted at once.
+
+    Shape: the options to go on with, and lines to tell. Called first.
+    Raises: BackfillError (no answer, no Prometheus); ConfigError (an unusable URL, or one too old a version).
+    """
+    async with _opened(options) as api:
+        await api.query("vector(1)", options.now_ms)
+        await _refuse_old(api)
+        found = await api.try_get("/api/v1/status/runtimeinfo")
+        if found is None or not isinstance(found.get("storageRetention"), str):
+            return options, [
+                f"{api.name} does not say how long it keeps samples: it must keep all of the past"
+            ]
+        notes = []
+        for part in found["storageRetention"].split(" or "):
+            try:
+                kept_ms = round(parse_duration(part.strip()) * 1000)
+            except ValueError:
+                notes.append(f"{api.name} keeps no more than {part} and deletes the oldest blocks first")
+                continue
+            oldest_ms = options.now_ms - kept_ms
+            # 0 says that there is no limit.
+            if kept_ms > 0 and options.from_ms < oldest_ms:
+                step_ms = options.step_ms
+                options = replace(options, from_ms=-(-oldest_ms // step_ms) * step_ms)
+                notes.append(
+                    f"{api.name} deletes samples after {format_duration(kept_ms / 1000)}: the past begins at"
+                    f" {_text(options.from_ms)}; for more, raise --storage.tsdb.retention.time first"
+                )
+        return options, notes
+
+
+async def _refuse_old(api: _Api) -> None:
+    """Refuse a Prometheus that loads no blocks beside those that it has."""
+    build = await api.try_get("/api/v1/status/buildinfo") or {}
+    version = str(build.get("version", ""))
+    numbers = version.split(".")[:2]
+    if len(numbers) < 2 or not all(number.isdigit() for number in numbers):
+        return
+    # VictoriaMetrics gives 2.24.0 here, whatever its own version is, and has no such flags.
+    flags = await api.try_get("/api/v1/status/flags") or {}
+    allowed = str(flags.get("storage.tsdb.allow-overlapping-blocks", "true"))
+    if tuple(map(int, numbers)) < _OVERLAPS_SINCE and allowed == "false":
+        problem = (
+            f"--prometheus: {api.name} has version {version}, which loads no blocks that overlap others;"
+            " expected 2.39 or later, or the flag --storage.tsdb.allow-overlapping-blocks"
+        )
+        raise ConfigError([problem])
 
 
 async def find_live_series(
@@ -14,18 +119,245 @@ async def find_live_series(
     """
     Read what Prometheus has of the live series of each target; called first, with `options.prometheus` given.
 
+    Several exporters may give the same target. Rules and dashboards take the largest of them. So one gets the
+    past: of those that are scraped now, the one that is there for longest. `options.labels` choose another.
     Shape: a target without a live series is left out: it takes the labels of the others that Prometheus has
-    added, if these are the same for all. `options.labels` choose among several instances.
+    added, if these are the same for all.
     Raises: BackfillError (no answer, no Prometheus); ConfigError (--prometheus, --label: what to give).
     """
-    raise NotImplementedError
+    found: dict[TargetKey, LiveSeries] = {}
+    problems: list[str] = []
+    async with _opened(options) as api:
+        for target in targets:
+            instances = await _instances(api, options, target.key)
+            matching = [one for one in instances if _matches(one.labels, options.labels)]
+            if instances and not matching:
+                there = ", ".join(sorted(one.name for one in instances))
+                name = _name(target.key)
+                problems.append(f"--label: {api.name} has no such series of {name}, but of instance {there}")
+            if matching:
+                found[target.key] = _live_series(matching, options.labels)
+    if problems:
+        raise ConfigError(problems)
+    if not found and not {"job", "instance"} <= options.labels.keys():
+        problem = (
+            f"--prometheus: {api.name} has no series {JOBS_COMPLETED.name} of these targets: let it scrape"
+            " the exporter first, or give the labels that it will add, as --label job=octopus"
+            " --label instance=exporter:10877"
+        )
+        raise ConfigError([problem])
+    return found
+
+
+def _live_series(instances: Iterable[_Instance], given: Mapping[str, str]) -> LiveSeries:
+    ranked = sorted(instances, key=lambda one: (not one.is_live, one.first_ms, one.labels))
+    first_by_type: dict[str, int] = {}
+    for one in ranked:
+        for job_type, at_ms in one.first_by_type_ms.items():
+            first_by_type[job_type] = min(at_ms, first_by_type.get(job_type, at_ms))
+    return LiveSeries(
+        labels={**dict(ranked[0].labels), **given},
+        first_ms=min(first_by_type.values()),
+        first_by_type_ms=first_by_type,
+    )
+
+
+def _matches(labels: Labels, given: Mapping[str, str]) -> bool:
+    """Tell whether a series has the labels that are given; one that it does not have at all is added."""
+    return all(given.get(name, value) == value for name, value in labels)
+
+
+async def _instances(api: _Api, options: BackfillOptions, key: TargetKey) -> list[_Instance]:
+    """Read the exporters that give a target, with their first samples since the begin of the past."""
+    selector = _selector(key, status=_STATUSES)
+    live = await api.query(f"timestamp({selector})", options.now_ms)
+    span_ms = max(options.now_ms - options.from_ms, 0) + 2 * _STEP_MS
+    earliest = await api.query(
+        f"min_over_time(timestamp({selector})[{span_ms}ms:{_STEP_MS}ms])", options.now_ms
+    )
+    # The first step at which a series is seen may be up to a step after its first sample: the samples
+    # themselves tell.
+    near_ms = {round(float(one["value"][1]) * 1000) for one in (*live, *earliest)}
+    first: dict[tuple[Labels, str], int] = {}
+    for at_ms in sorted(near_ms, reverse=True):
+        for one in await api.query(f"{selector}[{_STEP_MS}ms]", at_ms):
+            first[_added(one["metric"]), one["metric"].get("job_type", "")] = min(
+                round(float(at) * 1000) for at, _ in one["values"]
+            )
+    scraped = {_added(one["metric"]) for one in live}
+    by_labels: dict[Labels, dict[str, int]] = {}
+    for (labels, job_type), at_ms in first.items():
+        by_labels.setdefault(labels, {})[job_type] = at_ms
+    return [_Instance(labels, types, labels in scraped) for labels, types in by_labels.items()]
+
+
+def _added(metric: Mapping[str, str]) -> Labels:
+    """Give the labels that Prometheus has added to the exporter's own."""
+    return tuple(sorted((name, value) for name, value in metric.items() if name not in _OWN_LABELS))
 
 
 async def check_history(options: BackfillOptions, plan: BackfillPlan) -> Sequence[str]:
     """
-    Say what stands against loading these files, a line each: retention, samples that are there already.
+    Say what stands against loading these files, a line each: samples that are there already, other instances.
 
     Called once the plan stands, before the API is read. Lines are warnings, which are told before anything is
     written. Raises: BackfillError (no answer); ConfigError (it must not be loaded).
     """
-    raise NotImplementedError
+    if options.prometheus is None:
+        return [_UNASKED]
+    notes: list[str] = []
+    problems: list[str] = []
+    async with _opened(options) as api:
+        for target in plan.targets:
+            problems += await _loaded_before(api, target)
+            notes += await _other_instances(api, options, target)
+    if problems:
+        raise ConfigError(problems)
+    return notes
+
+
+async def _loaded_before(api: _Api, plan: TargetPlan) -> list[str]:
+    """Refuse a past that Prometheus has: the same samples twice, or others between them, are no counter."""
+    span_ms = plan.until_ms - plan.from_ms
+    if span_ms <= 0:
+        return []
+    counted = await api.query(
+        f"sum(count_over_time({_selector(plan.target.key, plan.labels)}[{span_ms}ms]))", plan.until_ms - 1
+    )
+    if not counted or float(counted[0]["value"][1]) == 0:
+        return []
+    problem = (
+        f"--prometheus: {api.name} has samples of {_name(plan.target.key)} between {_text(plan.from_ms)} and"
+        f" {_text(plan.until_ms)}: is its past loaded already? A shorter --from leaves them out"
+    )
+    return [problem]
+
+
+async def _other_instances(api: _Api, options: BackfillOptions, plan: TargetPlan) -> list[str]:
+    live = await api.query(_selector(plan.target.key, status=_STATUSES), options.now_ms)
+    instances = {dict(_added(one["metric"])).get("instance", "") for one in live}
+    chosen = plan.labels.get("instance", "")
+    if len(instances | {chosen}) < 2:
+        return []
+    note = (
+        f"{_name(plan.target.key)} is exported by {', '.join(sorted(instances))}: {chosen} gets the past, as"
+        " rules and dashboards take the largest of them; --label instance=… chooses another"
+    )
+    return [note]
+
+
+async def find_rules(options: BackfillOptions) -> Sequence[RecordingRule] | None:
+    """
+    Read the recording rules that Prometheus has loaded; None where it does not tell.
+
+    Raises: BackfillError (no answer); ConfigError (an unusable URL).
+    """
+    async with _opened(options) as api:
+        found = await api.try_get("/api/v1/rules", ("type", "record"))
+    if found is None:
+        return None
+    return [
+        RecordingRule(
+            record=rule["name"],
+            expression=rule["query"],
+            labels=tuple(sorted((rule.get("labels") or {}).items())),
+            interval_seconds=float(group.get("interval") or 60),
+        )
+        for group in found.get("groups") or ()
+        for rule in group.get("rules") or ()
+        if rule.get("type") == "recording"
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    """The HTTP API of one Prometheus. Its user and password are in no text that it gives."""
+
+    transport: Transport
+    origin: str
+    prefix: str
+    headers: Mapping[str, str]
+    secrets: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.origin + self.prefix
+
+    async def query(self, expression: str, at_ms: int) -> list[dict[str, Any]]:
+        """Evaluate an expression. Raises: BackfillError."""
+        data = await self._get(
+            "/api/v1/query", ("query", expression), ("time", f"{at_ms / 1000:.3f}"), ("timeout", "110s")
+        )
+        result = data.get("result")
+        if not isinstance(result, list):
+            raise BackfillError(f"--prometheus: {self.name} is no Prometheus: its answer has no result")
+        return result
+
+    async def try_get(self, path: str, *query: tuple[str, str]) -> dict[str, Any] | None:
+        """Read an endpoint that a server of another kind may not have: None then. Raises: BackfillError."""
+        try:
+            return await self._get(path, *query)
+        except _NotThere:
+            return None
+
+    async def _get(self, path: str, *query: tuple[str, str]) -> dict[str, Any]:
+        request = Request(
+            "GET", self.origin, self.prefix + path, query, headers=self.headers, secrets=self.secrets
+        )
+        try:
+            answer: Response = await self.transport.send(request, "", lambda response, _: response)
+        except ApiError as error:
+            raise BackfillError(f"--prometheus: {error.message}") from error
+        try:
+            decoded = json.loads(answer.body)
+        except ValueError:
+            decoded = None
+        if isinstance(decoded, dict) and decoded.get("status") == "success":
+            data = decoded.get("data")
+            return data if isinstance(data, dict) else {}
+        said = decoded.get("error") if isinstance(decoded, dict) else None
+        line = f"{self.name} answers {path} with {answer.status}"
+        line += f": {one_line(self.transport.secrets.masked(str(said)))}" if said else ""
+        raise _NotThere(f"--prometheus: {line}")
+
+
+class _NotThere(BackfillError):
+    """An endpoint that this server does not have, or does not give."""
+
+
+@asynccontextmanager
+async def _opened(options: BackfillOptions) -> AsyncIterator[_Api]:
+    url = options.prometheus or ""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        # The URL is not quoted: its password may be anywhere in it.
+        raise ConfigError(["--prometheus: not a URL, expected one such as http://prometheus:9090"])
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    headers = {}
+    if user or password:
+        encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+        headers["Authorization"] = f"Basic {encoded}"
+    secrets = tuple(filter(None, (password, parts.password)))
+    origin, prefix = split_endpoint(url)
+    async with open_session() as session:
+        transport = Transport(
+            session=session,
+            observer=NullObserver(),
+            secrets=Secrets.of(*secrets),
+            timeout_seconds=_TIMEOUT_SECONDS,
+        )
+        yield _Api(transport, origin, prefix, headers, secrets)
+
+
+def _selector(key: TargetKey, labels: Mapping[str, str] | None = None, status: str = ".+") -> str:
+    own = {"project": key.project, "workspace": key.workspace, **(labels or {})}
+    matchers = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in own.items()]
+    return f"{JOBS_COMPLETED.name}{{{','.join(matchers)},status=~{json.dumps(status)}}}"
+
+
+def _name(key: TargetKey) -> str:
+    return f"{key.project}/{key.workspace}"
+
+
+def _text(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
