@@ -418,18 +418,22 @@ def backfill_command(
     each target, which its ledger tells. The exporter may be running. Without --prometheus, give the labels
     job and instance. See docs/backfill.md.
     """
+    from exporter.backfill.spool import opened_spool
     from exporter.commands import backfill
+    from exporter.commands.long_work import ending_cleanly
+    from exporter.log import Log
     from exporter.masking import Secrets
 
     read, secrets = _load(config), Secrets(time.time)
-    options = backfill.options(
+    options = backfill.read_options(
         time.time_ns() // 1_000_000, prometheus=prometheus, labels=label or [], since=since, step=step
     )
     backfill.check_output(output)
-    prepared = _finish(backfill.prepare(read, secrets, options))
-    if prepared is not None:
-        with prepared:
-            backfill.write(prepared, output, dry_run=dry_run)
+    with ending_cleanly(), Log(secrets) as log, opened_spool() as spool:
+        log.configure(read.log.level, read.log.format)
+        past = _finish(backfill.read_past(read, secrets, options, spool))
+        if past is not None:
+            backfill.write(past, spool, output, dry_run=dry_run)
 
 
 def main() -> None:

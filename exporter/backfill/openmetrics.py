@@ -4,28 +4,158 @@ Writes the past of all targets as OpenMetrics, a file a UTC day.
     # TYPE octopus_jobs_created counter
     octopus_jobs_created_total{project="p",workspace="0",job_type="FRAME_EXTRACT",job="octopus"} 12 1764201600
     # EOF
+
+A family is one block in each file, as `promtool tsdb create-blocks-from openmetrics` and the standard want
+it, and the samples of a series ascend. promtool takes memory by the size of a file: so there is one a day.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from exporter.backfill.plan import BackfillPlan, Estimate, WrittenDay
+from exporter.backfill.history import JOBS, RESOURCE_JOBS, SeriesValue, TargetDay, TargetHistory
+from exporter.backfill.plan import BackfillPlan, TargetPlan, WrittenDay, file_name
 from exporter.backfill.spool import Spool
+from exporter.counting import increments
+from exporter.errors import BackfillError
+from exporter.exposition import families
+from exporter.exposition.families import Family
+from exporter.exposition.render import EOF, header, label_pair, number
+from exporter.exposition.samples import CREATED, SOURCES
+from exporter.model import SeriesKey
 
-
-def estimate(plan: BackfillPlan, spool: Spool) -> tuple[Estimate, ...]:
-    """Say about how much each target will take, before anything is written."""
-    raise NotImplementedError
+FAMILIES: Mapping[str, Family] = {
+    JOBS: families.JOBS,
+    increments.CREATED: families.JOBS_CREATED,
+    increments.COMPLETED: families.JOBS_COMPLETED,
+    increments.FAILURES: families.JOB_FAILURES,
+    increments.SUBMITTING: families.JOB_SUBMITTING_DURATION,
+    increments.RUNNING: families.JOB_RUNNING_DURATION,
+    RESOURCE_JOBS: families.RESOURCE_JOBS,
+    increments.RESOURCE_SUBMITTING: families.RESOURCE_SUBMITTING_DURATION,
+    increments.CORE_SECONDS: families.JOB_CORE_SECONDS,
+    increments.GPU_SECONDS: families.JOB_GPU_SECONDS,
+    increments.MEMORY_SECONDS: families.JOB_MEMORY_SECONDS,
+}
+_PARTIAL = ".partial"
 
 
 def write_days(
-    plan: BackfillPlan, spool: Spool, output: Path, on_day: Callable[[int], None]
-) -> Sequence[WrittenDay]:
+    plan: BackfillPlan, spool: Spool, output: Path, on_day: Callable[[str, int], None]
+) -> list[WrittenDay]:
     """
-    Write the files; each has its name once it is complete.
+    Write the files; each has its name once it is complete. Days without a sample have none.
 
-    Shape: `on_day` is called with the number of days written. Raises: BackfillError (the disk is full, …).
+    Shape: `on_day` is called after each day, with its file's name and 1.
+    Raises: BackfillError (the disk is full, …).
     """
-    raise NotImplementedError
+    written = []
+    for day_ms, targets in _days(plan, spool):
+        file = _write_day(plan, targets, output / file_name(day_ms))
+        if file is not None:
+            written.append(file)
+        on_day(file_name(day_ms), 1)
+    return written
+
+
+def _days(plan: BackfillPlan, spool: Spool) -> Iterator[tuple[int, list[TargetDay]]]:
+    """Give the days; each once the one after it is known, whose series may have to begin in this one."""
+    histories = [TargetHistory(target, plan) for target in plan.targets]
+    done_ms = [-1] * len(histories)
+    before: tuple[int, list[TargetDay]] | None = None
+    for day_ms in plan.days:
+        days = []
+        for target, history in enumerate(histories):
+            times = history.times_ms(day_ms)
+            moments = spool.moments(target, done_ms[target], times[-1]) if times else iter(())
+            days.append(history.day(day_ms, moments))
+            done_ms[target] = times[-1] if times else done_ms[target]
+        if before is not None:
+            for earlier, later in zip(before[1], days, strict=True):
+                earlier.end_at_zero(later.born)
+            yield before
+        before = day_ms, days
+    if before is not None:
+        yield before
+
+
+def _write_day(plan: BackfillPlan, days: Sequence[TargetDay], path: Path) -> WrittenDay | None:
+    """Write one file, under another name until it is complete; None where there is no sample."""
+    times = [day.times_ms[index] for day in days for index in _ends(day)]
+    if not times:
+        return None
+    partial = path.with_name(path.name + _PARTIAL)
+    samples = 0
+    try:
+        # As the exposition does: a lone surrogate has no place in UTF-8.
+        with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            for family, texts in _blocks(plan, days):
+                file.write(header(family).openmetrics.decode())
+                for text in texts:
+                    samples += text.count("\n")
+                    file.write(text)
+            file.write(EOF.decode())
+        size = partial.stat().st_size
+        partial.replace(path)
+    except OSError as exc:
+        raise BackfillError(f"{path}: {exc.strerror or exc}") from exc
+    return WrittenDay(path.name, min(times), max(times), samples, size)
+
+
+def _ends(day: TargetDay) -> set[int]:
+    """Give the first and the last time at which the day has a sample."""
+    return (
+        {min(points[0][0] for points in day.points.values()), len(day.times_ms) - 1} if day.points else set()
+    )
+
+
+def _blocks(plan: BackfillPlan, days: Sequence[TargetDay]) -> Iterator[tuple[Family, Iterator[str]]]:
+    """Give the families that have samples, with their lines in pieces."""
+    sorted_keys = [sorted(day.points, key=_in_order) for day in days]
+    for name, family in FAMILIES.items():
+        if any(key.family == name for day in days for key in day.points):
+            yield (
+                family,
+                (
+                    text
+                    for target, day, keys in zip(plan.targets, days, sorted_keys, strict=True)
+                    for key in keys
+                    if key.family == name
+                    for text in series_text(family, target, key, day)
+                ),
+            )
+
+
+def _in_order(key: SeriesKey) -> tuple[str, ...]:
+    return key.job_type, key.resource_spec, key.status, key.msg_code
+
+
+def series_text(family: Family, target: TargetPlan, key: SeriesKey, day: TargetDay) -> Iterator[str]:
+    """Give the lines of one series of a day; those of a histogram time by time."""
+    tails = [f" {_seconds(at_ms)}\n" for at_ms in day.times_ms]
+    points = day.points[key]
+    ends = [index for index, _ in points[1:]] + [len(tails)]
+    for (begin, value), end in zip(points, ends, strict=True):
+        heads = line_heads(family, target, key, value)
+        yield "".join([head + tail for tail in tails[begin:end] for head in heads])
+
+
+def line_heads(family: Family, target: TargetPlan, key: SeriesKey, value: SeriesValue) -> list[str]:
+    """Give the lines of a value without their times, as the live exposition writes them."""
+    at = target.target.project, target.target.workspace
+    labels = tuple(getattr(key, name) for name in family.labels[len(at) :])
+    added = [label_pair(name, text) for name, text in target.labels.items()]
+    lines = []
+    for sample in SOURCES[family].to_samples(at, {labels: value}):
+        if sample.suffix == CREATED:
+            continue
+        pairs = [*map(label_pair, family.labels, sample.labels), *added]
+        if sample.le is not None:
+            pairs.append(f'le="{number(sample.le)}"')
+        lines.append(f"{family.name}{sample.suffix}{{{','.join(pairs)}}} {sample.value!r}")
+    return lines
+
+
+def _seconds(at_ms: int) -> str:
+    return str(at_ms // 1000) if at_ms % 1000 == 0 else f"{at_ms / 1000:.3f}"

@@ -1,20 +1,29 @@
 """
 What the live counters leave out of a job's row: pure.
 
-A row tells of one run: when its job was created, when the run started and when it ended. With
-`metrics.count_history` all of that would count. The live counters count what is news by the baseline. So the
-past is the first without the second, and both come from `transition()`.
+A row tells of one run: when its job was created, when the run started and when it ended. Without a baseline
+all of that counts, and with the target's baseline what is news. The past is the first without the second, and
+both come from `transition()`: so nothing counts twice, and nothing is left out.
+
+One thing the baseline alone does not tell. A server may write a row some seconds after the end of its run.
+If the first poll came in between, it saw the job in flight, and its end was counted live though it was before
+the baseline. The row shows that: it was written after the baseline, and no later after its end than other
+rows of this server usually are (`lag_ms`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from exporter.backfill.plan import TargetPlan
-from exporter.counting.transitions import Transition
+from exporter.counting.transitions import Baseline, Transition, end_of, transition
 from exporter.model import Job
+
+# Of the clock of Prometheus, which may be behind ours: so much later than the first live sample is moved.
+_CLOCK_TOLERANCE_MS = 300_000
+_ALL_COUNTS = Baseline(None)
 
 
 class PastKind(IntEnum):
@@ -31,15 +40,113 @@ class PastMoment:
     """
     Something that happens to a job.
 
-    Shape: `counted` is what it adds to the counters, None where that was counted live, or is out of the time
-    to write. Units: `at_ms` by our own clock.
+    Shape: `counted` if the counters of the past have it, `shown` if the gauges have it. Units: `at_ms` by our
+    own clock.
     """
 
     at_ms: int
     kind: PastKind
-    counted: Transition | None
+    counted: bool
+    shown: bool
 
 
-def moments_of(job: Job, plan: TargetPlan, lookback_ms: int | None) -> Iterator[PastMoment]:
-    """Give what happened to a job before `plan.until_ms`, in order."""
-    raise NotImplementedError
+@dataclass(slots=True)
+class LeftOut:
+    """
+    What the files cannot tell, for people.
+
+    Shape: `late` is what happened between the first live sample and the baseline, and is in neither;
+    `counted_late` are ends before the baseline that were taken to be counted live; `ran_again` are jobs whose
+    earlier runs are not known any more; `unreadable` are rows.
+    """
+
+    late: int = 0
+    counted_late: int = 0
+    ran_again: int = 0
+    unreadable: int = 0
+
+
+class Past:
+    """
+    What is written of the jobs of one target.
+
+    Shape: `lag_ms` is how long after the end of a run the server usually writes its row; `lookback_ms` as
+    poll.lookback, None for no limit.
+    """
+
+    def __init__(self, plan: TargetPlan, lookback_ms: int | None, lag_ms: int = 0) -> None:
+        self.left_out = LeftOut()
+        self._plan = plan
+        self._lookback_ms = lookback_ms
+        self._lag_ms = lag_ms
+
+    def moments(self, job: Job) -> Iterator[PastMoment]:
+        """Give what happened to a job before `until_ms`, in order."""
+        plan = self._plan
+        counted = self._left_out_by_live(job)
+        shown = job.id not in plan.live.ran_again
+        self.left_out.ran_again += not shown
+        forgotten_ms = None if self._lookback_ms is None else job.created_ms + self._lookback_ms
+        times = {PastKind.CREATED: job.created_ms, PastKind.STARTED: _time(job.started_ms)}
+        if job.has_ended:
+            times |= {PastKind.ENDED: end_of(job), PastKind.FORGOTTEN: forgotten_ms}
+        before_ms = 0
+        for kind, row_ms in times.items():
+            if row_ms is None:
+                continue
+            # The times of a row may contradict each other: a job ends after its start, and so on.
+            before_ms = at_ms = max(row_ms - plan.live.rows_ahead_ms, before_ms)
+            counts = kind in counted and at_ms >= plan.from_ms
+            if counts:
+                # After the first sample, which so is at 0.
+                at_ms = max(at_ms, plan.from_ms + 1)
+                if at_ms >= plan.until_ms + _CLOCK_TOLERANCE_MS:
+                    self.left_out.late += 1
+                    counts = False
+                at_ms = min(at_ms, plan.until_ms - 1)
+            if counts or (shown and at_ms < plan.until_ms):
+                yield PastMoment(max(at_ms, plan.from_ms), kind, counts, shown)
+
+    def _left_out_by_live(self, job: Job) -> set[PastKind]:
+        """Name what counts of a job, and was not counted live."""
+        baseline_ms = self._plan.live.baselines.of(job.job_type).at_ms
+        if baseline_ms is None:
+            return set()  # it counted its history
+        all_of_it = _first_sight(job, _ALL_COUNTS)
+        # Whatever was forgotten since: it was counted before that.
+        live = _first_sight(job, Baseline(baseline_ms))
+        counted = set()
+        if all_of_it.created and not live.created:
+            counted.add(PastKind.CREATED)
+        if all_of_it.submitting_ms is not None and live.submitting_ms is None:
+            counted.add(PastKind.STARTED)
+        if all_of_it.ended and not live.ended:
+            if baseline_ms <= job.updated_ms <= end_of(job) + self._lag_ms:
+                self.left_out.counted_late += 1
+            else:
+                counted.add(PastKind.ENDED)
+        return counted
+
+
+def _time(at_ms: int | None) -> int | None:
+    """Give a time; 0 or less says "none" in a row."""
+    return at_ms if at_ms is not None and at_ms > 0 else None
+
+
+def counted_at(job: Job, kind: PastKind) -> Transition:
+    """Give what counts at a moment of a job, as `Increments.add` takes it."""
+    all_of_it = _first_sight(job, _ALL_COUNTS)
+    return replace(
+        all_of_it,
+        created=kind is PastKind.CREATED,
+        submitting_ms=all_of_it.submitting_ms if kind is PastKind.STARTED else None,
+        ended=kind is PastKind.ENDED,
+        running_ms=all_of_it.running_ms if kind is PastKind.ENDED else None,
+    )
+
+
+def _first_sight(job: Job, baseline: Baseline) -> Transition:
+    change = transition(None, job, baseline)
+    if change is None:
+        raise TypeError("the row of a job that is not known is never an old copy")
+    return change

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from exporter.counting.rules import CountingRules
-from exporter.counting.transitions import Baselines
-from exporter.model import Target, TargetKey
+from exporter.counting.transitions import Baselines, latest
+from exporter.model import Target
+from exporter.sync.server_traits import Filters, ServerTraits
 
 DAY_MS = 86_400_000
 # Prometheus looks back 5 minutes for a sample. So a series with a longer step has gaps.
@@ -55,6 +56,7 @@ class LiveCounting:
     Shape: `baselines` tell which runs count; `job_types` and `statuses` are the undocumented ones with a
     label of their own, `msg_codes` and `resource_specs` likewise. `rows_ahead_ms` is how far the clock of the
     API's rows is ahead of ours. `ran_again` are the jobs created before the baseline that have run again.
+    `filters` and `server` are what polls have learnt about the API.
     """
 
     baselines: Baselines
@@ -64,6 +66,13 @@ class LiveCounting:
     msg_codes: frozenset[str] = frozenset()
     resource_specs: frozenset[str] = frozenset()
     ran_again: frozenset[int] = frozenset()
+    filters: Filters = field(default_factory=Filters)
+    server: ServerTraits = field(default_factory=ServerTraits)
+
+    @property
+    def baseline_ms(self) -> int | None:
+        """The latest baseline, by the clock of the rows; None where all history was counted live."""
+        return latest(self.baselines.at_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,11 @@ class BackfillPlan:
     def until_ms(self) -> int:
         return max(plan.until_ms for plan in self.targets)
 
+    @property
+    def days(self) -> range:
+        """When the UTC days begin that may have samples."""
+        return range(self.from_ms // DAY_MS * DAY_MS, self.until_ms, DAY_MS)
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenDay:
@@ -121,21 +135,6 @@ class WrittenDay:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """How much a target will take, about: series, samples and bytes of the files."""
-
-    key: TargetKey
-    series: int
-    samples: int
-    size_bytes: int
-
-
 def file_name(at_ms: int) -> str:
     """Name the file of the UTC day that has this time."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d") + FILE_SUFFIX
-
-
-def days_of(from_ms: int, until_ms: int) -> range:
-    """Give when the UTC days begin that have samples from `from_ms` to before `until_ms`."""
-    return range(from_ms // DAY_MS * DAY_MS, until_ms, DAY_MS)

@@ -2,58 +2,82 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
-from exporter.backfill.plan import LONGEST_STEP_MS, BackfillOptions, BackfillPlan
+from exporter.backfill.estimate import Estimator, TargetEstimate
+from exporter.backfill.live import read_live_counting
+from exporter.backfill.openmetrics import write_days
+from exporter.backfill.past import LeftOut, Past, PastKind
+from exporter.backfill.plan import (
+    LONGEST_STEP_MS,
+    BackfillOptions,
+    BackfillPlan,
+    LiveCounting,
+    LiveSeries,
+    TargetPlan,
+)
+from exporter.backfill.prometheus import check_history, find_live_series
+from exporter.backfill.reader import PastReader, PastRows
+from exporter.backfill.script import loading_files
 from exporter.backfill.spool import Spool
+from exporter.clients import ClientFactory
+from exporter.commands.long_work import mebibytes, work_progress
+from exporter.commands.output import print_line
 from exporter.config import Config, format_duration
 from exporter.config.durations import parse_duration
-from exporter.errors import ConfigError
+from exporter.errors import BackfillError, ConfigError, StartError
+from exporter.ledger.opening import opened_to_look
+from exporter.ledger.thread import LedgerThread
 from exporter.masking import Secrets
+from exporter.model import Target, TargetKey
+from exporter.octopus.messages import NullObserver
+from exporter.octopus.transport import open_session
+from exporter.pollers import poll_rules
+from exporter.progress import progress_listener
+from exporter.runs import rfc3339
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 # Labels of the exporter's own series, which no --label may replace.
 _OWN_LABELS = frozenset({"project", "workspace", "job_type", "status", "msg_code", "resource_spec", "le"})
+_TARGETS_AT_ONCE = 8
+# Live series that begin so much later than the first poll have counted before Prometheus saw them.
+_LATE_MS = 600_000
+# What a sample takes in a block of two hours, with its share of the index.
+_BLOCK_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A plan with its moments read; closing it deletes the spool."""
+@dataclass(slots=True)
+class PastRead:
+    """
+    A plan and what was read for it.
+
+    Shape: `estimates` and `left_out` are by target.
+    """
 
     options: BackfillOptions
     plan: BackfillPlan
-    spool: Spool
-    notes: Sequence[str]
-    stack: ExitStack
-
-    def __enter__(self) -> Prepared:
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.stack.close()
+    estimates: Sequence[TargetEstimate]
+    left_out: Sequence[LeftOut]
 
 
-def options(
+@dataclass(slots=True)
+class _Planned:
+    plan: BackfillPlan
+    notes: list[str] = field(default_factory=list)
+
+
+def read_options(
     now_ms: int, *, prometheus: str | None, labels: Sequence[str], since: str, step: str
 ) -> BackfillOptions:
     """Read the options. Raises: ConfigError, with all problems."""
     problems: list[str] = []
-    given: dict[str, str] = {}
-    for label in labels:
-        name, equals, value = label.partition("=")
-        if not equals or not _LABEL.fullmatch(name) or name.startswith("__"):
-            problems.append(f"--label: found {label!r}, expected NAME=VALUE, as job=octopus")
-        elif name in _OWN_LABELS:
-            problems.append(f"--label: found {name}, which the exporter's own series have")
-        else:
-            given[name] = value
+    given = _labels(labels, problems)
     if prometheus is None and not {"job", "instance"} <= given.keys():
         problems.append(
             "--prometheus: missing, expected a URL, or the labels of the live series, as --label job=octopus"
@@ -70,6 +94,19 @@ def options(
     return BackfillOptions(now_ms, prometheus, given, from_ms, step_ms)
 
 
+def _labels(labels: Sequence[str], problems: list[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for label in labels:
+        name, equals, value = label.partition("=")
+        if not equals or not value or not _LABEL.fullmatch(name) or name.startswith("__"):
+            problems.append(f"--label: found {label!r}, expected NAME=VALUE, as job=octopus")
+        elif name in _OWN_LABELS:
+            problems.append(f"--label: found {name}, which the exporter's own series have")
+        else:
+            given[name] = value
+    return given
+
+
 def _milliseconds(name: str, text: str, problems: list[str]) -> int | None:
     try:
         found = round(parse_duration(text) * 1000)
@@ -84,28 +121,222 @@ def _milliseconds(name: str, text: str, problems: list[str]) -> int | None:
 
 def check_output(output: Path) -> None:
     """Make sure that the folder is empty or can be made. Raises: ConfigError."""
-    if output.is_dir():
-        if any(output.iterdir()):
-            raise ConfigError([f"--output: {output} is not empty, expected an empty folder or a new one"])
-    elif output.exists() or output.is_symlink():
-        raise ConfigError([f"--output: {output} is no folder"])
+    try:
+        if output.is_dir():
+            if any(output.iterdir()):
+                raise ConfigError([f"--output: {output} is not empty, expected an empty folder or a new one"])
+        elif output.exists() or output.is_symlink():
+            raise ConfigError([f"--output: {output} is no folder"])
+    except OSError as exc:
+        raise ConfigError([f"--output: {output}: {exc.strerror or exc}"]) from exc
 
 
-async def prepare(config: Config, secrets: Secrets, options: BackfillOptions) -> Prepared | None:
+# -- what to write -------------------------------------------------------------------------------------------
+
+
+async def read_past(
+    config: Config, secrets: Secrets, options: BackfillOptions, spool: Spool
+) -> PastRead | None:
     """
     Find out what to write, and read it from the API; None where there is nothing to write, which is said.
 
-    In this order: what the ledger says of each target; `prometheus.find_live_series`; the plan;
-    `prometheus.check_history`; then the API, into the spool.
-    Raises: ConfigError; StartError (no ledger, or one without a baseline); BackfillError; PollError.
+    Raises: ConfigError; StartError (no ledger, or one without a baseline); BackfillError.
     """
-    raise NotImplementedError
+    planned = await _plan(config, options)
+    plan, notes = planned.plan, planned.notes
+    if plan.targets and options.prometheus is not None:
+        notes += await check_history(options, plan)
+    for note in notes:
+        print_line(note)
+    if not plan.targets:
+        print_line("There is nothing to write.")
+        return None
+    estimator = Estimator(plan)
+    left_out = await _read_targets(config, secrets, plan, spool, estimator)
+    return PastRead(options, plan, estimator.targets(), left_out)
 
 
-def write(prepared: Prepared, output: Path, *, dry_run: bool) -> None:
-    """
-    Say what will be written, and write it: the days, then the files of `script.loading_files`.
+async def _plan(config: Config, options: BackfillOptions) -> _Planned:
+    live = _read_ledger(config)
+    planned = _Planned(
+        BackfillPlan(
+            (), poll_rules(config).counting, options.step_ms, poll_rules(config).schedule.lookback_ms
+        )
+    )
+    counted = {target: one for target, one in live.items() if one.baseline_ms is not None}
+    for target in live.keys() - counted.keys():
+        planned.notes.append(f"{_name(target)}: metrics.count_history has counted its history already")
+    series: Mapping[TargetKey, LiveSeries] = {}
+    if options.prometheus is not None and counted:
+        series = await find_live_series(options, tuple(counted))
+    targets = []
+    for target, one in counted.items():
+        found = series.get(target.key)
+        baseline_ms = (one.baseline_ms or 0) - one.rows_ahead_ms
+        until_ms = baseline_ms if found is None or found.first_ms is None else found.first_ms
+        if until_ms - baseline_ms > _LATE_MS:
+            planned.notes.append(
+                f"{_name(target)}: Prometheus has its series since {rfc3339(until_ms)} only, the first poll"
+                f" was at {rfc3339(baseline_ms)}: increase() does not see what was counted in between"
+            )
+        if until_ms - options.step_ms <= options.from_ms:
+            planned.notes.append(f"{_name(target)}: its first poll was before --from")
+            continue
+        labels = {**({} if found is None else found.labels), **options.labels}
+        targets.append(TargetPlan(target, one, labels, options.from_ms, until_ms))
+    plan = planned.plan
+    planned.plan = BackfillPlan(tuple(targets), plan.rules, plan.step_ms, plan.lookback_ms)
+    return planned
 
-    Raises: BackfillError.
-    """
-    raise NotImplementedError
+
+def _read_ledger(config: Config) -> Mapping[Target, LiveCounting]:
+    """Raises: StartError (no ledger to read, or a target that was never polled completely); LedgerError."""
+    found = {}
+    with opened_to_look(config.ledger) as db:
+        for target in config.targets():
+            live = read_live_counting(db, target.key)
+            if live is None:
+                raise StartError(
+                    f"ledger {config.ledger.url}: {_name(target)} is not in it yet: a backfill ends where the"
+                    " live counters begin, so let `octopus-exporter run` poll it first"
+                )
+            found[target] = live
+    return found
+
+
+# -- reading -------------------------------------------------------------------------------------------------
+
+
+async def _read_targets(
+    config: Config, secrets: Secrets, plan: BackfillPlan, spool: Spool, estimator: Estimator
+) -> list[LeftOut]:
+    """Read all targets from the API into the spool, some at a time."""
+    ledger = PastRows(await LedgerThread.begin_to_open(None))
+    places = asyncio.Semaphore(_TARGETS_AT_ONCE)
+    try:
+        with progress_listener() as listener:
+            async with open_session() as session:
+                access = ClientFactory(config, session, NullObserver(), secrets)
+                reader = PastReader(
+                    ledger=ledger,
+                    rules=poll_rules(config),
+                    now_ms=lambda: time.time_ns() // 1_000_000,
+                    pause_seconds=config.poll.interval_seconds,
+                    on_progress=listener.on_progress,
+                )
+
+                async def read(number: int, target: TargetPlan) -> LeftOut:
+                    async with places:
+                        result = await reader.read(target, access.client(target.target))
+                    listener.on_finished(target.target)
+                    past = Past(target, plan.lookback_ms, await ledger.usual_lag_ms(target.target))
+                    async for job, failed in ledger.rows(target.target):
+                        moments = tuple(past.moments(job))
+                        spool.add(number, job, moments, failed=failed)
+                        estimator.add(number, job, moments, failed=failed)
+                    past.left_out.unreadable = len(result.set_apart)
+                    await ledger.begin(target.target)  # its rows are not needed any more
+                    return past.left_out
+
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(read(number, target)) for number, target in enumerate(plan.targets)
+                    ]
+                return [task.result() for task in tasks]
+    finally:
+        await ledger.close()
+
+
+# -- writing -------------------------------------------------------------------------------------------------
+
+
+def write(past: PastRead, spool: Spool, output: Path, *, dry_run: bool) -> None:
+    """Say what will be written, and write it, all of it or nothing. Raises: BackfillError."""
+    plan = past.plan
+    for line in _announcement(past, output):
+        print_line(line)
+    if not dry_run:
+        began = time.monotonic()
+        progress = work_progress("writing", "days", "days", len(plan.days))
+        with _all_or_nothing(output), progress as on_day:
+            days = write_days(plan, spool, output, on_day)
+            files = loading_files(past.options, plan, days)
+            for name, text in files.items():
+                _write_file(output / name, text)
+        took = format_duration(max(1, round(time.monotonic() - began)))
+        print_line(
+            f"Written in {took}: {len(days)} days, {sum(day.samples for day in days):,} samples,"
+            f" {mebibytes(sum(day.size_bytes for day in days))}, {', '.join(files)}"
+        )
+    for line in _what_is_missing(past):
+        print_line(line)
+
+
+def _announcement(past: PastRead, output: Path) -> Iterator[str]:
+    plan = past.plan
+    yield (
+        f"From {rfc3339(plan.from_ms)} to {rfc3339(plan.until_ms)}, a sample every"
+        f" {format_duration(plan.step_ms / 1000)}, to {output}:"
+    )
+    for target, estimate in zip(plan.targets, past.estimates, strict=True):
+        counted = estimate.counted
+        yield (
+            f"  {_name(target.target)}: {counted[PastKind.CREATED]:,} jobs created,"
+            f" {counted[PastKind.STARTED]:,} runs started, {counted[PastKind.ENDED]:,} ended;"
+            f" about {estimate.series:,} series, {estimate.samples:,} samples"
+        )
+    size = sum(estimate.size_bytes for estimate in past.estimates)
+    samples = sum(estimate.samples for estimate in past.estimates)
+    yield (
+        f"  in all {len(plan.days)} days, about {mebibytes(size)} of files,"
+        f" {mebibytes(samples * _BLOCK_BYTES)} of blocks"
+    )
+
+
+def _what_is_missing(past: PastRead) -> Iterator[str]:
+    """Say what the files cannot tell, with its number where that is known."""
+    yield "Not in the files, since the API does not tell it:"
+    yield "  jobs that were deleted, and the runs before the last run of a job"
+    yield "  LAUNCHING and UPLOADING: jobs are QUEUING until they start, and RUNNING until they end"
+    for target, left_out in zip(past.plan.targets, past.left_out, strict=True):
+        for count, what in (
+            (left_out.ran_again, "jobs have run again since the first poll: their runs before are not known"),
+            (left_out.unreadable, "rows cannot be read"),
+            (left_out.counted_late, "runs ended just before the first poll, and were counted live"),
+            (left_out.late, "events between the first live sample and the baseline of their job type"),
+        ):
+            if count:
+                yield f"  {_name(target.target)}: {count:,} {what}"
+
+
+@contextmanager
+def _all_or_nothing(output: Path) -> Iterator[None]:
+    """Make the folder; where the block fails, delete all that is in it, and the folder if it is new."""
+    made = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise BackfillError(f"--output: {output}: {exc.strerror or exc}") from exc
+    try:
+        yield
+    except BaseException:
+        # It was empty, so all files are ours.
+        with suppress(OSError):
+            for path in output.iterdir():
+                path.unlink()
+            if made:
+                output.rmdir()
+        raise
+
+
+def _write_file(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+        if path.suffix == ".sh":
+            path.chmod(0o755)
+    except OSError as exc:
+        raise BackfillError(f"{path}: {exc.strerror or exc}") from exc
+
+
+def _name(target: Target) -> str:
+    return f"{target.project}, workspace {target.workspace}"

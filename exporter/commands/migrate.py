@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
 
 from pydantic import ValidationError
 
 from exporter.clients import ledger_secrets, missing_driver
-from exporter.commands.output import print_error, print_line
+from exporter.commands.long_work import ending_cleanly, mebibytes, work_progress
+from exporter.commands.output import print_line
 from exporter.config import LedgerSettings, format_duration
 from exporter.config.loading import substitute
 from exporter.config.problems import show
@@ -29,7 +27,6 @@ from exporter.ledger.migration import (
 from exporter.masking import Secrets
 
 _FLAGS = {"url": "", "password_file": "-password-file"}
-_LINE_EVERY_SECONDS = 5.0
 
 
 def ledger_at(flag: str, url: str, password_file: Path | None, environ: Mapping[str, str]) -> LedgerSettings:
@@ -71,16 +68,19 @@ def migrate(source: LedgerSettings, target: LedgerSettings) -> None:
     secrets, began = Secrets(time.time), time.monotonic()
     secrets.keep(*ledger_secrets(source), *ledger_secrets(target))
     try:
-        with _ending_cleanly(), _source(source) as old:
+        with ending_cleanly(), _source(source) as old:
             size = old.size_bytes()
-            with _target(target) as new, _progress(old.sizes()) as on_rows:
+            progress = work_progress("copying", next(iter(TABLES)), "rows", sum(old.sizes().values()))
+            with _target(target) as new, progress as on_rows:
                 rows = copy_ledger(old, new, on_rows)
                 size_there = new.size_bytes()
     except (StartError, LedgerError) as exc:
         # A server's message is its own text.
         raise type(exc)(secrets.masked(str(exc))) from None
     took = format_duration(max(1, round(time.monotonic() - began)))
-    print_line(f"copied {source.url} to {target.url} in {took}, {_bytes(size)} to {_bytes(size_there)}:")
+    print_line(
+        f"copied {source.url} to {target.url} in {took}, {mebibytes(size)} to {mebibytes(size_there)}:"
+    )
     for table, count in rows.items():
         print_line(f"  {table:<12}{count:>15,}")
     print_line(
@@ -103,62 +103,3 @@ def _target(ledger: LedgerSettings) -> AbstractContextManager[MigrationTarget]:
     from exporter.ledger.postgres.migration import postgres_target  # noqa: PLC0415 - at its first use
 
     return postgres_target(ledger)
-
-
-@contextmanager
-def _ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, so that no unfinished file stays behind."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        print_error("asked to stop")
-        raise SystemExit(1)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _progress(sizes: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
-    """Show how far the copy is, on standard error: a bar on a terminal, else a line now and then."""
-    total = sum(sizes.values())
-    if not sys.stderr.isatty():
-        yield _progress_lines(total)
-        return
-    from rich.console import Console  # noqa: PLC0415 - at its first use
-    from rich.progress import (  # noqa: PLC0415 - at its first use
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("copying {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        bar = bars.add_task(next(iter(TABLES)), total=total)
-        yield lambda table, rows: bars.update(bar, description=table, advance=rows)
-
-
-def _progress_lines(total: int) -> Callable[[str, int], None]:
-    done, told_at = 0, time.monotonic()
-
-    def on_rows(table: str, rows: int) -> None:
-        nonlocal done, told_at
-        done += rows
-        if time.monotonic() - told_at >= _LINE_EVERY_SECONDS:
-            told_at = time.monotonic()
-            print_error(f"copying {table}: {done:,} of {total:,} rows")
-
-    return on_rows
-
-
-def _bytes(number: int) -> str:
-    return f"{number / 1_048_576:,.1f} MiB"

@@ -11,9 +11,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from exporter.config import LedgerSettings, LedgerUrl
 from exporter.errors import LedgerError, StartError
 from exporter.ledger.connection import FAILURES, connect_to_look, existing, reason
+from exporter.ledger.database import Database
 from exporter.ledger.known_runs import KnownRunsQuery, known_runs
 from exporter.ledger.schema import VERSION
 from exporter.ledger.sqlite import SqliteLedger
@@ -75,6 +78,30 @@ def opened_for_runs(settings: LedgerSettings) -> Iterator[KnownRunsQuery]:
         with runs.opened_for_runs(settings) as query:
             yield query
         return
+    with _opened_file(settings) as db:
+        yield partial(known_runs, db)
+
+
+@contextmanager
+def opened_to_look(settings: LedgerSettings) -> Iterator[Database]:
+    """
+    Open the ledger to ask it anything, while an exporter may be writing to it; it cannot be written to.
+
+    Raises: StartError (it cannot be opened); LedgerError, also while it is read (damage, lost).
+    """
+    if settings.url.backend == "postgresql":
+        runs = _postgres("runs", settings.url)
+        with runs.opened_to_look(settings) as postgres:
+            yield postgres
+        return
+    with _opened_file(settings) as db:
+        # One snapshot for all questions.
+        db.execute("BEGIN")
+        yield db
+
+
+@contextmanager
+def _opened_file(settings: LedgerSettings) -> Iterator[sqlite3.Connection]:
     path = settings.url.path
     if path is None:
         raise StartError(f"ledger {settings.url}: not a file, so another process cannot read it")
@@ -85,8 +112,9 @@ def opened_for_runs(settings: LedgerSettings) -> Iterator[KnownRunsQuery]:
         raise StartError(f"ledger {path}: {reason(exc)}") from exc
     with closing(db):
         try:
-            yield partial(known_runs, db)
-        except sqlite3.Error as exc:
+            yield db
+        # Beside what SQLite says: a value that another program has changed.
+        except (*FAILURES, OverflowError, msgspec.MsgspecError) as exc:
             raise LedgerError(f"ledger {path}: {reason(exc)}") from exc
 
 

@@ -12,8 +12,6 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import TypeVar
 
-import psycopg
-
 from exporter.config import LedgerSettings
 from exporter.ledger.background import in_background
 from exporter.ledger.database import Database
@@ -73,12 +71,26 @@ class RunReaders:
 @contextmanager
 def opened_for_runs(settings: LedgerSettings) -> Iterator[KnownRunsQuery]:
     """See ledger.opening.opened_for_runs."""
+    with _opened(settings) as db:
+        yield partial(known_runs_beside, db)
+
+
+@contextmanager
+def opened_to_look(settings: LedgerSettings) -> Iterator[Database]:
+    """See ledger.opening.opened_to_look."""
+    with _opened(settings) as db:
+        db.execute(READING)
+        yield db
+
+
+@contextmanager
+def _opened(settings: LedgerSettings) -> Iterator[PostgresDatabase]:
     database = LedgerDatabase(settings, reads_only=True)
     db = database.open()
     with closing(db.connection):
         try:
-            yield partial(known_runs_beside, db)
-        except psycopg.Error as exc:
+            yield db
+        except Exception as exc:
             raise database.explained(exc) from exc
 
 

@@ -1,0 +1,82 @@
+"""How much a backfill will take, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from exporter.backfill.history import SpooledMoment, TargetHistory
+from exporter.backfill.openmetrics import FAMILIES, line_heads
+from exporter.backfill.past import PastKind, PastMoment
+from exporter.backfill.plan import BackfillPlan
+from exporter.model import Job
+
+# A server that gives every run an error code of its own is not followed further.
+_MOST_KINDS = 20_000
+_TAIL_BYTES = len(" 1764201600\n")
+# Of a number: those of the estimate are the smallest.
+_MORE_DIGITS = 2
+
+
+@dataclass(slots=True)
+class TargetEstimate:
+    """
+    What is written of a target.
+
+    Shape: `counted` is how many creations, starts and ends the counters get, exactly. The other numbers are
+    about right.
+    """
+
+    counted: dict[PastKind, int] = field(default_factory=lambda: dict.fromkeys(PastKind, 0))
+    series: int = 0
+    samples: int = 0
+    size_bytes: int = 0
+
+
+class Estimator:
+    """
+    Learns from the moments as they are kept: when each series begins.
+
+    One moment of each kind stands for all that add to the same series: the earliest.
+    """
+
+    def __init__(self, plan: BackfillPlan) -> None:
+        self._plan = plan
+        self._targets = [TargetEstimate() for _ in plan.targets]
+        self._first: list[dict[tuple[object, ...], SpooledMoment]] = [{} for _ in plan.targets]
+
+    def add(self, target: int, job: Job, moments: Sequence[PastMoment], *, failed: bool) -> None:
+        """Learn from the moments of a job; `target` is the number of its target in the plan."""
+        counted, first = self._targets[target].counted, self._first[target]
+        for moment in moments:
+            counted[moment.kind] += moment.counted
+            kind: tuple[object, ...] = (moment.kind, moment.counted, moment.shown, job.job_type)
+            kind = (*kind, job.resource_spec)
+            if moment.kind >= PastKind.ENDED:
+                kind = (*kind, job.status, job.msg_code, failed)
+            known = first.get(kind)
+            if known is None:
+                if len(first) < _MOST_KINDS:
+                    first[kind] = job, moment, failed
+            elif moment.at_ms < known[1].at_ms:
+                first[kind] = job, moment, failed
+
+    def targets(self) -> list[TargetEstimate]:
+        """Give what is known now of each target of the plan."""
+        for plan, estimate, first in zip(self._plan.targets, self._targets, self._first, strict=True):
+            history = TargetHistory(plan, self._plan)
+            estimate.series = estimate.samples = estimate.size_bytes = 0
+            known = set()
+            for spooled in sorted(first.values(), key=lambda one: (one[1].at_ms, one[1].kind)):
+                steps = (plan.until_ms - spooled[1].at_ms) // self._plan.step_ms + 2
+                for key, value in history.add([spooled]).items():
+                    if key in known:
+                        continue
+                    known.add(key)
+                    lines = line_heads(FAMILIES[key.family], plan, key, value)
+                    estimate.series += len(lines)
+                    estimate.samples += steps * len(lines)
+                    estimate.size_bytes += steps * sum(
+                        len(line.encode()) + _MORE_DIGITS + _TAIL_BYTES for line in lines
+                    )
+        return self._targets
