@@ -49,7 +49,7 @@ _TARGETS_AT_ONCE = 8
 # Live series that begin so much later than the first poll have counted before Prometheus saw them.
 _LATE_MS = 600_000
 # What a sample takes in a block of two hours, with its share of the index.
-_BLOCK_BYTES = 4
+_BLOCK_BYTES = 6
 
 
 @dataclass(slots=True)
