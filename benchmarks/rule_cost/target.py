@@ -62,6 +62,11 @@ _SHARES = {
 }
 _CODES = {"RUN_FAILED": ("", "3001", "3302"), "SUBMIT_FAILED": ("", "3407"), "UPLOAD_FAILED": ("",)}
 _FILTERS = ("statuses", "job_types", "start_time", "id", "workspace", "totals")
+# One for each job type.
+_SPECS = {
+    job_type: f"P100_1Gpu_{2**place}Core_{2 ** (place + 2)}GiB" for place, job_type in enumerate(JOB_TYPES)
+}
+_RUN_MS = 600_000
 _IN_STATUS_SECONDS = {"QUEUING": 120, "LAUNCHING": 60, "RUNNING": 3_000, "UPLOADING": 300}
 _BOUNDS = MetricsSettings()
 
@@ -151,6 +156,16 @@ def _totals(runs_a_day: float, at: float, histograms: bool) -> Totals:
         running={
             key: _histogram(_BOUNDS.running_buckets, count) for key, count in ended.items() if histograms
         },
+        resource_jobs={(_SPECS[kind], status): jobs for (kind, status), jobs in in_flight.items()},
+        resource_submitting={
+            _SPECS[job_type]: _histogram(_BOUNDS.submitting_buckets, count)
+            for job_type, count in runs.items()
+            if histograms
+        },
+        core_seconds={key: CounterValue(runs * 8_000 * _RUN_MS) for key, runs in ended.items()},
+        gpu_seconds={key: CounterValue(runs * 1_000 * _RUN_MS) for key, runs in ended.items()},
+        memory_seconds={key: CounterValue(runs * 32_000 * _RUN_MS) for key, runs in ended.items()},
+        reruns={job_type: CounterValue(count // 20) for job_type, count in runs.items()},
         drift=dict.fromkeys(STATUSES, 0),
         last_audit_ms=floor(at / 600) * 600_000,
         filters=dict.fromkeys(_FILTERS, True),
@@ -181,7 +196,7 @@ def _histogram(bounds: tuple[float, ...], count: int) -> HistogramValue:
     shares = list(accumulate(weights))
     below = [0, *(count * share // shares[-1] for share in shares)]
     counts = tuple(after - before for before, after in pairwise(below))
-    return HistogramValue(bounds, counts, count * 600_000, (None,) * size)
+    return HistogramValue(bounds, counts, count * _RUN_MS, (None,) * size)
 
 
 async def run(targets: int, port: int) -> None:
