@@ -83,9 +83,24 @@ JOBS = {
     for row, job_type in enumerate(JOB_TYPES)
     for column, status in enumerate(STATUSES)
 }
+RESOURCE_JOBS = {
+    ("2Core_4GiB", "RUNNING"): 10,
+    ("2Core_4GiB", "UPLOADING"): 1,
+    ("2Core_4GiB", "QUEUING"): 0,
+    ("P100_1Gpu_2.1Core_4.1GiB", "RUNNING"): 3,
+    ("P100_1Gpu_2.1Core_4.1GiB", "QUEUING"): 40,
+    ("P100_1Gpu_2.1Core_4.1GiB", "LAUNCHING"): 1,
+    ("V100_8Gpu_96Core_720GiB", "QUEUING"): 2,
+    ("8Core_16GiB", "RUNNING"): 0,
+    ("2Core_4MiB", "RUNNING"): 4,
+    ("other", "QUEUING"): 5,
+    ("", "RUNNING"): 6,
+}
 FULL = replace(
     TOTALS,
     jobs=JOBS,
+    resource_jobs=RESOURCE_JOBS,
+    unreadable_specs=("2Core_4MiB", HOSTILE),
     oldest_created_ms={(JOB_TYPES[0], name): NOW_MS - 3 * HOUR_MS for name in IN_FLIGHT_STATUSES},
     oldest_started_ms={(JOB_TYPES[0], "RUNNING"): NOW_MS - 2 * HOUR_MS},
     last_audit_ms=NOW_MS - 4 * MINUTE_MS,

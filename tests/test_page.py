@@ -15,7 +15,7 @@ from exporter.web.status.failures import PageFailures
 from exporter.web.status.model import CredentialsStatus, ProcessInfo, ReloadStatus, Status
 from exporter.web.status.page import StatusPage
 from exporter.web.status.page_request import PageRequest
-from exporter.web.status.wording import Language
+from exporter.web.status.wording import NOT_SHOWN, Language
 from tests.failed_runs import SPIKE, SPIKE_IDS, failure_group, hour_of, page_failures
 from tests.snapshots import named
 from tests.status_states import (
@@ -306,7 +306,8 @@ def test_an_unknown_status_has_a_column_among_those_in_flight_if_one_of_its_jobs
         "STOPPED",
         "ARCHIVED",
     ]
-    spans = re.findall(r'<th scope="colgroup" role="columnheader" colspan="(\d)"', html)
+    table = html.partition('<table class="numbers"')[2]
+    spans = re.findall(r'<th scope="colgroup" role="columnheader" colspan="(\d)"', table)
     assert spans == ["3", "5", "3"]
 
 
@@ -335,7 +336,7 @@ def test_ages_of_jobs_go_by_the_servers_clock() -> None:
 def test_two_hundred_targets_are_a_light_page() -> None:
     shown = [named(f"project-{n}", poll=GOOD, totals=FULL) for n in range(200)]
     html = render(status_of(*shown))
-    assert len(html) < 500_000
+    assert len(html) < 600_000
     assert html.count("<h3>") == 202  # the credentials and the replicas too
     assert 'href="?project=project-7&amp;workspace=0"' in html
     assert 'data-refresh-seconds="15"' in html
@@ -525,3 +526,59 @@ def test_durations_and_reasons_are_words_of_the_language(language: Language, sai
     poll = replace(GOOD, full_syncs={"first": 1}, failures={"auth": 2})
     text = text_of(replace(OK, poll=poll), language=language)
     assert [words for words in said if words not in text] == []
+
+
+def rows_of_resources(html: str, which: str) -> list[str]:
+    table = html.partition(f'id="resources-{which}"')[2].partition("</table>")[0].partition("</thead>")[2]
+    return [Reader(f"<tr{row}</tr>").text for row in re.findall(r"<tr(.*?)</tr>", table, re.DOTALL)]
+
+
+def test_resources_are_told_for_each_spec_with_jobs_those_of_most_jobs_first() -> None:
+    html = render(status_of(OK))
+    assert rows_of_resources(html, "target-perception/0") == [
+        "P100_1Gpu_2.1Core_4.1GiB 3 3 6.3 12.3 41 41 86.1 168.1",
+        f"2Core_4GiB 11 0 22 44 {NOT_SHOWN}",
+        f"no spec 6 {NOT_SHOWN} {NOT_SHOWN}",
+        f"other all further specs {NOT_SHOWN} 5 {NOT_SHOWN}",
+        f"2Core_4MiB cannot be read 4 {NOT_SHOWN} {NOT_SHOWN}",
+        f"V100_8Gpu_96Core_720GiB {NOT_SHOWN} 2 16 192 1,440",
+        "Total 24 3 28.3 56.3 48 57 278.1 1,608.1",
+    ]
+    text = Reader(html).text
+    assert "15 jobs are not in the sums" in text
+    assert "Resources in use 3 GPUs · 28.3 cores waiting: 57 GPUs · 278.1 cores".replace(" ·", "") in text
+
+
+def test_resources_of_all_targets_are_added_up_and_unreadable_specs_named_once() -> None:
+    html = render(status_of(OK, DRIFTING))
+    assert rows_of_resources(html, "all")[-1] == "Total 48 6 56.6 112.6 96 114 556.2 3,216.2"
+    everywhere = html.partition('id="resources-all"')[2].partition("</section>")[0]
+    assert everywhere.count("Specs that could not be read") == 1
+    assert everywhere.count("2Core_4MiB") == 2  # its row, and the name
+
+
+@pytest.mark.parametrize(
+    ("jobs", "english", "chinese"),
+    [
+        ({("1Gpu_1Core", "RUNNING"): 1}, "1 GPU 1 core", "1 GPU 1 核"),
+        ({("2Core_4GiB", "QUEUING"): 1}, "0 cores waiting: 2 cores", "0 核 等待中\uff1a 2 核"),
+        ({("2Core_4GiB", "RUNNING"): 0}, "0 cores", "0 核"),
+        ({}, NOT_SHOWN, NOT_SHOWN),
+    ],
+)
+def test_a_target_says_in_one_cell_what_its_jobs_ask_for(
+    jobs: dict[tuple[str, str], int], english: str, chinese: str
+) -> None:
+    shown = replace(OK, totals=replace(FULL, resource_jobs=jobs, unreadable_specs=()))
+    assert f"Resources in use {english} Failed, last hour" in text_of(shown)
+    assert f"占用的资源 {chinese} 最近 1 小时失败" in text_of(shown, language="zh")
+
+
+def test_nothing_is_said_of_resources_where_no_job_has_one() -> None:
+    nothing = replace(OK, totals=replace(FULL, resource_jobs={}, unreadable_specs=()))
+    idle = replace(
+        OK, totals=replace(FULL, resource_jobs={("2Core_4GiB", "RUNNING"): 0}, unreadable_specs=())
+    )
+    assert "Resources of the jobs in flight" not in text_of(nothing)
+    assert "Resources of the jobs in flight No job is in flight." in text_of(idle)
+    assert "not in the sums" not in text_of(idle)

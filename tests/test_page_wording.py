@@ -15,7 +15,7 @@ from exporter.web.status.model import STATES
 from exporter.web.status.overview import SEVERITY_ORDER
 from exporter.web.status.page_request import FILTERS, choose_language
 from exporter.web.status.texts import TEXTS, TRANSLATIONS_ZH
-from exporter.web.status.wording import NOT_SHOWN, Language, Wording, excerpt, iso, size, utc
+from exporter.web.status.wording import NOT_SHOWN, Language, Wording, amount, excerpt, iso, size, utc
 
 NOW_MS = 1_700_000_061_000
 TEMPLATES = Path(wording.__file__).parent / "templates"
@@ -126,3 +126,19 @@ def test_the_link_goes_before_the_cookie_and_that_before_the_browser(
     wanted: str, remembered: str, accepted: str, language: Language
 ) -> None:
     assert choose_language(wanted, remembered, accepted) == language
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0, "0"),
+        (2.0, "2"),
+        (2.1, "2.1"),
+        (0.001, "0.001"),
+        (100, "100"),
+        (1608.1, "1,608.1"),
+        (1e15, "1,000,000,000,000,000"),
+    ],
+)
+def test_an_amount_has_no_zeros_at_its_end(value: float, written: str) -> None:
+    assert amount(value) == written

@@ -9,6 +9,7 @@ import pytest
 from exporter.masking import Secrets
 from exporter.model import CounterValue, Fault, SetApart, TargetSnapshot
 from exporter.web.status.model import STATES, ReloadStatus, State, status
+from exporter.web.status.resources import ResourceSum, ResourceUse
 from tests.fake_runs import a_run
 from tests.status_states import (
     ABOUT,
@@ -18,6 +19,7 @@ from tests.status_states import (
     FOUND_OUT,
     FULL,
     GOOD,
+    HOSTILE,
     JOBS,
     LATE,
     NOW_MS,
@@ -117,8 +119,32 @@ def test_failures_are_added_up_by_code_the_most_frequent_first() -> None:
     assert list(target.job_failures.items()) == [("4002", 7), ("3101", 5)]
 
 
+def test_what_the_jobs_in_flight_asked_for_is_added_up_exactly() -> None:
+    (target,) = status_of(OK).targets
+    assert target.resources == ResourceUse(
+        in_use=ResourceSum(cores=28.3, gpus=3, memory_gibibytes=56.3, jobs=14, jobs_left_out=10),
+        waiting=ResourceSum(cores=278.1, gpus=57, memory_gibibytes=1608.1, jobs=43, jobs_left_out=5),
+    )
+    assert target.resource_jobs["P100_1Gpu_2.1Core_4.1GiB"] == {"LAUNCHING": 1, "QUEUING": 40, "RUNNING": 3}
+    assert target.resource_jobs[""] == {"RUNNING": 6}
+    assert target.unreadable_specs == ("2Core_4MiB", HOSTILE)
+
+
+def test_a_job_in_an_undocumented_status_is_in_use() -> None:
+    totals = replace(FULL, resource_jobs={("8Gpu_96Core_1GiB", "PONDERING"): 2})
+    (target,) = status_of(replace(OK, totals=totals)).targets
+    assert target.resources == ResourceUse(ResourceSum(192, 16, 2, 2, 0), ResourceSum())
+
+
+def test_what_is_named_of_unreadable_specs_is_bounded() -> None:
+    totals = replace(FULL, unreadable_specs=tuple(f"{number}Tpu" for number in range(500)))
+    (target,) = status_of(replace(OK, totals=totals)).targets
+    assert target.unreadable_specs == tuple(f"{number}Tpu" for number in range(20))
+
+
 def test_what_is_not_known_yet_is_none_or_empty() -> None:
     (target,) = status_of(WAITING).targets
+    assert (target.resources, target.resource_jobs, target.unreadable_specs) == (None, {}, ())
     assert (target.listed, target.in_flight, target.last_poll_ms, target.baseline_ms) == (None,) * 4
     assert (target.jobs, target.drift, target.recent_failures) == ({}, {}, ())
 
@@ -145,7 +171,14 @@ def test_texts_of_servers_are_masked_again_where_they_are_shown() -> None:
     fault = Fault("contract", f"found {token}", NOW_MS, 400, token[:20], "https://octopus.test", token[7:30])
     failed = a_run(1, msg_code=token, msg_error=f"no: {token.encode().hex()}", data_id=token[:20])
     row = SetApart("1", 1, token, NOW_MS, f"status: {token}, expected a text")
-    totals = replace(FULL, rows_unreadable=1, set_apart=(row,))
+    specs = (f"{token}_2Core", f"{token[5:]}_2Core")
+    totals = replace(
+        FULL,
+        rows_unreadable=1,
+        set_apart=(row,),
+        resource_jobs={(spec, "RUNNING"): 1 for spec in specs},
+        unreadable_specs=specs,
+    )
     snapshot = replace(OK, poll=replace(GOOD, error=fault), totals=totals)
     about = replace(ABOUT, reload=ReloadStatus(False, NOW_MS, (f"found {token}",)))
     shown = status(
@@ -171,4 +204,7 @@ def test_texts_of_servers_are_masked_again_where_they_are_shown() -> None:
         "<secret>",
         "status: <secret>, expected a text",
     )
+    assert target.unreadable_specs == ("<secret>_2Core", "<secret>_2Core")
+    # Specs that look the same are one, so that no job is lost.
+    assert target.resource_jobs == {"<secret>_2Core": {"RUNNING": 2}}
     assert shown.reload.problems == ("found <secret>",)

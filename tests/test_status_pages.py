@@ -132,6 +132,15 @@ async def test_the_json_has_all_that_the_page_shows(client: Client) -> None:
     )
     assert failing["recent_failures"][0]["msg_error"] == HOSTILE
     assert len(failing["recent_failures"]) == 50
+    assert failing["resources"]["waiting"] == {
+        "cores": 278.1,
+        "gpus": 57.0,
+        "memory_gibibytes": 1608.1,
+        "jobs": 43,
+        "jobs_left_out": 5,
+    }
+    assert failing["resource_jobs"]["2Core_4MiB"] == {"RUNNING": 4}
+    assert failing["unreadable_specs"] == ["2Core_4MiB", HOSTILE]
     assert by_name["large", "0"]["progress"] == {"rows": 62_400, "total": 180_000}
 
 
@@ -152,6 +161,8 @@ async def test_the_documentation_names_every_field_of_the_json(client: Client) -
         *status["targets"][0]["lease"],
         *status["credentials"][0],
         *status["targets"][1]["recent_failures"][0],
+        *status["targets"][1]["resources"],
+        *status["targets"][1]["resources"]["in_use"],
         *STATES,
     }
     documentation = STATUS_API.read_text(encoding="utf-8")

@@ -31,6 +31,12 @@ HOSTILE = named(
         FULL,
         jobs={**FULL.jobs, (LONG_TYPE, "RUNNING"): 10**12},
         failures={("FRAME_EXTRACT", "RUN_FAILED", "C" * 90): CounterValue(10**9)},
+        resource_jobs={
+            ("1000000Gpu_1000000Core_999999.999GiB", "QUEUING"): 10**12,
+            ("1000000Core", "RUNNING"): 10**12,
+            (OVERRIDE + "8Gpus" + "S" * 190, "RUNNING"): 10**12,
+        },
+        unreadable_specs=tuple(f"{OVERRIDE}{number}" + "S" * 190 for number in range(50)),
         oldest_created_ms={
             (f"{OVERRIDE}ABC", "LAUNCHING"): NOW_MS - 9000 * HOUR_MS,
             (LONG_TYPE, "RUNNING"): NOW_MS - 9000 * HOUR_MS,

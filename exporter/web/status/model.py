@@ -25,6 +25,7 @@ from exporter.model import (
     is_terminal,
 )
 from exporter.web.run_record import Masked, RunRecord, run_record
+from exporter.web.status.resources import ResourceUse, jobs_by_spec, resource_use
 
 State = Literal["stale", "failing", "late", "waiting", "syncing", "drifting", "ok"]
 # The worst state first.
@@ -32,7 +33,7 @@ STATES: tuple[State, ...] = get_args(State)
 # A target is late after this many intervals without a successful poll: a single poll may be slow or skipped.
 _LATE_INTERVALS = 3
 # Limits for what comes from a server, so that no server can make the page huge.
-_SHOWN_ROWS, _PROBLEM_LENGTH, _STATUS_LENGTH = 20, 400, 200
+_SHOWN_ROWS, _PROBLEM_LENGTH, _STATUS_LENGTH, _SHOWN_SPECS = 20, 400, 200, 20
 
 ByType = Mapping[str, Mapping[str, int]]
 
@@ -171,10 +172,10 @@ class TargetStatus:
     """
     One target.
 
-    Shape: `progress` is set during a full sync; `jobs` and the oldest by job type and status; `job_failures`
-    by error code; `drift` by status; `set_apart` has some of the `rows_unreadable`; `unlisted_jobs` and
-    `page_size` as in model.Totals, `swap_limit_seconds` as in model.PollStatus. What is not known yet is
-    None, or as by default.
+    Shape: `progress` is set during a full sync; `jobs` and the oldest by job type and status; `resource_jobs`
+    by resource spec and status; `job_failures` by error code; `drift` by status; `set_apart` has some of the
+    `rows_unreadable`; `unlisted_jobs`, `page_size` and `unreadable_specs` as in model.Totals,
+    `swap_limit_seconds` as in model.PollStatus. What is not known yet is None, or as by default.
     """
 
     project: str
@@ -216,6 +217,9 @@ class TargetStatus:
     jobs: ByType = field(default_factory=dict)
     oldest_created_ms: ByType = field(default_factory=dict)
     oldest_started_ms: ByType = field(default_factory=dict)
+    resources: ResourceUse | None = None
+    resource_jobs: ByType = field(default_factory=dict)
+    unreadable_specs: tuple[str, ...] = ()
     job_failures: Mapping[str, int] = field(default_factory=dict)
     recent_failures: tuple[RunRecord, ...] = ()
     lease: LeaseStatus | None = None
@@ -388,6 +392,7 @@ def _known(totals: Totals, masked: Masked) -> dict[str, Any]:
         )
         for row in totals.set_apart[:_SHOWN_ROWS]
     )
+    resource_jobs = jobs_by_spec(totals.resource_jobs, masked)
     return {
         **_copied(totals, (*_OF_TOTALS, "unlisted_jobs", "page_size")),
         "set_apart": rows,
@@ -397,6 +402,9 @@ def _known(totals: Totals, masked: Masked) -> dict[str, Any]:
         "jobs": _by_type(totals.jobs),
         "oldest_created_ms": _by_type(totals.oldest_created_ms),
         "oldest_started_ms": _by_type(totals.oldest_started_ms),
+        "resources": resource_use(resource_jobs),
+        "resource_jobs": resource_jobs,
+        "unreadable_specs": tuple(map(masked, totals.unreadable_specs[:_SHOWN_SPECS])),
         # The most frequent code first.
         "job_failures": {code: count for code, count in failures.most_common() if count},
     }

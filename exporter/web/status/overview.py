@@ -12,6 +12,7 @@ from markupsafe import Markup
 from exporter.model import IN_FLIGHT_STATUSES, STATUSES, is_failed
 from exporter.web.status.failures import Spike, mean_number
 from exporter.web.status.model import STATES, ByType, State, TargetStatus
+from exporter.web.status.resources import ResourceUse, SpecRow, added_up, resource_use, spec_rows
 from exporter.web.status.wording import Wording, excerpt, number
 
 Severity = Literal["bad", "warn", "busy", "good"]
@@ -28,6 +29,8 @@ SEVERITY_ORDER: tuple[Severity, ...] = get_args(Severity)
 _PROBLEM_STATES: tuple[State, ...] = ("stale", "failing", "late", "drifting")
 # A longer type or code is cut in a headline.
 _LONGEST_WORD = 60
+# The page of all targets names so many unreadable specs.
+_MOST_SPECS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,27 @@ def _in_flight_statuses(targets: Iterable[TargetStatus], job_type: str | None) -
         if job_type in (None, name)
     }
     return [*IN_FLIGHT_STATUSES, *sorted(found.difference(STATUSES))]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceTable:
+    """What the jobs in flight asked for, of all targets together; and the specs that could not be read."""
+
+    rows: list[SpecRow]
+    total: ResourceUse
+    unreadable_specs: list[str]
+
+    @property
+    def jobs_left_out(self) -> int:
+        return self.total.in_use.jobs_left_out + self.total.waiting.jobs_left_out
+
+
+def resource_table(targets: Sequence[TargetStatus]) -> ResourceTable:
+    """Add up what the jobs in flight asked for, by resource spec."""
+    jobs = added_up(target.resource_jobs for target in targets)
+    # A dict keeps the order in which they were seen, and each once.
+    unreadable = dict.fromkeys(spec for target in targets for spec in target.unreadable_specs)
+    return ResourceTable(spec_rows(jobs), resource_use(jobs), list(unreadable)[:_MOST_SPECS])
 
 
 def codes(targets: Iterable[TargetStatus], most: int) -> list[tuple[str, int]]:

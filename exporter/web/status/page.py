@@ -15,7 +15,7 @@ from exporter.web.status.failures import PageFailures, mean_number, shown_failur
 from exporter.web.status.model import STATES, Status, TargetStatus
 from exporter.web.status.overview import SEVERITIES, Severity
 from exporter.web.status.page_request import PageRequest
-from exporter.web.status.wording import Language, Wording, excerpt, iso, number, size, utc
+from exporter.web.status.wording import Language, Wording, amount, excerpt, iso, number, size, utc
 
 REFRESH_SECONDS = 5
 # A page of hundreds of targets takes longer to render and to show.
@@ -45,6 +45,7 @@ class StatusPage:
             lstrip_blocks=True,
         )
         environment.filters |= {
+            "amount": amount,
             "anchor": _anchor,
             "excerpt": excerpt,
             "iso": iso,
@@ -62,6 +63,7 @@ class StatusPage:
             "job_table": overview.job_table,
             "known": overview.known,
             "oldest_of": overview.oldest_of,
+            "resource_table": overview.resource_table,
             "total_drift": overview.total_drift,
             "severities": SEVERITIES,
             "icons": _ICONS,

@@ -258,6 +258,42 @@ TEXTS: Mapping[str, Text] = {
     "jobs.ended": Text("ended", "已结束"),
     "jobs.total": Text("Total", "合计"),
     "jobs.none": Text("No jobs are listed.", "列表中没有作业。"),
+    # Resources
+    "column.resources": Text("Resources in use", "占用的资源"),
+    "resources": Text("Resources of the jobs in flight", "未结束作业申请的资源"),
+    "resources.all": Text(
+        "Resources of the jobs in flight, all targets", "未结束作业申请的资源（全部目标）"
+    ),
+    "resources.in_use": Text("in use", "占用中"),
+    "resources.waiting": Text("waiting", "等待中"),
+    "resources.cell.waiting": Text("waiting: {what}", "等待中：{what}"),
+    "resources.jobs": Text("jobs", "作业"),
+    "resources.gpus": Text("GPUs", "GPU"),
+    "resources.cores": Text("cores", "核"),
+    "resources.memory": Text("GiB", "GiB"),
+    "resources.n_gpus": Text("{n} GPUs", "{n} GPU"),
+    "resources.n_gpus.one": Text("1 GPU", "1 GPU"),
+    "resources.n_cores": Text("{n} cores", "{n} 核"),
+    "resources.n_cores.one": Text("1 core", "1 核"),
+    "resources.none": Text("No job is in flight.", "没有未结束的作业。"),
+    "resources.left_out": Text(
+        "{n} jobs are not in the sums of GPUs, cores and memory: their spec is missing, cannot be read, or is"
+        " counted as “other”.",
+        "{n} 个作业未计入 GPU、核和内存的合计：它们没有资源规格、资源规格无法解析，或者归入了“other”。",
+    ),
+    "resources.left_out.one": Text(
+        "1 job is not in the sums of GPUs, cores and memory: its spec is missing, cannot be read, or is"
+        " counted as “other”.",
+        "1 个作业未计入 GPU、核和内存的合计：它没有资源规格、资源规格无法解析，或者归入了“other”。",
+    ),
+    "resources.unreadable": Text(
+        "Specs that could not be read so far. Runs with them add nothing to the resource seconds:",
+        "至今无法解析的资源规格，使用它们的运行不累加核时、GPU 时和内存时：",
+    ),
+    "column.spec": Text("Resource spec", "资源规格"),
+    "spec.missing": Text("no spec", "无资源规格"),
+    "spec.unreadable": Text("cannot be read", "无法解析"),
+    "spec.other": Text("all further specs", "其余的资源规格"),
     # Failures
     "failures": Text("Failures", "失败的运行"),
     "failures.period": Text("Period", "时间范围"),

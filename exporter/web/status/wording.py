@@ -91,6 +91,11 @@ def number(value: float) -> str:
     return f"{value:,}"
 
 
+def amount(value: float) -> str:
+    """Write a number that may have up to three decimals, without zeros at its end."""
+    return f"{value:,.3f}".rstrip("0").rstrip(".")
+
+
 def size(count: int) -> str:
     """Write a number of bytes in a fitting unit."""
     value, unit = float(count), _SIZES[0]
