@@ -13,6 +13,7 @@ from exporter.ledger.sqlite import SqliteLedger
 from exporter.octopus.wire import ListQuery
 from exporter.state_log import LINES_AT_ONCE, LINES_PER_HOUR
 from exporter.sync.poll import Poll
+from exporter.sync.poller import TargetPoller
 from tests.fake_api import a_job
 from tests.poller_stage import Stage, raise_fault
 
@@ -178,6 +179,32 @@ async def test_one_row_that_cannot_be_read_is_told(stage: Stage, trouble: Troubl
     stage.api.put(a_job(1), a_job(2))
     stage.api.odd = frozenset({2})
     assert (await trouble.begins())["job_ids"] == ["2"]
+
+
+async def test_a_spec_that_cannot_be_read_is_named_once_also_after_a_restart(stage: Stage) -> None:
+    async def named(poller: TargetPoller) -> list[str]:
+        with capture_logs() as lines:
+            for _ in range(2):
+                assert await poller.poll()
+        warned = [line for line in lines if line["event"].startswith("resource spec cannot be read")]
+        assert {(line["log_level"], line["project"], line["workspace"]) for line in warned} <= {
+            ("warning", poller.target.project, poller.target.workspace)
+        }
+        assert all("P100_1Gpu_2.1Core_4.1GiB" in line["expected"] for line in warned)
+        return [line["resource_spec"] for line in warned]
+
+    poller = stage.poller()
+    stage.api.put(a_job(1, resource_spec="2Core_4GiB"), a_job(2, resource_spec=""), a_job(3))
+    assert await named(poller) == []
+    stage.api.put(a_job(4, resource_spec="2Core_4MiB"), a_job(5, resource_spec="2Core_4MiB"))
+    assert await named(poller) == ["2Core_4MiB"]
+    again = stage.poller()
+    await again.restore()
+    assert await named(again) == []
+    # A replica that takes the target over, or a reload, goes on from what is published.
+    taken_over = stage.poller(totals=stage.last.totals)
+    stage.api.put(a_job(6, resource_spec="1Tpu"))
+    assert await named(taken_over) == ["1Tpu"]
 
 
 async def test_jobs_that_the_api_does_not_list_are_told_until_it_does(

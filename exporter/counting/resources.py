@@ -19,6 +19,8 @@ from functools import lru_cache
 # was cut could be read as a smaller one.
 _MAX_CHARS = 150
 _MOST = 1_000_000
+# What a message about an unreadable spec says is expected.
+SPEC_EXPECTED = "cores and memory such as 2Core_4GiB, with GPUs such as P100_1Gpu_2.1Core_4.1GiB"
 
 _SEPARATORS = r"_\-+,;/ "
 _PIECE = re.compile(

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import structlog
 
+from exporter.counting.resources import SPEC_EXPECTED
 from exporter.errors import ApiError, ContractError, InternalFault, LedgerError, PollError
 from exporter.model import Fault, PollStatus, Progress, SeriesKey, Target, TargetSnapshot, Totals
 from exporter.state_log import FaultLog, StateLog
@@ -180,12 +181,15 @@ class TargetPoller:
         self._reading_since = timer()
         self._first_is_logged = self.status.polls > sum(self.status.failures.values())
         self._states = _States(target)
+        if totals is not None:
+            self._states.were_named(totals)
 
     async def restore(self) -> Totals | None:
         """Publish what the ledger has of the target, if anything, and return it. Raises: LedgerError."""
         try:
             restored = await self._ledger.restore(self.target, self._rules.counting)
             if restored is not None:
+                self._states.were_named(restored)
                 self._adopt(restored)
         except LedgerError:
             raise
@@ -327,6 +331,7 @@ class TargetPoller:
                 return
             self._states.audit_failing.is_over(self._clock())
         self._count_full_sync(poll.full_sync if poll.full_sync != counted else None)
+        self._states.name_specs(audited)
         self._adopt(audited)
         self.status = replace(self.status, requests=poll.counter.sent)
         self._publish()
@@ -410,6 +415,7 @@ class _States:
             "the API's total counts jobs that it does not list",
             "the API's total is that of its rows again",
         )
+        self._named_specs: set[str] = set()
 
     def succeeded(self, totals: Totals, poll: Poll, now: float) -> None:
         """Tell what a poll that succeeded found."""
@@ -432,6 +438,22 @@ class _States:
             self._unlisted.holds(poll.unlisted_jobs, now, jobs=poll.unlisted_jobs)
         else:
             self._unlisted.is_over(now)
+        self.name_specs(totals)
+
+    def were_named(self, totals: Totals) -> None:
+        """Take the unreadable specs of the ledger as named: by a poller before this one."""
+        self._named_specs.update(totals.unreadable_specs)
+
+    def name_specs(self, totals: Totals) -> None:
+        """Name each spec that cannot be read once: the ledger keeps them, and only so many."""
+        for spec in totals.unreadable_specs:
+            if spec not in self._named_specs:
+                self._named_specs.add(spec)
+                self.log.warning(
+                    "resource spec cannot be read and adds no resource seconds",
+                    resource_spec=spec,
+                    expected=SPEC_EXPECTED,
+                )
 
 
 def next_due(due: float, now: float, interval: float) -> float:
