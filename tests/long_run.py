@@ -211,6 +211,17 @@ def figures_of(totals: Totals) -> dict[str, Figures]:
         "failures": _whole({key: value.value for key, value in totals.failures.items()}),
         "ran": _whole({key: sum(value.counts) for key, value in totals.running.items()}),
         "running_ms": _whole({key: value.sum_ms for key, value in totals.running.items()}),
+        "core_us": _whole({key: used.value for key, used in totals.core_seconds.items()}),
+        "gpu_us": _whole({key: used.value for key, used in totals.gpu_seconds.items()}),
+        "memory_gib_us": _whole({key: used.value for key, used in totals.memory_seconds.items()}),
+        "spec_started": _whole(
+            {(spec,): sum(value.counts) for spec, value in totals.resource_submitting.items()}
+        ),
+        "spec_submitting_ms": _whole(
+            {(spec,): value.sum_ms for spec, value in totals.resource_submitting.items()}
+        ),
+        "reruns": _whole({(kind,): value.value for kind, value in totals.reruns.items()}),
+        "spec_in_flight": _whole(totals.resource_jobs),
         "listed": _whole(totals.jobs),
     }
 

@@ -71,16 +71,12 @@ def counted_from(baseline_ms: int, newest_ms: int, *, clock_jumps: bool = False)
     return (since_ms, newest_ms + 1) if clock_jumps else (since_ms,)
 
 
-# Not exported yet.
-_OF_RESOURCES = ("core_us", "gpu_us", "memory_gib_us", "reruns")
-
-
 def lived(account: dict[str, Any]) -> dict[str, Figures]:
     """Return a target's account as numbers by label values."""
     return {
         name: without_zeros(_flat(figures))
         for name, figures in account.items()
-        if name not in ("project", "workspace", "odd", *_OF_RESOURCES) and not name.startswith("spec_")
+        if name not in ("project", "workspace", "odd")
     }
 
 

@@ -340,7 +340,7 @@ def _wrong(replicas: Sequence[Replica], accounts: list[tuple[Account, dict[str, 
 
 
 def _unlike_accounts(name: str, text: str, accounts: list[tuple[Account, dict[str, Figures]]]) -> list[str]:
-    by_project = Exposed.of_text(text, ("octopus_job", "octopus_up")).by_project()
+    by_project = Exposed.of_text(text, ("octopus_job", "octopus_resource", "octopus_up")).by_project()
     lines = []
     for account, true in accounts:
         exposed = by_project.get(account.project, Exposed(()))

@@ -15,6 +15,8 @@ Figures = dict[tuple[str, ...], int]
 Target = tuple[str, ...]
 
 TARGET = ("project", "workspace")
+# The figures of what is listed now; all others only rise.
+LISTED = ("listed", "spec_in_flight")
 POLL_FAMILIES = ("octopus_poll", "octopus_up")
 
 
@@ -93,6 +95,7 @@ def told(exposed: Exposed, **target: str) -> dict[str, Figures]:
         )
 
     submitting, running = "octopus_job_submitting_duration_seconds", "octopus_job_running_duration_seconds"
+    of_spec = "octopus_resource_submitting_duration_seconds"
     ends = ("job_type", "status")
     return {
         "created": whole("octopus_jobs_created_total", "job_type"),
@@ -102,13 +105,20 @@ def told(exposed: Exposed, **target: str) -> dict[str, Figures]:
         "failures": whole("octopus_job_failures_total", *ends, "msg_code"),
         "ran": whole(f"{running}_count", *ends),
         "running_ms": whole(f"{running}_sum", *ends, scale=1000),
+        "core_us": whole("octopus_job_core_seconds_total", *ends, scale=1_000_000),
+        "gpu_us": whole("octopus_job_gpu_seconds_total", *ends, scale=1_000_000),
+        "memory_gib_us": whole("octopus_job_memory_gibibyte_seconds_total", *ends, scale=1_000_000),
+        "spec_started": whole(f"{of_spec}_count", "resource_spec"),
+        "spec_submitting_ms": whole(f"{of_spec}_sum", "resource_spec", scale=1000),
+        "reruns": whole("octopus_job_reruns_total", "job_type"),
+        "spec_in_flight": whole("octopus_resource_jobs", "resource_spec", "status"),
         "listed": whole("octopus_jobs", *ends),
     }
 
 
 def counted(exposed: Exposed, **target: str) -> dict[str, Figures]:
     """Give what `told` gives, without what is listed now: the numbers that only rise."""
-    return {name: figures for name, figures in told(exposed, **target).items() if name != "listed"}
+    return {name: figures for name, figures in told(exposed, **target).items() if name not in LISTED}
 
 
 def without_zeros(figures: Mapping[tuple[str, ...], int]) -> Figures:
@@ -116,8 +126,9 @@ def without_zeros(figures: Mapping[tuple[str, ...], int]) -> Figures:
 
 
 def exact(value: float) -> int:
-    """Give the whole number that a float stands for, a rounding of its last digit aside."""
-    assert abs(value - round(value)) < 1e-3, f"{value!r} is no whole number"
+    """Give the whole number that a float stands for, a rounding of its last digits aside."""
+    # A float has 53 bits; above 2^50, no fraction could be told from rounding.
+    assert abs(value - round(value)) < max(1e-3, abs(value) / 2**51) < 0.5, f"{value!r} is no whole number"
     return round(value)
 
 

@@ -15,6 +15,9 @@ Settings = Mapping[str, Any]
 # So far ahead of our clock that our clock does not overtake the rows while a test starts, and so little that
 # ours is not taken for a wrong one: where the server's is wrong, ours and the rows place the baseline.
 NEARLY_NOW = 50.0
+# What runs have used, and how long they ran.
+USED = ("core_us", "gpu_us", "memory_gib_us")
+RAN = ("ran", "running_ms", *USED)
 # An old row in the middle of the list, whose run ended long before the first sync.
 ROW = 50
 
@@ -65,6 +68,10 @@ def _texts() -> Iterator[tuple[str, Odd]]:
         *("nan", "label-long", "code-fraction"),
     ):
         yield what, Odd("A", row(what))
+    # All starts and all jobs in flight are counted, but under another spec. What cannot be read adds nothing.
+    for what in ("spec-missing", "spec-null", "spec-unreadable", "spec-many"):
+        yield what, Odd("A", row(what, every=1), lumps=True, uncounted=USED)
+    yield "spec-changes", Odd("A", row("spec-changes", every=1), lumps=True)
     for what in ("text-surrogate", "text-cut", "text-control"):
         yield f"{what}-in-all-failures", Odd("A", row(what, every=1, statuses=["RUN_FAILED"]))
     for charset in ("gbk", "gb18030", "utf-16"):
@@ -113,7 +120,7 @@ def _none() -> Iterator[tuple[str, Odd]]:
     yield "negative-start", Odd("D", row("negative-start"))
     yield "negative-end", Odd("D", row("negative-end"))
     # Cured, the starts that come to light are no second runs.
-    lost = ("started", "submitting_ms", "ran", "running_ms")
+    lost = ("started", "submitting_ms", "spec_started", "spec_submitting_ms", *RAN)
     yield "no-row-has-its-start", Odd("D", row("negative-start", every=1), uncounted=lost)
     for what in ("numbers-text", "numbers-float", "times-fraction"):
         yield what, Odd("A", row(what, every=1))
@@ -180,7 +187,7 @@ def _values() -> Iterator[tuple[str, Odd]]:
             "J",
             row("no-end", every=1, statuses=["SHELVED"]),
             orders=({**archived, "outcome": "SHELVED", "ends": True},),
-            uncounted=("ran", "running_ms"),
+            uncounted=RAN,
         ),
     )
     many: Settings = {"job_type": "ODD", "outcome": "FINISHED", "count": 300}
@@ -197,7 +204,7 @@ def _values() -> Iterator[tuple[str, Odd]]:
     before = row("end-before-start", every=1)
     yield (
         "end-before-start",
-        Odd("L", before, uncounted=("ran", "running_ms"), recounted=("ended", "failures")),
+        Odd("L", before, uncounted=RAN, recounted=("ended", "failures", "reruns")),
     )
     yield "year-10000", Odd("M", row("year-10000"))
     for what in ("update-missing", "update-null", "update-constant", "update-jitter"):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.e2e.agreement import lived
-from tests.e2e.exposed import Exposed, Figures, told
+from tests.e2e.exposed import LISTED, Exposed, Figures, told
 from tests.e2e.replicas import Replica
 from tests.e2e.simulation import Simulation
 
@@ -118,7 +118,7 @@ def _above(said: Mapping[str, Figures], true: Mapping[str, Figures]) -> list[str
     return [
         f"{name}{key}: {value} exported, {true[name].get(key, 0)} in the account"
         for name, figures in said.items()
-        if name != "listed"
+        if name not in LISTED
         for key, value in figures.items()
         if value > true[name].get(key, 0)
     ]
