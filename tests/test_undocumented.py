@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from exporter.errors import ApiUnavailable
-from exporter.exposition.render import assemble, render_target
+from exporter.exposition.render import EOF, assemble, render_target
 from exporter.ledger.sql import SqlLedger
 from exporter.model import JOB_TYPES, OTHER, STATUSES, Job, PollStatus, TargetSnapshot, Totals
 from exporter.octopus.wire import ListQuery
@@ -303,6 +304,31 @@ async def test_the_first_that_come_have_labels_of_their_own_and_keep_them(scene:
     assert sum(value.value for value in totals.failures.values()) == 5
     assert {status for (_, status, _), value in totals.failures.items() if value.value} == {OTHER}
     assert sum(value.value for value in totals.created.values()) == 6
+
+
+async def test_the_first_resource_specs_have_labels_of_their_own_and_keep_them(scene: Scene) -> None:
+    """Over a restart, a lower bound, and whatever text the API sends."""
+    odd = 'a "GPU"\\{}'
+    scene.rules = poll_rules(5, LOOKBACK_MS, max_resource_specs=2)
+    for job_id, spec in enumerate((odd, "2Core_4GiB", "", "8Core_16GiB", "other", odd), start=1):
+        scene.put(job_id, "QUEUING", resource_spec=spec)
+    own = {spec for spec, _ in (await scene.poll()).resource_jobs} - {"", OTHER}
+    assert len(own) == 2
+    scene.rules = poll_rules(5, LOOKBACK_MS, max_resource_specs=0)
+    await scene.restart()
+    scene.put(7, "QUEUING", resource_spec="64Core_128GiB")
+    totals = await scene.poll()
+    waiting = {spec: jobs for (spec, status), jobs in totals.resource_jobs.items() if status == "QUEUING"}
+    assert waiting.keys() == totals.resource_submitting.keys() == {*own, "", OTHER}
+    assert (sum(waiting.values()), waiting[""]) == (7, 1)
+    published = assemble([render_target(TargetSnapshot(scene.target, totals, PollStatus()))])
+    shown = {
+        sample.labels["resource_spec"]: sample.value
+        for family in parse_openmetrics((published.openmetrics.plain + EOF).decode())
+        for sample in family.samples
+        if sample.name == "octopus_resource_jobs" and sample.labels["status"] == "QUEUING"
+    }
+    assert shown == waiting
 
 
 async def test_what_a_failed_poll_has_seen_keeps_its_label_and_rows_of_others_take_none(

@@ -38,7 +38,7 @@ Prometheus scrapes the exporter; the exporter polls the API on its own timer and
 with what the last poll found. So the values are as old as
 `octopus_poll_last_success_timestamp_seconds` says. A target is one workspace of one project. Series
 of the known job types and statuses exist from the first publication on, at 0 where there is
-nothing.
+nothing; those of a resource spec, from the first poll on that sees a job in flight with it.
 
 A new counter or histogram of a target shows 0 until `metrics.new_series_hold` has passed since the
 first complete answer to a scrape that contained it (without any such answer: for 5 minutes). Let that
