@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.backfill.estimate import Estimator, TargetEstimate
@@ -22,7 +22,7 @@ from exporter.backfill.plan import (
     LiveSeries,
     TargetPlan,
 )
-from exporter.backfill.prometheus import check_history, find_live_series
+from exporter.backfill.prometheus import check_history, find_live_series, fit_retention
 from exporter.backfill.reader import PastReader, PastRows
 from exporter.backfill.script import loading_files
 from exporter.backfill.spool import Spool
@@ -64,12 +64,6 @@ class PastRead:
     plan: BackfillPlan
     estimates: Sequence[TargetEstimate]
     left_out: Sequence[LeftOut]
-
-
-@dataclass(slots=True)
-class _Planned:
-    plan: BackfillPlan
-    notes: list[str] = field(default_factory=list)
 
 
 def read_options(
@@ -142,51 +136,66 @@ async def read_past(
 
     Raises: ConfigError; StartError (no ledger, or one without a baseline); BackfillError.
     """
-    planned = await _plan(config, options)
-    plan, notes = planned.plan, planned.notes
-    if plan.targets and options.prometheus is not None:
-        notes += await check_history(options, plan)
-    for note in notes:
-        print_line(note)
+    # First: without a ledger there is nothing to ask for.
+    live = _read_ledger(config)
+    counted = {target: one for target, one in live.items() if one.baseline_ms is not None}
+    for target in live:
+        if target not in counted:
+            print_line(f"{_name(target)}: metrics.count_history has counted its history already")
+    plan = BackfillPlan((), poll_rules(config).counting, options.step_ms, _lookback_ms(config))
+    if counted:
+        series: Mapping[TargetKey, LiveSeries] = {}
+        if options.prometheus is not None:
+            options, notes = await fit_retention(options)
+            _print_all(notes)
+            series = await find_live_series(options, tuple(counted))
+        plan = replace(plan, targets=_plan_targets(options, counted, series))
     if not plan.targets:
         print_line("There is nothing to write.")
         return None
+    _print_all(await check_history(options, plan))
     estimator = Estimator(plan)
     left_out = await _read_targets(config, secrets, plan, spool, estimator)
     return PastRead(options, plan, estimator.targets(), left_out)
 
 
-async def _plan(config: Config, options: BackfillOptions) -> _Planned:
-    live = _read_ledger(config)
-    planned = _Planned(
-        BackfillPlan(
-            (), poll_rules(config).counting, options.step_ms, poll_rules(config).schedule.lookback_ms
-        )
-    )
-    counted = {target: one for target, one in live.items() if one.baseline_ms is not None}
-    for target in live.keys() - counted.keys():
-        planned.notes.append(f"{_name(target)}: metrics.count_history has counted its history already")
-    series: Mapping[TargetKey, LiveSeries] = {}
-    if options.prometheus is not None and counted:
-        series = await find_live_series(options, tuple(counted))
-    targets = []
-    for target, one in counted.items():
-        found = series.get(target.key)
-        baseline_ms = (one.baseline_ms or 0) - one.rows_ahead_ms
-        until_ms = baseline_ms if found is None or found.first_ms is None else found.first_ms
+def _lookback_ms(config: Config) -> int | None:
+    return poll_rules(config).schedule.lookback_ms
+
+
+def _plan_targets(
+    options: BackfillOptions, counted: Mapping[Target, LiveCounting], series: Mapping[TargetKey, LiveSeries]
+) -> tuple[TargetPlan, ...]:
+    """Plan what is written of each target, and say what is not. Raises: ConfigError."""
+    found = [dict(one.labels) for one in series.values()]
+    # What Prometheus adds to all targets, it adds to one that it has not seen yet.
+    shared = found[0] if found and all(labels == found[0] for labels in found) else {}
+    targets, problems = [], []
+    for target, live in counted.items():
+        one = series.get(target.key, LiveSeries(shared, None))
+        labels = {**one.labels, **options.labels}
+        if not {"job", "instance"} <= labels.keys():
+            problems.append(f"--label: {_name(target)} has no live series, expected its job and instance")
+            continue
+        baseline_ms = (live.baseline_ms or 0) - live.rows_ahead_ms
+        until_ms = baseline_ms if one.first_ms is None else one.first_ms
         if until_ms - baseline_ms > _LATE_MS:
-            planned.notes.append(
+            print_line(
                 f"{_name(target)}: Prometheus has its series since {rfc3339(until_ms)} only, the first poll"
                 f" was at {rfc3339(baseline_ms)}: increase() does not see what was counted in between"
             )
         if until_ms - options.step_ms <= options.from_ms:
-            planned.notes.append(f"{_name(target)}: its first poll was before --from")
+            print_line(f"{_name(target)}: its first poll was before the past begins")
             continue
-        labels = {**({} if found is None else found.labels), **options.labels}
-        targets.append(TargetPlan(target, one, labels, options.from_ms, until_ms))
-    plan = planned.plan
-    planned.plan = BackfillPlan(tuple(targets), plan.rules, plan.step_ms, plan.lookback_ms)
-    return planned
+        targets.append(TargetPlan(target, live, labels, options.from_ms, until_ms))
+    if problems:
+        raise ConfigError(problems)
+    return tuple(targets)
+
+
+def _print_all(lines: Iterable[str]) -> None:
+    for line in lines:
+        print_line(line)
 
 
 def _read_ledger(config: Config) -> Mapping[Target, LiveCounting]:
@@ -253,8 +262,7 @@ async def _read_targets(
 def write(past: PastRead, spool: Spool, output: Path, *, dry_run: bool) -> None:
     """Say what will be written, and write it, all of it or nothing. Raises: BackfillError."""
     plan = past.plan
-    for line in _announcement(past, output):
-        print_line(line)
+    _print_all(_announcement(past, output))
     if not dry_run:
         began = time.monotonic()
         progress = work_progress("writing", "days", "days", len(plan.days))
@@ -268,8 +276,7 @@ def write(past: PastRead, spool: Spool, output: Path, *, dry_run: bool) -> None:
             f"Written in {took}: {len(days)} days, {sum(day.samples for day in days):,} samples,"
             f" {mebibytes(sum(day.size_bytes for day in days))}, {', '.join(files)}"
         )
-    for line in _what_is_missing(past):
-        print_line(line)
+    _print_all(_what_is_missing(past))
 
 
 def _announcement(past: PastRead, output: Path) -> Iterator[str]:
