@@ -97,13 +97,12 @@ class Past:
             # The times of a row may contradict each other: a job ends after its start, and so on.
             before_ms = at_ms = max(row_ms - plan.live.rows_ahead_ms, before_ms)
             counts = kind in counted and at_ms >= plan.from_ms
+            if counts and at_ms >= plan.until_ms + _CLOCK_TOLERANCE_MS:
+                self.left_out.late += 1
+                counts = False
             if counts:
-                # After the first sample, which so is at 0.
-                at_ms = max(at_ms, plan.from_ms + 1)
-                if at_ms >= plan.until_ms + _CLOCK_TOLERANCE_MS:
-                    self.left_out.late += 1
-                    counts = False
-                at_ms = min(at_ms, plan.until_ms - 1)
+                # After the first sample, which so is at 0; up to the last one.
+                at_ms = min(max(at_ms, plan.from_ms + 1), plan.until_ms - 1)
             if counts or (shown and at_ms < plan.until_ms):
                 yield PastMoment(max(at_ms, plan.from_ms), kind, counts, shown)
 
