@@ -264,6 +264,18 @@ class BacklogSettings(RulesSection):
     for_: Seconds = Field(alias="for")
 
 
+class ClearSettings(RulesSection):
+    """The time until a backlog is cleared."""
+
+    step: Seconds
+    window: Annotated[
+        Seconds, _beside("step", gt, lambda step: f"more than clear.step, {format_duration(step)}")
+    ]
+    jobs: Count
+    runs: Number
+    horizon: Seconds
+
+
 class StalledSettings(RulesSection):
     jobs: Count
     least: Seconds
@@ -338,6 +350,7 @@ class Settings(RulesSection):
     error_code: ErrorCodeSettings
     stuck: StuckSettings
     backlog: BacklogSettings
+    clear: ClearSettings
     stalled: StalledSettings
     exporter: ExporterSettings
     alertmanager: AlertmanagerSettings
