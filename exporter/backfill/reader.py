@@ -15,23 +15,28 @@ from typing import Any
 
 import structlog
 
-from exporter.backfill.plan import DAY_MS, TargetPlan
+from exporter.backfill.estimate import Estimator
+from exporter.backfill.past import LeftOut, Past
+from exporter.backfill.plan import DAY_MS, BackfillPlan, TargetPlan
+from exporter.backfill.spool import Spool
 from exporter.errors import ApiError, AuthError, BackfillError, ContractError, PermissionRefused, PollError
 from exporter.ledger.database import Database
 from exporter.ledger.labels import KeptLabels, write_labels
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.ledger.staging import JOB_COLUMNS
-from exporter.model import Job, Progress, Target
+from exporter.model import Job, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.concurrency import Concurrency
 from exporter.sync.change_reader import ChangeReader, JobSource, PollRules
 from exporter.sync.ledger import PollResult, TargetState
+from exporter.sync.poller import ProgressListener
 from exporter.sync.server_clock import Clocks
 from exporter.sync.server_traits import FilterFailed, ServerFindings
 
 # A run that ends in the history may be of a job that was created before: the longest bucket has two days.
 _CREATED_BEFORE_MS = 2 * DAY_MS
 _ATTEMPTS = 5
+_TARGETS_AT_ONCE = 8
 _AT_ONCE = 2_000
 _AS_JOB = {"workspace_id": "NULL", "named_terminal": "in_flight = 0"}
 _JOB = ", ".join(name if name in JOB_COLUMNS else _AS_JOB[name] for name in Job.__struct_fields__)
@@ -65,7 +70,7 @@ class PastRows(SqliteLedger):
         found = await self._on(target, lambda db, row: db.execute(_LAG, {"target": row}).fetchone())
         return 0 if found is None else int(found[0])
 
-    async def rows(self, target: Target) -> AsyncIterator[tuple[Job, bool]]:
+    async def of(self, target: Target) -> AsyncIterator[tuple[Job, bool]]:
         """Give the jobs in the order of their ids, and whether each has failed."""
         after = -1
         while some := await self._on(target, partial(_some_rows, after=after)):
@@ -81,18 +86,52 @@ def _some_rows(db: Database, target: int, *, after: int) -> list[tuple[Any, ...]
 @dataclass(slots=True)
 class PastReader:
     """
-    Reads targets one by one, or several at a time.
+    Reads all targets, some at a time.
 
     Shape: `now_ms` is our own clock; a target that fails is asked again after `pause_seconds`, a few times.
     """
 
-    ledger: PastRows
+    rows: PastRows
     rules: PollRules
     now_ms: Callable[[], int]
     pause_seconds: float
-    on_progress: Callable[[Target, Progress], None]
+    listener: ProgressListener
 
-    async def read(self, plan: TargetPlan, source: JobSource) -> PollResult:
+    async def fill(
+        self,
+        plan: BackfillPlan,
+        source_of: Callable[[Target], JobSource],
+        spool: Spool,
+        estimator: Estimator,
+    ) -> list[LeftOut]:
+        """
+        Read what happened to all jobs of a plan into the spool; give what it lacks, by target.
+
+        Raises: BackfillError.
+        """
+        places = asyncio.Semaphore(_TARGETS_AT_ONCE)
+
+        async def read(number: int, target_plan: TargetPlan) -> LeftOut:
+            target = target_plan.target
+            async with places:
+                try:
+                    result = await self._read(target_plan, source_of(target))
+                finally:
+                    self.listener.on_finished(target)
+                past = Past(target_plan, plan.lookback_ms, await self.rows.usual_lag_ms(target))
+                past.left_out.unreadable = len(result.set_apart)
+                async for job, failed in self.rows.of(target):
+                    moments = tuple(past.moments(job))
+                    spool.add(number, job, moments, failed=failed)
+                    estimator.add(number, job, moments, failed=failed)
+                await self.rows.begin(target)  # they are not needed any more
+            return past.left_out
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(read(number, one)) for number, one in enumerate(plan.targets)]
+        return [task.result() for task in tasks]
+
+    async def _read(self, plan: TargetPlan, source: JobSource) -> PollResult:
         """
         Stage all jobs created since two days before the history begins, and all that are in flight.
 
@@ -105,7 +144,7 @@ class PastReader:
             schedule=replace(self.rules.schedule, lookback_ms=lookback_ms),
             counting=replace(self.rules.counting, count_history=True),
         )
-        await self.ledger.take_labels(plan)
+        await self.rows.take_labels(plan)
         findings, reader = ServerFindings(plan.live.server), None
         filters, failed = plan.live.filters, 0
         while True:
@@ -135,13 +174,13 @@ class PastReader:
         return ChangeReader(
             target=target,
             source=source,
-            ledger=self.ledger,
+            ledger=self.rows,
             rules=rules,
             now_ms=self.now_ms,
             server=findings,
             clocks=Clocks(),
             counter=RequestCounter(concurrency=Concurrency(rules.concurrency)),
-            on_progress=partial(self.on_progress, target),
+            on_progress=partial(self.listener.on_progress, target),
             checks_lengths=True,
         )
 

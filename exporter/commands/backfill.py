@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from exporter.backfill.estimate import Estimator, TargetEstimate
 from exporter.backfill.live import read_live_counting
 from exporter.backfill.openmetrics import write_days
-from exporter.backfill.past import LeftOut, Past, PastKind
+from exporter.backfill.past import LeftOut, PastKind
 from exporter.backfill.plan import (
     LONGEST_STEP_MS,
     BackfillOptions,
@@ -45,7 +44,6 @@ from exporter.runs import rfc3339
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 # Labels of the exporter's own series, which no --label may replace.
 _OWN_LABELS = frozenset({"project", "workspace", "job_type", "status", "msg_code", "resource_spec", "le"})
-_TARGETS_AT_ONCE = 8
 # Live series that begin so much later than the first poll have counted before Prometheus saw them.
 _LATE_MS = 600_000
 # What a sample takes in a block of two hours, with its share of the index.
@@ -219,41 +217,22 @@ def _read_ledger(config: Config) -> Mapping[Target, LiveCounting]:
 async def _read_targets(
     config: Config, secrets: Secrets, plan: BackfillPlan, spool: Spool, estimator: Estimator
 ) -> list[LeftOut]:
-    """Read all targets from the API into the spool, some at a time."""
-    ledger = PastRows(await LedgerThread.begin_to_open(None))
-    places = asyncio.Semaphore(_TARGETS_AT_ONCE)
+    """Read all targets from the API into the spool."""
+    rows = PastRows(await LedgerThread.begin_to_open(None))
     try:
         with progress_listener() as listener:
             async with open_session() as session:
                 access = ClientFactory(config, session, NullObserver(), secrets)
                 reader = PastReader(
-                    ledger=ledger,
+                    rows=rows,
                     rules=poll_rules(config),
                     now_ms=lambda: time.time_ns() // 1_000_000,
                     pause_seconds=config.poll.interval_seconds,
-                    on_progress=listener.on_progress,
+                    listener=listener,
                 )
-
-                async def read(number: int, target: TargetPlan) -> LeftOut:
-                    async with places:
-                        result = await reader.read(target, access.client(target.target))
-                    listener.on_finished(target.target)
-                    past = Past(target, plan.lookback_ms, await ledger.usual_lag_ms(target.target))
-                    async for job, failed in ledger.rows(target.target):
-                        moments = tuple(past.moments(job))
-                        spool.add(number, job, moments, failed=failed)
-                        estimator.add(number, job, moments, failed=failed)
-                    past.left_out.unreadable = len(result.set_apart)
-                    await ledger.begin(target.target)  # its rows are not needed any more
-                    return past.left_out
-
-                async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(read(number, target)) for number, target in enumerate(plan.targets)
-                    ]
-                return [task.result() for task in tasks]
+                return await reader.fill(plan, access.client, spool, estimator)
     finally:
-        await ledger.close()
+        await rows.close()
 
 
 # -- writing -------------------------------------------------------------------------------------------------
