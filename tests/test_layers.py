@@ -14,6 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "exporter"
 
 CORE = (
+    "exporter.backfill.history",
     "exporter.backfill.past",
     "exporter.backfill.plan",
     "exporter.backfill.rule_history",
