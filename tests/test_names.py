@@ -18,6 +18,7 @@ from exporter.exposition.families import FAMILIES, LABELS
 from grafana.boards import DASHBOARDS
 from grafana.preview.queries import Window, fill_query
 from grafana.preview.view import DashboardView
+from grafana.resources import PRICES
 from tests.promql import LABELS_OF, SCRAPED, Selector, grouping, made, selectors
 
 ROOT = Path(__file__).parent.parent
@@ -128,7 +129,7 @@ def test_every_metric_is_on_the_reference_pages(page: str) -> None:
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.uid)
 def test_dashboards_ask_for_what_exists(view: DashboardView) -> None:
     window = Window(start=0, end=6 * 3600)
-    chosen = dict.fromkeys(view.variables, "some")
+    chosen = dict.fromkeys(view.variables, "some") | dict.fromkeys(PRICES, "1")
     for panel in view.panels:
         for target in panel.targets:
             query = fill_query(panel, target, window, chosen).expression
