@@ -1,4 +1,4 @@
-"""The rows "Where the cores go": what their queries result in, and the prices they count with."""
+"""The rows "Where the cores go" and the time to clear: what their queries result in, and at which prices."""
 
 from __future__ import annotations
 
@@ -67,6 +67,74 @@ def series() -> dict[Labels, Floats]:
     for job_type, runs in RERUNS.items():
         add("job_reruns_total", runs, grows=True, job_type=job_type)
     return made
+
+
+def backlog(project: str, waiting: tuple[int, int], arrived: int, started: int) -> dict[Labels, Floats]:
+    """Give a project whose waiting jobs go from one number to another within an hour."""
+    steps = HOUR_SECONDS // STEP_SECONDS + 1
+    target = {"job": "octopus", "instance": "one", "project": project, "workspace": "0"}
+    own = target | {"job_type": "FRAME_EXTRACT"}
+
+    def labels(name: str, **others: str) -> Labels:
+        return tuple({"__name__": name, **own, **others}.items())
+
+    return {
+        labels("octopus_jobs", status="QUEUING"): np.linspace(*waiting, steps),
+        labels("octopus_jobs_created_total"): np.linspace(0, arrived, steps),
+        labels("octopus_job_submitting_duration_seconds_count"): np.linspace(0, started, steps),
+    }
+
+
+BACKLOGS = {
+    **backlog("falling", (100, 40), arrived=25, started=85),
+    **backlog("rising", (40, 100), arrived=145, started=85),
+    # Less than arrivals vary by chance.
+    **backlog("steady", (20, 17), arrived=400, started=403),
+    **backlog("empty", (0, 0), arrived=0, started=0),
+    **backlog("stuck", (5, 5), arrived=0, started=0),
+}
+TREND, ALONE = "Time to clear", "If no more jobs arrive"
+BY_TYPE = "Time to clear by job type"
+
+
+@pytest.fixture(scope="module")
+def cleared(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list[float]]:
+    """Evaluate the times to clear of each backlog with promtool: the values by project and panel."""
+    view, asked = VIEWS["octopus-project"], dict[tuple[str, str], str]()
+    for project in ("falling", "rising", "steady", "empty", "stuck"):
+        for panel in view.panels:
+            if panel.title in {TREND, ALONE, BY_TYPE}:
+                chosen = view.everything | {"project": project}
+                filled = fill_query(panel, panel.targets[0], Window(0, HOUR_SECONDS), chosen)
+                # The greatest of the shown time need that time, which promtool does not know.
+                expression = filled.expression.partition(" and on (job_type) topk(")[0]
+                asked[project, panel.title] = expression
+    folder = tmp_path_factory.mktemp("promtool")
+    found = answers(folder, [], BACKLOGS, asked.values(), gaps_are_stale=False, step_seconds=STEP_SECONDS)
+    last = HOUR_SECONDS // STEP_SECONDS
+    return {key: [*by_labels(found.get((one, last), {})).values()] for key, one in asked.items()}
+
+
+@pytest.mark.parametrize(
+    ("project", "at_trend", "alone"),
+    [
+        ("falling", [3600 * 40 / 60], [3600 * 40 / 85]),
+        ("rising", [], [3600 * 100 / 85]),
+        ("steady", [], [3600 * 17 / 403]),
+        ("empty", [0], [0]),
+        ("stuck", [], []),
+    ],
+)
+def test_a_backlog_is_cleared_at_its_trend_or_if_no_more_jobs_arrive(
+    project: str,
+    at_trend: list[float],
+    alone: list[float],
+    cleared: dict[tuple[str, str], list[float]],
+) -> None:
+    assert cleared[project, TREND] == pytest.approx(at_trend)
+    assert cleared[project, ALONE] == pytest.approx(alone)
+    by_type = [] if project == "empty" else alone
+    assert cleared[project, BY_TYPE] == pytest.approx(by_type)
 
 
 Results = dict[tuple[str, str], dict[str, float]]
