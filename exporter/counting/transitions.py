@@ -164,8 +164,8 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
     else:
         another = has_ended and _is_another_run(known, seen)
         ended = another and baseline.is_news(end_of(seen))
-    is_known_run = has_ended and not another
-    rerun = known.runs > 0 and ((started and not is_known_run) or (ended and not known.rerun))
+    starts_again = started and (another or not has_ended) and _is_after_last_end(known, seen)
+    rerun = known.runs > 0 and (starts_again or (ended and not known.rerun))
     return Transition(
         known=_row(seen, known, has_ended=has_ended, runs=known.runs + another, rerun=rerun),
         rerun=rerun,
@@ -242,6 +242,11 @@ def _is_another_run(known: KnownJob, seen: Job) -> bool:
 
 def _differ(known_ms: int | None, seen_ms: int | None) -> bool:
     return known_ms is not None and seen_ms is not None and known_ms != seen_ms
+
+
+def _is_after_last_end(known: KnownJob, seen: Job) -> bool:
+    """Tell whether the start is not one of the runs that have ended, which comes to light only now."""
+    return known.ended_ms is None or seen.started_ms is None or seen.started_ms >= known.ended_ms
 
 
 def _is_same_row(known: KnownJob, seen: Job) -> bool:

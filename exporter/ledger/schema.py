@@ -325,7 +325,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Its start was counted before there were reruns. So its end is not counted as one.
         """
         UPDATE jobs SET rerun = 1
-        WHERE in_flight = 1 AND runs > 0 AND started_ms IS NOT NULL
+        WHERE (in_flight = 1 OR listed = -1) AND runs > 0 AND started_ms IS NOT NULL
             AND (ended_ms IS NULL OR started_ms >= ended_ms)
         """,
         """

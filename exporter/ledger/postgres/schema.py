@@ -201,7 +201,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN resource_label TEXT",
         """
         UPDATE jobs SET rerun = 1
-        WHERE in_flight = 1 AND runs > 0 AND started_ms IS NOT NULL
+        WHERE (in_flight = 1 OR listed = -1) AND runs > 0 AND started_ms IS NOT NULL
             AND (ended_ms IS NULL OR started_ms >= ended_ms)
         """,
         """
