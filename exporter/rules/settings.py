@@ -29,7 +29,7 @@ _SPIKE_SCRAPES = 10
 # The labels of the metrics that the rules read, those of Prometheus, and those that the rules add.
 RESERVED_LABELS = frozenset(
     {
-        *("project", "workspace", "job_type", "status", "msg_code"),
+        *("project", "workspace", "job_type", "status", "msg_code", "resource_spec"),
         *("code", "credentials", "filter", "reason"),
         *("job", "instance", "le", "quantile", "alertname", "alertstate"),
         *("severity", "leg", "day", "hour", "step", "after_pause"),
@@ -274,6 +274,25 @@ class ClearSettings(RulesSection):
     jobs: Count
     runs: Number
     horizon: Seconds
+    limit: Annotated[
+        Seconds,
+        _beside("horizon", lt, lambda horizon: f"less than clear.horizon, {format_duration(horizon)}"),
+    ]
+    wait: Seconds
+    for_: Seconds = Field(alias="for")
+
+
+class ResourceSettings(RulesSection):
+    """Jobs that ask for a resource and wait for longer than usual."""
+
+    window: Seconds
+    runs: Count
+    jobs: Count
+    known: Count
+    share: Share
+    factor: AtLeastOne
+    least: Seconds
+    for_: Seconds = Field(alias="for")
 
 
 class StalledSettings(RulesSection):
@@ -351,6 +370,7 @@ class Settings(RulesSection):
     stuck: StuckSettings
     backlog: BacklogSettings
     clear: ClearSettings
+    resource: ResourceSettings
     stalled: StalledSettings
     exporter: ExporterSettings
     alertmanager: AlertmanagerSettings
