@@ -10,8 +10,16 @@ from tests.e2e.exporting import Exporter
 from tests.e2e.exposed import Exposed, Figures, told, without_zeros
 from tests.e2e.simulation import Simulation
 
+OF_RESOURCES = ("core_us", "gpu_us", "memory_gib_us", "spec_started", "spec_submitting_ms", "reruns")
 
-def assert_agreement(exporter: Exporter, exposed: Exposed, simulator: Simulation, project: str = "") -> None:
+
+def assert_agreement(
+    exporter: Exporter,
+    exposed: Exposed,
+    simulator: Simulation,
+    project: str = "",
+    upgraded_ms: int | None = None,
+) -> None:
     """
     Compare an exposition with the account of every target (of one project) since its baseline, exactly.
 
@@ -20,7 +28,8 @@ def assert_agreement(exporter: Exporter, exposed: Exposed, simulator: Simulation
 
     The baseline is exact: the simulator's time of the first answer of the first sync, cut to the second. From
     then on the exporter and the account both count created jobs, started runs and ended runs by the times in
-    their rows. For a job in flight at the baseline only later events count.
+    their rows. For a job in flight at the baseline only later events count. If a version that
+    had no families of resources was replaced at `upgraded_ms`, they began at 0 then.
     """
     for target in exporter.targets():
         if project not in ("", target["project"]):
@@ -28,7 +37,14 @@ def assert_agreement(exporter: Exporter, exposed: Exposed, simulator: Simulation
         baseline_ms = target["baseline_ms"]
         account = simulator.account(target["project_id"], target["workspace"], baseline_ms)
         said = told(exposed, project=target["project"], workspace=target["workspace"])
-        found = differences(said, lived(account))
+        true = lived(account)
+        if upgraded_ms is not None:
+            before = lived(
+                simulator.account(target["project_id"], target["workspace"], baseline_ms, upgraded_ms)
+            )
+            for name in OF_RESOURCES:
+                true[name] = {key: value - before[name].get(key, 0) for key, value in true[name].items()}
+        found = differences(said, true)
         assert found == [], f"{target['project']}/{target['workspace']} since {baseline_ms}: {found}"
 
 

@@ -35,9 +35,12 @@ class Simulation:
     url: str
     program: Program
 
-    def account(self, project: str, workspace: str, since_ms: int) -> dict[str, Any]:
-        """Give the simulator's own account of one target, of all that happened since then."""
-        account = ask(f"{self.url}/simulator/account?since_ms={since_ms}").json
+    def account(
+        self, project: str, workspace: str, since_ms: int, until_ms: int | None = None
+    ) -> dict[str, Any]:
+        """Give the simulator's own account of one target: all that happened since then, or until a time."""
+        until = "" if until_ms is None else f"&until_ms={until_ms}"
+        account = ask(f"{self.url}/simulator/account?since_ms={since_ms}{until}").json
         return next(
             target
             for target in account["targets"]
@@ -47,6 +50,9 @@ class Simulation:
     def is_settled(self) -> bool:
         """Tell whether all answers show the same state again."""
         return bool(ask(f"{self.url}/simulator/account").json["settled"])
+
+    def now_ms(self) -> int:
+        return int(ask(f"{self.url}/simulator/account").json["now_ms"])
 
     def newest_ms(self) -> int:
         """Return when a job was last created or changed."""

@@ -87,6 +87,7 @@ def test_a_ledger_of_the_version_before_counts_on_exactly(tmp_path: Path, simula
     exporter = two_targets(tmp_path / "exporter", simulator)
     lived_through(exporter, simulator)
     made_older(exporter.ledger)
+    upgraded_ms = simulator.now_ms() + 1
     for statements in range(sum(map(len, MIGRATIONS[OLDER:])) + 6):
         kill_while_it_migrates(exporter, statements)
         assert version(exporter.ledger) == OLDER
@@ -95,7 +96,7 @@ def test_a_ledger_of_the_version_before_counts_on_exactly(tmp_path: Path, simula
     simulator.advance(HOUR)
     with exporter.ready() as program:
         exposed = exporter.scrape_after_polls(2)
-        assert_agreement(exporter, exposed, simulator)
+        assert_agreement(exporter, exposed, simulator, upgraded_ms=upgraded_ms)
         assert_failures_kept(exporter, simulator)
         assert exposed.total("octopus_ledger_full_syncs_total", reason="first") == 0
         assert told(exposed, workspace="7")["ended"]
