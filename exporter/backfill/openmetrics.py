@@ -12,6 +12,8 @@ it, and the samples of a series ascend. promtool takes memory by the size of a f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, starmap
 from pathlib import Path
 
 from exporter.backfill.history import JOBS, RESOURCE_JOBS, SeriesValue, TargetDay, TargetHistory
@@ -85,19 +87,19 @@ def _write_day(plan: BackfillPlan, days: Sequence[TargetDay], path: Path) -> Wri
     times = [day.times_ms[index] for day in days for index in _ends(day)]
     if not times:
         return None
-    partial = path.with_name(path.name + _PARTIAL)
+    unfinished = path.with_name(path.name + _PARTIAL)
     samples = 0
     try:
         # As the exposition does: a lone surrogate has no place in UTF-8.
-        with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+        with unfinished.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
             for family, texts in _blocks(plan, days):
                 file.write(header(family).openmetrics.decode())
                 for text in texts:
                     samples += text.count("\n")
                     file.write(text)
             file.write(EOF.decode())
-        size = partial.stat().st_size
-        partial.replace(path)
+        size = unfinished.stat().st_size
+        unfinished.replace(path)
     except OSError as exc:
         raise BackfillError(f"{path}: {exc.strerror or exc}") from exc
     return WrittenDay(path.name, min(times), max(times), samples, size)
@@ -112,33 +114,31 @@ def _ends(day: TargetDay) -> set[int]:
 
 def _blocks(plan: BackfillPlan, days: Sequence[TargetDay]) -> Iterator[tuple[Family, Iterator[str]]]:
     """Give the families that have samples, with their lines in pieces."""
-    sorted_keys = [sorted(day.points, key=_in_order) for day in days]
+    keys: dict[str, list[list[SeriesKey]]] = {name: [[] for _ in days] for name in FAMILIES}
+    for number_, day in enumerate(days):
+        for key in sorted(day.points, key=_in_order):
+            keys[key.family][number_].append(key)
+    tails = [[f" {_seconds(at_ms)}\n" for at_ms in day.times_ms] for day in days]
     for name, family in FAMILIES.items():
-        if any(key.family == name for day in days for key in day.points):
-            yield (
-                family,
-                (
-                    text
-                    for target, day, keys in zip(plan.targets, days, sorted_keys, strict=True)
-                    for key in keys
-                    if key.family == name
-                    for text in series_text(family, target, key, day)
-                ),
-            )
+        if any(keys[name]):
+            parts = zip(plan.targets, days, tails, keys[name], strict=True)
+            yield family, chain.from_iterable(starmap(partial(_target_text, family), parts))
 
 
 def _in_order(key: SeriesKey) -> tuple[str, ...]:
     return key.job_type, key.resource_spec, key.status, key.msg_code
 
 
-def series_text(family: Family, target: TargetPlan, key: SeriesKey, day: TargetDay) -> Iterator[str]:
-    """Give the lines of one series of a day; those of a histogram time by time."""
-    tails = [f" {_seconds(at_ms)}\n" for at_ms in day.times_ms]
-    points = day.points[key]
-    ends = [index for index, _ in points[1:]] + [len(tails)]
-    for (begin, value), end in zip(points, ends, strict=True):
-        heads = line_heads(family, target, key, value)
-        yield "".join([head + tail for tail in tails[begin:end] for head in heads])
+def _target_text(
+    family: Family, target: TargetPlan, day: TargetDay, tails: Sequence[str], keys: Sequence[SeriesKey]
+) -> Iterator[str]:
+    """Give the lines of some series of a family, those of a histogram time by time; `tails` are the times."""
+    for key in keys:
+        points = day.points[key]
+        ends = [index for index, _ in points[1:]] + [len(tails)]
+        for (begin, value), end in zip(points, ends, strict=True):
+            heads = line_heads(family, target, key, value)
+            yield "".join([head + tail for tail in tails[begin:end] for head in heads])
 
 
 def line_heads(family: Family, target: TargetPlan, key: SeriesKey, value: SeriesValue) -> list[str]:
