@@ -1,0 +1,95 @@
+"""What the command says and writes: all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from exporter.backfill.estimate import Estimator
+from exporter.backfill.past import LeftOut
+from exporter.backfill.plan import BackfillOptions
+from exporter.backfill.spool import Spool, opened_spool
+from exporter.commands import backfill
+from exporter.commands.backfill import PastRead
+from exporter.errors import BackfillError
+from exporter.model import is_failed
+from tests.past_jobs import DAY_MS, START_MS, STEP_MS, a_past, a_plan, a_run, fill
+
+HOUR_MS = 3_600_000
+
+
+def read(spool: Spool, left_out: LeftOut | None = None) -> PastRead:
+    plan = a_plan(a_past(START_MS + DAY_MS + HOUR_MS))
+    jobs = [a_run(number, START_MS + number * HOUR_MS) for number in range(1, 4)]
+    (past,) = fill(spool, plan, jobs)
+    estimator = Estimator(plan)
+    for job in jobs:
+        estimator.add(0, job, tuple(past.moments(job)), failed=is_failed(job.status))
+    options = BackfillOptions(plan.until_ms, None, {"job": "o", "instance": "i"}, plan.from_ms, STEP_MS)
+    return PastRead(options, plan, estimator.targets(), [left_out or LeftOut()])
+
+
+def test_a_dry_run_says_what_would_be_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "new"
+    with opened_spool() as spool:
+        left_out = LeftOut(ran_again=2, unreadable=3)
+        backfill.write(read(spool, left_out), spool, folder, dry_run=True)
+    assert not folder.exists()
+    lines = capsys.readouterr().out.splitlines()
+    name = "  perception, workspace 0: "
+    assert lines[0] == (
+        "From 2024-10-04T00:00:00.000Z to 2024-10-05T01:00:00.000Z, a sample every 4m, to "
+        + str(folder)
+        + ":"
+    )
+    assert lines[1].startswith(name + "3 jobs created, 3 runs started, 3 ended; about ")
+    assert lines[2].startswith("  in all 2 days, about ")
+    assert name + "2 jobs have run again since the first poll: their runs before are not known" in lines
+    assert name + "3 rows cannot be read" in lines
+
+
+def test_days_are_written_with_a_script(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "new" / "past"
+    monkeypatch.setattr(backfill, "loading_files", lambda *_given: {"load.sh": "#!/bin/sh\n", "more.yml": ""})
+    with opened_spool() as spool:
+        backfill.write(read(spool), spool, folder, dry_run=False)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names[:2] == ["2024-10-04.om", "2024-10-05.om"]
+    assert names[2:] == ["load.sh", "more.yml"]
+    assert os.access(folder / "load.sh", os.X_OK)
+    assert "\nWritten in " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit(1), BackfillError("the disk is full")])
+def test_what_is_interrupted_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException, made: bool
+) -> None:
+    folder = tmp_path / "new"
+    if made:
+        folder.mkdir()
+
+    def interrupted(*_given: object) -> None:
+        assert len(list(folder.iterdir())) == 2
+        raise stop
+
+    monkeypatch.setattr(backfill, "loading_files", interrupted)
+    with opened_spool() as spool, pytest.raises(type(stop) if isinstance(stop, BaseException) else stop):
+        backfill.write(read(spool), spool, folder, dry_run=False)
+    assert folder.exists() == made
+    assert not made or not list(folder.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        opened_spool() as spool,
+        pytest.raises(BackfillError, match=r"--output: .*file/new: Not a directory"),
+    ):
+        backfill.write(read(spool), spool, tmp_path / "file" / "new", dry_run=False)
