@@ -13,6 +13,7 @@ from exporter.counting.increments import (
     COMPLETED,
     CREATED,
     FAILURES,
+    RERUNS,
     RESOURCE_SUBMITTING,
     RUNNING,
     SUBMITTING,
@@ -207,3 +208,32 @@ def test_the_first_specs_that_come_have_series_and_the_rest_shares_one() -> None
     assert labels == ["2Core_4GiB", OTHER, "1Core_4GiB", "", "2Core_4GiB", OTHER]
     # Of the labels that are in use already, none is made anew.
     assert [key.resource_spec for key in tally.histograms] == ["2Core_4GiB"]
+
+
+def test_unreadable_specs_are_named_up_to_a_limit() -> None:
+    tally = Increments(RULES, (), ())
+    for job_id in range(30):
+        tally.in_flight(a_job(job_id, resource_spec=f"{job_id + 1}MiB"))
+        tally.in_flight(a_job(job_id, resource_spec="2Core_4GiB"))
+    assert list(tally.unreadable_specs) == [f"{number}MiB" for number in range(1, 21)]
+
+
+def test_a_label_that_has_a_series_is_looked_at_once() -> None:
+    tally = Increments(RULES, (), ())
+    assert [tally.in_flight(a_job(job_id)) for job_id in (1, 2)] == ["", ""]
+    job = a_job(3, "RUNNING", started_ms=10)
+    change = transition(None, job, Baseline(None))
+    assert change is not None
+    tally.add(job, change, failed=False)
+    tally.in_flight(job)
+    assert sum(tally.histograms[SeriesKey(RESOURCE_SUBMITTING, "")].counts) == 1
+
+
+def test_each_rerun_counts_once() -> None:
+    tally = Increments(RULES, (), ())
+    for job_id in (1, 2):
+        job = a_job(job_id, "RUNNING", started_ms=10)
+        change = transition(None, job, Baseline(None))
+        assert change is not None
+        tally.add(job, replace(change, rerun=True), failed=False)
+    assert tally.counters[SeriesKey(RERUNS, TYPE)].value == 2

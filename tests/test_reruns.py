@@ -195,6 +195,7 @@ ENDS_AGAIN = row("FINISHED", 1_900, 1_700, 1_900)
         pytest.param([ENDED, QUEUES, RUNS_AGAIN, ENDS_AGAIN], 1, id="seen all the time"),
         pytest.param([ENDED, RUNS_AGAIN, ENDS_AGAIN], 1, id="seen once it has started"),
         pytest.param([ENDED, ENDS_AGAIN], 1, id="between two polls"),
+        pytest.param([ENDED, row("RUNNING", 1_700, 1_500)], 1, id="it starts when the run before ends"),
         pytest.param([ENDED, row("QUEUING", 1_600, 1_100), RUNS_AGAIN], 1, id="a stale start"),
         pytest.param([ENDED, QUEUES, row("SUBMIT_FAILED", 1_800, None, 1_800)], 1, id="no start"),
         pytest.param(

@@ -57,7 +57,7 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     listed: bool
     in_flight: bool
     runs: int
-    rerun: bool = False
+    rerun: bool
 
 
 @dataclass(frozen=True, slots=True)
