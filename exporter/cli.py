@@ -410,6 +410,7 @@ def backfill_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")
     ] = False,
+    shard: ShardOption = None,
 ) -> None:
     """
     Write the history before the first poll as OpenMetrics files, with a script that loads them.
@@ -424,7 +425,7 @@ def backfill_command(
     from exporter.log import Log
     from exporter.masking import Secrets
 
-    read, secrets = _load(config), Secrets(time.time)
+    read, secrets = _load(config, shard=shard), Secrets(time.time)
     options = backfill.read_options(
         time.time_ns() // 1_000_000, prometheus=prometheus, labels=label or [], since=since, step=step
     )

@@ -149,11 +149,11 @@ def test_an_empty_option_is_refused_and_an_empty_variable_counts_as_missing(
         run(missing, standalone_mode=False)
 
 
-def test_only_run_takes_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_run_and_backfill_take_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable is there in every command that is run in the container of a shard."""
     monkeypatch.setenv("OCTOPUS_EXPORTER_SHARD", "none")
     group = typer.main.get_group(app)
     having = {
         name for name, one in group.commands.items() if any("--shard" in param.opts for param in one.params)
     }
-    assert having == {"run"}
+    assert having == {"run", "backfill"}

@@ -89,7 +89,7 @@ ShardOption = Annotated[
     str | None,
     option(
         "K/N",
-        "Poll the targets of this shard only, as 2/3; each shard needs its own ledger.",
+        "The targets of this shard only, as 2/3; each shard needs its own ledger.",
         "--shard",
         envvar=_SHARD_VARIABLE,
         callback=_checked_shard,
