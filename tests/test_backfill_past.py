@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.backfill.past import Past, PastKind, counted_at
+from exporter.backfill.plan import LiveCounting, TargetPlan
 from exporter.counting.increments import Increments
 from exporter.counting.transitions import Baseline, Baselines, KnownJob, transition
 from exporter.model import Job, is_failed
+from tests.fake_api import a_target
 from tests.past_jobs import DAY_MS, RULES, START_MS, a_past, a_run
 
 BASELINE_MS = START_MS + 10_000
@@ -221,4 +223,15 @@ def test_nothing_is_left_out_where_history_was_counted() -> None:
 def test_what_comes_after_the_first_live_sample_is_told() -> None:
     past = Past(a_past(START_MS + DAY_MS, until_ms=START_MS + DAY_MS // 2), None)
     assert moments(a_run(1, START_MS + DAY_MS - 600_000), past) == []
+    assert past.left_out.late == 3
+
+
+def test_a_type_that_came_into_scope_later_ends_with_the_first() -> None:
+    baselines = Baselines({"FRAME_EXTRACT": START_MS + DAY_MS, "SCENARIO_TO_SIM": BASELINE_MS}, None)
+    live = LiveCounting(baselines, rows_ahead_ms=0)
+    assert live.baseline_ms == BASELINE_MS
+    past = Past(TargetPlan(a_target(), live, {}, START_MS, BASELINE_MS), None)
+    early, late = a_run(1, START_MS + 1_000, ran_ms=1_000), a_run(2, START_MS + DAY_MS // 2)
+    assert all(counted for *_, counted, _ in moments(early, past))
+    assert moments(late, past) == []
     assert past.left_out.late == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.backfill.plan import LiveCounting
-from exporter.counting.transitions import Baselines
+from exporter.counting.transitions import Baselines, latest
 from exporter.ledger.database import Database
 from exporter.ledger.labels import read_labels
 from exporter.ledger.series import known_codes, known_specs
@@ -26,7 +26,6 @@ def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:
     if row.commits == 0:
         return None
     labels, _ = read_labels(db, target)
-    latest_ms = max((at_ms for at_ms in row.baselines.values() if at_ms is not None), default=0)
     return LiveCounting(
         baselines=Baselines(row.baselines, None),
         rows_ahead_ms=fetch_number(db, "SELECT rows_ahead_ms FROM targets WHERE id = ?", (target,)),
@@ -34,7 +33,9 @@ def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:
         statuses=labels.statuses,
         msg_codes=frozenset(known_codes(db, target)),
         resource_specs=frozenset(known_specs(db, target)),
-        ran_again=frozenset(job_id for (job_id,) in db.execute(_RAN_AGAIN, (target, latest_ms))),
+        ran_again=frozenset(
+            job_id for (job_id,) in db.execute(_RAN_AGAIN, (target, latest(row.baselines) or 0))
+        ),
         filters=row.filters,
         server=row.server,
     )

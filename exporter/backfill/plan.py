@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from exporter.counting.rules import CountingRules
-from exporter.counting.transitions import Baselines, latest
+from exporter.counting.transitions import Baselines
 from exporter.model import Target
 from exporter.sync.server_traits import Filters, ServerTraits
 
@@ -71,8 +71,12 @@ class LiveCounting:
 
     @property
     def baseline_ms(self) -> int | None:
-        """The latest baseline, by the clock of the rows; None where all history was counted live."""
-        return latest(self.baselines.at_ms)
+        """
+        The earliest baseline, by the clock of the rows; None where all history was counted live.
+
+        From then on the target may have live series. Job types that came into scope later have later ones.
+        """
+        return min((at_ms for at_ms in self.baselines.at_ms.values() if at_ms is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
