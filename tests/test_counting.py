@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import tempfile
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -26,6 +28,16 @@ from tests.held import release_held
 # The API may invent a status; with an end time it ends a run.
 ENDS = (*TERMINAL_STATUSES, "ARCHIVED", "EXPORT_FAILED")
 TYPES = ("FRAME_EXTRACT", "SCENARIO_TO_SIM", "INVENTED_LATER")
+# Thousandths of a core, of a GPU and of a GiB; what cannot be read adds nothing.
+SPECS = {
+    "": (0, 0, 0),
+    "2Core_4GiB": (2000, 0, 4000),
+    "P100_1Gpu_2.1Core_4.1GiB": (2100, 1000, 4100),
+    "2Corex_4GiB": (0, 0, 0),
+    "other": (0, 0, 0),
+    "4Core_16GiB": (4000, 0, 16_000),
+    "1Core_1GiB": (1000, 0, 1000),
+}
 MINUTE_MS = 60_000
 LOOKBACK_MS = 40 * MINUTE_MS
 
@@ -50,6 +62,11 @@ class Counting(RuleBasedStateMachine):
         self.started: Counter[str] = Counter()
         self.created: Counter[str] = Counter()
         self.running_ms = 0
+        self.used: Counter[tuple[str, str, str]] = Counter()  # by family, job type, status
+        self.runs_again: Counter[str] = Counter()
+        self.reopened: set[int] = set()
+        self.most_specs = 2
+        self.highest_most_specs = 2
         self.seen_ended: set[int] = set()
         self.seen_in_flight: set[int] = set()
         self.reruns: set[int] = set()
@@ -96,7 +113,8 @@ class Counting(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(TYPES))
     def create(self, kind: str) -> None:
         now = self.tick()
-        self.api.put(Job(self.next_id, kind, "QUEUING", created_ms=now, updated_ms=now))
+        spec = list(SPECS)[self.next_id % len(SPECS)]
+        self.api.put(Job(self.next_id, kind, "QUEUING", created_ms=now, updated_ms=now, resource_spec=spec))
         self.next_id += 1
         self.created[kind] += self.counts
 
@@ -106,6 +124,19 @@ class Counting(RuleBasedStateMachine):
         if job:
             self.change(job, status="RUNNING", started_ms=self.tick(), ended_ms=None, running_ms=None)
             self.started[job.job_type] += self.counts
+            self.begins_again(job)
+
+    def begins_again(self, job: Job) -> None:
+        """Note a rerun at its start, or at its end if it never started."""
+        if job.id in self.reopened:
+            self.reopened.discard(job.id)
+            self.runs_again[job.job_type] += self.counts
+
+    @rule(data=st.data(), spec=st.sampled_from(sorted(SPECS)))
+    def ask_for_something_else(self, data: st.DataObject, spec: str) -> None:
+        job = self.some(data, "QUEUING", "RUNNING", "UPLOADING")
+        if job:
+            self.change(job, resource_spec=spec)
 
     @rule(data=st.data(), status=st.sampled_from(ENDS))
     def end(self, data: st.DataObject, status: str) -> None:
@@ -129,6 +160,12 @@ class Counting(RuleBasedStateMachine):
         self.seen_ended.discard(job.id)
         self.ended[job.job_type, status] += self.counts
         self.running_ms += (ran_ms or 0) * self.counts
+        self.use(job, status, ran_ms or 0)
+        self.begins_again(job)
+
+    def use(self, job: Job, status: str, ran_ms: int) -> None:
+        for family, thousandths in zip(("cores", "gpus", "memory"), SPECS[job.resource_spec], strict=True):
+            self.used[family, job.job_type, status] += thousandths * ran_ms * self.counts
 
     @rule(
         kind=st.sampled_from(TYPES),
@@ -159,6 +196,7 @@ class Counting(RuleBasedStateMachine):
         job = self.some(data, *ENDS, seen=True)
         if job:
             self.change(job, status="QUEUING", started_ms=None, ended_ms=None, running_ms=None, msg_code="")
+            self.reopened.add(job.id)
 
     @rule(data=st.data(), status=st.sampled_from(ENDS))
     def run_again_between_two_polls(self, data: st.DataObject, status: str) -> None:
@@ -175,6 +213,8 @@ class Counting(RuleBasedStateMachine):
             self.started[job.job_type] += self.counts
             self.ended[job.job_type, status] += self.counts
             self.running_ms += 3 * self.counts
+            self.use(job, status, 3)
+            self.runs_again[job.job_type] += self.counts
 
     @rule(data=st.data())
     def touch(self, data: st.DataObject) -> None:
@@ -198,10 +238,11 @@ class Counting(RuleBasedStateMachine):
 
     def poll_once(self, *, full: bool = False) -> None:
         self.tick()
-        rules = poll_rules(2, LOOKBACK_MS, full_sync_ms=0 if full else FULL_SYNC_MS)
+        rules = poll_rules(*(2, LOOKBACK_MS, 0 if full else FULL_SYNC_MS), max_resource_specs=self.most_specs)
         self.totals = self.runner.run(release_held(self.ledger, self.target))
         poll = Poll(self.target, self.api, self.ledger, rules, lambda: self.api.now_ms)
         self.totals = self.runner.run(poll.run())
+        self.balance()
         if full:
             self.reruns.clear()
         ended = {job.id for job in self.api.jobs.values() if job.has_ended}
@@ -255,12 +296,27 @@ class Counting(RuleBasedStateMachine):
         # What came in the middle may have been seen or not.
         self.seen_ended, self.seen_in_flight = seen_ended, seen_in_flight & self.seen_in_flight
 
-    @rule()
-    def restart(self) -> None:
+    @rule(most_specs=st.integers(1, 5))
+    def restart(self, most_specs: int) -> None:
         self.runner.run(self.ledger.close())
         self.open()
         restored = self.runner.run(self.ledger.restore(self.target, poll_rules().counting))
         assert restored == self.totals
+        self.most_specs = most_specs
+        self.highest_most_specs = max(self.highest_most_specs, most_specs)
+
+    def balance(self) -> None:
+        """After every poll, what is kept of the jobs in flight by spec is what a recount gives."""
+        recount = """
+            SELECT job_type, resource_label, status, count(*) FROM jobs WHERE in_flight = 1 GROUP BY 1, 2, 3
+        """
+        with closing(sqlite3.connect(Path(self.folder.name) / "ledger.db")) as db:
+            kept = db.execute("SELECT job_type, resource_spec, status, jobs FROM resource_jobs").fetchall()
+            counted = db.execute(recount).fetchall()
+        assert sorted(row for row in kept if row[-1]) == sorted(counted)
+        assert self.totals is not None
+        assert len({*self.totals.resource_submitting} - {"", "other"}) <= self.highest_most_specs
+        assert {spec for spec, _ in self.totals.resource_jobs} == {*self.totals.resource_submitting}
 
     def agree(self) -> None:
         totals = self.totals
@@ -281,6 +337,33 @@ class Counting(RuleBasedStateMachine):
             if not job.has_ended or self.in_lookback(job)
         )
         assert +Counter(totals.jobs) == listed
+        self.agree_on_resources(totals)
+
+    def agree_on_resources(self, totals: Totals) -> None:
+        used = {
+            (family, *key): value.value
+            for family, series in (
+                ("cores", totals.core_seconds),
+                ("gpus", totals.gpu_seconds),
+                ("memory", totals.memory_seconds),
+            )
+            for key, value in series.items()
+        }
+        assert +Counter(used) == +self.used
+        assert +Counter({kind: value.value for kind, value in totals.reruns.items()}) == +self.runs_again
+        by_spec, by_type = totals.resource_submitting.values(), totals.submitting.values()
+        assert sum(sum(value.counts) for value in by_spec) == self.started.total()
+        assert sum(value.sum_ms for value in by_spec) == sum(value.sum_ms for value in by_type)
+        # A spec without a label of its own counts as "other", and may have got one since.
+        in_flight = [job for job in self.api.jobs.values() if not job.has_ended]
+        asked = Counter((job.resource_spec, job.status) for job in in_flight)
+        shown = +Counter(totals.resource_jobs)
+        lumped = shown - asked
+        assert {spec for spec, _ in lumped} <= {"other"}
+        left = asked - shown
+        assert not any(spec in ("", "other") for spec, _ in left)
+        statuses = Counter(status for _, status in left.elements())
+        assert statuses == Counter(status for _, status in lumped.elements())
 
 
 Counting.TestCase.settings = settings(
