@@ -403,7 +403,7 @@ def backfill_command(
     ] = None,
     label: Annotated[
         list[str] | None,
-        option("NAME=VALUE", "A label of the live series, as job=octopus; may be given several times."),
+        option("NAME=VALUE", "A label of the live series, such as job=octopus; may be given several times."),
     ] = None,
     since: Annotated[str, option("DURATION", "How far back the history goes.", "--from")] = "30d",
     step: Annotated[str, option("DURATION", "The time between two samples, at most 4m.")] = "4m",
@@ -415,8 +415,8 @@ def backfill_command(
     """
     Write the history before the first poll as OpenMetrics files, with a script that loads them.
 
-    They are for Prometheus, and count what the live counters leave out: what was before the first poll of
-    each target, which its ledger tells. The exporter may be running. Without --prometheus, give the labels
+    The files are for Prometheus. They hold what the live counters leave out: the time before the first poll
+    of each target, as its ledger tells. The exporter may be running. Without --prometheus, give the labels
     job and instance. See docs/backfill.md.
     """
     from exporter.backfill.spool import opened_spool

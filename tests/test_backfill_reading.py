@@ -239,7 +239,7 @@ def refused(tmp_path: Path, *arguments: str, url: str = "sqlite:///none.db") -> 
         (("--from", "soon"), "--from: found 'soon', not a duration, expected one such as 30d or 4m"),
         (("--from", "0"), "--from: found 0, expected more than 0"),
         (("--label", "job"), "--label: found 'job', expected NAME=VALUE, as job=octopus"),
-        (("--label", "status=x"), "--label: found status, which the exporter's own series have"),
+        (("--label", "status=x"), "--label: found status, a label that the exporter sets itself"),
     ],
 )
 def test_options_that_cannot_be_used_are_named(

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries, TargetPlan
 from exporter.backfill.rule_history import RecordingRule
@@ -37,8 +37,8 @@ _OWN_LABELS = frozenset({"__name__", *JOBS_COMPLETED.labels})
 
 _UNASKED = (
     "without --prometheus it is not known how long samples are kept (15d by default: older blocks are"
-    " deleted), whether some are there already, and when the first live one came: so the past ends at the"
-    " baseline"
+    " deleted), whether some are there already, and when the first live one came. So the history ends at"
+    " the first poll"
 )
 
 Labels = tuple[tuple[str, str], ...]
@@ -74,7 +74,7 @@ async def fit_retention(options: BackfillOptions) -> tuple[BackfillOptions, Sequ
         found = await api.try_get("/api/v1/status/runtimeinfo")
         if found is None or not isinstance(found.get("storageRetention"), str):
             return options, [
-                f"{api.name} does not say how long it keeps samples: it must keep all of the past"
+                f"{api.name} does not say how long it keeps samples: it must keep all of the history"
             ]
         notes = []
         for part in found["storageRetention"].split(" or "):
@@ -89,8 +89,8 @@ async def fit_retention(options: BackfillOptions) -> tuple[BackfillOptions, Sequ
                 step_ms = options.step_ms
                 options = replace(options, from_ms=-(-oldest_ms // step_ms) * step_ms)
                 notes.append(
-                    f"{api.name} deletes samples after {format_duration(kept_ms / 1000)}: the past begins at"
-                    f" {_text(options.from_ms)}; for more, raise --storage.tsdb.retention.time first"
+                    f"{api.name} deletes samples after {format_duration(kept_ms / 1000)}: the history begins"
+                    f" at {_text(options.from_ms)}; for more, raise --storage.tsdb.retention.time first"
                 )
         return options, notes
 
@@ -134,7 +134,10 @@ async def find_live_series(
             if instances and not matching:
                 there = ", ".join(sorted(one.name for one in instances))
                 name = _name(target.key)
-                problems.append(f"--label: {api.name} has no such series of {name}, but of instance {there}")
+                problems.append(
+                    f"--label: {api.name} has no series of {name} with these labels; it has them of instance"
+                    f" {there}"
+                )
             if matching:
                 found[target.key] = _live_series(matching, options.labels)
     if problems:
@@ -228,7 +231,7 @@ async def _loaded_before(api: _Api, plan: TargetPlan) -> list[str]:
         return []
     problem = (
         f"--prometheus: {api.name} has samples of {_name(plan.target.key)} between {_text(plan.from_ms)} and"
-        f" {_text(plan.until_ms)}: is its past loaded already? A shorter --from leaves them out"
+        f" {_text(plan.until_ms)}: is its history loaded already? A shorter --from leaves them out"
     )
     return [problem]
 
@@ -240,8 +243,8 @@ async def _other_instances(api: _Api, options: BackfillOptions, plan: TargetPlan
     if len(instances | {chosen}) < 2:
         return []
     note = (
-        f"{_name(plan.target.key)} is exported by {', '.join(sorted(instances))}: {chosen} gets the past, as"
-        " rules and dashboards take the largest of them; --label instance=… chooses another"
+        f"{_name(plan.target.key)} is exported by {', '.join(sorted(instances))}: {chosen} gets the history."
+        " Rules and dashboards take the largest of them; --label instance=… chooses another"
     )
     return [note]
 
@@ -290,7 +293,7 @@ class _Api:
         )
         result = data.get("result")
         if not isinstance(result, list):
-            raise BackfillError(f"--prometheus: {self.name} is no Prometheus: its answer has no result")
+            raise BackfillError(f"--prometheus: {self.name} is not a Prometheus: its answer has no result")
         return result
 
     async def try_get(self, path: str, *query: tuple[str, str]) -> dict[str, Any] | None:
@@ -316,9 +319,24 @@ class _Api:
             data = decoded.get("data")
             return data if isinstance(data, dict) else {}
         said = decoded.get("error") if isinstance(decoded, dict) else None
-        line = f"{self.name} answers {path} with {answer.status}"
-        line += f": {one_line(self.transport.secrets.masked(str(said)))}" if said else ""
-        raise _NotThere(f"--prometheus: {line}")
+        raise _NotThere(f"--prometheus: {self._refusal(path, answer.status, str(said or ''))}")
+
+    def _refusal(self, path: str, status: int, said: str) -> str:
+        if status in {401, 403}:
+            return (
+                f"{self.name} refuses access (status {status}); a user and a password can be part of the URL,"
+                " as http://user:password@prometheus:9090"
+            )
+        if said:
+            return (
+                f"{self.name} answers {path} with {status}: {one_line(self.transport.secrets.masked(said))}"
+            )
+        if status >= 500:
+            return f"{self.name} answers {path} with {status}"
+        return (
+            f"{self.name} is not a Prometheus, or its URL has a path prefix that is missing here:"
+            f" it answers {path} with {status}, and not with JSON of Prometheus"
+        )
 
 
 class _NotThere(BackfillError):
@@ -329,7 +347,7 @@ class _NotThere(BackfillError):
 async def _opened(options: BackfillOptions) -> AsyncIterator[_Api]:
     url = options.prometheus or ""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    if not _is_usable(parts):
         # The URL is not quoted: its password may be anywhere in it.
         raise ConfigError(["--prometheus: not a URL, expected one such as http://prometheus:9090"])
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -349,6 +367,16 @@ async def _opened(options: BackfillOptions) -> AsyncIterator[_Api]:
         yield _Api(transport, origin, prefix, headers, secrets)
 
 
+def _is_usable(parts: SplitResult) -> bool:
+    try:
+        _ = parts.port  # raises where it is no port
+    except ValueError:
+        return False
+    return (
+        parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.fragment
+    )
+
+
 def _selector(key: TargetKey, labels: Mapping[str, str] | None = None, status: str = ".+") -> str:
     own = {"project": key.project, "workspace": key.workspace, **(labels or {})}
     matchers = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in own.items()]
@@ -356,7 +384,7 @@ def _selector(key: TargetKey, labels: Mapping[str, str] | None = None, status: s
 
 
 def _name(key: TargetKey) -> str:
-    return f"{key.project}/{key.workspace}"
+    return f"{key.project}, workspace {key.workspace}"
 
 
 def _text(at_ms: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -93,7 +94,7 @@ def _labels(labels: Sequence[str], problems: list[str]) -> dict[str, str]:
         if not equals or not value or not _LABEL.fullmatch(name) or name.startswith("__"):
             problems.append(f"--label: found {label!r}, expected NAME=VALUE, as job=octopus")
         elif name in _OWN_LABELS:
-            problems.append(f"--label: found {name}, which the exporter's own series have")
+            problems.append(f"--label: found {name}, a label that the exporter sets itself")
         else:
             given[name] = value
     return given
@@ -118,7 +119,10 @@ def check_output(output: Path) -> None:
             if any(output.iterdir()):
                 raise ConfigError([f"--output: {output} is not empty, expected an empty folder or a new one"])
         elif output.exists() or output.is_symlink():
-            raise ConfigError([f"--output: {output} is no folder"])
+            raise ConfigError([f"--output: {output} is not a folder"])
+        there = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise ConfigError([f"--output: {output}: {there} is not writable"])
     except OSError as exc:
         raise ConfigError([f"--output: {output}: {exc.strerror or exc}"]) from exc
 
@@ -139,7 +143,7 @@ async def read_past(
     counted = {target: one for target, one in live.items() if one.baseline_ms is not None}
     for target in live:
         if target not in counted:
-            print_line(f"{_name(target)}: metrics.count_history has counted its history already")
+            print_line(f"{_name(target)}: metrics.count_history has counted its history: nothing to write")
     plan = BackfillPlan((), poll_rules(config).counting, options.step_ms, _lookback_ms(config))
     if counted:
         series: Mapping[TargetKey, LiveSeries] = {}
@@ -173,7 +177,9 @@ def _plan_targets(
         one = series.get(target.key, LiveSeries(shared, None))
         labels = {**one.labels, **options.labels}
         if not {"job", "instance"} <= labels.keys():
-            problems.append(f"--label: {_name(target)} has no live series, expected its job and instance")
+            problems.append(
+                f"--label: {_name(target)} has no live series yet: give its labels job and instance"
+            )
             continue
         baseline_ms = (live.baseline_ms or 0) - live.rows_ahead_ms
         until_ms = baseline_ms if one.first_ms is None else one.first_ms
@@ -289,7 +295,10 @@ def _what_is_missing(past: PastRead) -> Iterator[str]:
             (left_out.ran_again, "jobs have run again since the first poll: their runs before are not known"),
             (left_out.unreadable, "rows cannot be read"),
             (left_out.counted_late, "runs ended just before the first poll, and were counted live"),
-            (left_out.late, "events between the first live sample and the baseline of their job type"),
+            (
+                left_out.late,
+                "creations, starts and ends after the first live sample, of job types that came later",
+            ),
         ):
             if count:
                 yield f"  {_name(target.target)}: {count:,} {what}"
