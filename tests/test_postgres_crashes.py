@@ -65,11 +65,15 @@ class Account:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.jobs = 0
+        # So that the series of this spec is none that is new, and held, with the first run.
+        scene.api.put(a_job(10_000, job_type="PACKAGE_IMPORT", resource_spec="2Core_4GiB"))
 
     async def fail_one(self) -> bool:
         """Let a job fail, and poll; tell whether that was recorded, as far as the poll knows."""
         self.jobs += 1
-        self.scene.run_job(self.jobs)
+        self.scene.run_job(self.jobs, resource_spec="2Core_4GiB")
+        waiting = a_job(10_000 + self.jobs, job_type="PACKAGE_IMPORT", resource_spec="1Core_4GiB")
+        self.scene.api.put(waiting)
         try:
             await self.scene.poll(rules=RULES)
         except LedgerError:
@@ -81,6 +85,9 @@ class Account:
         runs = totals.completed[FAILED].value
         assert (runs, totals.failures[*FAILED, ""].value, totals.created[FAILED[0]].value) == (self.jobs,) * 3
         assert sum(totals.running[FAILED].counts) == self.jobs
+        assert totals.core_seconds[FAILED].value == self.jobs * 2000 * 30_000
+        assert sum(totals.resource_submitting["2Core_4GiB"].counts) == self.jobs
+        assert totals.resource_jobs["1Core_4GiB", "QUEUING"] == self.jobs
         assert self.scene.rows("failed_runs") == self.scene.rows("events") == self.jobs
         assert self.scene.rows("staged") == 0
 
