@@ -218,7 +218,7 @@ def annotation_queries(texts: Texts) -> Iterator[dashboard.AnnotationQuery]:
     yield (
         _annotation(texts("annotations.alerts"), "red", INCIDENTS)
         .title_format("{{alertname}}")
-        .text_format("{{severity}} {{project}} {{workspace}} {{job_type}} {{instance}}")
+        .text_format("{{severity}} {{project}} {{workspace}} {{job_type}} {{resource_spec}} {{instance}}")
         .tag_keys("severity,project,job_type")
     )
     started = f"time() - {scraped('process_start_time_seconds')} < $__interval_ms / 1000"

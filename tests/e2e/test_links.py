@@ -33,6 +33,7 @@ LABELS = {
     "msg_code": "3001",
     "instance": "octopus-exporter",
     "credentials": "default",
+    "resource_spec": "2Core_4GiB",
 }
 # What a link may set beside the one filter up to which links are followed.
 BESIDE = {"lang", "since", "project", "workspace", "format", "limit"}
