@@ -15,8 +15,8 @@ from itertools import groupby
 
 from exporter.backfill.past import PastKind, PastMoment, counted_at
 from exporter.backfill.plan import DAY_MS, BackfillPlan, TargetPlan
-from exporter.counting.increments import Increments, add_counters, add_histograms
-from exporter.model import CounterValue, HistogramValue, Job, SeriesKey
+from exporter.counting.increments import COMPLETED, CREATED, Increments, add_counters, add_histograms
+from exporter.model import TERMINAL_STATUSES, CounterValue, HistogramValue, Job, SeriesKey
 
 # The families of gauges, beside those of counting.increments.
 JOBS = "jobs"
@@ -122,8 +122,19 @@ class TargetHistory:
             changed[key] = add_histograms(known, observed) if isinstance(known, HistogramValue) else observed
             self._specs.add(key.resource_spec)
         changed = {key: value for key, value in changed.items() if key in self._values or not _is_zero(value)}
+        changed = self._without_events(changed) | changed
         self._values |= changed
         return changed
+
+    def _without_events(self, changed: Iterable[SeriesKey]) -> dict[SeriesKey, SeriesValue]:
+        """
+        Give a 0 of each status in which no run of a new job type has ended yet, as live.
+
+        Rules compare failures with runs, and a series that is missing is not one without failures.
+        """
+        types = {key.job_type for key in changed if key.family in {CREATED, COMPLETED}}
+        keys = (SeriesKey(COMPLETED, job_type, status) for job_type in types for status in TERMINAL_STATUSES)
+        return {key: CounterValue() for key in keys if key not in self._values}
 
 
 def _moved(job: Job, kind: PastKind, spec: str) -> list[tuple[SeriesKey, int]]:

@@ -2,17 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
-from exporter.backfill.plan import BackfillOptions, BackfillPlan, WrittenDay
+from exporter.backfill.plan import BackfillPlan, WrittenDay
+from exporter.backfill.rule_history import RecordingRule, RuleHistory, in_stages
+from exporter.exposition.families import TARGET_FAMILIES
+
+SCRIPT = "load.sh"
+# What Prometheus keeps in memory before it is a block, and a few minutes until it looks.
+HEAD_SECONDS = 11_100
+_SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
 
 def loading_files(
-    options: BackfillOptions, plan: BackfillPlan, days: Sequence[WrittenDay]
+    plan: BackfillPlan, days: Sequence[WrittenDay], rules: Iterable[RecordingRule], body: str
 ) -> Mapping[str, str]:
     """
-    Give what is written beside the days, by name: the script, and what it reads.
+    Give what is written beside the days, by name: the script, and the rules in the order of evaluation.
 
-    Shape: names that end in `.sh` become executable. Called after all days are written.
+    Shape: names that end in `.sh` become executable; those of rules are rules-01.yml, …. `body` is what
+    the script does, see load.sh. Called after all days are written.
     """
-    raise NotImplementedError
+    stages = history_of(rules).stages
+    files = {f"rules-{number:02}.yml": text for number, text in enumerate(stages, 1)}
+    return {SCRIPT: _head(plan, days) + body, **files}
+
+
+def can_be_loaded_ms(days: Sequence[WrittenDay]) -> int:
+    """Give when the end of the history is in no Prometheus' memory any more."""
+    return days[-1].last_ms + HEAD_SECONDS * 1000
+
+
+def history_of(rules: Iterable[RecordingRule]) -> RuleHistory:
+    """Put the rules that read samples of targets into stages."""
+    # Which of these samples the days have, makes no difference to the order.
+    samples = (family.name + suffix for family in TARGET_FAMILIES for suffix in _SUFFIXES[family.type])
+    return in_stages(rules, samples)
+
+
+def _head(plan: BackfillPlan, days: Sequence[WrittenDay]) -> str:
+    """Give the first lines: what differs from one history to another."""
+    first_ms, last_ms = days[0].first_ms, days[-1].last_ms
+    newest = max(plan.targets, key=lambda target: target.until_ms)
+    labels = {"project": newest.target.key.project, "workspace": newest.target.key.workspace, **newest.labels}
+    matchers = ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items())
+    values = {
+        "first": str(first_ms // 1000),
+        "last": str(last_ms // 1000),
+        "last_text": _text(last_ms),
+        "safe_at": str(can_be_loaded_ms(days) // 1000),
+        "safe_text": _text(can_be_loaded_ms(days)),
+        "shown": f"count(octopus_jobs{{{matchers}}})",
+    }
+    return "#!/bin/sh\n" + "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _text(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

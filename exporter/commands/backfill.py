@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
+from exporter.backfill import script
 from exporter.backfill.estimate import Estimator, TargetEstimate
 from exporter.backfill.live import read_live_counting
 from exporter.backfill.openmetrics import write_days
@@ -22,9 +25,10 @@ from exporter.backfill.plan import (
     LiveSeries,
     TargetPlan,
 )
-from exporter.backfill.prometheus import check_history, find_live_series, fit_retention
+from exporter.backfill.prometheus import check_history, find_live_series, find_rules, fit_retention
 from exporter.backfill.reader import PastReader, PastRows
-from exporter.backfill.script import loading_files
+from exporter.backfill.rule_history import RecordingRule, rules_of
+from exporter.backfill.script import SCRIPT, can_be_loaded_ms, history_of, loading_files
 from exporter.backfill.spool import Spool
 from exporter.clients import ClientFactory
 from exporter.commands.long_work import mebibytes, work_progress
@@ -40,6 +44,7 @@ from exporter.octopus.messages import NullObserver
 from exporter.octopus.transport import open_session
 from exporter.pollers import poll_rules
 from exporter.progress import progress_listener
+from exporter.rules import RULES, generate, load_settings
 from exporter.runs import rfc3339
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -47,6 +52,7 @@ _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _OWN_LABELS = frozenset({"project", "workspace", "job_type", "status", "msg_code", "resource_spec", "le"})
 # Live series that begin so much later than the first poll have counted before Prometheus saw them.
 _LATE_MS = 600_000
+_SCRIPT_BODY = Path(script.__file__).with_name("load.sh")
 # What a sample takes in a block of two hours, with its share of the index.
 _BLOCK_BYTES = 6
 
@@ -56,11 +62,11 @@ class PastRead:
     """
     A plan and what was read for it.
 
-    Shape: `estimates` and `left_out` are by target.
+    Shape: `estimates` and `left_out` are by target; `rules` are the recording rules that get a history.
     """
 
-    options: BackfillOptions
     plan: BackfillPlan
+    rules: Sequence[RecordingRule]
     estimates: Sequence[TargetEstimate]
     left_out: Sequence[LeftOut]
 
@@ -156,9 +162,11 @@ async def read_past(
         print_line("There is nothing to write.")
         return None
     _print_all(await check_history(options, plan))
+    rules, notes = await _recording_rules(options)
+    _print_all(notes)
     estimator = Estimator(plan)
     left_out = await _read_targets(config, secrets, plan, spool, estimator)
-    return PastRead(options, plan, estimator.targets(), left_out)
+    return PastRead(plan, rules, estimator.targets(), left_out)
 
 
 def _lookback_ms(config: Config) -> int | None:
@@ -189,12 +197,28 @@ def _plan_targets(
                 f" was at {rfc3339(baseline_ms)}: increase() does not see what was counted in between"
             )
         if until_ms - options.step_ms <= options.from_ms:
-            print_line(f"{_name(target)}: its first poll was before the past begins")
+            begun = "its first poll was" if one.first_ms is None else "Prometheus has its series since"
+            print_line(
+                f"{_name(target)}: {begun} {rfc3339(until_ms)}, and the past would begin at"
+                f" {rfc3339(options.from_ms)}: there is nothing before, or it is loaded already"
+            )
             continue
         targets.append(TargetPlan(target, live, labels, options.from_ms, until_ms))
     if problems:
         raise ConfigError(problems)
     return tuple(targets)
+
+
+async def _recording_rules(options: BackfillOptions) -> tuple[Sequence[RecordingRule], Sequence[str]]:
+    """Give the recording rules that get a history: those of Prometheus, else those that ship."""
+    found = None if options.prometheus is None else await find_rules(options)
+    if found is not None and (history := history_of(found)).stages:
+        names = ", ".join(history.left_out)
+        return found, [f"no history for rules that read each other in a circle: {names}"] if names else []
+    groups = yaml.safe_load(generate(load_settings())[RULES])["groups"]
+    shipped = rules_of({**group, "interval": parse_duration(group["interval"])} for group in groups)
+    why = "the rules of Prometheus are not known" if found is None else "Prometheus has no such rules yet"
+    return shipped, [f"{why}: those that ship with the exporter get a history"]
 
 
 def _print_all(lines: Iterable[str]) -> None:
@@ -253,14 +277,18 @@ def write(past: PastRead, spool: Spool, output: Path, *, dry_run: bool) -> None:
         progress = work_progress("writing", "days", "days", len(plan.days))
         with _all_or_nothing(output), progress as on_day:
             days = write_days(plan, spool, output, on_day)
-            files = loading_files(past.options, plan, days)
+            body = _SCRIPT_BODY.read_text(encoding="utf-8")
+            files = loading_files(plan, days, past.rules, body) if days else {}
             for name, text in files.items():
                 _write_file(output / name, text)
         took = format_duration(max(1, round(time.monotonic() - began)))
         print_line(
             f"Written in {took}: {len(days)} days, {sum(day.samples for day in days):,} samples,"
-            f" {mebibytes(sum(day.size_bytes for day in days))}, {', '.join(files)}"
+            f" {mebibytes(sum(day.size_bytes for day in days))}"
         )
+        if days:
+            when = rfc3339(can_be_loaded_ms(days))
+            print_line(f"To load them, run {output / SCRIPT} DATA_DIRECTORY, not before {when}")
     _print_all(_what_is_missing(past))
 
 
