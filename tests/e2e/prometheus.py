@@ -86,11 +86,11 @@ def prometheus(
     folder: Path, *exporter_ports: int, rules: Mapping[str, str] | None = None, **scrape: Any
 ) -> Iterator[Prometheus]:
     """
-    Run a Prometheus that scrapes exporters every second.
+    Run a Prometheus that scrapes exporters every second; in a folder where one has run, it goes on.
 
     Shape: `rules` are files of rules, evaluated every second; `scrape` is what its scrape_config adds.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name, text in (rules or {}).items():
         (folder / name).write_text(text)
     config = _configuration(folder.name, exporter_ports, scrape) | {"rule_files": list(rules or ())}
