@@ -58,10 +58,6 @@ class Simulation:
         """Return when a job was last created or changed."""
         return int(ask(f"{self.url}/simulator/account").json["newest_ms"])
 
-    def now_ms(self) -> int:
-        """Return the time of its clock."""
-        return int(ask(f"{self.url}/simulator/account").json["now_ms"])
-
     def requests(self, kind: str, status: int | None = None) -> int:
         """Count what was answered: "list" or "token", with one HTTP status or all."""
         counted = ask(f"{self.url}/simulator/requests").json
