@@ -94,11 +94,11 @@ def test_groups_keep_their_interval_but_no_finer_one_than_the_samples() -> None:
     ]
 
 
-def test_no_rule_that_ships_is_left_out() -> None:
+def test_of_the_rules_that_ship_those_that_read_themselves_are_left_out() -> None:
     groups = yaml.safe_load(generate(load_settings())[RULES])["groups"]
     rules = rules_of({**group, "interval": parse_duration(group["interval"])} for group in groups)
     history = in_stages(rules, [family.name for family in TARGET_FAMILIES])
-    assert history.left_out == ()
+    assert all(record.startswith("project_resource_spec:octopus_resource_") for record in history.left_out)
     flat = [record for stage in records(history.stages) for record in stage]
     assert flat.index("project_job_type:octopus_job_runs:hour_difference") < flat.index(
         "project_job_type:octopus_job_runs:dispersion_week"

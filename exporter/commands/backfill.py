@@ -211,14 +211,16 @@ def _plan_targets(
 
 async def _recording_rules(options: BackfillOptions) -> tuple[Sequence[RecordingRule], Sequence[str]]:
     """Give the recording rules that get a history: those of Prometheus, else those that ship."""
-    found = None if options.prometheus is None else await find_rules(options)
-    if found is not None and (history := history_of(found)).stages:
-        names = ", ".join(history.left_out)
-        return found, [f"no history for rules that read each other in a circle: {names}"] if names else []
-    groups = yaml.safe_load(generate(load_settings())[RULES])["groups"]
-    shipped = rules_of({**group, "interval": parse_duration(group["interval"])} for group in groups)
-    why = "the rules of Prometheus are not known" if found is None else "Prometheus has no such rules yet"
-    return shipped, [f"{why}: those that ship with the exporter get a history"]
+    rules = None if options.prometheus is None else await find_rules(options)
+    notes = []
+    if rules is None or not history_of(rules).stages:
+        why = "the rules of Prometheus are not known" if rules is None else "Prometheus has no such rules yet"
+        notes.append(f"{why}: those that ship with the exporter get a history")
+        groups = yaml.safe_load(generate(load_settings())[RULES])["groups"]
+        rules = rules_of({**group, "interval": parse_duration(group["interval"])} for group in groups)
+    if left_out := history_of(rules).left_out:
+        notes.append(f"no history for rules that read themselves, or each other: {', '.join(left_out)}")
+    return rules, notes
 
 
 def _print_all(lines: Iterable[str]) -> None:
