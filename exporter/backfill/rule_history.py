@@ -36,8 +36,8 @@ class RuleHistory:
     """
     Rule files by stage, in their order.
 
-    Shape: `left_out` names the records that read themselves or each other, and those that read such ones: what
-    they were depends on when they began.
+    Shape: `left_out` names the records that read themselves or each other, and those that read such ones:
+    what they were depends on when they began.
     """
 
     stages: tuple[str, ...]
