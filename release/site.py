@@ -44,6 +44,7 @@ _SECTIONS = {
         "huawei-cloud",
         "web-configuration",
         "first-contact",
+        "backfill",
         "chart",
     ),
     ("Look at it", "查看"): ("status-page", "dashboards", "metrics", "status-api", "events"),
