@@ -270,7 +270,7 @@ def misses_polls(status: PollStatus, interval_seconds: float, now: float) -> boo
 
 def keep_exported_labels(secrets: Secrets, totals: Totals) -> None:
     """Let label values that are exported already stay as they are, even if a secret is equal to one now."""
-    for labels in (totals.jobs, totals.completed, totals.failures):
+    for labels in (totals.jobs, totals.completed, totals.failures, totals.resource_jobs):
         secrets.keep_labels(label for series in labels for label in series)
 
 

@@ -24,7 +24,7 @@ async def file(tmp_path: Path) -> Path:
     await scene.open()
     await scene.poll()
     for job_id in range(1, 4):
-        scene.run_job(job_id, msg_code="5")
+        scene.run_job(job_id, msg_code="5", resource_spec="1Core_4GiB")
     scene.run_job(4, "RUNNING", ended_ms=None)
     await scene.poll()
     await scene.ledger.close()
@@ -91,12 +91,31 @@ async def test_text_that_is_not_utf_8(file: Path, column: str) -> None:
     assert said.endswith("workspace 0: found text that is not UTF-8")
 
 
-@pytest.mark.parametrize("table", ["counters", "histograms"])
-async def test_the_name_of_a_family_that_there_never_was(file: Path, table: str) -> None:
-    change(file, f"UPDATE {table} SET family = 'sqbmitting' WHERE family = (SELECT max(family) FROM {table})")
+@pytest.mark.parametrize(
+    ("table", "family", "expected"),
+    [
+        ("counters", "creatud", "created, completed, failures, reruns"),
+        ("counters", "running", "created, completed, failures, reruns"),
+        ("histograms", "sqbmitting", "submitting, running, resource_submitting"),
+        ("histograms", "completed", "submitting, running, resource_submitting"),
+        ("resource_seconds", "created", "core_seconds, gpu_seconds, memory_seconds"),
+    ],
+)
+async def test_the_name_of_a_family_that_its_table_does_not_have(
+    file: Path, table: str, family: str, expected: str
+) -> None:
+    change(file, f"UPDATE {table} SET family = '{family}' WHERE family = (SELECT max(family) FROM {table})")
     said = await refusal(file)
     assert said.startswith(f"damaged: {table}.family of project ")
-    assert "found 'sqbmitting', expected one of created, completed" in said
+    assert f"found '{family}', expected one of {expected}" in said
+
+
+@pytest.mark.parametrize("text", ["", "-5", "1e9", "1_0", "\u0665", "9" * 101])
+async def test_a_sum_that_is_no_whole_number(file: Path, text: str) -> None:
+    change(file, f"UPDATE resource_seconds SET value = '{text}'")
+    said = await refusal(file)
+    assert said.startswith("damaged: resource_seconds.value of project ")
+    assert said.endswith(": found another text, expected a sum as a decimal number")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 
 from exporter.masking import Secrets
 from exporter.octopus.tolerant import SetApartRow
 from exporter.octopus.wire import Page, masked_page
+from exporter.pollers import keep_exported_labels
 from tests.fake_api import a_job
+from tests.snapshots import TOTALS
 
 TOKEN = "MIIQtoken-0123456789-abcdefghijklmnop"
 
@@ -37,6 +40,17 @@ def test_a_number_is_no_secret_and_a_page_without_secrets_stays_the_same() -> No
     page = Page((a_job(1, data_id="123456789012345", resource_spec="1Core_4GiB"), a_job(2, data_id="DPK2")))
     assert masked_page(page, Secrets.of(TOKEN)) is page
     assert masked_page(page, Secrets.of("123456789012345")).jobs == page.jobs
+
+
+def test_a_spec_keeps_its_name_when_a_secret_changes() -> None:
+    secrets = Secrets.of(TOKEN)
+    before = masked_page(Page((a_job(1, resource_spec="2Core_4GiB"),)), secrets)
+    keep_exported_labels(secrets, replace(TOTALS, resource_jobs={("8Core_16GiB", "RUNNING"): 1}))
+    secrets.keep("4GiB", "16GiB")
+    specs = ("2Core_4GiB", "8Core_16GiB", "1Core_4GiB")
+    page = masked_page(Page(tuple(a_job(n, resource_spec=spec) for n, spec in enumerate(specs))), secrets)
+    shown = [job.resource_spec for job in (*before.jobs, *page.jobs)]
+    assert shown == ["2Core_4GiB", "2Core_4GiB", "8Core_16GiB", "1Core_<secret>"]
 
 
 def test_each_row_keeps_what_holds_no_secret() -> None:

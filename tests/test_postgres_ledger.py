@@ -284,7 +284,20 @@ async def test_what_somebody_else_wrote_into_the_ledger_is_named(database: Postg
     database.sql("UPDATE targets SET filters = '{'")
     with pytest.raises(LedgerError, match=r"^ledger postgresql://.*: damaged: Input data was truncated$"):
         await scene.poll()
-    database.sql("UPDATE targets SET filters = '{}'; DROP TABLE listing")
+    database.sql("UPDATE targets SET filters = '{}'")
+    scene.run_job(1, resource_spec="1Core_4GiB")
+    await scene.poll()
+    for table, column, text in (
+        ("resource_seconds", "value", "1e9"),
+        ("resource_seconds", "value", "9" * 400),
+        ("histograms", "family", "completed"),
+    ):
+        before = database.sql(f"SELECT {column} FROM {table} ORDER BY 1 LIMIT 1")
+        database.sql(f"UPDATE {table} SET {column} = '{text}' WHERE {column} = '{before}'")
+        with pytest.raises(LedgerError, match=r"^ledger postgresql://.*: damaged: found .*, expected "):
+            await scene.poll()
+        database.sql(f"UPDATE {table} SET {column} = '{before}' WHERE {column} = '{text}'")
+    database.sql("DROP TABLE listing")
     with pytest.raises(
         LedgerError, match='relation "listing" does not exist; the tables of the ledger are gone'
     ):

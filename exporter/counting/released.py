@@ -39,13 +39,6 @@ STATUSES_SHOWN: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def known_family(family: str) -> str:
-    """Check the name of a family. Raises: ValidationError (a damaged file)."""
-    if family not in STATUSES_SHOWN:
-        raise msgspec.ValidationError(f"found {family!r}, expected one of {', '.join(STATUSES_SHOWN)}")
-    return family
-
-
 class Released(msgspec.Struct, frozen=True):
     """
     The job types whose series are released, by family.

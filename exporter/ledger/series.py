@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,14 +10,20 @@ from functools import partial
 import msgspec
 
 from exporter.counting.increments import (
+    COMPLETED,
+    CREATED,
     FAILURES,
+    RERUNS,
+    RESOURCE_SECONDS,
     RESOURCE_SUBMITTING,
+    RUNNING,
+    SUBMITTING,
     Increments,
     add_counters,
     add_histograms,
     bounds_by_family,
 )
-from exporter.counting.released import Released, known_family, released_with, stands_for_type
+from exporter.counting.released import Released, released_with, stands_for_type
 from exporter.counting.rules import CountingRules
 from exporter.ledger.database import Database
 from exporter.model import OTHER, CounterValue, Exemplar, HistogramValue, SeriesKey
@@ -45,6 +52,13 @@ _SERIES = {
     "histograms": ("family", "job_type", "status", "resource_spec"),
     "resource_seconds": ("family", "job_type", "status"),
 }
+_FAMILIES = {
+    "counters": (CREATED, COMPLETED, FAILURES, RERUNS),
+    "histograms": (SUBMITTING, RUNNING, RESOURCE_SUBMITTING),
+    "resource_seconds": RESOURCE_SECONDS,
+}
+# No sum comes near so many digits, and Python refuses to read thousands of them.
+_SUM = re.compile("[0-9]{1,100}")
 _BEGINNING_OTHERWISE = """
     SELECT family, job_type, status, resource_spec, value FROM histograms WHERE target = ? AND ({others})
 """
@@ -83,6 +97,21 @@ def _is_shown_with_type(key: SeriesKey) -> bool:
     return stands_for_type(released_with(key))
 
 
+def known_family(table: str, family: str) -> str:
+    """Check the name of a family. Raises: ValidationError (damaged)."""
+    families = _FAMILIES[table]
+    if family not in families:
+        raise msgspec.ValidationError(f"found {family!r}, expected one of {', '.join(families)}")
+    return family
+
+
+def known_sum(text: str) -> int:
+    """Read what runs have used. Raises: ValidationError (damaged)."""
+    if not _SUM.fullmatch(text):
+        raise msgspec.ValidationError("found another text, expected a sum as a decimal number")
+    return int(text)
+
+
 def known_codes(db: Database, target: int) -> set[str]:
     """Give the error codes that have a series of their own."""
     rows = db.execute(
@@ -110,7 +139,7 @@ def read_counters(db: Database, target: int) -> dict[SeriesKey, tuple[bool, Coun
         (target,),
     )
     return {
-        SeriesKey(known_family(family), job_type, status, code): (
+        SeriesKey(known_family("counters", family), job_type, status, code): (
             bool(released),
             CounterValue(value, None if exemplar is None else _exemplar(exemplar), created_ms),
         )
@@ -127,9 +156,9 @@ def read_resource_seconds(db: Database, target: int) -> dict[SeriesKey, tuple[bo
         (target,),
     )
     return {
-        SeriesKey(known_family(family), job_type, status): (
+        SeriesKey(known_family("resource_seconds", family), job_type, status): (
             bool(released),
-            CounterValue(int(value), created_ms=created_ms),
+            CounterValue(known_sum(value), created_ms=created_ms),
         )
         for family, job_type, status, released, value, created_ms in rows
     }
@@ -147,7 +176,7 @@ def read_histograms(
         (target,),
     )
     read = {
-        SeriesKey(known_family(family), job_type, status, resource_spec=spec): (
+        SeriesKey(known_family("histograms", family), job_type, status, resource_spec=spec): (
             bool(released),
             _histogram(value),
         )
@@ -206,14 +235,14 @@ def release_rows(db: Database, target: int, keys: Collection[SeriesKey]) -> None
     for table, names in _SERIES.items():
         held = f"SELECT {', '.join(names)} FROM {table} WHERE target = ? AND released = 0"  # noqa: S608 - constants only
         rows = [dict(zip(names, row, strict=True)) for row in db.execute(held, (target,)).fetchall()]
-        released = [row for row in rows if released_with(_key(**row)) in wanted]
+        released = [row for row in rows if released_with(_key(table, **row)) in wanted]
         this = " AND ".join(f"{name} = ?" for name in names)
         release = f"UPDATE {table} SET released = 1 WHERE target = ? AND {this}"  # noqa: S608 - constants only
         db.executemany(release, [(target, *row.values()) for row in released])
 
 
-def _key(family: str, **labels: str) -> SeriesKey:
-    return SeriesKey(known_family(family), **labels)
+def _key(table: str, family: str, **labels: str) -> SeriesKey:
+    return SeriesKey(known_family(table, family), **labels)
 
 
 def empty_changed_histograms(db: Database, target: int, rules: CountingRules, now_ms: int) -> None:

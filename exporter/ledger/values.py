@@ -16,8 +16,9 @@ from typing import Any
 
 import msgspec
 
-from exporter.counting.released import Released, known_family
+from exporter.counting.released import Released
 from exporter.ledger.labels import KeptLabels
+from exporter.ledger.series import known_family, known_sum
 from exporter.model import Exemplar, HistogramValue
 from exporter.sync.ledger import Audit
 from exporter.sync.server_traits import Filters, ServerTraits
@@ -35,8 +36,6 @@ _TABLES = {
 }
 _LARGEST = 2**63
 _MANY_DIGITS = re.compile(rb"\d{19}")
-# No sum comes near so many digits. Python refuses to read thousands of them.
-_SUM = re.compile(rb"\d{1,100}")
 
 _Check = Callable[[Any], str | None]
 
@@ -141,9 +140,8 @@ def _histogram(text: bytes) -> None:
         raise ValueError("the numbers of bounds, counts and exemplars do not fit")
 
 
-def _as_sum(text: bytes) -> None:
-    if not _SUM.fullmatch(text):
-        raise ValueError("found another text, expected a sum as a decimal number")
+def _family_in(table: str) -> Callable[[bytes], str]:
+    return lambda text: known_family(table, text.decode())
 
 
 _as_histogram = _reading(HistogramValue)
@@ -156,10 +154,10 @@ _DECODED: dict[tuple[str, str], Callable[[bytes], object]] = {
     ("targets", "labels"): _reading(KeptLabels),
     ("targets", "released"): _reading(Released),
     ("targets", "unreadable_specs"): _reading(tuple[str, ...]),
-    ("counters", "family"): lambda text: known_family(text.decode()),
+    ("counters", "family"): _family_in("counters"),
     ("counters", "exemplar"): _reading(Exemplar),
-    ("histograms", "family"): lambda text: known_family(text.decode()),
+    ("histograms", "family"): _family_in("histograms"),
     ("histograms", "value"): _histogram,
-    ("resource_seconds", "family"): lambda text: known_family(text.decode()),
-    ("resource_seconds", "value"): _as_sum,
+    ("resource_seconds", "family"): _family_in("resource_seconds"),
+    ("resource_seconds", "value"): lambda text: known_sum(text.decode()),
 }

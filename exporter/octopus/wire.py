@@ -307,8 +307,11 @@ def masked_page(page: Page, secrets: Secrets) -> Page:
     """
     # One search over the details of all rows: every row has two, and a search for each of them would cost
     # more than decoding the page.
-    details = {*map(attrgetter("data_id"), page.jobs), *map(attrgetter("resource_spec"), page.jobs)}
-    with_details = secrets.may_be_in(details)
+    specs = {*map(attrgetter("resource_spec"), page.jobs)}
+    with_details = secrets.may_be_in({*map(attrgetter("data_id"), page.jobs), *specs})
+    if not with_details:
+        # They are labels: each keeps its name when a secret changes.
+        secrets.keep_labels(specs)
     # Written out, since a call for each row would cost half of what it takes to decode the page.
     searched = [
         with_details
@@ -338,11 +341,11 @@ def _masked_job(job: Job, secrets: Secrets, *, with_details: bool) -> Job:
             masked[name] = secrets.masked_label(label)
     if job.msg_error:
         masked["msg_error"] = secrets.masked(job.msg_error)
-    for name in ("data_id", "resource_spec") if with_details else ():
-        text = getattr(job, name)
+    if with_details:
+        masked["resource_spec"] = secrets.masked_label(job.resource_spec)
         # The contract: ids and numbers are never masked.
-        if text and not (text.isascii() and text.isdigit()):
-            masked[name] = secrets.masked(text)
+        if not (job.data_id.isascii() and job.data_id.isdigit()):
+            masked["data_id"] = secrets.masked(job.data_id)
     changed = {name: text for name, text in masked.items() if text != getattr(job, name)}
     return msgspec.structs.replace(job, **changed) if changed else job
 
