@@ -9,13 +9,12 @@ import pytest
 
 from exporter.backfill.estimate import Estimator
 from exporter.backfill.past import LeftOut
-from exporter.backfill.plan import BackfillOptions
 from exporter.backfill.spool import Spool, opened_spool
 from exporter.commands import backfill
 from exporter.commands.backfill import PastRead
 from exporter.errors import BackfillError
 from exporter.model import is_failed
-from tests.past_jobs import DAY_MS, START_MS, STEP_MS, a_past, a_plan, a_run, fill
+from tests.past_jobs import DAY_MS, START_MS, a_past, a_plan, a_run, fill
 
 HOUR_MS = 3_600_000
 
@@ -27,8 +26,7 @@ def read(spool: Spool, left_out: LeftOut | None = None) -> PastRead:
     estimator = Estimator(plan)
     for job in jobs:
         estimator.add(0, job, tuple(past.moments(job)), failed=is_failed(job.status))
-    options = BackfillOptions(plan.until_ms, None, {"job": "o", "instance": "i"}, plan.from_ms, STEP_MS)
-    return PastRead(options, plan, estimator.targets(), [left_out or LeftOut()])
+    return PastRead(plan, (), estimator.targets(), [left_out or LeftOut()])
 
 
 def test_a_dry_run_says_what_would_be_and_writes_nothing(
