@@ -311,9 +311,8 @@ def _palette(panel: TimeSeries) -> dashboard.FieldColor:
     shade = SHADES.get(panel.palette)
     if shade is not None:
         return dashboard.FieldColor().mode(d.FieldColorModeId.SHADES).fixed_color(shade)
-    # By name, a spec and an undocumented job type or status keep their colour when other series come and go.
-    named = ("{{job_type}}", "{{status}}", "{{resource_spec}}")
-    by_name = any(query.legend.endswith(named) for query in panel.queries)
+    # By name, an undocumented job type or status keeps its colour when other series come and go.
+    by_name = any(query.legend.endswith(("{{job_type}}", "{{status}}")) for query in panel.queries)
     palette = d.FieldColorModeId.PALETTE_CLASSIC_BY_NAME if by_name else d.FieldColorModeId.PALETTE_CLASSIC
     return dashboard.FieldColor().mode(palette)
 
