@@ -136,7 +136,17 @@ class Counting(RuleBasedStateMachine):
     def ask_for_something_else(self, data: st.DataObject, spec: str) -> None:
         job = self.some(data, "QUEUING", "RUNNING", "UPLOADING")
         if job:
-            self.change(job, resource_spec=spec)
+            # Its update time stays: another spec is reason enough to look at the row.
+            self.api.put(msgspec.structs.replace(job, resource_spec=spec))
+
+    @rule(data=st.data())
+    def go_and_come_back(self, data: st.DataObject) -> None:
+        job = self.some(data, "QUEUING", "RUNNING")
+        if job and job.id in self.seen_in_flight:
+            gone = self.api.jobs.pop(job.id)
+            self.poll_once()
+            self.api.put(gone)
+            self.poll_once()
 
     @rule(data=st.data(), status=st.sampled_from(ENDS))
     def end(self, data: st.DataObject, status: str) -> None:
