@@ -3,9 +3,9 @@ A backfill: its time, memory and files, and the blocks that promtool makes of th
 
 Usage: python -m benchmarks.backfill [--jobs N …] [--rules]
 
-`load.sh` makes blocks in an empty folder, with `--rules` also of the recording rules. Memory is that of the
-`load.sh` makes blocks in an empty folder, with `--rules` also of the recording rules. Memory is that of the
-largest process.
+The exporter syncs first, so that its ledger has a baseline; then `backfill` reads all jobs and writes the
+days. `load.sh` makes blocks in an empty folder, with `--rules` also of the recording rules. Memory is that of
+the largest process.
 """
 
 from __future__ import annotations
