@@ -1,54 +1,144 @@
-"""What a backfill says of a Prometheus that it cannot use: one line, without the password."""
+"""What a Prometheus is asked for, and what is told where it answers otherwise than hoped."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from exporter.backfill.plan import BackfillOptions
-from exporter.backfill.prometheus import fit_retention
+from exporter.backfill.prometheus import find_live_series, find_rules, fit_retention
 from exporter.errors import BackfillError, ConfigError
-from tests.octopus_fakes import Answer, Api
+from exporter.model import Target
 
+T = TypeVar("T")
+NOW_MS = 1_795_000_000_000
+DAY_MS = 86_400_000
 PASSWORD = "correct-horse-battery"
+TARGET = Target("perception", "p1", "0", "0", "cn-north-11", "http://api", "system-jobs", (), "default")
+NOTHING = {"resultType": "vector", "result": []}
 
 
-def options(url: str) -> BackfillOptions:
-    return BackfillOptions(1_800_000_000_000, url, {}, 1_799_000_000_000, 240_000)
+def asked(
+    answers: Mapping[str, Any], ask: Callable[[BackfillOptions], Awaitable[T]], **labels: str
+) -> tuple[T, list[web.Request]]:
+    """Ask a Prometheus that has these answers by path; the others it does not know."""
+    requests: list[web.Request] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        requests.append(request)
+        found = answers.get(request.path.removeprefix("/prefix/api/v1/"))
+        data = found(request.query["query"]) if callable(found) else found
+        if data is None:
+            return web.Response(status=404, text=f"no such path, {request.headers.get('Authorization')}")
+        return web.json_response({"status": "success", "data": data})
+
+    async def run() -> T:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        async with TestServer(app) as server:
+            url = str(server.make_url("/prefix/")).replace("://", f"://reader:{PASSWORD}@")
+            return await ask(BackfillOptions(NOW_MS, url, labels, NOW_MS - 30 * DAY_MS, 240_000))
+
+    return asyncio.run(run()), requests
 
 
-@pytest.mark.parametrize(
-    ("answer", "problem"),
-    [
-        ((200, b"<html>Welcome</html>"), "is not a Prometheus, or its URL has a path prefix"),
-        ((200, {"status": "fine"}), "is not a Prometheus, or its URL has a path prefix"),
-        ((404, b"not found"), "is not a Prometheus, or its URL has a path prefix"),
-        (
-            (401, PASSWORD.encode()),
-            "refuses access (status 401); a user and a password can be part of the URL",
-        ),
-        ((503, b"starting"), "answers /api/v1/query with 503"),
-        (
-            (422, {"status": "error", "error": f"no such\nuser {PASSWORD}"}),
-            "answers /api/v1/query with 422: no such",
-        ),
-    ],
-)
-async def test_a_server_that_is_no_prometheus_is_refused(answer: Answer, problem: str) -> None:
-    async with Api([answer]).server() as server:
-        with pytest.raises(BackfillError) as raised:
-            await fit_retention(options(f"http://user:{PASSWORD}@127.0.0.1:{server.port}"))
-    text = str(raised.value)
-    assert text.startswith("--prometheus: http://127.0.0.1:")
-    assert problem in text
-    assert PASSWORD not in text
-    assert "\n" not in text
+def test_the_past_begins_no_earlier_than_samples_are_kept() -> None:
+    answers = {"query": NOTHING, "status/runtimeinfo": {"storageRetention": "15d or 10GiB"}}
+    (options, notes), requests = asked(answers, fit_retention)
+    assert NOW_MS - 15 * DAY_MS <= options.from_ms < NOW_MS - 15 * DAY_MS + options.step_ms
+    assert [("15d" in note, "10GiB" in note) for note in notes] == [(True, False), (False, True)]
+    # User and password are sent, and shown nowhere.
+    assert requests[0].headers["Authorization"].startswith("Basic ")
+    assert not any(PASSWORD in note for note in notes)
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["prometheus:9090", "http://", f"http://user:{PASSWORD}@host:99999", "http://prometheus:9090/?query=up"],
-)
-async def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError) as raised:
-        await fit_retention(options(url))
-    assert raised.value.problems == ["--prometheus: not a URL, expected one such as http://prometheus:9090"]
+def test_a_server_that_does_not_tell_how_long_it_keeps_samples_is_named() -> None:
+    (options, notes), _ = asked({"query": NOTHING}, fit_retention)
+    assert options.from_ms == NOW_MS - 30 * DAY_MS
+    assert "does not say how long it keeps samples" in notes[0]
+
+
+def test_a_prometheus_that_loads_no_overlapping_blocks_is_refused() -> None:
+    answers = {
+        "query": NOTHING,
+        "status/buildinfo": {"version": "2.37.1"},
+        "status/flags": {"storage.tsdb.allow-overlapping-blocks": "false"},
+    }
+    with pytest.raises(ConfigError, match=r"2\.37\.1.*expected 2\.39"):
+        asked(answers, fit_retention)
+
+
+def test_no_prometheus_is_one_line_without_the_password() -> None:
+    with pytest.raises(BackfillError) as refused:
+        asked({}, fit_retention)
+    assert "answers /api/v1/query with 404" in str(refused.value)
+    assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["prometheus:9090", "ftp://prometheus", "http://", "http://p?x=1"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="--prometheus: not a URL"):
+        asyncio.run(find_rules(BackfillOptions(NOW_MS, url, {}, NOW_MS - DAY_MS, 240_000)))
+
+
+def two_instances(query: str) -> dict[str, Any]:
+    """Answer as a Prometheus that scrapes b for longer than c, and has scraped a before."""
+    first_ms = {"a": NOW_MS - 3 * DAY_MS, "b": NOW_MS - 2 * DAY_MS, "c": NOW_MS - DAY_MS}
+    is_live, is_range = query.startswith("timestamp("), query.endswith("ms]")
+    result = []
+    for instance, at_ms in first_ms.items():
+        metric = {"project": "perception", "workspace": "0", "job_type": "T", "status": "FINISHED"}
+        one: dict[str, Any] = {"metric": {**metric, "job": "octopus", "instance": instance}}
+        if is_range:
+            one["values"] = [[at_ms / 1000, "0"], [at_ms / 1000 + 1, "0"]]
+        else:
+            one["value"] = [NOW_MS / 1000, str(at_ms / 1000 + 1)]
+        if not (is_live and instance == "a"):
+            result.append(one)
+    return {"resultType": "vector", "result": result}
+
+
+def test_the_instance_that_is_scraped_for_longest_gets_the_past() -> None:
+    found, _ = asked({"query": two_instances}, lambda options: find_live_series(options, (TARGET,)))
+    (series,) = found.values()
+    assert series.labels == {"job": "octopus", "instance": "b"}
+    # It ends before any of them.
+    assert series.first_ms == NOW_MS - 3 * DAY_MS
+
+
+def test_a_label_chooses_another_instance() -> None:
+    found, _ = asked(
+        {"query": two_instances},
+        lambda options: find_live_series(options, (TARGET,)),
+        instance="c",
+        cluster="x",
+    )
+    (series,) = found.values()
+    assert series.labels == {"job": "octopus", "instance": "c", "cluster": "x"}
+    assert series.first_ms == NOW_MS - DAY_MS
+
+
+def test_a_label_that_no_series_has_is_refused() -> None:
+    with pytest.raises(ConfigError, match="of instance a, b, c"):
+        asked({"query": two_instances}, lambda options: find_live_series(options, (TARGET,)), instance="d")
+
+
+def test_without_live_series_it_is_said_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="let it scrape the exporter first"):
+        asked({"query": NOTHING}, lambda options: find_live_series(options, (TARGET,)))
+
+
+def test_recording_rules_are_read() -> None:
+    rule = {"type": "recording", "name": "a:x", "query": "sum(octopus_jobs)", "labels": {"leg": "short"}}
+    alert = {"type": "alerting", "name": "A", "query": "a:x > 1"}
+    rules, _ = asked({"rules": {"groups": [{"interval": 30, "rules": [rule, alert]}]}}, find_rules)
+    assert rules is not None
+    assert [(one.record, one.labels, one.interval_seconds) for one in rules] == [
+        ("a:x", (("leg", "short"),), 30)
+    ]
+    assert asked({}, find_rules)[0] is None
