@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from exporter.ledger.postgres import schema
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
 from exporter.model import JOB_TYPES, SeriesKey, Totals
 from exporter.sync.change_reader import PollRules
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import FAILED, Scene
-from tests.ledgers import BackEnd, SqliteFile
+from tests.ledgers import BackEnd, SharedDatabase, SqliteFile
+from tests.postgres import PostgresDatabase
 
 SMALL, LARGE, GPU = "2Core_4GiB", "8Core_32GiB", "P100_1Gpu_2.1Core_4.1GiB"
 RUNS = {"started_ms": 1_200_000, "updated_ms": 1_200_000}
@@ -117,40 +120,60 @@ async def test_a_target_that_is_forgotten_leaves_nothing_of_its_resources(scene:
 BEFORE = next(n for n, version in enumerate(MIGRATIONS) if any("resource_jobs" in one for one in version))
 
 
-def old_ledger(file: Path) -> None:
+def old_rows() -> list[str]:
     """
-    Make a ledger of the version before, with four jobs in flight.
+    Give statements that make a target of the version before, with four jobs in flight and a histogram.
 
     Shape: job 1 runs for the first time; 2 runs again; 3 waits to run again, and its row has the start of
     the run before; 4 runs again, and was not listed for a while.
     """
+    waited = '{"bounds": [1.0, 10.0], "counts": [1, 0, 0], "sum_ms": 700, "exemplars": [null, null, null]}'
     jobs = """
         INSERT INTO jobs (target, id, job_type, status, created_ms, updated_ms, started_ms, ended_ms,
             counted_start_ms, listed, in_flight, runs)
-        VALUES (1, ?, 'FRAME_EXTRACT', ?, 500000, 700000, ?, ?, ?, ?, ?, ?)
+        VALUES (1, {}, 'FRAME_EXTRACT', '{}', 500000, 700000, {}, {}, {}, {}, {}, {})
     """
-    with sqlite3.connect(file) as db:
-        db.executescript(";".join(statement for version in MIGRATIONS[:BEFORE] for statement in version))
-        db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {BEFORE}")
-        db.execute(
-            """
-            INSERT INTO targets (project, project_id, workspace, path, commits, committed_ms, baselines,
-                shown_types, watermark_ms, full_sync_ms)
-            VALUES ('perception', 'p1', '0', 'system-jobs', 7, 990000, '{"*": 100000}', '{}', 990000, 990000)
-            """
-        )
-        db.execute("INSERT INTO listing VALUES (1, 'FRAME_EXTRACT', 'RUNNING', 1, 2)")
-        db.execute("INSERT INTO listing VALUES (1, 'FRAME_EXTRACT', 'QUEUING', 1, 1)")
-        db.execute(jobs, (1, "RUNNING", 600_000, None, 600_000, 1, 1, 0))
-        db.execute(jobs, (2, "RUNNING", 690_000, 650_000, 690_000, 1, 1, 1))
-        db.execute(jobs, (3, "QUEUING", 600_000, 650_000, 600_000, 1, 1, 1))
-        db.execute(jobs, (4, "RUNNING", 690_000, 650_000, 690_000, -1, 0, 1))
-    db.close()
+    return [
+        """
+        INSERT INTO targets (project, project_id, workspace, path, commits, committed_ms, baselines,
+            shown_types, watermark_ms, full_sync_ms)
+        VALUES ('perception', 'p1', '0', 'system-jobs', 7, 990000, '{"*": 100000}', '{}', 990000, 990000)
+        """,
+        "INSERT INTO listing VALUES (1, 'FRAME_EXTRACT', 'RUNNING', 1, 2)",
+        "INSERT INTO listing VALUES (1, 'FRAME_EXTRACT', 'QUEUING', 1, 1)",
+        f"""
+        INSERT INTO histograms (target, family, job_type, status, released, value)
+        VALUES (1, 'submitting', 'FRAME_EXTRACT', '', 1, '{waited}')
+        """,
+        jobs.format(1, "RUNNING", 600_000, "NULL", 600_000, 1, 1, 0),
+        jobs.format(2, "RUNNING", 690_000, 650_000, 690_000, 1, 1, 1),
+        jobs.format(3, "QUEUING", 600_000, 650_000, 600_000, 1, 1, 1),
+        jobs.format(4, "RUNNING", 690_000, 650_000, 690_000, -1, 0, 1),
+    ]
 
 
-async def test_with_an_upgrade_the_new_families_begin_at_0_and_nothing_counts_twice(tmp_path: Path) -> None:
-    old_ledger(tmp_path / "ledger.db")
-    scene = Scene(SqliteFile(tmp_path / "ledger.db"))
+@pytest.fixture(params=["sqlite", "postgresql"])
+def old_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> BackEnd:
+    """A ledger of the version before, in both back ends."""
+    if request.param == "sqlite":
+        file = tmp_path / "ledger.db"
+        made = [statement for version in MIGRATIONS[:BEFORE] for statement in version]
+        pragmas = [f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {BEFORE}"]
+        with closing(sqlite3.connect(file)) as db:
+            db.executescript(";".join((*made, *pragmas, *old_rows())))
+        return SqliteFile(file)
+    database: PostgresDatabase = request.getfixturevalue("database")
+    before = next(n for n, one in enumerate(schema.MIGRATIONS) if any("resource_jobs" in two for two in one))
+    made = [statement for version in schema.MIGRATIONS[:before] for statement in version]
+    shared = SharedDatabase(database.url)
+    shared.rows(";".join((*made, f"UPDATE schema_version SET version = {before}", *old_rows())))
+    return shared
+
+
+async def test_with_an_upgrade_the_new_families_begin_at_0_and_nothing_counts_twice(
+    old_ledger: BackEnd,
+) -> None:
+    scene = Scene(old_ledger)
     await scene.open()
     was = {"created_ms": 500_000, "updated_ms": 700_000, "resource_spec": SMALL}
     scene.api.put(
@@ -162,6 +185,7 @@ async def test_with_an_upgrade_the_new_families_begin_at_0_and_nothing_counts_tw
     totals = await scene.poll()
     assert in_flight(totals) == {(SMALL, "RUNNING"): 3, (SMALL, "QUEUING"): 1}
     assert (starts(totals), totals.reruns["FRAME_EXTRACT"].value) == ({SMALL: 0}, 0)
+    assert totals.submitting["FRAME_EXTRACT"].sum_ms == 700
     ended = was | {"updated_ms": 1_100_000, "ended_ms": 1_100_000}
     scene.api.put(
         a_job(1, "RUN_FAILED", started_ms=600_000, **ended),
