@@ -104,3 +104,10 @@ def test_of_the_rules_that_ship_those_that_read_themselves_are_left_out() -> Non
         "project_job_type:octopus_job_runs:dispersion_week"
     )
     assert "project_job_type_status:octopus_jobs_completed:spike_leg" in flat
+
+
+def test_samples_with_a_name_and_without_one_are_one_series() -> None:
+    history = in_stages([rule("a:x", "last_over_time(octopus_jobs[1d]) or 0 * octopus_jobs")], SAMPLES)
+    ((group,),) = (json.loads(stage)["groups"] for stage in history.stages)
+    expression = group["rules"][0]["expr"]
+    assert "".join(expression.split()) == "(last_over_time(octopus_jobs[1d])or0*octopus_jobs)+0"

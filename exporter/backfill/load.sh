@@ -135,6 +135,12 @@ wait_until_shown() {
 
 check
 work=$data/octopus-backfill
+history="$first $last $shown"
+if [ -e "$work/history" ] && [ "$(cat "$work/history")" != "$history" ]; then
+  [ -e "$work/loaded" ] ||
+    fail "another history is not completely loaded: run its load.sh again, or delete $work"
+  rm -rf "$work"
+fi
 [ ! -e "$work/loaded" ] || {
   say "this history is already loaded; $work can be deleted, unless this script may be run again"
   exit 0
@@ -143,6 +149,7 @@ mkdir -p "$work/blocks" "$work/made" "$work/done"
 mkdir "$work/lock" 2>/dev/null || fail "another run of this script is at work; if there is none, delete $work/lock"
 trap 'stop_server; rmdir "$work/lock"' EXIT
 trap 'exit 1' HUP INT TERM
+printf '%s\n' "$history" >"$work/history"
 # promtool needs a place for what it has not written yet.
 TMPDIR=$work
 export TMPDIR

@@ -100,7 +100,9 @@ def _reads(rule: RecordingRule) -> set[str]:
 def _file(rules: list[RecordingRule]) -> str:
     by_interval: dict[int, list[dict[str, Any]]] = {}
     for rule in rules:
-        one: dict[str, Any] = {"record": rule.record, "expr": rule.expression}
+        # + 0 takes the name off all samples. promtool writes those with a name and those without, which an
+        # `or` may give, as two series: the second, whose samples are older, would be refused as out of order.
+        one: dict[str, Any] = {"record": rule.record, "expr": f"(\n{rule.expression}\n) + 0"}
         if rule.labels:
             one["labels"] = dict(rule.labels)
         seconds = max(int(rule.interval_seconds), _LEAST_INTERVAL_SECONDS)
