@@ -199,7 +199,7 @@ def _plan_targets(
         if until_ms - options.step_ms <= options.from_ms:
             begun = "its first poll was" if one.first_ms is None else "Prometheus has its series since"
             print_line(
-                f"{_name(target)}: {begun} {rfc3339(until_ms)}, and the past would begin at"
+                f"{_name(target)}: {begun} {rfc3339(until_ms)}, and the history would begin at"
                 f" {rfc3339(options.from_ms)}: there is nothing before, or it is loaded already"
             )
             continue
