@@ -39,13 +39,11 @@ class LiveSeries:
     What Prometheus has of a target's live series.
 
     Shape: `labels` are those that Prometheus has added to the exporter's own (`job`, `instance` and others).
-    `first_ms` is the time of the first sample of any counter of this target, None if there is none yet;
-    `first_by_type_ms` is the same by job type, for types that came later.
+    `first_ms` is the time of the first sample of any counter of this target, None if there is none yet.
     """
 
     labels: Mapping[str, str]
     first_ms: int | None
-    first_by_type_ms: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

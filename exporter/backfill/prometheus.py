@@ -46,15 +46,11 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Instance:
-    """The series of a target that one exporter gives. Units: milliseconds, by job type."""
+    """The series of a target that one exporter gives. Units: `first_ms`, of the first sample."""
 
     labels: Labels
-    first_by_type_ms: Mapping[str, int]
+    first_ms: int
     is_live: bool
-
-    @property
-    def first_ms(self) -> int:
-        return min(self.first_by_type_ms.values())
 
     @property
     def name(self) -> str:
@@ -154,15 +150,7 @@ async def find_live_series(
 
 def _live_series(instances: Iterable[_Instance], given: Mapping[str, str]) -> LiveSeries:
     ranked = sorted(instances, key=lambda one: (not one.is_live, one.first_ms, one.labels))
-    first_by_type: dict[str, int] = {}
-    for one in ranked:
-        for job_type, at_ms in one.first_by_type_ms.items():
-            first_by_type[job_type] = min(at_ms, first_by_type.get(job_type, at_ms))
-    return LiveSeries(
-        labels={**dict(ranked[0].labels), **given},
-        first_ms=min(first_by_type.values()),
-        first_by_type_ms=first_by_type,
-    )
+    return LiveSeries({**dict(ranked[0].labels), **given}, min(one.first_ms for one in ranked))
 
 
 def _matches(labels: Labels, given: Mapping[str, str]) -> bool:
@@ -181,17 +169,14 @@ async def _instances(api: _Api, options: BackfillOptions, key: TargetKey) -> lis
     # The first step at which a series is seen may be up to a step after its first sample: the samples
     # themselves tell.
     near_ms = {round(float(one["value"][1]) * 1000) for one in (*live, *earliest)}
-    first: dict[tuple[Labels, str], int] = {}
-    for at_ms in sorted(near_ms, reverse=True):
+    first_ms: dict[Labels, int] = {}
+    for at_ms in near_ms:
         for one in await api.query(f"{selector}[{_STEP_MS}ms]", at_ms):
-            first[_added(one["metric"]), one["metric"].get("job_type", "")] = min(
-                round(float(at) * 1000) for at, _ in one["values"]
-            )
+            labels = _added(one["metric"])
+            found_ms = [round(float(at) * 1000) for at, _ in one["values"]]
+            first_ms[labels] = min(*found_ms, first_ms.get(labels, found_ms[0]))
     scraped = {_added(one["metric"]) for one in live}
-    by_labels: dict[Labels, dict[str, int]] = {}
-    for (labels, job_type), at_ms in first.items():
-        by_labels.setdefault(labels, {})[job_type] = at_ms
-    return [_Instance(labels, types, labels in scraped) for labels, types in by_labels.items()]
+    return [_Instance(labels, at_ms, labels in scraped) for labels, at_ms in first_ms.items()]
 
 
 def _added(metric: Mapping[str, str]) -> Labels:
