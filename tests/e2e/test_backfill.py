@@ -39,9 +39,9 @@ Key = tuple[str, ...]
 def test_a_backfill_equals_the_account_and_the_alerts_know_it(tmp_path: Path, simulate: Simulate) -> None:
     jobs = int(JOBS_PER_DAY * (DAYS + 0.5) * 4 / 3)
     simulator = simulate(
-        jobs=jobs, jobs_per_day=JOBS_PER_DAY, start_ms=start_ms(0), speed=1.0, reopening=False
+        jobs=jobs, jobs_per_day=JOBS_PER_DAY, start_ms=start_ms(-2), speed=1.0, reopening=False
     )
-    # Its clock is ours: the days of both are the same.
+    # Its clock, which was behind, is ours: the days of both are the same.
     simulator.advance(time.time() - simulator.now_ms() / 1000)
     exporter = Exporter(tmp_path / "exporter", simulator.url)
     folder, history = tmp_path / "prometheus", tmp_path / "history"
