@@ -201,36 +201,13 @@ def read_totals(db: Database, row: TargetRow, target: Target, rules: CountingRul
     listing = db.execute(_LISTING, (row.id,)).fetchall()
     types = _types({kind for kind, *_ in listing}, target)
     series = _Series(row, row.released.under(rules))
-    rows_unreadable, some_set_apart = set_apart.read(db, row.id)
-    counters = series.counters(read_counters(db, row.id), types)
-    used = series.counters(read_resource_seconds(db, row.id), types)
-    histograms = series.histograms(read_histograms(db, row.id, rules), types)
+    values = _read_series(db, row.id, series, types, rules)
     held = series.held(types)
-    by_spec = {
-        key.resource_spec: value for key, value in histograms.items() if key.family == RESOURCE_SUBMITTING
-    }
-    none_ended = {(kind, status): series.zero(kind) for kind in types for status in TERMINAL_STATUSES}
+    rows_unreadable, some_set_apart = set_apart.read(db, row.id)
     return Totals(
         jobs=_jobs(listing, types),
         **read_ages(db, row.id, types, row.committed_ms),
-        created={kind: counters.get(SeriesKey(CREATED, kind), series.zero(kind)) for kind in types},
-        completed=none_ended | _by_status(counters, COMPLETED),
-        failures={(kind, status, ""): series.zero(kind) for kind in types for status in FAILED_STATUSES}
-        | {
-            (key.job_type, key.status, key.msg_code): value
-            for key, value in counters.items()
-            if key.family == FAILURES
-        },
-        submitting={
-            kind: histograms.get(SeriesKey(SUBMITTING, kind), series.empty(kind, rules.submitting_bounds))
-            for kind in types
-        },
-        running={
-            (kind, status): series.empty(kind, rules.running_bounds)
-            for kind in types
-            for status in TERMINAL_STATUSES
-        }
-        | _by_status(histograms, RUNNING),
+        **values,
         drift=dict.fromkeys(STATUSES, 0) | ({} if row.audit is None else row.audit.drift),
         last_audit_ms=None if row.audit is None else row.audit.at_ms,
         filters={name: row.filters.works(name) for name in FILTERS},
@@ -245,14 +222,58 @@ def read_totals(db: Database, row: TargetRow, target: Target, rules: CountingRul
         held=frozenset(held),
         held_series=sum(held.values()),
         revision=row.revision,
-        resource_jobs=_resource_jobs(db, row.id, types, by_spec),
-        resource_submitting=by_spec,
-        core_seconds=none_ended | _by_status(used, CORE_SECONDS),
-        gpu_seconds=none_ended | _by_status(used, GPU_SECONDS),
-        memory_seconds=none_ended | _by_status(used, MEMORY_SECONDS),
-        reruns={kind: counters.get(SeriesKey(RERUNS, kind), series.zero(kind)) for kind in types},
+        resource_jobs=_resource_jobs(db, row.id, types, values["resource_submitting"]),
         unreadable_specs=row.unreadable_specs,
     )
+
+
+class SeriesValues(TypedDict):
+    """What model.Totals has of counters and histograms."""
+
+    created: dict[str, CounterValue]
+    completed: dict[tuple[str, str], CounterValue]
+    failures: dict[tuple[str, str, str], CounterValue]
+    submitting: dict[str, HistogramValue]
+    running: dict[tuple[str, str], HistogramValue]
+    resource_submitting: dict[str, HistogramValue]
+    core_seconds: dict[tuple[str, str], CounterValue]
+    gpu_seconds: dict[tuple[str, str], CounterValue]
+    memory_seconds: dict[tuple[str, str], CounterValue]
+    reruns: dict[str, CounterValue]
+
+
+def _read_series(
+    db: Database, target: int, series: _Series, types: tuple[str, ...], rules: CountingRules
+) -> SeriesValues:
+    """Give the counters and histograms as they are shown, those without a row at 0."""
+    counters = series.counters(read_counters(db, target), types)
+    used = series.counters(read_resource_seconds(db, target), types)
+    histograms = series.histograms(read_histograms(db, target, rules), types)
+    none_waited = {kind: series.empty(kind, rules.submitting_bounds) for kind in types}
+    none_ended = {(kind, status): series.zero(kind) for kind in types for status in TERMINAL_STATUSES}
+    none_ran = {key: series.empty(key[0], rules.running_bounds) for key in none_ended}
+    none_failed = {(kind, status, ""): series.zero(kind) for kind in types for status in FAILED_STATUSES}
+    return {
+        "created": {kind: counters.get(SeriesKey(CREATED, kind), series.zero(kind)) for kind in types},
+        "completed": none_ended | _by_status(counters, COMPLETED),
+        "failures": none_failed
+        | {
+            (key.job_type, key.status, key.msg_code): value
+            for key, value in counters.items()
+            if key.family == FAILURES
+        },
+        "submitting": {
+            kind: histograms.get(SeriesKey(SUBMITTING, kind), empty) for kind, empty in none_waited.items()
+        },
+        "running": none_ran | _by_status(histograms, RUNNING),
+        "resource_submitting": {
+            key.resource_spec: value for key, value in histograms.items() if key.family == RESOURCE_SUBMITTING
+        },
+        "core_seconds": none_ended | _by_status(used, CORE_SECONDS),
+        "gpu_seconds": none_ended | _by_status(used, GPU_SECONDS),
+        "memory_seconds": none_ended | _by_status(used, MEMORY_SECONDS),
+        "reruns": {kind: counters.get(SeriesKey(RERUNS, kind), series.zero(kind)) for kind in types},
+    }
 
 
 def _resource_jobs(
