@@ -239,8 +239,8 @@ def test_memory_does_not_grow_with_the_ledger(tmp_path: Path) -> None:
         db.execute("INSERT INTO targets (id, project, project_id, workspace) VALUES (1, 'p', 'i', '0')")
         db.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
-            " INSERT INTO jobs SELECT 1, i, 'T', 'FINISHED', i, i, i, i, i, 1, 0, 1, NULL, NULL, 0, NULL"
-            " FROM n"
+            " INSERT INTO jobs (target, id, job_type, status, created_ms, updated_ms, listed, in_flight)"
+            " SELECT 1, i, 'T', 'FINISHED', i, i, 1, 0 FROM n"
         )
     portions: list[int] = []
     with migration.sqlite_source(file) as old, migration.sqlite_target(tmp_path / "new.db") as new:

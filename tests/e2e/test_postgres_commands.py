@@ -130,7 +130,8 @@ def test_a_migration_that_is_asked_to_stop_leaves_nothing(tmp_path: Path) -> Non
         db.execute("INSERT INTO targets (id, project, project_id, workspace) VALUES (1, 'p', 'i', '0')")
         db.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)"
-            " INSERT INTO jobs SELECT 1, i, 'T', 'FINISHED', i, i, i, i, i, 1, 0, 1, NULL, NULL FROM n"
+            " INSERT INTO jobs (target, id, job_type, status, created_ms, updated_ms, listed, in_flight)"
+            " SELECT 1, i, 'T', 'FINISHED', i, i, 1, 0 FROM n"
         )
     command = ("migrate", "--from", f"sqlite:///{tmp_path}/old.db", "--to", f"sqlite:///{tmp_path}/new.db")
     with started((*EXPORTER, *command), tmp_path, name="migrate") as program:
