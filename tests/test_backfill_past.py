@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from exporter.backfill.past import Past, PastKind, counted_at
 from exporter.backfill.plan import LiveCounting, TargetPlan
@@ -26,16 +26,17 @@ Life = list[tuple[int, Job]]
 
 
 @st.composite
-def lives(draw: st.DrawFn, lag_ms: int, runs: int) -> list[Life]:
+def lives(draw: st.DrawFn, runs: int) -> list[Life]:
     """
     Jobs as the API shows them over time: each row and since when it is listed.
 
-    A row is written `lag_ms` after the end of its run. Times are odd, polls and the baseline are even.
+    A row is written some time after what it tells, and may be written once more. Some never have an end time.
+    Times are odd, polls and the baseline are even.
     """
-    return [_life(draw, job_id, lag_ms, runs) for job_id in range(draw(st.integers(1, 8)))]
+    return [_life(draw, job_id, runs) for job_id in range(draw(st.integers(1, 8)))]
 
 
-def _life(draw: st.DrawFn, job_id: int, lag_ms: int, runs: int) -> Life:
+def _life(draw: st.DrawFn, job_id: int, runs: int) -> Life:
     times = sorted(draw(st.lists(WHENEVER, min_size=1, max_size=1 + 2 * runs)))
     created_ms, *rest = [START_MS + 2 * time - 20_001 for time in times]
     given = {
@@ -44,20 +45,26 @@ def _life(draw: st.DrawFn, job_id: int, lag_ms: int, runs: int) -> Life:
         "resource_spec": draw(st.sampled_from(["", "2Core_4GiB", "odd"])),
     }
 
-    def row(at_ms: int, status: str, **fields: int) -> tuple[int, Job]:
-        return at_ms, Job(
-            id=job_id, status=status, created_ms=created_ms, updated_ms=at_ms, **(given | fields)
-        )
+    life: Life = []
 
-    life, since_ms = [row(created_ms, "QUEUING")], created_ms
+    def add(at_ms: int, status: str, **fields: int | None) -> None:
+        since_ms = max([at_ms + 2 * draw(st.sampled_from([0, 0, 1, 300, 5_000])), *(at for at, _ in life)])
+        times = {"created_ms": created_ms, "updated_ms": since_ms}
+        life.append((since_ms, Job(id=job_id, status=status, **(times | given | fields))))
+
+    add(created_ms, "QUEUING")
+    started_ms = created_ms
     for number, at_ms in enumerate(rest):
         if number % 2 == 0:
-            life.append(row(at_ms, "RUNNING", started_ms=max(at_ms, since_ms)))
+            started_ms = at_ms
+            add(at_ms, "RUNNING", started_ms=started_ms)
         else:
             status = draw(st.sampled_from(["FINISHED", "RUN_FAILED"]))
-            since_ms = at_ms + lag_ms
-            started_ms = life[-1][1].started_ms or created_ms
-            life.append(row(since_ms, status, started_ms=started_ms, ended_ms=at_ms))
+            ended_ms = draw(st.sampled_from([at_ms, at_ms, None]))
+            add(at_ms, status, started_ms=started_ms, ended_ms=ended_ms)
+    if draw(st.booleans()):
+        since_ms, job = life[-1]
+        life.append((since_ms + 6_000, replace(job, updated_ms=since_ms + 6_000)))
     return life
 
 
@@ -74,9 +81,10 @@ def counts(increments: Increments) -> dict[object, object]:
     }
 
 
-def live(found: Iterable[Life], polls: list[int], increments: Increments) -> frozenset[int]:
-    """Count as the exporter does from its first poll on; name the jobs that ran again."""
+def live(found: Iterable[Life], polls: list[int], read_ms: int, increments: Increments) -> TargetPlan:
+    """Count as the exporter does from its first poll on; plan what its ledger told at `read_ms`."""
     known: dict[int, KnownJob] = {}
+    told: dict[int, KnownJob] = {}
     for number, at_ms in enumerate([BASELINE_MS, *polls]):
         baselines = Baselines({"*": BASELINE_MS}, None, at_ms, is_first_sync=number == 0)
         for job in filter(None, (row_at(life, at_ms) for life in found)):
@@ -84,10 +92,19 @@ def live(found: Iterable[Life], polls: list[int], increments: Increments) -> fro
             if change is not None:
                 increments.add(job, change, failed=is_failed(job.status))
                 known[job.id] = change.known
-    return frozenset(
-        job_id
-        for job_id, one in known.items()
-        if one.created_ms < BASELINE_MS and one.runs > 0 and (one.in_flight or one.runs > 1)
+        if number == 0 or at_ms <= read_ms:
+            told = dict(known)
+    before = {job_id: one for job_id, one in told.items() if one.created_ms < BASELINE_MS}
+
+    def ids(chosen: Callable[[KnownJob], bool]) -> frozenset[int]:
+        return frozenset(job_id for job_id, one in before.items() if chosen(one))
+
+    return a_past(
+        BASELINE_MS,
+        from_ms=START_MS - DAY_MS,
+        ran_again=ids(lambda one: one.runs > 0 and (one.in_flight or one.runs > 1)),
+        counted_starts=ids(lambda one: one.start_counted or (one.in_flight and one.counted_start_ms is None)),
+        counted_ends=ids(lambda one: one.end_counted or one.in_flight),
     )
 
 
@@ -104,15 +121,17 @@ def add_past(found: Iterable[Life], past: Past, increments: Increments) -> Count
     return kinds
 
 
-@pytest.mark.parametrize("lag_ms", [0, 600])
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_the_past_and_the_live_counters_are_all_runs(lag_ms: int, data: st.DataObject) -> None:
-    found = data.draw(lives(lag_ms, runs=1))
-    polls = sorted(data.draw(st.lists(WHENEVER, max_size=4)))
+POLLS = st.lists(WHENEVER.map(lambda time: BASELINE_MS + 2 * time), max_size=6).map(sorted)
+
+
+@settings(max_examples=200, deadline=None)
+@given(found=lives(runs=1), polls=POLLS, read_ms=WHENEVER.map(lambda time: BASELINE_MS + 2 * time))
+def test_the_past_and_the_live_counters_are_all_runs(
+    found: list[Life], polls: list[int], read_ms: int
+) -> None:
     increments = Increments(RULES, (), ())
-    live(found, [*(BASELINE_MS + 2 * time for time in polls), LATER_MS * 2], increments)
-    add_past(found, Past(a_past(BASELINE_MS, from_ms=START_MS - DAY_MS), None, lag_ms), increments)
+    plan = live(found, [*polls, LATER_MS * 2], read_ms, increments)
+    add_past(found, Past(plan, None), increments)
 
     every = Increments(RULES, (), ())
     for job in (life[-1][1] for life in found):
@@ -123,15 +142,11 @@ def test_the_past_and_the_live_counters_are_all_runs(lag_ms: int, data: st.DataO
 
 
 @settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_a_job_that_runs_again_counts_no_run_twice(data: st.DataObject) -> None:
-    found = data.draw(lives(0, runs=3))
-    polls = sorted(data.draw(st.lists(WHENEVER, max_size=6)))
+@given(found=lives(runs=3), polls=POLLS, read_ms=WHENEVER.map(lambda time: BASELINE_MS + 2 * time))
+def test_a_job_that_runs_again_counts_no_run_twice(found: list[Life], polls: list[int], read_ms: int) -> None:
     increments = Increments(RULES, (), ())
-    ran_again = live(found, [*(BASELINE_MS + 2 * time for time in polls), LATER_MS * 2], increments)
-    plan = a_past(BASELINE_MS, from_ms=START_MS - DAY_MS, ran_again=ran_again)
-    past = Past(plan, None)
-    add_past(found, past, increments)
+    plan = live(found, [*polls, LATER_MS * 2], read_ms, increments)
+    add_past(found, Past(plan, None), increments)
 
     created, ended = Counter[str](), Counter[tuple[str, str]]()
     started = Counter[str]()
@@ -200,10 +215,25 @@ def test_a_job_that_has_run_again_is_created_and_not_shown() -> None:
     assert past.left_out.ran_again == 1
 
 
-def test_a_run_whose_row_was_late_was_counted_live() -> None:
+def test_what_the_ledger_has_counted_is_not_of_the_past() -> None:
+    run = a_run(1, START_MS + 1_000, ran_ms=3_500, updated_ms=BASELINE_MS + 100)
+    for live, counted in (
+        ({}, "CSE"),
+        ({"counted_starts": frozenset({1})}, "CE"),
+        ({"counted_ends": frozenset({1})}, "CS"),
+    ):
+        past = Past(a_past(BASELINE_MS, **live), None, lag_ms=1_000)
+        assert "".join(kind[0] for kind, _, counts, _ in moments(run, past) if counts) == counted
+        assert (past.left_out.counted_late, past.left_out.started_late) == (0, 0)
+
+
+def test_where_the_ledger_does_not_tell_a_late_row_shows_it() -> None:
     late = a_run(1, START_MS + 1_000, ran_ms=3_500, updated_ms=BASELINE_MS + 100)
     touched = a_run(2, START_MS + 1_000, ran_ms=3_500, updated_ms=BASELINE_MS + 5_000)
-    past = Past(a_past(BASELINE_MS), None, lag_ms=1_000)
+    started = a_run(3, START_MS + 9_000, waited_ms=500, ran_ms=2_000)
+    past = Past(a_past(BASELINE_MS, tells_from_ms=BASELINE_MS), None, lag_ms=1_000)
+    assert ("STARTED", 9_500, True, True) in moments(started, past)
+    assert past.left_out.started_late == 1
     assert [one for one in moments(late, past) if one[0] == "ENDED"] == [("ENDED", 9_500, False, True)]
     assert [one for one in moments(touched, past) if one[0] == "ENDED"] == [("ENDED", 9_500, True, True)]
     assert past.left_out.counted_late == 1

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -164,6 +165,65 @@ async def test_a_job_that_ran_again_is_told(scene: Scene, tmp_path: Path) -> Non
     assert left_out.ran_again == 1
     assert past["octopus_jobs_created_total"] == 41
     assert past["octopus_jobs_completed_total FINISHED"] == 31
+
+
+async def wait_at_the_baseline(scene: Scene) -> None:
+    for job_id in (50, 51):
+        times = {"created_ms": NOW_MS - HOUR_MS, "updated_ms": NOW_MS - HOUR_MS}
+        scene.api.put(a_job(job_id, "QUEUING", **times))
+    await scene.poll()
+
+
+async def show_late(scene: Scene) -> Totals:
+    """Let the two jobs show only after the first poll what happened to them before it."""
+    late = {"created_ms": NOW_MS - HOUR_MS, "started_ms": NOW_MS - 9_000, "updated_ms": scene.api.now_ms}
+    scene.api.put(a_job(50, "FINISHED", **late, ended_ms=NOW_MS - 5_000))
+    scene.api.put(a_job(51, "RUNNING", **late))
+    return await scene.poll()
+
+
+async def test_what_rows_show_late_counts_once(scene: Scene, tmp_path: Path) -> None:
+    await wait_at_the_baseline(scene)
+    totals = await show_late(scene)
+    live = live_of(scene)
+    assert live is not None
+    left_out, past = await read(scene.api, live, tmp_path)
+    assert left_out == LeftOut()
+    assert {name: past[name] + more for name, more in counted(totals).items()} == {
+        "octopus_jobs_created_total": 43,
+        "octopus_jobs_completed_total FINISHED": 33,
+        "octopus_jobs_completed_total RUN_FAILED": 8,
+        "octopus_job_submitting_duration_seconds_count": 43,
+        "octopus_job_running_duration_seconds_count FINISHED": 33,
+    }
+
+
+async def test_what_has_not_been_polled_yet_counts_once(scene: Scene, tmp_path: Path) -> None:
+    await wait_at_the_baseline(scene)
+    live = live_of(scene)
+    totals = await show_late(scene)
+    assert live is not None
+    _, past = await read(scene.api, live, tmp_path)
+    for name, runs in (
+        ("octopus_jobs_completed_total FINISHED", 33),
+        ("octopus_job_submitting_duration_seconds_count", 43),
+    ):
+        assert past[name] + counted(totals)[name] == runs
+
+
+async def test_a_ledger_of_an_older_version_does_not_tell(scene: Scene, tmp_path: Path) -> None:
+    for job in list(scene.api.jobs.values()):
+        scene.api.put(msgspec.structs.replace(job, updated_ms=job.updated_ms + 30_000))
+    await wait_at_the_baseline(scene)
+    await show_late(scene)
+    scene.back_end.rows("UPDATE jobs SET start_counted = 0, end_counted = 0")
+    scene.back_end.rows("UPDATE targets SET tells_counted = 0")
+    live = live_of(scene)
+    assert live is not None
+    left_out, past = await read(scene.api, live, tmp_path)
+    # Its rows are usually written 30 seconds after the end of a run.
+    assert left_out == LeftOut(counted_late=1, started_late=2)
+    assert past["octopus_jobs_completed_total FINISHED"] == 32
 
 
 async def test_labels_of_the_live_series_are_known(scene: Scene) -> None:

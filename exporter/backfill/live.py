@@ -16,6 +16,16 @@ _RAN_AGAIN = """
     WHERE target = ? AND created_ms < ? AND runs > 0 AND (in_flight = 1 OR runs > 1)
 """
 
+# What has not ended, or not started, will be counted when it does.
+_IN_FLIGHT = "(in_flight = 1 OR listed = -1)"
+_COUNTED = f"""
+    SELECT id, start_counted = 1 OR (counted_start_ms IS NULL AND {_IN_FLIGHT}),
+        end_counted = 1 OR {_IN_FLIGHT}
+    FROM jobs
+    WHERE target = :target AND (start_counted = 1 OR end_counted = 1 OR {_IN_FLIGHT})
+        AND (created_ms < :baseline OR started_ms < :baseline OR ended_ms < :baseline)
+"""  # noqa: S608 - constants only
+
 
 def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:
     """Read it; None for a target that was never polled completely. Raises: as the database does."""
@@ -26,6 +36,9 @@ def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:
     if row.commits == 0:
         return None
     labels, _ = read_labels(db, target)
+    baseline_ms = latest(row.baselines) or 0
+    counted = db.execute(_COUNTED, {"target": target, "baseline": baseline_ms}).fetchall()
+    tells = fetch_number(db, "SELECT tells_counted FROM targets WHERE id = ?", (target,))
     return LiveCounting(
         baselines=Baselines(row.baselines, None),
         rows_ahead_ms=fetch_number(db, "SELECT rows_ahead_ms FROM targets WHERE id = ?", (target,)),
@@ -33,9 +46,11 @@ def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:
         statuses=labels.statuses,
         msg_codes=frozenset(known_codes(db, target)),
         resource_specs=frozenset(known_specs(db, target)),
-        ran_again=frozenset(
-            job_id for (job_id,) in db.execute(_RAN_AGAIN, (target, latest(row.baselines) or 0))
-        ),
+        ran_again=frozenset(job_id for (job_id,) in db.execute(_RAN_AGAIN, (target, baseline_ms))),
+        counted_starts=frozenset(job_id for job_id, start, _ in counted if start),
+        counted_ends=frozenset(job_id for job_id, _, end in counted if end),
+        # Jobs that are forgotten are in no ledger; of older versions' jobs the ledger does not tell it.
+        tells_from_ms=max(row.forgotten_before_ms or 0, 0 if tells else baseline_ms),
         filters=row.filters,
         server=row.server,
     )

@@ -5,10 +5,10 @@ A row tells of one run: when its job was created, when the run started and when 
 all of that counts, and with the target's baseline what is news. The past is the first without the second, and
 both come from `transition()`: so nothing counts twice, and nothing is left out.
 
-One thing the baseline alone does not tell. A server may write a row some seconds after the end of its run.
-If the first poll came in between, it saw the job in flight, and its end was counted live though it was before
-the baseline. The row shows that: it was written after the baseline, and no later after its end than other
-rows of this server usually are (`lag_ms`).
+One thing the baseline alone does not tell. A server may write a row some seconds after a run has started or
+ended. If the first poll came in between, a later one counted it, though it was before the baseline. The
+ledger tells for which jobs this is so. Where it cannot, the row shows it about right: it was written after
+the baseline, and no later after its end than other rows of this server usually are (`lag_ms`).
 """
 
 from __future__ import annotations
@@ -56,12 +56,14 @@ class LeftOut:
     What the files cannot tell, for people.
 
     Shape: `late` is what happened between the first live sample and the baseline, and is in neither;
-    `counted_late` are ends before the baseline that were taken to be counted live; `ran_again` are jobs whose
-    earlier runs are not known any more; `unreadable` are rows.
+    `counted_late` are ends just before the baseline that were taken to be counted live, and `started_late`
+    starts that were taken not to be, since the ledger does not tell it; `ran_again` are jobs whose earlier
+    runs are not known any more; `unreadable` are rows.
     """
 
     late: int = 0
     counted_late: int = 0
+    started_late: int = 0
     ran_again: int = 0
     unreadable: int = 0
 
@@ -113,18 +115,36 @@ class Past:
             return set()  # it counted its history
         all_of_it = _first_sight(job, _ALL_COUNTS)
         # Whatever was forgotten since: it was counted before that.
-        live = _first_sight(job, Baseline(baseline_ms))
+        news = _first_sight(job, Baseline(baseline_ms))
         counted = set()
-        if all_of_it.created and not live.created:
+        if all_of_it.created and not news.created:
             counted.add(PastKind.CREATED)
-        if all_of_it.submitting_ms is not None and live.submitting_ms is None:
+        has_started, is_news = all_of_it.submitting_ms is not None, news.submitting_ms is not None
+        if has_started and not (is_news or self._is_start_counted(job, baseline_ms)):
             counted.add(PastKind.STARTED)
-        if all_of_it.ended and not live.ended:
-            if baseline_ms <= job.updated_ms <= end_of(job) + self._lag_ms:
-                self.left_out.counted_late += 1
-            else:
-                counted.add(PastKind.ENDED)
+        if all_of_it.ended and not self._is_end_counted(job, baseline_ms, is_news=news.ended):
+            counted.add(PastKind.ENDED)
         return counted
+
+    def _is_start_counted(self, job: Job, baseline_ms: int) -> bool:
+        """Tell whether a start before the baseline was counted live."""
+        live = self._plan.live
+        if job.id in live.counted_starts:
+            return True
+        is_late = (job.started_ms or 0) >= baseline_ms - self._lag_ms and job.updated_ms >= baseline_ms
+        self.left_out.started_late += is_late and not live.tells_of(job)
+        return False
+
+    def _is_end_counted(self, job: Job, baseline_ms: int, *, is_news: bool) -> bool:
+        live = self._plan.live
+        if job.id in live.counted_ends:
+            return True
+        if live.tells_of(job):
+            # A row without an end time goes by its last update, which may be long after its end.
+            return is_news and (_time(job.ended_ms) is not None or job.created_ms >= baseline_ms)
+        is_late = not is_news and baseline_ms <= job.updated_ms <= end_of(job) + self._lag_ms
+        self.left_out.counted_late += is_late
+        return is_news or is_late
 
 
 def _time(at_ms: int | None) -> int | None:

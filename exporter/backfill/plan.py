@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from exporter.counting.rules import CountingRules
 from exporter.counting.transitions import Baselines
-from exporter.model import Target
+from exporter.model import Job, Target
 from exporter.sync.server_traits import Filters, ServerTraits
 
 DAY_MS = 86_400_000
@@ -54,7 +54,9 @@ class LiveCounting:
     Shape: `baselines` tell which runs count; `job_types` and `statuses` are the undocumented ones with a
     label of their own, `msg_codes` and `resource_specs` likewise. `rows_ahead_ms` is how far the clock of the
     API's rows is ahead of ours. `ran_again` are the jobs created before the baseline that have run again.
-    `filters` and `server` are what polls have learnt about the API.
+    `counted_starts` and `counted_ends` are jobs from before the baseline whose start or end was counted live,
+    or will be. Of jobs created before `tells_from_ms`, they may lack some. `filters` and `server` are what
+    polls have learnt about the API.
     """
 
     baselines: Baselines
@@ -64,8 +66,15 @@ class LiveCounting:
     msg_codes: frozenset[str] = frozenset()
     resource_specs: frozenset[str] = frozenset()
     ran_again: frozenset[int] = frozenset()
+    counted_starts: frozenset[int] = frozenset()
+    counted_ends: frozenset[int] = frozenset()
+    tells_from_ms: int = 0
     filters: Filters = field(default_factory=Filters)
     server: ServerTraits = field(default_factory=ServerTraits)
+
+    def tells_of(self, job: Job) -> bool:
+        """Tell whether a job's start and end were counted only if they are among those that were."""
+        return job.created_ms >= self.tells_from_ms
 
     @property
     def baseline_ms(self) -> int | None:

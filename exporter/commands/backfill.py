@@ -321,17 +321,18 @@ def _what_is_missing(past: PastRead) -> Iterator[str]:
     yield "  jobs that were deleted, and the runs before the last run of a job"
     yield "  LAUNCHING and UPLOADING: jobs are QUEUING until they start, and RUNNING until they end"
     for target, left_out in zip(past.plan.targets, past.left_out, strict=True):
-        for count, what in (
-            (left_out.ran_again, "jobs have run again since the first poll: their runs before are not known"),
-            (left_out.unreadable, "rows cannot be read"),
-            (left_out.counted_late, "runs ended just before the first poll, and were counted live"),
-            (
-                left_out.late,
-                "creations, starts and ends after the first live sample, of job types that came later",
-            ),
-        ):
+        for count, what in _left_out(left_out):
             if count:
                 yield f"  {_name(target.target)}: {count:,} {what}"
+
+
+def _left_out(found: LeftOut) -> Iterator[tuple[int, str]]:
+    yield found.ran_again, "jobs have run again since the first poll: their runs before are not known"
+    yield found.unreadable, "rows cannot be read"
+    undecided = "just before the first poll, and the ledger does not tell whether they were counted live:"
+    yield found.counted_late, f"runs ended {undecided} they are left out"
+    yield found.started_late, f"runs started {undecided} they are counted in the history"
+    yield found.late, "creations, starts and ends after the first live sample, of job types that came later"
 
 
 @contextmanager

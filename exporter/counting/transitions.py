@@ -44,7 +44,8 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     row that shows no start time for a while. `ended_ms` of a job in flight is the end of the run before, None
     where that is not known. `listed` is False for a job that is no longer listed, of which `in_flight` tells
     what it was when last listed. `runs` is how many of its runs were seen to end, counted ones and history.
-    `rerun` tells that the run under way was counted as a rerun.
+    `rerun` tells that the run under way was counted as a rerun. `start_counted` and `end_counted` tell of the
+    last start and the last end that counters have them; else they are history.
     """
 
     job_type: str
@@ -58,6 +59,8 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     in_flight: bool
     runs: int
     rerun: bool
+    start_counted: bool = False
+    end_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,16 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
     starts_again = started and (another or not has_ended) and _is_after_last_end(known, seen)
     rerun = known.runs > 0 and (starts_again or (ended and not known.rerun))
     return Transition(
-        known=_row(seen, known, has_ended=has_ended, runs=known.runs + another, rerun=rerun),
+        known=_row(
+            seen,
+            known,
+            has_ended=has_ended,
+            runs=known.runs + another,
+            rerun=rerun,
+            start_counted=started
+            or (known.start_counted and seen.started_ms in (None, known.counted_start_ms)),
+            end_counted=ended or (known.end_counted and not another),
+        ),
         rerun=rerun,
         submitting_ms=submitting_duration_ms(seen, known) if started else None,
         ended=ended,
@@ -194,8 +206,17 @@ def _first_sight(seen: Job, baseline: Baseline) -> Transition:
     before = not seen.has_ended and baseline.forgot(seen)
     started = seen.started_ms is not None and baseline.is_news(seen.started_ms)
     rerun = before and started
-    row = _row(seen, None, has_ended=seen.has_ended, runs=int(seen.has_ended or before), rerun=rerun)
-    if is_history(seen, baseline):
+    counts = not is_history(seen, baseline)
+    row = _row(
+        seen,
+        None,
+        has_ended=seen.has_ended,
+        runs=int(seen.has_ended or before),
+        rerun=rerun,
+        start_counted=counts and started,
+        end_counted=counts and seen.has_ended,
+    )
+    if not counts:
         return Transition(row)
     return Transition(
         known=row,
@@ -263,7 +284,16 @@ def _stays_ended(known: KnownJob, seen: Job) -> bool:
     )
 
 
-def _row(seen: Job, known: KnownJob | None, *, has_ended: bool, runs: int, rerun: bool) -> KnownJob:
+def _row(
+    seen: Job,
+    known: KnownJob | None,
+    *,
+    has_ended: bool,
+    runs: int,
+    rerun: bool,
+    start_counted: bool,
+    end_counted: bool,
+) -> KnownJob:
     ended_ms, counted_start_ms = seen.ended_ms, seen.started_ms
     if known is not None:
         # A time that is missing for a while keeps its last value, and does not look like a change.
@@ -281,6 +311,8 @@ def _row(seen: Job, known: KnownJob | None, *, has_ended: bool, runs: int, rerun
         in_flight=not has_ended,
         runs=runs,
         rerun=not has_ended and (rerun or (known is not None and known.rerun)),
+        start_counted=start_counted,
+        end_counted=end_counted,
     )
 
 

@@ -56,6 +56,8 @@ _AS_KNOWN = {
     "listed": "known.listed = 1",
     "in_flight": "known.in_flight = 1 OR known.listed = -1",
     "rerun": "known.rerun = 1",
+    "start_counted": "known.start_counted = 1",
+    "end_counted": "known.end_counted = 1",
 }
 _JOB = [_AS_JOB.get(name, f"staged.{name}") for name in Job.__struct_fields__]
 _ID = Job.__struct_fields__.index("id")
@@ -82,7 +84,13 @@ _CHANGED = f"""
 """  # noqa: S608 - constants only
 _HISTORY = "target = :target AND history = 1 AND created_ms >= :horizon"
 _COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
-_AS_HISTORY = {"counted_start_ms": "started_ms", "listed": "1", "in_flight": "0", "runs": "1", "rerun": "0"}
+_AS_HISTORY = {
+    "counted_start_ms": "started_ms",
+    "listed": "1",
+    "in_flight": "0",
+    "runs": "1",
+    **dict.fromkeys(("rerun", "start_counted", "end_counted"), "0"),
+}
 _HISTORY_COLUMNS = _JOBS[: -len(_DETAILS)]
 _KEEP_HISTORY = f"""
     INSERT INTO jobs ({", ".join(_HISTORY_COLUMNS)})

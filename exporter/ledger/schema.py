@@ -369,5 +369,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    # Whether counters have the last start and the last end of a job. Of the jobs of an older version this is
+    # not known, and `targets.tells_counted` is 0.
+    (
+        "ALTER TABLE jobs ADD COLUMN start_counted INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN end_counted INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE targets ADD COLUMN tells_counted INTEGER NOT NULL DEFAULT 1",
+        "UPDATE targets SET tells_counted = 0 WHERE commits > 0",
+    ),
 )
 VERSION = len(MIGRATIONS)

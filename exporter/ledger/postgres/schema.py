@@ -232,5 +232,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITH (fillfactor = 70)
         """,
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN start_counted INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN end_counted INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE targets ADD COLUMN tells_counted INTEGER NOT NULL DEFAULT 1",
+        "UPDATE targets SET tells_counted = 0 WHERE commits > 0",
+    ),
 )
 VERSION = len(MIGRATIONS)
