@@ -129,11 +129,11 @@ POLLS = st.lists(WHENEVER.map(lambda time: BASELINE_MS + 2 * time), max_size=6).
 def test_the_past_and_the_live_counters_are_all_runs(
     found: list[Life], polls: list[int], read_ms: int
 ) -> None:
-    increments = Increments(RULES, (), ())
+    increments = Increments(RULES, frozenset, frozenset)
     plan = live(found, [*polls, LATER_MS * 2], read_ms, increments)
     add_past(found, Past(plan, None), increments)
 
-    every = Increments(RULES, (), ())
+    every = Increments(RULES, frozenset, frozenset)
     for job in (life[-1][1] for life in found):
         change = transition(None, job, Baseline(None))
         assert change is not None
@@ -144,7 +144,7 @@ def test_the_past_and_the_live_counters_are_all_runs(
 @settings(max_examples=150, deadline=None)
 @given(found=lives(runs=3), polls=POLLS, read_ms=WHENEVER.map(lambda time: BASELINE_MS + 2 * time))
 def test_a_job_that_runs_again_counts_no_run_twice(found: list[Life], polls: list[int], read_ms: int) -> None:
-    increments = Increments(RULES, (), ())
+    increments = Increments(RULES, frozenset, frozenset)
     plan = live(found, [*polls, LATER_MS * 2], read_ms, increments)
     add_past(found, Past(plan, None), increments)
 

@@ -73,7 +73,7 @@ def test_histograms_of_other_bounds_do_not_add_up() -> None:
 
 
 def tallied(durations_ms: list[int]) -> Increments:
-    tally = Increments(RULES, (), ())
+    tally = Increments(RULES, frozenset, frozenset)
     for n, duration_ms in enumerate(durations_ms, start=1):
         job = a_job(
             n, "FINISHED", started_ms=10, ended_ms=20, submitting_ms=duration_ms, running_ms=duration_ms
@@ -114,7 +114,7 @@ def test_two_polls_add_up_to_what_one_would_have_counted(durations_ms: list[int]
 
 
 def test_a_created_job_counts_once() -> None:
-    tally = Increments(RULES, (), ())
+    tally = Increments(RULES, frozenset, frozenset)
     for job in (a_job(1), a_job(2)):
         change = transition(None, job, Baseline(None))
         assert change is not None
@@ -123,7 +123,7 @@ def test_a_created_job_counts_once() -> None:
 
 
 def test_an_exemplar_names_the_job_and_when_it_happened() -> None:
-    tally = Increments(RULES, (), ())
+    tally = Increments(RULES, frozenset, frozenset)
     job = a_job(7, "RUN_FAILED", started_ms=3_000, ended_ms=3_200, submitting_ms=1_000, running_ms=200)
     change = transition(None, job, Baseline(None))
     assert change is not None
@@ -143,7 +143,7 @@ def test_an_exemplar_names_the_job_and_when_it_happened() -> None:
 
 
 def test_the_first_codes_that_come_have_series_and_keep_them() -> None:
-    tally = Increments(RULES, (), ())
+    tally = Increments(RULES, frozenset, frozenset)
     for job_id, code in enumerate(("1", "2", "1"), start=1):
         ended(job_id, "RUN_FAILED", code, failed=True, tally=tally)
     assert tally.counters[SeriesKey(FAILURES, TYPE, "RUN_FAILED", "1")].value == 2
@@ -158,7 +158,7 @@ def ended(job_id: int, status: str, code: str, *, failed: bool, tally: Increment
 
 
 def test_a_failure_counts_in_both_families_whatever_its_label() -> None:
-    tally = Increments(RULES, {"1"}, ())
+    tally = Increments(RULES, lambda: {"1"}, frozenset)
     ended(1, "RUN_FAILED", "1", failed=True, tally=tally)
     ended(2, "RUN_FAILED", "2", failed=True, tally=tally)
     ended(3, OTHER, "", failed=True, tally=tally)
@@ -185,7 +185,7 @@ def test_a_failure_counts_in_both_families_whatever_its_label() -> None:
     ],
 )
 def test_a_run_adds_its_time_times_what_it_asked_for(spec: str, used: dict[str, int]) -> None:
-    tally = Increments(RULES, (), ())
+    tally = Increments(RULES, frozenset, frozenset)
     most_ms = 10**12  # the sum is more than 64 bits hold
     for job_id in (1, 2):
         job = a_job(job_id, "FINISHED", started_ms=1, ended_ms=2, running_ms=most_ms, resource_spec=spec)
@@ -200,7 +200,7 @@ def test_a_run_adds_its_time_times_what_it_asked_for(spec: str, used: dict[str, 
 
 def test_the_first_specs_that_come_have_series_and_the_rest_shares_one() -> None:
     rules = CountingRules(BOUNDS, BOUNDS, max_resource_specs=2)
-    tally = Increments(rules, (), {"1Core_4GiB", "", OTHER})
+    tally = Increments(rules, frozenset, lambda: {"1Core_4GiB", "", OTHER})
     labels = [
         tally.in_flight(a_job(job_id, resource_spec=spec))
         for job_id, spec in enumerate(("2Core_4GiB", "4Core_8GiB", "1Core_4GiB", "", "2Core_4GiB", OTHER))
@@ -211,7 +211,7 @@ def test_the_first_specs_that_come_have_series_and_the_rest_shares_one() -> None
 
 
 def test_unreadable_specs_are_named_up_to_a_limit() -> None:
-    tally = Increments(RULES, (), ())
+    tally = Increments(RULES, frozenset, frozenset)
     for job_id in range(30):
         tally.in_flight(a_job(job_id, resource_spec=f"{job_id + 1}MiB"))
         tally.in_flight(a_job(job_id, resource_spec="2Core_4GiB"))
@@ -219,7 +219,7 @@ def test_unreadable_specs_are_named_up_to_a_limit() -> None:
 
 
 def test_a_label_that_has_a_series_is_looked_at_once() -> None:
-    tally = Increments(RULES, (), ())
+    tally = Increments(RULES, frozenset, frozenset)
     assert [tally.in_flight(a_job(job_id)) for job_id in (1, 2)] == ["", ""]
     job = a_job(3, "RUNNING", started_ms=10)
     change = transition(None, job, Baseline(None))
@@ -230,10 +230,27 @@ def test_a_label_that_has_a_series_is_looked_at_once() -> None:
 
 
 def test_each_rerun_counts_once() -> None:
-    tally = Increments(RULES, (), ())
+    tally = Increments(RULES, frozenset, frozenset)
     for job_id in (1, 2):
         job = a_job(job_id, "RUNNING", started_ms=10)
         change = transition(None, job, Baseline(None))
         assert change is not None
         tally.add(job, replace(change, rerun=True), failed=False)
     assert tally.counters[SeriesKey(RERUNS, TYPE)].value == 2
+
+
+def test_the_labels_of_before_are_read_once_and_only_where_a_value_needs_them() -> None:
+    read: list[str] = []
+
+    def labels(name: str) -> frozenset[str]:
+        read.append(name)
+        return frozenset()
+
+    tally = Increments(RULES, lambda: labels("codes"), lambda: labels("specs"))
+    ended(1, "FINISHED", "", failed=False, tally=tally)
+    ended(2, "RUN_FAILED", "", failed=True, tally=tally)
+    assert read == []
+    for job_id in (3, 4):
+        ended(job_id, "RUN_FAILED", "7", failed=True, tally=tally)
+        tally.in_flight(a_job(job_id, resource_spec="2Core_4GiB"))
+    assert read == ["codes", "specs"]

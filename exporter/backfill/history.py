@@ -102,7 +102,7 @@ class TargetHistory:
 
     def add(self, moments: Iterable[SpooledMoment]) -> dict[SeriesKey, SeriesValue]:
         """Add some moments, and give the values that have changed."""
-        increments = Increments(self._rules, self._codes, self._specs)
+        increments = Increments(self._rules, lambda: self._codes, lambda: self._specs)
         shown: Counter[SeriesKey] = Counter()
         for job, moment, failed in moments:
             if moment.counted:

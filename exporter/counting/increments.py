@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import cached_property
 
 from exporter.counting.resources import is_unreadable, parse_spec
 from exporter.counting.rules import CountingRules
@@ -24,18 +25,29 @@ MEMORY_SECONDS = "memory_seconds"
 # Each is named once, in the log and on the status page; a server that invents specs is not followed further.
 UNREADABLE_SPECS_NAMED = 20
 RESOURCE_SECONDS = (CORE_SECONDS, GPU_SECONDS, MEMORY_SECONDS)
+# Reads the values of a label that have series already.
+ReadLabels = Callable[[], Collection[str]]
 
 
 class OwnLabels:
     """
     The values of a label that have series of their own; those that come later share the label "other".
 
-    Shape: `known` are those of before; "" and "other" do not count among the `most`.
+    Shape: `read` gives those of before. It is called once, with the first value that needs it: most polls
+    have none. "" and "other" do not count among the `most`.
     """
 
-    def __init__(self, known: Collection[str], most: int) -> None:
-        self._own = {*known} - {"", OTHER}
+    def __init__(self, read: ReadLabels, most: int) -> None:
+        self._read = read
         self._most = most
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        return frozenset(self._read())
+
+    @cached_property
+    def _own(self) -> set[str]:
+        return {*self.known} - {"", OTHER}
 
     def label(self, value: str) -> str:
         """Give the label of a value, which may become one with a label of its own."""
@@ -51,18 +63,15 @@ class Increments:
     """
     The additions of one poll, added up in place.
 
-    Shape: `msg_codes` and `resource_specs` are the labels that have series already; `unreadable_specs` are
-    the specs of counted runs and of jobs in flight that cannot be read, in the order they were seen.
+    Shape: `read_codes` and `read_specs` give the labels that have series already; `unreadable_specs` are the
+    specs of counted runs and of jobs in flight that cannot be read, in the order they were seen.
     """
 
-    def __init__(
-        self, rules: CountingRules, msg_codes: Collection[str], resource_specs: Collection[str]
-    ) -> None:
+    def __init__(self, rules: CountingRules, read_codes: ReadLabels, read_specs: ReadLabels) -> None:
         self.rules = rules
         self.unreadable_specs: dict[str, None] = {}
-        self._codes = OwnLabels(msg_codes, rules.max_msg_codes)
-        self._specs = OwnLabels(resource_specs, rules.max_resource_specs)
-        self._specs_with_series = {*resource_specs}
+        self._codes = OwnLabels(read_codes, rules.max_msg_codes)
+        self._specs = OwnLabels(read_specs, rules.max_resource_specs)
         self._counts: Counter[SeriesKey] = Counter()
         self._seconds: Counter[SeriesKey] = Counter()
         self._exemplars: dict[SeriesKey, Exemplar | None] = {}
@@ -98,8 +107,7 @@ class Increments:
         The histogram of a new label is made now, empty. So it is shown at 0 before the job has started.
         """
         label = self._specs.label(job.resource_spec)
-        if label not in self._specs_with_series:
-            self._specs_with_series.add(label)
+        if label not in self._specs.known:
             self._buckets_of(SeriesKey(RESOURCE_SUBMITTING, "", resource_spec=label))
         self._note_unreadable(job.resource_spec)
         return label

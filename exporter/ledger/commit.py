@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 
@@ -131,7 +132,7 @@ def record(
     jobs.leave_scope(poll.target.job_types)
     empty_changed_histograms(db, target, rules, poll.now_ms)
 
-    increments = Increments(rules, known_codes(db, target), known_specs(db, target))
+    increments = Increments(rules, partial(known_codes, db, target), partial(known_specs, db, target))
     events = NewEvents(db, target, poll.now_ms, rules.events, events_taken)
     if is_first:
         jobs.keep_history(poll.horizon_ms)
