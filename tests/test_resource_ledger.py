@@ -18,7 +18,7 @@ from tests.ledger_scene import FAILED, Scene
 from tests.ledgers import BackEnd, SharedDatabase, SqliteFile
 from tests.postgres import PostgresDatabase
 
-SMALL, LARGE, GPU = "2Core_4GiB", "8Core_32GiB", "P100_1Gpu_2.1Core_4.1GiB"
+SMALL, LARGE, GPU, ODD = "2Core_4GiB", "8Core_32GiB", "P100_1Gpu_2.1Core_4.1GiB", "2Corex_4GiB"
 RUNS = {"started_ms": 1_200_000, "updated_ms": 1_200_000}
 
 
@@ -77,11 +77,25 @@ async def test_specs_beyond_the_most_share_a_label_over_restarts(scene: Scene) -
     first = {(SMALL, "QUEUING"): 1, (LARGE, "QUEUING"): 1, ("other", "QUEUING"): 1, ("", "QUEUING"): 1}
     assert await polled(2) == first
     assert await polled(1) == first
-    # A job keeps its label until something changes.
-    assert await polled(5) == first
-    scene.api.put(a_job(3, "RUNNING", resource_spec=GPU, **RUNS))
+    # With a higher maximum the jobs that shared a label get their own, though nothing has changed of them.
     del first["other", "QUEUING"]
-    assert await polled(5) == first | {(GPU, "RUNNING"): 1}
+    assert await polled(3) == first | {(GPU, "QUEUING"): 1}
+    scene.api.put(a_job(5, resource_spec=ODD), a_job(6, resource_spec="other"))
+    assert await polled(3) == first | {(GPU, "QUEUING"): 1, ("other", "QUEUING"): 2}
+    assert await polled(4) == first | {(GPU, "QUEUING"): 1, (ODD, "QUEUING"): 1, ("other", "QUEUING"): 1}
+
+
+async def test_a_job_whose_row_could_not_be_read_gets_its_own_label_later(scene: Scene) -> None:
+    """By then another job has taken the last label, with the same spec."""
+    scene.api.put(*(a_job(n, resource_spec=spec) for n, spec in enumerate((SMALL, LARGE, LARGE), 1)))
+    lumped = in_flight(await scene.poll(rules=poll_rules(max_resource_specs=1)))
+    assert lumped == {(SMALL, "QUEUING"): 1, ("other", "QUEUING"): 2}
+    scene.api.odd = frozenset({3})
+    rules = poll_rules(max_resource_specs=2)
+    one_each = {(SMALL, "QUEUING"): 1, (LARGE, "QUEUING"): 1}
+    assert in_flight(await scene.poll(rules=rules)) == one_each | {("other", "QUEUING"): 1}
+    scene.api.odd = frozenset()
+    assert in_flight(await scene.poll(rules=rules)) == one_each | {(LARGE, "QUEUING"): 2}
 
 
 async def test_sums_of_more_than_64_bits_are_exact(scene: Scene) -> None:
@@ -175,6 +189,9 @@ async def test_with_an_upgrade_the_new_families_begin_at_0_and_nothing_counts_tw
 ) -> None:
     scene = Scene(old_ledger)
     await scene.open()
+    restored = await scene.restored()
+    assert restored is not None
+    assert restored.resource_jobs == {}
     was = {"created_ms": 500_000, "updated_ms": 700_000, "resource_spec": SMALL}
     scene.api.put(
         a_job(1, "RUNNING", started_ms=600_000, **was),

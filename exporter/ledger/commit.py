@@ -30,6 +30,7 @@ from exporter.ledger.questions import (
     vanished,
 )
 from exporter.ledger.series import (
+    SPECS_WITH_SERIES,
     NewSeries,
     add_to_series,
     empty_changed_histograms,
@@ -39,7 +40,7 @@ from exporter.ledger.series import (
 )
 from exporter.ledger.targets import TargetRow, read_target, target_id
 from exporter.ledger.totals import newest_creation, read_totals, types_to_show
-from exporter.model import Job, SeriesKey, Target, Totals
+from exporter.model import OTHER, Job, SeriesKey, Target, Totals
 from exporter.sync.ledger import ALL_ASKED, Audit, PollResult
 from exporter.sync.server_traits import Filters, ServerTraits
 
@@ -64,6 +65,15 @@ _JOB = [_AS_JOB.get(name, f"staged.{name}") for name in Job.__struct_fields__]
 _ID = Job.__struct_fields__.index("id")
 _BEFORE_ALL = -1  # no id is negative (octopus.wire)
 _KNOWN = [_AS_KNOWN.get(name, f"known.{name}") for name in KnownJob.__struct_fields__]
+# A job in flight counts as "other", but its spec has a label of its own now, or can get one: the maximum was
+# raised.
+_GETS_OWN_LABEL = f"""
+    known.resource_label = '{OTHER}' AND staged.resource_spec <> '{OTHER}' AND (
+        staged.resource_spec IN ({SPECS_WITH_SERIES})
+        OR (SELECT count(*) FROM ({SPECS_WITH_SERIES}) AS specs WHERE resource_spec NOT IN ('', '{OTHER}'))
+            < :most_specs
+    )
+"""  # noqa: S608 - constants only
 # A finished job that is new and was created before the lookback does not count; one that is known does,
 # because its run may have ended since.
 _CHANGED = f"""
@@ -76,7 +86,7 @@ _CHANGED = f"""
                 OR known.in_flight <> staged.in_flight
                 OR (staged.in_flight = 1 AND (known.data_id IS NOT staged.data_id
                     OR known.resource_spec IS NOT staged.resource_spec
-                    OR known.resource_label IS NULL))
+                    OR known.resource_label IS NULL OR ({_GETS_OWN_LABEL})))
                 OR known.updated_ms <> staged.updated_ms OR known.started_ms IS NOT staged.started_ms
                 OR (known.ended_ms IS NOT staged.ended_ms
                     AND (staged.in_flight = 0 OR staged.ended_ms IS NOT NULL))
@@ -164,7 +174,7 @@ def _fold(
     ended: EndedRuns,
 ) -> None:
     """Ask each row that differs from its job what it changes, and what of it counts."""
-    for job, failed, label, known in _changed(db, target, poll.horizon_ms):
+    for job, failed, label, known in _changed(db, target, poll.horizon_ms, increments.rules):
         change = transition(known, job, baselines.of(job.job_type))
         if change is not None:
             increments.add(job, change, failed=failed)
@@ -204,13 +214,15 @@ def _baselines(row: TargetRow, poll: PollResult, rules: CountingRules) -> Baseli
 
 
 def _changed(
-    db: Database, target: int, horizon_ms: int | None
+    db: Database, target: int, horizon_ms: int | None, rules: CountingRules
 ) -> Iterator[tuple[Job, bool, str | None, KnownJob | None]]:
     """
     Give the staged rows that differ from what is known of their jobs. With each come whether it has failed,
     and the label under which its job counts in `resource_jobs`, None where it does not.
     """
-    given, width = {"target": target, "horizon": horizon_ms or 0, "most": _CHUNK}, len(_JOB)
+    given = {"target": target, "horizon": horizon_ms or 0, "most": _CHUNK}
+    given["most_specs"] = rules.max_resource_specs
+    width = len(_JOB)
     after = _BEFORE_ALL
     while True:
         # Piece by piece: the caller writes to the tables meanwhile, and memory holds one piece.

@@ -57,6 +57,10 @@ _FAMILIES = {
     "histograms": (SUBMITTING, RUNNING, RESOURCE_SUBMITTING),
     "resource_seconds": RESOURCE_SECONDS,
 }
+# "" and "other" are among them.
+SPECS_WITH_SERIES = f"""
+    SELECT resource_spec FROM histograms WHERE target = :target AND family = '{RESOURCE_SUBMITTING}'
+"""  # noqa: S608 - constants only
 # No sum comes near so many digits, and Python refuses to read thousands of them.
 _SUM = re.compile("[0-9]{1,100}")
 _BEGINNING_OTHERWISE = """
@@ -123,10 +127,7 @@ def known_codes(db: Database, target: int) -> set[str]:
 
 def known_specs(db: Database, target: int) -> set[str]:
     """Give the resource specs that have series, "" and "other" among them."""
-    rows = db.execute(
-        "SELECT resource_spec FROM histograms WHERE target = ? AND family = ?", (target, RESOURCE_SUBMITTING)
-    )
-    return {spec for (spec,) in rows}
+    return {spec for (spec,) in db.execute(SPECS_WITH_SERIES, {"target": target})}
 
 
 def read_counters(db: Database, target: int) -> dict[SeriesKey, tuple[bool, CounterValue]]:
