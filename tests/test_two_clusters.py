@@ -18,6 +18,7 @@ import yaml
 
 from exporter.rules import RULES, generate
 from tests.e2e.prometheus import program
+from tests.promtool_rules import with_needed_rules
 from tests.test_rules import PROMETHEUS, changed
 
 pytestmark = pytest.mark.prometheus
@@ -34,12 +35,10 @@ DOWN = "ALERTS{alertname='OctopusExporterDown',alertstate='firing'}"
 
 def run(folder: Path, tests: list[dict[str, Any]]) -> None:
     """Let promtool run the tests on rules that keep the label `cluster`."""
-    (folder / RULES).write_text(generate(changed(keep_labels=["cluster"]))[RULES], encoding="utf-8")
-    file = folder / "test.yml"
     order = ["octopus-baselines", "octopus", "octopus-slow", "octopus-exporter"]
-    document = {"rule_files": [RULES], "evaluation_interval": "1m", "group_eval_order": order, "tests": tests}
-    file.write_text(yaml.safe_dump(document), encoding="utf-8")
-    command = [program("promtool"), "test", "rules", file]
+    document = {"evaluation_interval": "1m", "group_eval_order": order, "tests": tests}
+    rules = generate(changed(keep_labels=["cluster"]))[RULES]
+    command = [program("promtool"), "test", "rules", *with_needed_rules(folder, document, rules)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
