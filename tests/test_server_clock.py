@@ -14,11 +14,12 @@ from tests.fake_api import a_job
 NOW_MS = 1_772_434_800_000
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 YEAR_9999_MS = 253_402_300_000_000
+ANSWERED_AFTER_MS = 100
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer 100 ms after it was asked for. Units: ms ahead of NOW_MS; None where no time is told."""
+    """An answer to a request. Units: ms ahead of NOW_MS; None where no time is told."""
 
     server_ms: int | None
     stamps_ms: tuple[int, ...] = ()
@@ -31,7 +32,7 @@ class Answer:
         ]
         server_ms = None if self.server_ms is None else (NOW_MS + self.server_ms) // 1000 * 1000
         asked_ms = NOW_MS + self.at_ms
-        clocks.observe(server_ms, asked_ms, asked_ms + 100, jobs)
+        clocks.observe(server_ms, asked_ms, asked_ms + ANSWERED_AFTER_MS, jobs)
 
 
 def heard(*answers: Answer) -> Clocks:
@@ -90,6 +91,29 @@ def test_where_counting_begins(answer: Answer, expected: int) -> None:
 def test_it_begins_when_the_first_answer_was_asked_for_however_long_it_takes() -> None:
     clocks = heard(Answer(0, OLD), Answer(HOUR_MS, (HOUR_MS,), at_ms=HOUR_MS))
     assert (baseline(clocks), clocks.now_ms(NOW_MS + HOUR_MS)) == (0, NOW_MS + HOUR_MS)
+
+
+@pytest.mark.parametrize("first_ms", [-HOUR_MS, HOUR_MS, -8 * HOUR_MS])
+@pytest.mark.parametrize("then_ms", [(0,), (0, HOUR_MS), (HOUR_MS, 0), (0, -HOUR_MS)])
+def test_a_servers_clock_that_jumps_makes_no_news_of_the_past(first_ms: int, then_ms: tuple[int]) -> None:
+    """What was over nine minutes before is history, also where the answer with it tells another time."""
+    rows = Answer(then_ms[0], (*OLD, -9 * MINUTE_MS))
+    clocks = heard(Answer(first_ms, (-DAY_MS,)), rows, *map(Answer, then_ms[1:]))
+    assert baseline(clocks) == 0
+
+
+def test_a_server_whose_time_goes_on_while_it_is_read_is_still_believed() -> None:
+    """Its clock is months behind ours, and jumps by twenty minutes; the rows jump with it."""
+    months_ms = 100 * DAY_MS
+    before = Answer(-months_ms, (-months_ms - 1_000,))
+    after = Answer(-months_ms + 20 * MINUTE_MS, (-months_ms + 19 * MINUTE_MS,))
+    assert baseline(heard(before, after)) < -months_ms + 1_000
+
+
+def test_our_clock_may_be_set_back_while_the_first_sync_runs() -> None:
+    """The server tells the right time; ours goes on from five hours before. The rows go by the server's."""
+    answers = Answer(0, OLD), Answer(5 * HOUR_MS, (60_000,), at_ms=60_000 - 5 * HOUR_MS)
+    assert baseline(heard(*answers)) == 0
 
 
 def test_one_row_that_is_read_again_and_again_is_one_row() -> None:
@@ -152,6 +176,18 @@ def test_what_is_kept_as_history_while_rows_come_in_is_history_in_the_end(
         answer.tell(clocks, 10 * n)
         provisional.append(clocks.history_before_ms)
     assert max(provisional) <= clocks.began_ms(0) + clocks.lead_ms
+
+
+@given(st.lists(_answers, min_size=1, max_size=6), st.integers(0, 5))
+def test_what_was_over_before_the_sync_began_is_never_news(answers: list[Answer], right: int) -> None:
+    """With our clock right, whatever times the server tells, if one of them is right too."""
+    clocks, stamps = Clocks(), [-YEAR_9999_MS]
+    for n, answer in enumerate(answers):
+        past = [min(stamp_ms, -MINUTE_MS) for stamp_ms in answer.stamps_ms]
+        server_ms = 0 if n == min(right, len(answers) - 1) else answer.server_ms
+        Answer(server_ms, tuple(past)).tell(clocks, 10 * n)
+        stamps += past
+    assert baseline(clocks) >= max(stamps)
 
 
 @given(st.lists(_answers, min_size=1, max_size=6), st.data())

@@ -6,7 +6,8 @@ own clock may be wrong, and so may the server's `current_time`; the rows show wh
 after it was read. So a clock that shows an earlier time than a row's stamp is behind the clock of the rows,
 by the *lead* of that row. A clock that is ahead contradicts no row, since all stamps lie in its past. So of
 two clocks that no row contradicts the earlier one is used: at worst, a poll reads more and takes fewer jobs
-for history.
+for history. But a server may tell another time in each answer, such as behind a balancer with one node whose
+clock is wrong. Where its clock jumps so within a poll, and has agreed with ours once, ours is used.
 
 Source: API reference, table 8, `current_time`: to the second; within that second our own clock decides.
 """
@@ -23,6 +24,8 @@ from exporter.model import Job
 _RESOLUTION_MS = 1000
 # Rows are written some time before they are read, and clocks that are synchronised differ by less.
 _TOLERANCE_MS = 60_000
+# An answer that took longer, or waited longer for its turn, does not tell the server's clock well.
+_PROMPT_MS = 10_000
 _DAY_MS = 86_400_000
 # A server's clock that is so far ahead of ours, and of all rows, is not believed.
 _YEAR_MS = 366 * _DAY_MS
@@ -66,6 +69,7 @@ class Clocks:
         self._servers = _Clock()
         self._both = (self._ours, self._servers)
         self._began = False
+        self._skews_ms: tuple[int, int, int] | None = None
         self._has_near_rows = False
         self._far_rows: set[int] = set()
 
@@ -75,6 +79,8 @@ class Clocks:
         """Learn from an answer; a request may have waited long between being asked for and answered."""
         skew_ms = 0 if server_time_ms is None else _skew(server_time_ms, asked_ms, answered_ms)
         self._servers.skew_ms = skew_ms
+        if server_time_ms is not None and answered_ms - asked_ms < _PROMPT_MS:
+            self._note_skew(skew_ms)
         far_from_ms = answered_ms + max(skew_ms, 0) + _DAY_MS
         if not self._began:
             self._began = True
@@ -95,6 +101,11 @@ class Clocks:
         self.latest_ms = max(self.latest_ms, latest_ms)
         for clock in self._both:
             clock.lead_ms = max(clock.lead_ms, _lead(latest_ms, answered_ms + clock.skew_ms))
+
+    def _note_skew(self, skew_ms: int) -> None:
+        """Keep the least skew that was told, the one nearest to ours, and the most."""
+        least_ms, nearest_ms, most_ms = self._skews_ms or (skew_ms, skew_ms, skew_ms)
+        self._skews_ms = min(least_ms, skew_ms), min(nearest_ms, skew_ms, key=abs), max(most_ms, skew_ms)
 
     def _set_far_apart(self, jobs: Sequence[Job], read_ms: int, far_from_ms: int) -> int:
         """Note the rows that are far ahead, and give the latest stamp of the others."""
@@ -143,13 +154,19 @@ class Clocks:
         return min(self._ours.began_ms, self._servers.began_ms)
 
     def _believed(self) -> tuple[_Clock, ...]:
-        """Give the clocks that no row contradicts; ours, if rows contradict both or theirs is absurd."""
+        """Give the clocks that no row contradicts; ours, if rows contradict both or theirs is no use."""
         is_absurd = self._servers.skew_ms - self._lead(self._ours) > _YEAR_MS
-        clocks = (self._ours,) if is_absurd else self._both
+        is_unsteady = self._servers_jumps() and self._lead(self._ours) < _TOLERANCE_MS
+        clocks = (self._ours,) if is_absurd or is_unsteady else self._both
         likely = tuple(clock for clock in clocks if self._lead(clock) < _TOLERANCE_MS)
         if abs(self._servers.skew_ms) < _TOLERANCE_MS:
             likely = tuple(clock for clock in likely if self._lead(clock) == 0) or likely
         return likely or (self._ours,)
+
+    def _servers_jumps(self) -> bool:
+        """Tell whether the server's clock agreed with ours in one answer, and did not in another one."""
+        least_ms, nearest_ms, most_ms = self._skews_ms or (0, 0, 0)
+        return most_ms - least_ms >= _TOLERANCE_MS and abs(nearest_ms) < _TOLERANCE_MS
 
     def _lead(self, clock: _Clock) -> int:
         wrong_rows = self._has_near_rows and len(self._far_rows) <= _MAX_WRONG_ROWS

@@ -79,12 +79,13 @@ def counted_from(baseline_ms: int, newest_ms: int, *, clock_jumps: bool = False)
     """
     Give since when an exporter counts by the rows of a server whose time stood still during the first sync.
 
-    Rows that are ahead of both clocks have moved the baseline to the newest of them. Later the baseline is
-    shown as our clock has it; nothing has happened in between. Where the server's clock jumps from answer to
-    answer, the newest row is history or not, as the clock was when it was read: two answers are right.
+    All until `newest_ms` had happened before the first sync, and the baseline was after that. Later it may be
+    shown as earlier, as our clock has it; nothing has happened in between. Where the server's clock jumps
+    from answer to answer, the newest row is history or not, as the clock was when it was read: two answers
+    are right.
     """
-    since_ms = max(baseline_ms, newest_ms)
-    return (since_ms, newest_ms + 1) if clock_jumps else (since_ms,)
+    since_ms = max(baseline_ms, newest_ms + 1)
+    return (since_ms, newest_ms) if clock_jumps else (since_ms,)
 
 
 def lived(account: dict[str, Any]) -> dict[str, Figures]:
