@@ -27,7 +27,7 @@ JOB_URL = JobUrl.parse("https://console.example/{project_id}/{workspace}/{job_id
 # What is wider than the window or than the box it is in: on a phone nothing but code scrolls sideways.
 TOO_WIDE = """
 [...document.querySelectorAll('body *')].filter((element) => {
-  if (element.closest('pre, .label, thead')) return false;
+  if (element.closest('pre, .row small, thead')) return false;
   const { left, right, width } = element.getBoundingClientRect();
   const scrolls = element.scrollWidth > element.clientWidth + 1
     && getComputedStyle(element).overflowX !== 'visible' && element.clientWidth > 1;

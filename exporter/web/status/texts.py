@@ -259,22 +259,22 @@ TEXTS: Mapping[str, Text] = {
     "jobs.total": Text("Total", "合计"),
     "jobs.none": Text("No jobs are listed.", "列表中没有作业。"),
     # Resources
-    "column.resources": Text("Resources in use", "占用的资源"),
+    "column.resources": Text("Resources in use", "使用中的资源"),
     "resources": Text("Resources of the jobs in flight", "未结束作业申请的资源"),
     "resources.all": Text(
         "Resources of the jobs in flight, all targets", "未结束作业申请的资源（全部目标）"
     ),
-    "resources.in_use": Text("in use", "占用中"),
+    "resources.in_use": Text("in use", "使用中"),
     "resources.waiting": Text("waiting", "等待中"),
     "resources.cell.waiting": Text("waiting: {what}", "等待中：{what}"),
     "resources.jobs": Text("jobs", "作业"),
     "resources.gpus": Text("GPUs", "GPU"),
     "resources.cores": Text("cores", "核"),
     "resources.memory": Text("GiB", "GiB"),
-    "resources.n_gpus": Text("{n} GPUs", "{n} GPU"),
-    "resources.n_gpus.one": Text("1 GPU", "1 GPU"),
-    "resources.n_cores": Text("{n} cores", "{n} 核"),
-    "resources.n_cores.one": Text("1 core", "1 核"),
+    "resources.n_gpus": Text("{n}\N{NO-BREAK SPACE}GPUs", "{n}\N{NO-BREAK SPACE}GPU"),
+    "resources.n_gpus.one": Text("1\N{NO-BREAK SPACE}GPU", "1\N{NO-BREAK SPACE}GPU"),
+    "resources.n_cores": Text("{n}\N{NO-BREAK SPACE}cores", "{n}\N{NO-BREAK SPACE}核"),
+    "resources.n_cores.one": Text("1\N{NO-BREAK SPACE}core", "1\N{NO-BREAK SPACE}核"),
     "resources.none": Text("No job is in flight.", "没有未结束的作业。"),
     "resources.left_out": Text(
         "{n} jobs are not in the sums of GPUs, cores and memory: their spec is missing, cannot be read, or is"
