@@ -4,8 +4,8 @@
 #
 # Run it where promtool and prometheus are installed, as the user that Prometheus runs as. Prometheus may run
 # meanwhile. All blocks are made in the folder octopus-backfill of the data directory, which Prometheus does not read,
-# and are moved into the data directory at the end. If the script is interrupted, run it again: it goes on with the
-# first step that is not done, and loads nothing twice.
+# and are moved into the data directory at the end. If the script is interrupted, however that was, run it again: it
+# goes on with the first step that is not done, and loads nothing twice.
 #
 # To make the blocks for another server (Mimir, or a Prometheus on another machine), give an empty folder.
 #
@@ -33,6 +33,8 @@ rules=${RULES:-yes}
 check() {
   command -v "$promtool" >/dev/null || fail "promtool is not installed here; PROMTOOL=/path/to/promtool names it"
   [ -d "$data" ] && [ -w "$data" ] || fail "$data is no folder that $(id -un) can write to"
+  data=$(CDPATH='' cd -- "$data" && pwd)
+  work=$data/octopus-backfill
   if [ "$rules" != no ] && [ -e "$here/rules-01.yml" ]; then
     command -v "$prometheus" >/dev/null ||
       fail "prometheus is not installed here; PROMETHEUS=/path/to/prometheus names it, RULES=no goes without"
@@ -48,27 +50,91 @@ check() {
     fail "the end of this history ($last_text) is still in the memory of Prometheus: run this script after $safe_text"
 }
 
-# step NAME COMMAND...: let promtool make blocks in $work/new, once. Only complete steps leave blocks.
+# What is loaded: a line for each series, as in $history.
+is_loaded() { [ -e "$work/loaded" ] && ! printf '%s\n' "$history" | grep -qvxF -f "$work/loaded"; }
+
+# Two histories of the same series begin to count at different times, so together they are no counter.
+refuse_overlaps() {
+  [ -e "$work/loaded" ] || return 0
+  overlap=$(printf '%s\n' "$history" | awk '
+    { from = $1; to = $2; series = $0; sub(/^[0-9]+ [0-9]+ /, "", series) }
+    FILENAME != "-" { count++; begin[count] = from; end[count] = to; known[count] = series; next }
+    { for (i = 1; i <= count; i++) if (known[i] == series && from <= end[i] && to >= begin[i]) print series }
+  ' "$work/loaded" - | head -n 1)
+  [ -z "$overlap" ] || fail "another history of $overlap is loaded, and this one overlaps with it; if its blocks are" \
+    "deleted, delete $work/loaded too"
+}
+
+# The lock names the process that has it, and its Prometheus: a run that was killed leaves both.
+take_lock() {
+  mkdir -p "$work" || fail "$work cannot be made"
+  if ! mkdir "$work/lock" 2>/dev/null; then
+    [ -d "$work/lock" ] || fail "$work cannot be written to: is the disk full, or does it belong to another user?"
+    [ -s "$work/lock/pid" ] || sleep 1
+    holder=$(cat "$work/lock/pid" 2>/dev/null || :)
+    if [ -n "$holder" ] && runs "$holder" "${0##*/}"; then
+      fail "another run of this script is at work, process $holder; if there is none, delete $work/lock"
+    fi
+    say "the last run was interrupted: going on"
+    stop_orphan
+    rm -rf "$work/lock"
+    mkdir "$work/lock" || fail "another run of this script has just begun"
+  fi
+  trap 'stop_server; rm -rf "$work/lock"' EXIT
+  trap 'fail "interrupted; run this script again, and it goes on where it was"' HUP INT TERM
+  echo "$$" >"$work/lock/pid"
+}
+
+# keep FILE TEXT: write a file, all of it or nothing.
+keep() {
+  { printf '%s\n' "$2" >"$1.new" && mv "$1.new" "$1"; } || fail "$1 cannot be written: is the disk full?"
+}
+
+# Only what is loaded is remembered.
+clean() { rm -rf "$work"/new.* "$work/tmp" "$work/blocks" "$work/made" "$work/done" "$work/moving" "$work/history"; }
+
+# runs PID WORD: tell whether a process is there, and has WORD in its command line, where that can be read.
+runs() {
+  kill -0 "$1" 2>/dev/null || return 1
+  [ ! -r "/proc/$1/cmdline" ] || tr '\0' ' ' <"/proc/$1/cmdline" | grep -qF -e "$2"
+}
+
+stop_orphan() {
+  orphan=$(cat "$work/lock/server" 2>/dev/null || :)
+  [ -n "$orphan" ] && runs "$orphan" "$work/blocks" || return 0
+  kill "$orphan" 2>/dev/null || :
+  tries=0
+  while runs "$orphan" "$work/blocks"; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 60 ] || fail "process $orphan, a Prometheus of the last run, does not end"
+    sleep 1
+  done
+}
+
+# step NAME COMMAND...: let promtool make blocks in $new, once. Only complete steps leave blocks. The folder is new at
+# each run: a promtool that outlives its script cannot write into it.
 step() {
   name=$1
   shift
   [ ! -e "$work/done/$name" ] || return 0
   if [ ! -d "$work/made/$name" ]; then
-    rm -rf "$work/new"
-    mkdir "$work/new"
+    rm -rf "$work"/new.*
+    mkdir "$new"
     "$@" >"$work/promtool.log" 2>&1 || {
       cat "$work/promtool.log" >&2
-      fail "promtool failed at $name; what was done before is kept, run this script again"
+      fail "promtool failed at $name: put right what it says, and run this script again; what was done before is kept"
     }
-    mv "$work/new" "$work/made/$name"
+    mv "$new" "$work/made/$name"
   fi
   move_blocks "$work/made/$name" "$work/blocks"
   : >"$work/done/$name"
   rm -rf "$work/made/$name"
 }
 
+# A name with a dot is of a block that is not complete, or is being deleted.
 move_blocks() {
   for block in "$1"/*; do
+    case ${block##*/} in *.*) continue ;; esac
     if [ -f "$block/meta.json" ]; then mv "$block" "$2/"; fi
   done
 }
@@ -79,21 +145,24 @@ stop_server() {
   kill "$server" 2>/dev/null || :
   wait "$server" 2>/dev/null || :
   server=
+  rm -f "$work/lock/server"
 }
 
 # A Prometheus of our own on the blocks made so far: it scrapes nothing. It loads new blocks when it starts.
+# It has a path of its own, so that no other Prometheus on this port is taken for it.
 start_server() {
   : >"$work/prometheus.yml"
   "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/blocks" \
-    --storage.tsdb.retention.time=20y --web.listen-address="127.0.0.1:$port" --log.level=error \
-    >"$work/prometheus.log" 2>&1 &
+    --storage.tsdb.retention.time=20y --web.listen-address="127.0.0.1:$port" --web.route-prefix="/backfill-$$" \
+    --log.level=error >"$work/prometheus.log" 2>&1 &
   server=$!
+  echo "$server" >"$work/lock/server"
   tries=0
-  until "$promtool" query instant "http://127.0.0.1:$port" 'vector(1)' >/dev/null 2>&1; do
+  until "$promtool" query instant "$url" 'vector(1)' >/dev/null 2>&1; do
     tries=$((tries + 1))
     if ! kill -0 "$server" 2>/dev/null || [ "$tries" -gt 300 ]; then
       cat "$work/prometheus.log" >&2
-      fail "the Prometheus that evaluates the rules did not start; PORT=NUMBER gives it another port"
+      fail "the Prometheus that evaluates the rules did not start; if port $port is taken, PORT=NUMBER gives it another"
     fi
     sleep 0.2 2>/dev/null || sleep 1
   done
@@ -103,7 +172,7 @@ make_samples() {
   for file in "$here"/*.om; do
     name=$(basename "$file" .om)
     say "samples of $name"
-    step "$name" "$promtool" tsdb create-blocks-from openmetrics --max-block-duration=24h "$file" "$work/new"
+    step "$name" "$promtool" tsdb create-blocks-from openmetrics --max-block-duration=24h "$file" "$new"
   done
 }
 
@@ -118,7 +187,7 @@ make_rules() {
     cp "$file" "$work/rules.yml"
     start_server
     step "$name" "$promtool" tsdb create-blocks-from rules --max-block-duration=24h --start="$first" --end="$last" \
-      --url="http://127.0.0.1:$port" --output-dir="$work/new" "$work/rules.yml"
+      --url="$url" --output-dir="$new" "$work/rules.yml"
     stop_server
   done
 }
@@ -126,39 +195,46 @@ make_rules() {
 wait_until_shown() {
   say "waiting until Prometheus shows the history (it looks for new blocks every minute)"
   tries=0
-  until "$promtool" query instant --time="$last" "$PROMETHEUS_URL" "$shown" | grep -q .; do
+  until "$promtool" query instant --time="$last" "$PROMETHEUS_URL" "$shown" 2>"$work/promtool.log" | grep -q .; do
     tries=$((tries + 1))
-    [ "$tries" -lt 60 ] || fail "Prometheus does not show it after five minutes; its log may say why"
+    [ "$tries" -lt 60 ] || {
+      cat "$work/promtool.log" >&2
+      fail "the history is loaded, but $PROMETHEUS_URL does not show it after five minutes: its log may say why"
+    }
     sleep 5
   done
 }
 
 check
-work=$data/octopus-backfill
-history="$first $last $shown"
-if [ -e "$work/history" ] && [ "$(cat "$work/history")" != "$history" ]; then
-  [ -e "$work/loaded" ] ||
-    fail "another history is not completely loaded: run its load.sh again, or delete $work"
-  rm -rf "$work"
-fi
-[ ! -e "$work/loaded" ] || {
-  say "this history is already loaded; $work can be deleted, unless this script may be run again"
+take_lock
+if is_loaded; then
+  clean
+  say "this history is already loaded; while $work is there, nothing is loaded twice"
   exit 0
-}
-mkdir -p "$work/blocks" "$work/made" "$work/done"
-mkdir "$work/lock" 2>/dev/null || fail "another run of this script is at work; if there is none, delete $work/lock"
-trap 'stop_server; rmdir "$work/lock"' EXIT
-trap 'exit 1' HUP INT TERM
-printf '%s\n' "$history" >"$work/history"
+fi
+refuse_overlaps
+if [ -e "$work/history" ] && [ "$(cat "$work/history")" != "$history" ]; then
+  [ ! -e "$work/moving" ] || fail "another history is loaded in part: run its load.sh again first"
+  say "another history was begun, and nothing of it is loaded: it is dropped"
+  clean
+fi
+new=$work/new.$$
+url=http://127.0.0.1:$port/backfill-$$
 # promtool needs a place for what it has not written yet.
-TMPDIR=$work
+TMPDIR=$work/tmp
 export TMPDIR
+rm -rf "$TMPDIR"
+mkdir -p "$work/blocks" "$work/made" "$work/done" "$TMPDIR"
+keep "$work/history" "$history"
 
 make_samples
 if [ "$rules" != no ] && [ -e "$here/rules-01.yml" ]; then make_rules; fi
 if [ "$(id -u)" -eq 0 ]; then chown -R "$owner" "$work/blocks"; fi
+keep "$work/moving" "$history"
 move_blocks "$work/blocks" "$data"
-: >"$work/loaded"
-rm -rf "$work/blocks" "$work/made" "$work/done" "$work/new"
+if [ -e "$work/loaded" ]; then history="$(cat "$work/loaded")
+$history"; fi
+keep "$work/loaded" "$history"
+clean
 if [ -n "${PROMETHEUS_URL:-}" ]; then wait_until_shown; fi
 say "the history is loaded; Prometheus shows it within two minutes, or when it is restarted"

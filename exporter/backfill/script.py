@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from exporter.backfill.plan import BackfillPlan, WrittenDay
+from exporter.backfill.plan import BackfillPlan, TargetPlan, WrittenDay
 from exporter.backfill.rule_history import RecordingRule, RuleHistory, in_stages
 from exporter.exposition.families import TARGET_FAMILIES
 
@@ -46,17 +46,25 @@ def _head(plan: BackfillPlan, days: Sequence[WrittenDay]) -> str:
     """Give the first lines: what differs from one history to another."""
     first_ms, last_ms = days[0].first_ms, days[-1].last_ms
     newest = max(plan.targets, key=lambda target: target.until_ms)
-    labels = {"project": newest.target.key.project, "workspace": newest.target.key.workspace, **newest.labels}
-    matchers = ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items())
     values = {
         "first": str(first_ms // 1000),
         "last": str(last_ms // 1000),
         "last_text": _text(last_ms),
         "safe_at": str(can_be_loaded_ms(days) // 1000),
         "safe_text": _text(can_be_loaded_ms(days)),
-        "shown": f"count(octopus_jobs{{{matchers}}})",
+        "shown": f"count({_series(newest)})",
+        # A line for each target: from when to when it has which series.
+        "history": "\n".join(
+            f"{target.from_ms // 1000} {target.until_ms // 1000} {_series(target)}" for target in plan.targets
+        ),
     }
     return "#!/bin/sh\n" + "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
+
+
+def _series(plan: TargetPlan) -> str:
+    labels = {"project": plan.target.key.project, "workspace": plan.target.key.workspace, **plan.labels}
+    matchers = ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items())
+    return f"octopus_jobs{{{matchers}}}"
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,165 @@
+"""load.sh: whatever interrupts it, it is run again, and the history is loaded once."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter.backfill import script
+from exporter.backfill.openmetrics import write_days
+from exporter.backfill.plan import BackfillPlan
+from exporter.backfill.rule_history import RecordingRule
+from exporter.backfill.script import loading_files
+from exporter.backfill.spool import opened_spool
+from tests.e2e.processes import free_port, plain_environment
+from tests.e2e.prometheus import program
+from tests.past_jobs import START_MS, a_past, a_plan, a_run, fill, unshown
+
+pytestmark = pytest.mark.prometheus
+
+HOUR_MS = 3_600_000
+UNTIL_MS = START_MS + HOUR_MS
+# The second reads the first.
+RULES = (
+    RecordingRule("project:created", "sum by (project) (octopus_jobs_created_total)", (), 240.0),
+    RecordingRule("project:twice", "project:created * 2", (), 240.0),
+)
+# At the KILL_AT-th call of any of these programs with the words KILL_ON, the script is killed before it.
+WRAPPER = """#!/bin/sh
+case "$*" in *"$KILL_ON"*) echo >>"$COUNTED" ;; *) exec {program} "$@" ;; esac
+if [ "$(wc -l <"$COUNTED")" -eq "$KILL_AT" ]; then kill -9 "$PPID"; fi
+exec {program} "$@"
+"""
+
+Load = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def written(folder: Path, plan: BackfillPlan) -> Path:
+    folder.mkdir()
+    with opened_spool() as spool:
+        fill(spool, plan, [a_run(number, START_MS + number * HOUR_MS // 4) for number in range(1, 4)])
+        days = write_days(plan, spool, folder, unshown)
+    body = Path(script.__file__).with_name("load.sh").read_text()
+    for name, text in loading_files(plan, days, RULES, body).items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    return written(tmp_path / "history", a_plan(a_past(UNTIL_MS)))
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Run the script on a data directory."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("mv", "mkdir", "promtool"):
+        tool = tools / name
+        tool.write_text(WRAPPER.format(program=program(name)))
+        tool.chmod(0o755)
+
+    def run(history: Path, data: Path, kill_at: int = 0, **given: str) -> subprocess.CompletedProcess[str]:
+        (data / "wal").mkdir(parents=True, exist_ok=True)
+        counted = tmp_path / "counted"
+        counted.write_text("")
+        environment = {"COUNTED": str(counted), "KILL_AT": str(kill_at), "KILL_ON": ""}
+        environment |= {
+            "PORT": str(free_port()),
+            "PROMETHEUS": program("prometheus"),
+            "PATH": f"{tools}:{os.environ['PATH']}",
+        }
+        return subprocess.run(
+            ["sh", history / "load.sh", data],
+            env=plain_environment() | environment | given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def is_running(process: int) -> bool:
+    """Tell whether it has a command line: one that has ended may still be there, for its parent to see."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes() != b""
+    except FileNotFoundError:
+        return False
+
+
+def samples(data: Path) -> list[str]:
+    done = subprocess.run(
+        [program("promtool"), "tsdb", "dump", data], capture_output=True, text=True, check=True
+    )
+    return sorted(done.stdout.splitlines())
+
+
+def blocks(data: Path) -> set[str]:
+    return {path.parent.name for path in data.glob("*/meta.json")}
+
+
+def test_wherever_it_is_killed_it_loads_once_when_it_is_run_again(
+    tmp_path: Path, history: Path, load: Load
+) -> None:
+    whole = load(history, tmp_path / "whole", RULES="no")
+    assert whole.returncode == 0, whole.stderr
+    wanted = samples(tmp_path / "whole")
+    assert len(wanted) > 100
+    for kill_at in itertools.count(1):
+        data = tmp_path / f"data-{kill_at}"
+        if load(history, data, kill_at, RULES="no").returncode == 0:
+            break
+        again = load(history, data, RULES="no")
+        assert (again.returncode, again.stderr) == (0, "")
+        assert samples(data) == wanted
+        loaded = blocks(data)
+        assert "already loaded" in load(history, data).stdout
+        assert blocks(data) == loaded
+        assert [path.name for path in (data / "octopus-backfill").iterdir() if path.is_dir()] == []
+    assert kill_at > 10
+
+
+def test_the_prometheus_of_a_killed_run_does_not_evaluate_rules(
+    tmp_path: Path, history: Path, load: Load
+) -> None:
+    port = str(free_port())
+    # At which minutes rules are evaluated depends on the folder.
+    data, killed = tmp_path / "data", []
+    assert load(history, data).returncode == 0
+    wanted = samples(data)
+    shutil.rmtree(data)
+    for kill_on in ("create-blocks-from rules", "query instant"):
+        done = load(history, data, 1, KILL_ON=kill_on, PORT=port)
+        assert done.returncode == -signal.SIGKILL
+        killed.append(int((data / "octopus-backfill/lock/server").read_text()))
+    again = load(history, data, PORT=port)
+    assert again.returncode == 0, again.stderr
+    assert samples(data) == wanted
+    assert "project:twice" in "".join(wanted)
+    assert not any(map(is_running, killed))
+
+
+def test_another_history_of_the_same_series_is_refused(tmp_path: Path, history: Path, load: Load) -> None:
+    data = tmp_path / "data"
+    assert load(history, data, RULES="no").returncode == 0
+    before = blocks(data)
+    later = written(tmp_path / "later", a_plan(a_past(UNTIL_MS, from_ms=START_MS + HOUR_MS // 2)))
+    refused = load(later, data, RULES="no")
+    assert refused.returncode == 1
+    assert "and this one overlaps with it" in refused.stderr
+    assert blocks(data) == before
+    labels = {"job": "octopus", "instance": "it's another:1"}
+    other = written(tmp_path / "other", a_plan(a_past(UNTIL_MS, labels=labels)))
+    assert load(other, data, RULES="no").returncode == 0
+    assert len(blocks(data)) == 2 * len(before)
+    for known in (history, other):
+        assert "already loaded" in load(known, data).stdout
