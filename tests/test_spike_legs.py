@@ -48,6 +48,28 @@ def test_failures_that_drip_for_hours_are_a_spike_of_hours(an_hour: float, fires
     assert not any(np.isfinite(values[24 * HOUR : BEGIN]).any() for values in legs.values())
 
 
+@pytest.mark.parametrize(("failed_part", "severities"), [(0.16, set()), (0.9, {"critical", "warning"})])
+@pytest.mark.parametrize("first_runs", [0, 1])
+def test_days_without_runs_are_no_history(first_runs: int, failed_part: float, severities: set[str]) -> None:
+    """After a quiet weekend, the first campaign fires only if it would fire on the first day of a project."""
+    campaign, end, an_hour = 2 * 24 * HOUR + 1, 2 * 24 * HOUR + 5 * HOUR, 480
+    engine = Engine(
+        [RULE_FILE],
+        {
+            series("octopus_jobs_completed_total", job_type="FRAME_EXTRACT", status=status): counter(
+                (campaign - HOUR, 0), (HOUR, first), (end - campaign, part * an_hour)
+            )
+            for status, part, first in (
+                ("FINISHED", 1 - failed_part, first_runs),
+                ("RUN_FAILED", failed_part, 0),
+            )
+        },
+        keeps_intervals=True,
+    )
+    fired = engine.firing("OctopusRunFailedSpike")
+    assert {dict(labels)["severity"] for (_, labels), found in fired.items() if found.any()} == severities
+
+
 def test_an_outage_of_one_job_type_pages_once_the_page_of_its_project_has_ended() -> None:
     spread, outage, end = 2 * 24 * HOUR, 2 * 24 * HOUR + 40, 2 * 24 * HOUR + 3 * HOUR
     spread_over = counter((spread, 0), (12, 20), (end - spread - 12, 0))
