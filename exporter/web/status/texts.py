@@ -288,7 +288,7 @@ TEXTS: Mapping[str, Text] = {
     ),
     "resources.unreadable": Text(
         "Specs that could not be read so far. Runs with them add nothing to the resource seconds:",
-        "至今无法解析的资源规格，使用它们的运行不累加核时、GPU 时和内存时：",
+        "至今无法解析的资源规格，使用它们的运行不计入核、GPU 和内存的累计时间：",
     ),
     "column.spec": Text("Resource spec", "资源规格"),
     "spec.missing": Text("no spec", "无资源规格"),
