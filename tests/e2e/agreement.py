@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlencode
 
@@ -75,17 +76,17 @@ def failed_runs(exporter: Exporter, **filters: str) -> list[dict[str, Any]]:
         query["next"] = answer.json["next"]
 
 
-def counted_from(baseline_ms: int, newest_ms: int, *, clock_jumps: bool = False) -> tuple[int, ...]:
+def counted_from(baseline_ms: int, newest_ms: int, quirks: Collection[str]) -> tuple[int, ...]:
     """
     Give since when an exporter counts by the rows of a server whose time stood still during the first sync.
 
     All until `newest_ms` had happened before the first sync, and the baseline was after that. Later it may be
-    shown as earlier, as our clock has it; nothing has happened in between. Where the server's clock jumps
-    from answer to answer, the newest row is history or not, as the clock was when it was read: two answers
-    are right.
+    shown as earlier, as our clock has it; nothing has happened in between. Where the server tells a wrong
+    time, only the newest row shows what time it is, and it is history or not: two answers are right.
     """
+    is_wrong = any(name.startswith("clock_") for name in quirks)
     since_ms = max(baseline_ms, newest_ms + 1)
-    return (since_ms, newest_ms) if clock_jumps else (since_ms,)
+    return (since_ms, newest_ms) if is_wrong else (since_ms,)
 
 
 def lived(account: dict[str, Any]) -> dict[str, Figures]:

@@ -203,9 +203,8 @@ def _compared(life: Life) -> dict[str, list[str]]:
             found[name] = [f"up is not 1: {error['reason']}: {error['message']}"]
             continue
         drawn, simulator = life.servers[name]
-        jumps = "clock_jumps_seconds" in drawn.quirks
         said, lines = told(exposed, project=name), list[list[str]]()
-        for since_ms in counted_from(target["baseline_ms"], life.newest_ms[name], clock_jumps=jumps):
+        for since_ms in counted_from(target["baseline_ms"], life.newest_ms[name], drawn.quirks):
             account = simulator.account(PROJECT, "0", since_ms)
             lines.append(differences(said, _listed_only(account)))
         if all(lines):

@@ -154,8 +154,8 @@ def _phase(
     exposed = scrape_at_rest(exporter, patience=patience)
     phase = Phase(exposed.by_project(), {target["project"]: target for target in exporter.targets()})
     for name, simulator in simulators.items():
-        baseline_ms, jumps = phase.status[name]["baseline_ms"] or 0, CHOSEN[name].jumps
-        since_ms = counted_from(baseline_ms, newest_ms[name], clock_jumps=jumps)
+        baseline_ms = phase.status[name]["baseline_ms"] or 0
+        since_ms = counted_from(baseline_ms, newest_ms[name], CHOSEN[name].quirks)
         if CHOSEN[name].both_clocks_ahead:
             since_ms = (newest_ms[name] + 1,)
         phase.accounts[name] = [simulator.account(PROJECT, "0", at_ms) for at_ms in since_ms]
