@@ -420,16 +420,16 @@ def backfill_command(
     job and instance. See docs/backfill.md.
     """
     from exporter.backfill.spool import opened_spool
-    from exporter.commands import backfill
+    from exporter.commands import backfill, backfill_options
     from exporter.commands.long_work import ending_cleanly
     from exporter.log import Log
     from exporter.masking import Secrets
 
     read, secrets = _load(config, shard=shard), Secrets(time.time)
-    options = backfill.read_options(
+    options = backfill_options.read_options(
         time.time_ns() // 1_000_000, prometheus=prometheus, labels=label or [], since=since, step=step
     )
-    backfill.check_output(output)
+    backfill_options.check_output(output)
     with ending_cleanly(), Log(secrets) as log, opened_spool() as spool:
         log.configure(read.log.level, read.log.format)
         past = _finish(backfill.read_past(read, secrets, options, spool))

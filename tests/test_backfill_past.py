@@ -105,6 +105,10 @@ def live(found: Iterable[Life], polls: list[int], read_ms: int, increments: Incr
         ran_again=ids(lambda one: one.runs > 0 and (one.in_flight or one.runs > 1)),
         counted_starts=ids(lambda one: one.start_counted or (one.in_flight and one.counted_start_ms is None)),
         counted_ends=ids(lambda one: one.end_counted or one.in_flight),
+        history_ends=frozenset(
+            (job_id, before[job_id].counted_start_ms)
+            for job_id in ids(lambda one: not (one.in_flight or one.end_counted or one.ended_ms))
+        ),
     )
 
 
@@ -124,7 +128,7 @@ def add_past(found: Iterable[Life], past: Past, increments: Increments) -> Count
 POLLS = st.lists(WHENEVER.map(lambda time: BASELINE_MS + 2 * time), max_size=6).map(sorted)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(found=lives(runs=1), polls=POLLS, read_ms=WHENEVER.map(lambda time: BASELINE_MS + 2 * time))
 def test_the_past_and_the_live_counters_are_all_runs(
     found: list[Life], polls: list[int], read_ms: int
@@ -254,6 +258,15 @@ def test_what_comes_after_the_first_live_sample_is_told() -> None:
     past = Past(a_past(START_MS + DAY_MS, until_ms=START_MS + DAY_MS // 2), None)
     assert moments(a_run(1, START_MS + DAY_MS - 600_000), past) == []
     assert past.left_out.late == 3
+
+
+def test_what_another_ledger_has_counted_is_not_of_the_past() -> None:
+    """The live series begin before the first poll that this ledger knows."""
+    past = Past(a_past(START_MS + DAY_MS, until_ms=START_MS + DAY_MS // 2), None)
+    just_after = a_run(1, START_MS + DAY_MS // 2 + 10_000)
+    assert not any(counted for *_, counted, _ in moments(just_after, past))
+    past = Past(a_past(BASELINE_MS + 60_000, until_ms=BASELINE_MS), None)
+    assert ("CREATED", BASELINE_MS - 1 - START_MS, True, True) in moments(a_run(1, BASELINE_MS + 9_000), past)
 
 
 def test_a_type_that_came_into_scope_later_ends_with_the_first() -> None:

@@ -15,11 +15,15 @@ from exporter.backfill.estimate import Estimator
 from exporter.backfill.live import read_live_counting
 from exporter.backfill.openmetrics import write_days
 from exporter.backfill.past import LeftOut
-from exporter.backfill.plan import BackfillPlan, LiveCounting, TargetPlan
+from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveCounting, LiveSeries, TargetPlan
 from exporter.backfill.reader import PastReader, PastRows
 from exporter.backfill.spool import opened_spool
 from exporter.cli import app
+from exporter.commands.backfill_options import check_room
+from exporter.commands.backfill_targets import plan_targets, read_ledger
 from exporter.config import LedgerSettings
+from exporter.config.loading import load
+from exporter.counting.transitions import Baselines
 from exporter.errors import ApiUnavailable, BackfillError, ConfigError, StartError
 from exporter.ledger.opening import opened_to_look
 from exporter.ledger.thread import LedgerThread
@@ -300,6 +304,8 @@ def refused(tmp_path: Path, *arguments: str, url: str = "sqlite:///none.db") -> 
         (("--from", "0"), "--from: found 0, expected more than 0"),
         (("--label", "job"), "--label: found 'job', expected NAME=VALUE, as job=octopus"),
         (("--label", "status=x"), "--label: found status, a label that the exporter sets itself"),
+        (("--label", "job=p"), "--label: found job twice, as 'o' and 'p'"),
+        (("--label", "x=\udcff"), "--label: found '\\udcff' for x, which is not UTF-8"),
     ],
 )
 def test_options_that_cannot_be_used_are_named(
@@ -314,6 +320,18 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, "--output", str(tmp_path))
     assert isinstance(error, ConfigError)
     assert "is not empty, expected an empty folder or a new one" in str(error)
+
+
+def test_a_folder_in_a_file_is_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, "--output", str(tmp_path / "config.yaml" / "new"))
+    assert isinstance(error, ConfigError)
+    assert f"{tmp_path}/config.yaml is not a folder" in str(error)
+
+
+def test_a_disk_without_room_is_refused(tmp_path: Path) -> None:
+    check_room(tmp_path / "new" / "folder", 1)
+    with pytest.raises(ConfigError, match=r"/new has .* MiB free, and about .* MiB are needed"):
+        check_room(tmp_path / "new", 2**60)
 
 
 def test_labels_or_a_prometheus_are_needed(tmp_path: Path) -> None:
@@ -355,7 +373,7 @@ def polled(tmp_path: Path, project: str, *, count_history: bool = False) -> str:
 def test_a_target_without_a_baseline_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, url=polled(tmp_path, "other"))
     assert isinstance(error, StartError)
-    assert "perception, workspace 0 is not in it yet" in str(error)
+    assert "perception, workspace 0 is not in the ledger yet" in str(error)
 
 
 def test_with_count_history_there_is_nothing_to_write(
@@ -363,3 +381,54 @@ def test_with_count_history_there_is_nothing_to_write(
 ) -> None:
     assert refused(tmp_path, url=polled(tmp_path, "perception", count_history=True)) is None
     assert not (tmp_path / "new").exists()
+
+
+def test_a_target_that_was_not_polled_yet_keeps_no_other_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    text = CONFIG.format(url=polled(tmp_path, "perception"))
+    file.write_text(text.replace("name: perception,", 'name: perception, workspaces: ["0", "1"],'))
+    (live,) = read_ledger(load(file, {})).items()
+    assert live[0].workspace == "0"
+    assert "perception, workspace 1 is not in the ledger yet" in capsys.readouterr().out
+
+
+# -- the seam --------------------------------------------------------------------------------------------
+
+
+def said_of(
+    capsys: pytest.CaptureFixture[str], series: LiveSeries, **labels: str
+) -> tuple[tuple[TargetPlan, ...], str]:
+    live = LiveCounting(Baselines({"*": NOW_MS}, None), 0)
+    options = BackfillOptions(NOW_MS, "http://p", labels, NOW_MS - 10 * DAY_MS, STEP_MS)
+    plans = plan_targets(options, {a_target(): live}, {a_target().key: series})
+    return plans, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("first_days", "joined_days", "said"),
+    [
+        (0, 0, ""),
+        (1, 1, "increase() does not see what was counted in between"),
+        (-1, -1, "nothing is written of the time in between"),
+        (0, 1, "the series of instance i begin at 2027-01-16"),
+        (-11, -11, "there is nothing before, or it is loaded already"),
+    ],
+)
+def test_live_series_that_do_not_begin_with_the_counting_are_told(
+    capsys: pytest.CaptureFixture[str], first_days: int, joined_days: int, said: str
+) -> None:
+    at = NOW_MS + 1, NOW_MS + 1
+    times = tuple(ms + days * DAY_MS for ms, days in zip(at, (first_days, joined_days), strict=True))
+    plans, line = said_of(capsys, LiveSeries({"job": "o", "instance": "i"}, *times))
+    assert len(plans) == (first_days != -11)
+    assert said in line
+    assert bool(line) == bool(said)
+
+
+def test_a_label_that_live_series_lack_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    series = LiveSeries({"job": "o", "instance": "i"}, NOW_MS + 1, NOW_MS + 1)
+    (plan,), line = said_of(capsys, series, cluster="x")
+    assert plan.labels == {"job": "o", "instance": "i", "cluster": "x"}
+    assert "its live series have no label cluster" in line

@@ -25,6 +25,11 @@ _COUNTED = f"""
     WHERE target = :target AND (start_counted = 1 OR end_counted = 1 OR {_IN_FLIGHT})
         AND (created_ms < :baseline OR started_ms < :baseline OR ended_ms < :baseline)
 """  # noqa: S608 - constants only
+_HISTORY_WITHOUT_END = """
+    SELECT id, counted_start_ms FROM jobs
+    WHERE target = ? AND created_ms < ? AND ended_ms IS NULL AND end_counted = 0
+        AND in_flight = 0 AND listed <> -1
+"""
 
 
 def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:
@@ -49,6 +54,7 @@ def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:
         ran_again=frozenset(job_id for (job_id,) in db.execute(_RAN_AGAIN, (target, baseline_ms))),
         counted_starts=frozenset(job_id for job_id, start, _ in counted if start),
         counted_ends=frozenset(job_id for job_id, _, end in counted if end),
+        history_ends=frozenset(map(tuple, db.execute(_HISTORY_WITHOUT_END, (target, baseline_ms)))),
         # Jobs that are forgotten are in no ledger; of older versions' jobs the ledger does not tell it.
         tells_from_ms=max(row.forgotten_before_ms or 0, 0 if tells else baseline_ms),
         filters=row.filters,

@@ -149,11 +149,12 @@ stop_server() {
 }
 
 # A Prometheus of our own on the blocks made so far: it scrapes nothing. It loads new blocks when it starts.
-# It has a path of its own, so that no other Prometheus on this port is taken for it.
+# It has a path of its own, so that no other Prometheus on this port is taken for it. It makes no blocks that are longer
+# than those of promtool: yours would merge such a block with all of its own that overlap with it.
 start_server() {
   : >"$work/prometheus.yml"
   "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/blocks" \
-    --storage.tsdb.retention.time=20y --web.listen-address="127.0.0.1:$port" --web.route-prefix="/backfill-$$" \
+    --storage.tsdb.retention.time=20y --storage.tsdb.max-block-duration=18h --web.listen-address="127.0.0.1:$port" --web.route-prefix="/backfill-$$" \
     --log.level=error >"$work/prometheus.log" 2>&1 &
   server=$!
   echo "$server" >"$work/lock/server"

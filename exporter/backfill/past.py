@@ -80,6 +80,9 @@ class Past:
         self.left_out = LeftOut()
         self._plan = plan
         self._lookback_ms = lookback_ms
+        # Where live series are older than the counting of this ledger, another one has counted meanwhile.
+        is_older = plan.live.began_ms - plan.until_ms > _CLOCK_TOLERANCE_MS
+        self._too_late_ms = plan.until_ms + (0 if is_older else _CLOCK_TOLERANCE_MS)
         self._lag_ms = lag_ms
 
     def moments(self, job: Job) -> Iterator[PastMoment]:
@@ -99,7 +102,7 @@ class Past:
             # The times of a row may contradict each other: a job ends after its start, and so on.
             before_ms = at_ms = max(row_ms - plan.live.rows_ahead_ms, before_ms)
             counts = kind in counted and at_ms >= plan.from_ms
-            if counts and at_ms >= plan.until_ms + _CLOCK_TOLERANCE_MS:
+            if counts and at_ms >= self._too_late_ms:
                 self.left_out.late += 1
                 counts = False
             if counts:
@@ -140,8 +143,9 @@ class Past:
         if job.id in live.counted_ends:
             return True
         if live.tells_of(job):
-            # A row without an end time goes by its last update, which may be long after its end.
-            return is_news and (_time(job.ended_ms) is not None or job.created_ms >= baseline_ms)
+            # A run without an end time goes by the last update of its row, which may be long after its end.
+            has_end = _time(job.ended_ms) is not None
+            return is_news and (has_end or (job.id, _time(job.started_ms)) not in live.history_ends)
         is_late = not is_news and baseline_ms <= job.updated_ms <= end_of(job) + self._lag_ms
         self.left_out.counted_late += is_late
         return is_news or is_late

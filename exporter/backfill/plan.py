@@ -39,11 +39,13 @@ class LiveSeries:
     What Prometheus has of a target's live series.
 
     Shape: `labels` are those that Prometheus has added to the exporter's own (`job`, `instance` and others).
-    `first_ms` is the time of the first sample of any counter of this target, None if there is none yet.
+    `first_ms` is the time of the first sample of any counter of this target, `joined_ms` of those with these
+    labels; None if there is none yet.
     """
 
     labels: Mapping[str, str]
     first_ms: int | None
+    joined_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class LiveCounting:
     label of their own, `msg_codes` and `resource_specs` likewise. `rows_ahead_ms` is how far the clock of the
     API's rows is ahead of ours. `ran_again` are the jobs created before the baseline that have run again.
     `counted_starts` and `counted_ends` are jobs from before the baseline whose start or end was counted live,
-    or will be. Of jobs created before `tells_from_ms`, they may lack some. `filters` and `server` are what
+    or will be. `history_ends` are ended runs without an end time that were not, as job and start. Of jobs
+    created before `tells_from_ms`, all these may lack some. `filters` and `server` are what
     polls have learnt about the API.
     """
 
@@ -68,6 +71,7 @@ class LiveCounting:
     ran_again: frozenset[int] = frozenset()
     counted_starts: frozenset[int] = frozenset()
     counted_ends: frozenset[int] = frozenset()
+    history_ends: frozenset[tuple[int, int | None]] = frozenset()
     tells_from_ms: int = 0
     filters: Filters = field(default_factory=Filters)
     server: ServerTraits = field(default_factory=ServerTraits)
@@ -84,6 +88,11 @@ class LiveCounting:
         From then on the target may have live series. Job types that came into scope later have later ones.
         """
         return min((at_ms for at_ms in self.baselines.at_ms.values() if at_ms is not None), default=None)
+
+    @property
+    def began_ms(self) -> int:
+        """The earliest baseline by our own clock."""
+        return (self.baseline_ms or 0) - self.rows_ahead_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries, TargetPlan
 from exporter.backfill.rule_history import RecordingRule
@@ -51,10 +51,6 @@ class _Instance:
     labels: Labels
     first_ms: int
     is_live: bool
-
-    @property
-    def name(self) -> str:
-        return dict(self.labels).get("instance", "(no instance)")
 
 
 async def fit_retention(options: BackfillOptions) -> tuple[BackfillOptions, Sequence[str]]:
@@ -128,14 +124,13 @@ async def find_live_series(
             instances = await _instances(api, options, target.key)
             matching = [one for one in instances if _matches(one.labels, options.labels)]
             if instances and not matching:
-                there = ", ".join(sorted(one.name for one in instances))
+                there = " and ".join(sorted(_differing([one.labels for one in instances])))
                 name = _name(target.key)
                 problems.append(
-                    f"--label: {api.name} has no series of {name} with these labels; it has them of instance"
-                    f" {there}"
+                    f"--label: {api.name} has no series of {name} with these labels; it has them with {there}"
                 )
             if matching:
-                found[target.key] = _live_series(matching, options.labels)
+                found[target.key] = _live_series(matching)
     if problems:
         raise ConfigError(problems)
     if not found and not {"job", "instance"} <= options.labels.keys():
@@ -148,9 +143,10 @@ async def find_live_series(
     return found
 
 
-def _live_series(instances: Iterable[_Instance], given: Mapping[str, str]) -> LiveSeries:
+def _live_series(instances: Iterable[_Instance]) -> LiveSeries:
     ranked = sorted(instances, key=lambda one: (not one.is_live, one.first_ms, one.labels))
-    return LiveSeries({**dict(ranked[0].labels), **given}, min(one.first_ms for one in ranked))
+    chosen = ranked[0]
+    return LiveSeries(dict(chosen.labels), min(one.first_ms for one in ranked), chosen.first_ms)
 
 
 def _matches(labels: Labels, given: Mapping[str, str]) -> bool:
@@ -223,15 +219,29 @@ async def _loaded_before(api: _Api, plan: TargetPlan) -> list[str]:
 
 async def _other_instances(api: _Api, options: BackfillOptions, plan: TargetPlan) -> list[str]:
     live = await api.query(_selector(plan.target.key, status=_STATUSES), options.now_ms)
-    instances = {dict(_added(one["metric"])).get("instance", "") for one in live}
-    chosen = plan.labels.get("instance", "")
-    if len(instances | {chosen}) < 2:
+    instances = {_added(one["metric"]) for one in live}
+    if len(instances) < 2:
         return []
+    *others, chosen = _differing([*instances, tuple(sorted(plan.labels.items()))])
+    there = " and ".join(sorted(others))
     note = (
-        f"{_name(plan.target.key)} is exported by {', '.join(sorted(instances))}: {chosen} gets the history."
-        " Rules and dashboards take the largest of them; --label instance=… chooses another"
+        f"{_name(plan.target.key)} is scraped with {there}: the series with {chosen}"
+        " get the history. Rules and dashboards take the largest of them; --label NAME=VALUE chooses another"
     )
     return [note]
+
+
+def _differing(all_labels: Sequence[Labels]) -> list[str]:
+    """Name label sets by job and instance, and by what else is not the same in all of them."""
+    alike = frozenset.intersection(*map(frozenset, all_labels))
+    return [
+        ", ".join(
+            f"{name}={value}"
+            for name, value in labels
+            if name in {"job", "instance"} or (name, value) not in alike
+        )
+        for labels in all_labels
+    ]
 
 
 async def find_rules(options: BackfillOptions) -> Sequence[RecordingRule] | None:
@@ -331,10 +341,10 @@ class _NotThere(BackfillError):
 @asynccontextmanager
 async def _opened(options: BackfillOptions) -> AsyncIterator[_Api]:
     url = options.prometheus or ""
-    parts = urlsplit(url)
-    if not _is_usable(parts):
+    if not _is_usable(url):
         # The URL is not quoted: its password may be anywhere in it.
         raise ConfigError(["--prometheus: not a URL, expected one such as http://prometheus:9090"])
+    parts = urlsplit(url)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     headers = {}
     if user or password:
@@ -352,8 +362,9 @@ async def _opened(options: BackfillOptions) -> AsyncIterator[_Api]:
         yield _Api(transport, origin, prefix, headers, secrets)
 
 
-def _is_usable(parts: SplitResult) -> bool:
+def _is_usable(url: str) -> bool:
     try:
+        parts = urlsplit(url)
         _ = parts.port  # raises where it is no port
     except ValueError:
         return False

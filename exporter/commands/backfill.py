@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,32 +12,25 @@ import yaml
 
 from exporter.backfill import script
 from exporter.backfill.estimate import Estimator, TargetEstimate
-from exporter.backfill.live import read_live_counting
 from exporter.backfill.openmetrics import write_days
 from exporter.backfill.past import LeftOut, PastKind
-from exporter.backfill.plan import (
-    LONGEST_STEP_MS,
-    BackfillOptions,
-    BackfillPlan,
-    LiveCounting,
-    LiveSeries,
-    TargetPlan,
-)
+from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries
 from exporter.backfill.prometheus import check_history, find_live_series, find_rules, fit_retention
 from exporter.backfill.reader import PastReader, PastRows
 from exporter.backfill.rule_history import RecordingRule, rules_of
 from exporter.backfill.script import SCRIPT, can_be_loaded_ms, history_of, loading_files
 from exporter.backfill.spool import Spool
 from exporter.clients import ClientFactory
+from exporter.commands.backfill_options import check_room
+from exporter.commands.backfill_targets import name_of, plan_targets, read_ledger
 from exporter.commands.long_work import mebibytes, work_progress
 from exporter.commands.output import print_line
 from exporter.config import Config, format_duration
 from exporter.config.durations import parse_duration
-from exporter.errors import BackfillError, ConfigError, StartError
-from exporter.ledger.opening import opened_to_look
+from exporter.errors import BackfillError
 from exporter.ledger.thread import LedgerThread
 from exporter.masking import Secrets
-from exporter.model import Target, TargetKey
+from exporter.model import TargetKey
 from exporter.octopus.messages import NullObserver
 from exporter.octopus.transport import open_session
 from exporter.pollers import poll_rules
@@ -47,11 +38,6 @@ from exporter.progress import progress_listener
 from exporter.rules import RULES, generate, load_settings
 from exporter.runs import rfc3339
 
-_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-# Labels of the exporter's own series, which no --label may replace.
-_OWN_LABELS = frozenset({"project", "workspace", "job_type", "status", "msg_code", "resource_spec", "le"})
-# Live series that begin so much later than the first poll have counted before Prometheus saw them.
-_LATE_MS = 600_000
 _SCRIPT_BODY = Path(script.__file__).with_name("load.sh")
 # What a sample takes in a block of two hours, with its share of the index.
 _BLOCK_BYTES = 6
@@ -71,68 +57,6 @@ class PastRead:
     left_out: Sequence[LeftOut]
 
 
-def read_options(
-    now_ms: int, *, prometheus: str | None, labels: Sequence[str], since: str, step: str
-) -> BackfillOptions:
-    """Read the options. Raises: ConfigError, with all problems."""
-    problems: list[str] = []
-    given = _labels(labels, problems)
-    if prometheus is None and not {"job", "instance"} <= given.keys():
-        problems.append(
-            "--prometheus: missing, expected a URL, or the labels of the live series, as --label job=octopus"
-            " --label instance=exporter:10877"
-        )
-    since_ms = _milliseconds("--from", since, problems)
-    step_ms = _milliseconds("--step", step, problems)
-    if step_ms is not None and not 1_000 <= step_ms <= LONGEST_STEP_MS:
-        longest = format_duration(LONGEST_STEP_MS / 1000)
-        problems.append(f"--step: found {step}, expected 1s to {longest}: Prometheus looks back 5m")
-    if problems or since_ms is None or step_ms is None:
-        raise ConfigError(problems)
-    from_ms = (now_ms - since_ms) // step_ms * step_ms
-    return BackfillOptions(now_ms, prometheus, given, from_ms, step_ms)
-
-
-def _labels(labels: Sequence[str], problems: list[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for label in labels:
-        name, equals, value = label.partition("=")
-        if not equals or not value or not _LABEL.fullmatch(name) or name.startswith("__"):
-            problems.append(f"--label: found {label!r}, expected NAME=VALUE, as job=octopus")
-        elif name in _OWN_LABELS:
-            problems.append(f"--label: found {name}, a label that the exporter sets itself")
-        else:
-            given[name] = value
-    return given
-
-
-def _milliseconds(name: str, text: str, problems: list[str]) -> int | None:
-    try:
-        found = round(parse_duration(text) * 1000)
-    except ValueError as exc:
-        problems.append(f"{name}: found {text!r}, {exc}, expected one such as 30d or 4m")
-        return None
-    if found <= 0:
-        problems.append(f"{name}: found {text}, expected more than 0")
-        return None
-    return found
-
-
-def check_output(output: Path) -> None:
-    """Make sure that the folder is empty or can be made. Raises: ConfigError."""
-    try:
-        if output.is_dir():
-            if any(output.iterdir()):
-                raise ConfigError([f"--output: {output} is not empty, expected an empty folder or a new one"])
-        elif output.exists() or output.is_symlink():
-            raise ConfigError([f"--output: {output} is not a folder"])
-        there = next(folder for folder in (output, *output.absolute().parents) if folder.is_dir())
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise ConfigError([f"--output: {output}: {there} is not writable"])
-    except OSError as exc:
-        raise ConfigError([f"--output: {output}: {exc.strerror or exc}"]) from exc
-
-
 # -- what to write -------------------------------------------------------------------------------------------
 
 
@@ -145,11 +69,7 @@ async def read_past(
     Raises: ConfigError; StartError (no ledger, or one without a baseline); BackfillError.
     """
     # First: without a ledger there is nothing to ask for.
-    live = _read_ledger(config)
-    counted = {target: one for target, one in live.items() if one.baseline_ms is not None}
-    for target in live:
-        if target not in counted:
-            print_line(f"{_name(target)}: metrics.count_history has counted its history: nothing to write")
+    counted = read_ledger(config)
     plan = BackfillPlan((), poll_rules(config).counting, options.step_ms, _lookback_ms(config))
     if counted:
         series: Mapping[TargetKey, LiveSeries] = {}
@@ -157,7 +77,7 @@ async def read_past(
             options, notes = await fit_retention(options)
             _print_all(notes)
             series = await find_live_series(options, tuple(counted))
-        plan = replace(plan, targets=_plan_targets(options, counted, series))
+        plan = replace(plan, targets=plan_targets(options, counted, series))
     if not plan.targets:
         print_line("There is nothing to write.")
         return None
@@ -173,49 +93,15 @@ def _lookback_ms(config: Config) -> int | None:
     return poll_rules(config).schedule.lookback_ms
 
 
-def _plan_targets(
-    options: BackfillOptions, counted: Mapping[Target, LiveCounting], series: Mapping[TargetKey, LiveSeries]
-) -> tuple[TargetPlan, ...]:
-    """Plan what is written of each target, and say what is not. Raises: ConfigError."""
-    found = [dict(one.labels) for one in series.values()]
-    # What Prometheus adds to all targets, it adds to one that it has not seen yet.
-    shared = found[0] if found and all(labels == found[0] for labels in found) else {}
-    targets, problems = [], []
-    for target, live in counted.items():
-        one = series.get(target.key, LiveSeries(shared, None))
-        labels = {**one.labels, **options.labels}
-        if not {"job", "instance"} <= labels.keys():
-            problems.append(
-                f"--label: {_name(target)} has no live series yet: give its labels job and instance"
-            )
-            continue
-        baseline_ms = (live.baseline_ms or 0) - live.rows_ahead_ms
-        until_ms = baseline_ms if one.first_ms is None else one.first_ms
-        if until_ms - baseline_ms > _LATE_MS:
-            print_line(
-                f"{_name(target)}: Prometheus has its series since {rfc3339(until_ms)} only, the first poll"
-                f" was at {rfc3339(baseline_ms)}: increase() does not see what was counted in between"
-            )
-        if until_ms - options.step_ms <= options.from_ms:
-            begun = "its first poll was" if one.first_ms is None else "Prometheus has its series since"
-            print_line(
-                f"{_name(target)}: {begun} {rfc3339(until_ms)}, and the history would begin at"
-                f" {rfc3339(options.from_ms)}: there is nothing before, or it is loaded already"
-            )
-            continue
-        targets.append(TargetPlan(target, live, labels, options.from_ms, until_ms))
-    if problems:
-        raise ConfigError(problems)
-    return tuple(targets)
-
-
 async def _recording_rules(options: BackfillOptions) -> tuple[Sequence[RecordingRule], Sequence[str]]:
     """Give the recording rules that get a history: those of Prometheus, else those that ship."""
     rules = None if options.prometheus is None else await find_rules(options)
     notes = []
     if rules is None or not history_of(rules).stages:
-        why = "the rules of Prometheus are not known" if rules is None else "Prometheus has no such rules yet"
-        notes.append(f"{why}: those that ship with the exporter get a history")
+        why = "are not known" if rules is None else "do not read these metrics yet"
+        notes.append(
+            f"the recording rules of Prometheus {why}: those that ship with the exporter get a history"
+        )
         groups = yaml.safe_load(generate(load_settings())[RULES])["groups"]
         rules = rules_of({**group, "interval": parse_duration(group["interval"])} for group in groups)
     if left_out := history_of(rules).left_out:
@@ -226,21 +112,6 @@ async def _recording_rules(options: BackfillOptions) -> tuple[Sequence[Recording
 def _print_all(lines: Iterable[str]) -> None:
     for line in lines:
         print_line(line)
-
-
-def _read_ledger(config: Config) -> Mapping[Target, LiveCounting]:
-    """Raises: StartError (no ledger to read, or a target that was never polled completely); LedgerError."""
-    found = {}
-    with opened_to_look(config.ledger) as db:
-        for target in config.targets():
-            live = read_live_counting(db, target.key)
-            if live is None:
-                raise StartError(
-                    f"ledger {config.ledger.url}: {_name(target)} is not in it yet: a backfill ends where the"
-                    " live counters begin, so let `octopus-exporter run` poll it first"
-                )
-            found[target] = live
-    return found
 
 
 # -- reading -------------------------------------------------------------------------------------------------
@@ -274,6 +145,7 @@ def write(past: PastRead, spool: Spool, output: Path, *, dry_run: bool) -> None:
     """Say what will be written, and write it, all of it or nothing. Raises: BackfillError."""
     plan = past.plan
     _print_all(_announcement(past, output))
+    check_room(output, sum(estimate.size_bytes for estimate in past.estimates))
     if not dry_run:
         began = time.monotonic()
         progress = work_progress("writing", "days", "days", len(plan.days))
@@ -303,7 +175,7 @@ def _announcement(past: PastRead, output: Path) -> Iterator[str]:
     for target, estimate in zip(plan.targets, past.estimates, strict=True):
         counted = estimate.counted
         yield (
-            f"  {_name(target.target)}: {counted[PastKind.CREATED]:,} jobs created,"
+            f"  {name_of(target.target)}: {counted[PastKind.CREATED]:,} jobs created,"
             f" {counted[PastKind.STARTED]:,} runs started, {counted[PastKind.ENDED]:,} ended;"
             f" about {estimate.series:,} series, {estimate.samples:,} samples"
         )
@@ -323,7 +195,7 @@ def _what_is_missing(past: PastRead) -> Iterator[str]:
     for target, left_out in zip(past.plan.targets, past.left_out, strict=True):
         for count, what in _left_out(left_out):
             if count:
-                yield f"  {_name(target.target)}: {count:,} {what}"
+                yield f"  {name_of(target.target)}: {count:,} {what}"
 
 
 def _left_out(found: LeftOut) -> Iterator[tuple[int, str]]:
@@ -362,7 +234,3 @@ def _write_file(path: Path, text: str) -> None:
             path.chmod(0o755)
     except OSError as exc:
         raise BackfillError(f"{path}: {exc.strerror or exc}") from exc
-
-
-def _name(target: Target) -> str:
-    return f"{target.project}, workspace {target.workspace}"

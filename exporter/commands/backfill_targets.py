@@ -1,0 +1,108 @@
+"""Which targets get a history, with which labels, and until when; what is said of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from exporter.backfill.live import read_live_counting
+from exporter.backfill.plan import BackfillOptions, LiveCounting, LiveSeries, TargetPlan
+from exporter.commands.output import print_line
+from exporter.config import Config
+from exporter.errors import ConfigError, StartError
+from exporter.ledger.opening import opened_to_look
+from exporter.model import Target, TargetKey
+from exporter.runs import rfc3339
+
+# Moments that are so far apart are worth a line: a few polls and scrapes lie between them always.
+_LATE_MS = 600_000
+
+
+def name_of(target: Target) -> str:
+    return f"{target.project}, workspace {target.workspace}"
+
+
+def read_ledger(config: Config) -> Mapping[Target, LiveCounting]:
+    """
+    Read what was counted live of each target that has something to write, and say which have not.
+
+    Raises: StartError (no ledger to read, or one without any of these targets); LedgerError.
+    """
+    found, unknown = {}, []
+    with opened_to_look(config.ledger) as db:
+        for target in config.targets():
+            live = read_live_counting(db, target.key)
+            if live is None:
+                unknown.append(target)
+            elif live.baseline_ms is None:
+                print_line(
+                    f"{name_of(target)}: metrics.count_history has counted its history: nothing to write"
+                )
+            else:
+                found[target] = live
+    why = "is not in the ledger yet: a backfill ends where the live counters begin, so let"
+    how = "`octopus-exporter run` poll it first"
+    if unknown and len(unknown) == len(config.targets()):
+        raise StartError(f"ledger {config.ledger.url}: {name_of(unknown[0])} {why} {how}")
+    for target in unknown:
+        print_line(f"{name_of(target)} {why} {how}, and run this command again for it")
+    return found
+
+
+def plan_targets(
+    options: BackfillOptions, counted: Mapping[Target, LiveCounting], series: Mapping[TargetKey, LiveSeries]
+) -> tuple[TargetPlan, ...]:
+    """Plan what is written of each target, and say what is not. Raises: ConfigError."""
+    found = [dict(one.labels) for one in series.values()]
+    # What Prometheus adds to all targets, it adds to one that it has not seen yet.
+    shared = found[0] if found and all(labels == found[0] for labels in found) else {}
+    targets, problems = [], []
+    for target, live in counted.items():
+        one = series.get(target.key, LiveSeries(shared, None, None))
+        labels = {**one.labels, **options.labels}
+        if not {"job", "instance"} <= labels.keys():
+            problems.append(
+                f"--label: {name_of(target)} has no live series yet: give its labels job and instance"
+            )
+            continue
+        plan = TargetPlan(target, live, labels, options.from_ms, one.first_ms or live.began_ms)
+        if plan.until_ms - options.step_ms <= options.from_ms:
+            begun = "its first poll was" if one.first_ms is None else "Prometheus has its series since"
+            print_line(
+                f"{name_of(target)}: {begun} {rfc3339(plan.until_ms)}, and the history would begin at"
+                f" {rfc3339(options.from_ms)}: there is nothing before, or it is loaded already"
+            )
+            continue
+        for note in _seam(plan, one):
+            print_line(f"{name_of(target)}: {note}")
+        targets.append(plan)
+    if problems:
+        raise ConfigError(problems)
+    return tuple(targets)
+
+
+def _seam(plan: TargetPlan, series: LiveSeries) -> Iterator[str]:
+    """Say where the live series do not begin where the history ends, at 0."""
+    began_ms, until_ms = plan.live.began_ms, plan.until_ms
+    if until_ms - began_ms > _LATE_MS:
+        yield (
+            f"Prometheus has its series since {rfc3339(until_ms)} only, the first poll was at"
+            f" {rfc3339(began_ms)}: increase() does not see what was counted in between"
+        )
+    if began_ms - until_ms > _LATE_MS:
+        yield (
+            f"Prometheus has its series since {rfc3339(until_ms)}, before the first poll in this ledger at"
+            f" {rfc3339(began_ms)}: nothing is written of the time in between"
+        )
+    if series.joined_ms is None:
+        return
+    if series.joined_ms - until_ms > _LATE_MS:
+        yield (
+            f"the series of instance {plan.labels['instance']} begin at {rfc3339(series.joined_ms)}, and"
+            " another exported it before: what was counted until then shows as one rise, which is too small"
+            " where it is more than the history has"
+        )
+    if added := sorted(plan.labels.keys() - series.labels.keys()):
+        yield (
+            f"its live series have no label {', '.join(added)}: with it, the history is of other series,"
+            " unless your storage adds it to the live ones"
+        )
