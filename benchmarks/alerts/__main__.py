@@ -43,7 +43,7 @@ def main(seeds: Sequence[int], rules: Path, workers: int, is_listed: bool) -> No
     say(f"seeds {seeds[0]} to {seeds[-1]} of each flavour, {time.monotonic() - begin:.0f} s")
 
 
-def _seeds(text: str) -> Sequence[int]:
+def seeds_of(text: str) -> Sequence[int]:
     named = {"tune": TUNING_SEEDS, "report": REPORTING_SEEDS}
     if text in named:
         return named[text]
@@ -60,7 +60,7 @@ def _seeds(text: str) -> Sequence[int]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.alerts")
     parser.add_argument("--quick", action="store_true", help=f"only {_QUICK_LIVES} lives of each flavour")
-    parser.add_argument("--seeds", type=_seeds, default=REPORTING_SEEDS, help="tune, report or N-M")
+    parser.add_argument("--seeds", type=seeds_of, default=REPORTING_SEEDS, help="tune, report or N-M")
     parser.add_argument("--rules", type=Path, default=RULES, help="another rule file")
     parser.add_argument("--list", action="store_true", help="name every false page and every missed spike")
     parser.add_argument("--workers", type=int, default=2)

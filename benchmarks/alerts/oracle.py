@@ -52,7 +52,7 @@ def alarms(life: Life, threshold: float | None = None) -> list[Alert]:
 
 def _gains(life: Life) -> tuple[list[dict[str, str]], Floats]:
     """Return the increments of each sum by minute."""
-    shown = Shown(life)
+    shown = Shown(life.pauses)
     runs = life.runs.where((life.runs.outcome != STOPPED) & (life.runs.ended >= 0))
     column = _shown_at(shown, seen_at(runs.ended))
     at_end = runs.ended.astype(np.int64) + WARM_UP

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.alerts.life import Life
-from benchmarks.alerts.project import MINUTES, Floats, Span
+from benchmarks.alerts.project import MINUTES, Floats, Pauses, Span
 from benchmarks.alerts.runs import FAILED, Runs
 from exporter.model import IN_FLIGHT_STATUSES, JOB_TYPES, TERMINAL_STATUSES
 
@@ -50,9 +50,9 @@ def scraped(life: Life, histograms: bool = True) -> Series:
 class Shown:
     """The poll that each scrape shows: `minute` of the last successful poll, `answers` if it was scraped."""
 
-    def __init__(self, life: Life) -> None:
-        self.answers = ~_inside(life.pauses.exporter)
-        works = self.answers & ~_inside(life.pauses.api)
+    def __init__(self, pauses: Pauses) -> None:
+        self.answers = ~_inside(pauses.exporter)
+        works = self.answers & ~_inside(pauses.api)
         self.minute = np.maximum.accumulate(np.where(works, np.arange(MINUTES), 0))
         self.is_fresh = np.arange(MINUTES) - self.minute <= _MAX_AGE
 
@@ -67,6 +67,12 @@ class Shown:
 
     def gauge(self, values: Floats) -> Floats:
         return self.scraped(np.where(self.is_fresh, values[self.minute], np.nan))
+
+    def total(self, times: Floats, amounts: Floats) -> Floats:
+        """Return the cumulative sum of an amount for each event, as of a histogram."""
+        inside = (times >= 0) & (times < MINUTES - 1)
+        each = np.bincount(seen_at(times[inside]), amounts[inside], MINUTES)[:MINUTES]
+        return self.scraped(np.cumsum(each)[self.minute])
 
     def scraped(self, values: Floats) -> Floats:
         return np.where(self.answers, values, np.nan)
@@ -96,7 +102,7 @@ class _Exporter:
     def __init__(self, life: Life) -> None:
         self._life = life
         self._runs = life.runs
-        self._shown = Shown(life)
+        self._shown = Shown(life.pauses)
         names = [kind.job_type for kind in life.kinds]
         self._types = [*names, *(name for name in JOB_TYPES if name not in names)]
         self._by_kind = {name: self._rows(number) for number, name in enumerate(self._types)}
@@ -105,13 +111,13 @@ class _Exporter:
         return self._runs.where(self._runs.kind == kind)
 
     def polls(self) -> Iterator[tuple[Labels, Floats]]:
-        yield _labels("up", job="octopus", instance="exporter"), self._shown.answers.astype(np.float64)
+        yield labelled("up", job="octopus", instance="exporter"), self._shown.answers.astype(np.float64)
         shown = self._shown.minute
         yield self._name("octopus_up"), self._shown.scraped((shown == np.arange(MINUTES)).astype(np.float64))
         success = shown * 60.0 - _POLLED_BEFORE_SCRAPE_SECONDS
         yield self._name("octopus_poll_last_success_timestamp_seconds"), self._shown.scraped(success)
         name = "octopus_exporter_config_last_reload_success_timestamp_seconds"
-        yield _labels(name, job="octopus", instance="exporter"), self._shown.scraped(np.zeros(MINUTES))
+        yield labelled(name, job="octopus", instance="exporter"), self._shown.scraped(np.zeros(MINUTES))
 
     def counters(self) -> Iterator[tuple[Labels, Floats]]:
         for job_type, runs in self._by_kind.items():
@@ -167,19 +173,14 @@ class _Exporter:
                     le = "+Inf" if np.isinf(bound) else str(float(bound))
                     yield self._name(f"{family}_bucket", **labels, le=le), values
                 yield self._name(f"{family}_count", **labels), values
-                yield self._name(f"{family}_sum", **labels), self._seconds(of_status, seconds)
-
-    def _seconds(self, runs: Runs, seconds: Floats) -> Floats:
-        inside = (runs.ended >= 0) & (runs.ended < MINUTES - 1)
-        each = np.bincount(seen_at(runs.ended[inside]), seconds[inside], MINUTES)[:MINUTES]
-        return self._shown.scraped(np.cumsum(each)[self._shown.minute])
+                yield self._name(f"{family}_sum", **labels), self._shown.total(of_status.ended, seconds)
 
     def _name(self, family: str, **labels: str) -> Labels:
         every = {"project": self._life.project, "workspace": "0", "job": "octopus", "instance": "exporter"}
-        return _labels(family, **every, **labels)
+        return labelled(family, **every, **labels)
 
 
-def _labels(family: str, **labels: str) -> Labels:
+def labelled(family: str, **labels: str) -> Labels:
     return tuple(sorted([("__name__", family), *labels.items()]))
 
 

@@ -280,6 +280,7 @@ class ClearSettings(RulesSection):
     ]
     wait: Seconds
     for_: Seconds = Field(alias="for")
+    keep_firing_for: Seconds
 
 
 class ResourceSettings(RulesSection):
@@ -293,6 +294,7 @@ class ResourceSettings(RulesSection):
     factor: AtLeastOne
     least: Seconds
     for_: Seconds = Field(alias="for")
+    keep_firing_for: Seconds
 
 
 class StalledSettings(RulesSection):

@@ -1,0 +1,1 @@
+"""Lives whose jobs wait for nodes, and the verdict on the alerts about waiting."""
