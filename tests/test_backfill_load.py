@@ -20,7 +20,7 @@ from exporter.backfill.script import loading_files
 from exporter.backfill.spool import opened_spool
 from tests.e2e.processes import free_port, plain_environment
 from tests.e2e.prometheus import program
-from tests.past_jobs import START_MS, a_past, a_plan, a_run, fill, unshown
+from tests.past_jobs import START_MS, STEP_MS, a_past, a_plan, a_run, fill, unshown
 
 pytestmark = pytest.mark.prometheus
 
@@ -41,10 +41,10 @@ exec {program} "$@"
 Load = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def written(folder: Path, plan: BackfillPlan) -> Path:
+def written(folder: Path, plan: BackfillPlan, created_ms: int = START_MS) -> Path:
     folder.mkdir()
     with opened_spool() as spool:
-        fill(spool, plan, [a_run(number, START_MS + number * HOUR_MS // 4) for number in range(1, 4)])
+        fill(spool, plan, [a_run(number, created_ms + number * HOUR_MS // 4) for number in range(1, 4)])
         days = write_days(plan, spool, folder, unshown)
     body = Path(script.__file__).with_name("load.sh").read_text()
     for name, text in loading_files(plan, days, RULES, body).items():
@@ -161,5 +161,10 @@ def test_another_history_of_the_same_series_is_refused(tmp_path: Path, history: 
     other = written(tmp_path / "other", a_plan(a_past(UNTIL_MS, labels=labels)))
     assert load(other, data, RULES="no").returncode == 0
     assert len(blocks(data)) == 2 * len(before)
-    for known in (history, other):
+    # What was before the first sample of a history can be loaded later.
+    until_ms = START_MS + 3 * STEP_MS
+    longer = a_plan(a_past(until_ms, from_ms=START_MS - HOUR_MS))
+    earlier = written(tmp_path / "earlier", longer, START_MS - HOUR_MS)
+    assert load(earlier, data, RULES="no").returncode == 0
+    for known in (history, other, earlier):
         assert "already loaded" in load(known, data).stdout

@@ -102,7 +102,8 @@ def _write_day(plan: BackfillPlan, days: Sequence[TargetDay], path: Path) -> Wri
         unfinished.replace(path)
     except OSError as exc:
         raise BackfillError(f"{path}: {exc.strerror or exc}") from exc
-    return WrittenDay(path.name, min(times), max(times), samples, size)
+    counted_ms = tuple(map(_first_counted_ms, days))
+    return WrittenDay(path.name, min(times), max(times), counted_ms, samples, size)
 
 
 def _ends(day: TargetDay) -> set[int]:
@@ -110,6 +111,13 @@ def _ends(day: TargetDay) -> set[int]:
     return (
         {min(points[0][0] for points in day.points.values()), len(day.times_ms) - 1} if day.points else set()
     )
+
+
+def _first_counted_ms(day: TargetDay) -> int | None:
+    """Give the first sample of any counter."""
+    firsts = (points[0][0] for key, points in day.points.items() if key.family not in {JOBS, RESOURCE_JOBS})
+    first = min(firsts, default=None)
+    return None if first is None else day.times_ms[first]
 
 
 def _blocks(plan: BackfillPlan, days: Sequence[TargetDay]) -> Iterator[tuple[Family, Iterator[str]]]:

@@ -144,13 +144,14 @@ class WrittenDay:
     """
     One file: a UTC day of all targets.
 
-    Shape: `name` as `2026-11-01.om`. Units: `first_ms` and `last_ms` are the times of its first and last
-    sample.
+    Shape: `name` as `2026-11-01.om`; `counted_ms` has the first sample of the counters of each target, None
+    for none. Units: `first_ms` and `last_ms` are the times of its first and last sample.
     """
 
     name: str
     first_ms: int
     last_ms: int
+    counted_ms: tuple[int | None, ...]
     samples: int
     size_bytes: int
 

@@ -20,7 +20,7 @@ from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries, Ta
 from exporter.backfill.rule_history import RecordingRule
 from exporter.config.durations import format_duration, parse_duration
 from exporter.errors import ApiError, BackfillError, ConfigError, one_line
-from exporter.exposition.families import JOBS_COMPLETED
+from exporter.exposition.families import JOB_SUBMITTING_DURATION, JOBS_COMPLETED
 from exporter.masking import Secrets
 from exporter.model import Target, TargetKey
 from exporter.octopus.messages import NullObserver, Request, Response, split_endpoint
@@ -29,6 +29,8 @@ from exporter.octopus.transport import Transport, open_session
 _TIMEOUT_SECONDS = 120.0
 # Of these statuses a target has series from its first publication on, for each of its job types.
 _STATUSES = "FINISHED|RUN_FAILED"
+# Among these are the first samples of a target: a history has those of a run that starts before any ends.
+_FIRST = f"{JOBS_COMPLETED.name}|{JOB_SUBMITTING_DURATION.name}_count"
 # Prometheus uses a sample for five minutes: a series that is sampled this often is seen at each step.
 _STEP_MS = 300_000
 # Of the version that loads blocks which overlap others without a flag.
@@ -156,7 +158,7 @@ def _matches(labels: Labels, given: Mapping[str, str]) -> bool:
 
 async def _instances(api: _Api, options: BackfillOptions, key: TargetKey) -> list[_Instance]:
     """Read the exporters that give a target, with their first samples since the begin of the past."""
-    selector = _selector(key, status=_STATUSES)
+    selector = _selector(key, status=f"{_STATUSES}|", names=_FIRST)
     live = await api.query(f"timestamp({selector})", options.now_ms)
     span_ms = max(options.now_ms - options.from_ms, 0) + 2 * _STEP_MS
     earliest = await api.query(
@@ -373,10 +375,15 @@ def _is_usable(url: str) -> bool:
     )
 
 
-def _selector(key: TargetKey, labels: Mapping[str, str] | None = None, status: str = ".+") -> str:
+def _selector(
+    key: TargetKey,
+    labels: Mapping[str, str] | None = None,
+    status: str = ".+",
+    names: str = JOBS_COMPLETED.name,
+) -> str:
     own = {"project": key.project, "workspace": key.workspace, **(labels or {})}
     matchers = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in own.items()]
-    return f"{JOBS_COMPLETED.name}{{{','.join(matchers)},status=~{json.dumps(status)}}}"
+    return f"{{__name__=~{json.dumps(names)},{','.join(matchers)},status=~{json.dumps(status)}}}"
 
 
 def _name(key: TargetKey) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from exporter.backfill.plan import BackfillPlan, TargetPlan, WrittenDay
@@ -53,12 +53,18 @@ def _head(plan: BackfillPlan, days: Sequence[WrittenDay]) -> str:
         "safe_at": str(can_be_loaded_ms(days) // 1000),
         "safe_text": _text(can_be_loaded_ms(days)),
         "shown": f"count({_series(newest)})",
-        # A line for each target: from when to when it has which series.
-        "history": "\n".join(
-            f"{target.from_ms // 1000} {target.until_ms // 1000} {_series(target)}" for target in plan.targets
-        ),
+        "history": "\n".join(_history(plan, days)),
     }
     return "#!/bin/sh\n" + "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
+
+
+def _history(plan: BackfillPlan, days: Sequence[WrittenDay]) -> Iterator[str]:
+    """Give a line for each target: from when to when its counters have samples."""
+    for number, target in enumerate(plan.targets):
+        firsts_ms = (day.counted_ms[number] for day in days)
+        first_ms = next((at_ms for at_ms in firsts_ms if at_ms is not None), None)
+        if first_ms is not None:
+            yield f"{first_ms // 1000} {target.until_ms // 1000 - 1} {_series(target)}"
 
 
 def _series(plan: TargetPlan) -> str:

@@ -90,8 +90,8 @@ def _seam(plan: TargetPlan, series: LiveSeries) -> Iterator[str]:
         )
     if began_ms - until_ms > _LATE_MS:
         yield (
-            f"Prometheus has its series since {rfc3339(until_ms)}, before the first poll in this ledger at"
-            f" {rfc3339(began_ms)}: nothing is written of the time in between"
+            f"Prometheus has its series since {rfc3339(until_ms)}, from a history that is loaded or from"
+            f" another ledger. This one begins at {rfc3339(began_ms)}: nothing is written of what was between"
         )
     if series.joined_ms is None:
         return
