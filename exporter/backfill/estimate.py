@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from exporter.backfill.history import SpooledMoment, TargetHistory
 from exporter.backfill.openmetrics import FAMILIES, line_heads
 from exporter.backfill.past import PastKind, PastMoment
-from exporter.backfill.plan import BackfillPlan
-from exporter.model import Job
+from exporter.backfill.plan import BackfillPlan, TargetPlan
+from exporter.model import Job, SeriesKey
 
 # A server that gives every run an error code of its own is not followed further.
 _MOST_KINDS = 20_000
@@ -66,17 +66,21 @@ class Estimator:
         for plan, estimate, first in zip(self._plan.targets, self._targets, self._first, strict=True):
             history = TargetHistory(plan, self._plan)
             estimate.series = estimate.samples = estimate.size_bytes = 0
-            known = set()
+            known: set[SeriesKey] = set()
             for spooled in sorted(first.values(), key=lambda one: (one[1].at_ms, one[1].kind)):
-                steps = (plan.until_ms - spooled[1].at_ms) // self._plan.step_ms + 2
-                for key, value in history.add([spooled]).items():
-                    if key in known:
-                        continue
-                    known.add(key)
-                    lines = line_heads(FAMILIES[key.family], plan, key, value)
-                    estimate.series += len(lines)
-                    estimate.samples += steps * len(lines)
-                    estimate.size_bytes += steps * sum(
-                        len(line.encode()) + _MORE_DIGITS + _TAIL_BYTES for line in lines
-                    )
+                values = history.add([spooled])
+                for key in values.keys() - known:
+                    lines = line_heads(FAMILIES[key.family], plan, key, values[key])
+                    self._add_series(plan, estimate, spooled[1].at_ms, lines)
+                known |= values.keys()
         return self._targets
+
+    def _add_series(
+        self, plan: TargetPlan, estimate: TargetEstimate, begin_ms: int, lines: Sequence[str]
+    ) -> None:
+        """Add the series of these lines, which have samples from a time on."""
+        steps = (plan.until_ms - begin_ms) // self._plan.step_ms + 2
+        line_bytes = sum(len(line.encode()) + _MORE_DIGITS + _TAIL_BYTES for line in lines)
+        estimate.series += len(lines)
+        estimate.samples += steps * len(lines)
+        estimate.size_bytes += steps * line_bytes

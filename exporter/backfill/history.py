@@ -68,7 +68,7 @@ class TargetHistory:
         self._codes = {*plan.live.msg_codes}
         self._specs = {*plan.live.resource_specs}
         self._values: dict[SeriesKey, SeriesValue] = {}
-        self._shown: Counter[SeriesKey] = Counter()  # of these values the gauges
+        self._gauges: Counter[SeriesKey] = Counter()
 
     def times_ms(self, day_ms: int) -> list[int]:
         """Give the times of a day's samples; the last of all has what happened since the last full step."""
@@ -112,7 +112,7 @@ class TargetHistory:
                     shown[key] += more
         changed: dict[SeriesKey, SeriesValue] = {}
         for key, more in shown.items():
-            changed[key] = self._shown[key] = self._shown[key] + more
+            changed[key] = self._gauges[key] = self._gauges[key] + more
         for key, count in (increments.counters | increments.resource_seconds).items():
             known = self._values.get(key)
             changed[key] = add_counters(known, count) if isinstance(known, CounterValue) else count

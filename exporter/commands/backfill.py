@@ -70,7 +70,8 @@ async def read_past(
     """
     # First: without a ledger there is nothing to ask for.
     counted = read_ledger(config)
-    plan = BackfillPlan((), poll_rules(config).counting, options.step_ms, _lookback_ms(config))
+    rules = poll_rules(config)
+    plan = BackfillPlan((), rules.counting, options.step_ms, rules.schedule.lookback_ms)
     if counted:
         series: Mapping[TargetKey, LiveSeries] = {}
         if options.prometheus is not None:
@@ -82,15 +83,11 @@ async def read_past(
         print_line("There is nothing to write.")
         return None
     _print_all(await check_history(options, plan))
-    rules, notes = await _recording_rules(options)
+    recording_rules, notes = await _recording_rules(options)
     _print_all(notes)
     estimator = Estimator(plan)
     left_out = await _read_targets(config, secrets, plan, spool, estimator)
-    return PastRead(plan, rules, estimator.targets(), left_out)
-
-
-def _lookback_ms(config: Config) -> int | None:
-    return poll_rules(config).schedule.lookback_ms
+    return PastRead(plan, recording_rules, estimator.targets(), left_out)
 
 
 async def _recording_rules(options: BackfillOptions) -> tuple[Sequence[RecordingRule], Sequence[str]]:
