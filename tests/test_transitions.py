@@ -467,3 +467,53 @@ def test_a_job_goes_by_the_baseline_of_its_type_or_by_that_of_all() -> None:
 )
 def test_people_are_told_the_latest_baseline(at_ms: dict[str, int | None], expected: int | None) -> None:
     assert latest(at_ms) == expected
+
+
+EARLY = {"started_ms": 700, "updated_ms": 900}
+GONE_BY = {"started_ms": 700, "ended_ms": 900}
+
+
+@pytest.mark.parametrize(
+    ("sights", "expected"),
+    [
+        pytest.param([job("QUEUING")], (False, False), id="nothing has happened"),
+        pytest.param([job("RUNNING", **EARLY)], (False, False), id="a start of the baseline"),
+        pytest.param([job("RUNNING", started_ms=1_100)], (True, False), id="a start"),
+        pytest.param([job("FINISHED", **GONE_BY)], (False, False), id="history"),
+        pytest.param([job("FINISHED", **RUN)], (True, True), id="a run"),
+        pytest.param([job("FINISHED", started_ms=700, ended_ms=1_500)], (False, True), id="only its end"),
+        pytest.param(
+            [job("QUEUING", updated_ms=500), job("FINISHED", **GONE_BY)],
+            (True, True),
+            id="a row that shows late what was before the baseline",
+        ),
+        pytest.param(
+            [job("RUNNING", **EARLY), job("FINISHED", **GONE_BY)], (False, True), id="its end shows late"
+        ),
+        pytest.param(
+            [job("FINISHED", **RUN), job("FINISHED", ended_ms=1_500, updated_ms=3_000)],
+            (True, True),
+            id="a start that is missing for a while",
+        ),
+        pytest.param(
+            [job("FINISHED", **RUN), job("FINISHED", **RUN | {"updated_ms": 3_000})],
+            (True, True),
+            id="an update",
+        ),
+        pytest.param(
+            [job("FINISHED", **GONE_BY), job("RUNNING", started_ms=1_800)],
+            (True, False),
+            id="a second run under way",
+        ),
+        pytest.param(
+            [job("FINISHED", **RUN), job("FINISHED", **GONE_BY, updated_ms=3_000)],
+            (False, False),
+            id="another run, which is history",
+        ),
+    ],
+)
+def test_it_is_known_whether_the_last_start_and_end_were_counted(
+    sights: list[Job], expected: tuple[bool, bool]
+) -> None:
+    row = known(*sights)
+    assert (row.start_counted, row.end_counted) == expected
