@@ -31,7 +31,8 @@ RULES = (
     RecordingRule("project:created", "sum by (project) (octopus_jobs_created_total)", (), 240.0),
     RecordingRule("project:twice", "project:created * 2", (), 240.0),
 )
-# At the KILL_AT-th call of any of these programs with the words KILL_ON, the script is killed before it.
+# At the KILL_AT-th call of any of these programs with the words KILL_ON, the script is killed. The program
+# goes on.
 WRAPPER = """#!/bin/sh
 case "$*" in *"$KILL_ON"*) echo >>"$COUNTED" ;; *) exec {program} "$@" ;; esac
 if [ "$(wc -l <"$COUNTED")" -eq "$KILL_AT" ]; then kill -9 "$PPID"; fi
@@ -124,7 +125,8 @@ def test_wherever_it_is_killed_it_loads_once_when_it_is_run_again(
         loaded = blocks(data)
         assert "already loaded" in load(history, data).stdout
         assert blocks(data) == loaded
-        assert [path.name for path in (data / "octopus-backfill").iterdir() if path.is_dir()] == []
+        left = {path.name for path in (data / "octopus-backfill").iterdir()}
+        assert not left & {"blocks", "done", "history", "lock", "made", "moving"}
     assert kill_at > 10
 
 
@@ -146,6 +148,18 @@ def test_the_prometheus_of_a_killed_run_does_not_evaluate_rules(
     assert samples(data) == wanted
     assert "project:twice" in "".join(wanted)
     assert not any(map(is_running, killed))
+
+
+def test_rules_are_not_evaluated_on_what_is_left(tmp_path: Path, load: Load) -> None:
+    begin_ms = START_MS - HOUR_MS // 2
+    history = written(tmp_path / "history", a_plan(a_past(UNTIL_MS, from_ms=begin_ms)), begin_ms)
+    data = tmp_path / "data"
+    # The blocks of two days are made, and the first is in the data directory.
+    killed = load(history, data, 3, KILL_ON="octopus-backfill/blocks/", RULES="no")
+    assert killed.returncode == -signal.SIGKILL
+    assert (len(blocks(data)), len(blocks(data / "octopus-backfill/blocks"))) == (1, 1)
+    assert load(history, data).returncode == 0
+    assert not any("project:created" in sample for sample in samples(data))
 
 
 def test_another_history_of_the_same_series_is_refused(tmp_path: Path, history: Path, load: Load) -> None:

@@ -91,7 +91,13 @@ keep() {
 }
 
 # Only what is loaded is remembered.
-clean() { rm -rf "$work"/new.* "$work/tmp" "$work/blocks" "$work/made" "$work/done" "$work/moving" "$work/history"; }
+clean() {
+  rm -rf "$work/blocks" "$work/made" "$work/done" "$work/moving" "$work/history"
+  remove_unfinished
+}
+
+# A promtool that outlives its script may still be writing there, which makes rm fail.
+remove_unfinished() { rm -rf "$work"/new.* "$work"/tmp.* 2>/dev/null || :; }
 
 # runs PID WORD: tell whether a process is there, and has WORD in its command line, where that can be read.
 runs() {
@@ -118,7 +124,6 @@ step() {
   shift
   [ ! -e "$work/done/$name" ] || return 0
   if [ ! -d "$work/made/$name" ]; then
-    rm -rf "$work"/new.*
     mkdir "$new"
     "$@" >"$work/promtool.log" 2>&1 || {
       cat "$work/promtool.log" >&2
@@ -222,16 +227,19 @@ fi
 new=$work/new.$$
 url=http://127.0.0.1:$port/backfill-$$
 # promtool needs a place for what it has not written yet.
-TMPDIR=$work/tmp
+TMPDIR=$work/tmp.$$
 export TMPDIR
-rm -rf "$TMPDIR"
+remove_unfinished
 mkdir -p "$work/blocks" "$work/made" "$work/done" "$TMPDIR"
 keep "$work/history" "$history"
 
-make_samples
-if [ "$rules" != no ] && [ -e "$here/rules-01.yml" ]; then make_rules; fi
-if [ "$(id -u)" -eq 0 ]; then chown -R "$owner" "$work/blocks"; fi
-keep "$work/moving" "$history"
+# Once some blocks are moved, rules would see what is left.
+if [ ! -e "$work/moving" ]; then
+  make_samples
+  if [ "$rules" != no ] && [ -e "$here/rules-01.yml" ]; then make_rules; fi
+  if [ "$(id -u)" -eq 0 ]; then chown -R "$owner" "$work/blocks"; fi
+  keep "$work/moving" "$history"
+fi
 move_blocks "$work/blocks" "$data"
 if [ -e "$work/loaded" ]; then history="$(cat "$work/loaded")
 $history"; fi
