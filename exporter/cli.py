@@ -24,6 +24,7 @@ from exporter.commands.options import (
     ConfigFile,
     JobProfile,
     Jobs,
+    Pace,
     Port,
     Seed,
     ShardOption,
@@ -67,6 +68,7 @@ Documentation, in the source repository:
   README.md, README.zh-CN.md  what it is, how to run it, every metric
   config.example.yaml         every key of the configuration
   docs/operations.md          services, containers, the ledger, failed polls
+  docs/backfill.md            the history before the first poll
   docs/runbooks/README.md     what to do about each alert
 """
 
@@ -169,7 +171,7 @@ def run(
 def demo_command(
     port: Annotated[int, Port("The exporter's port; 0 takes a free one.")] = DEFAULT_PORT,
     jobs: Jobs = 2000,
-    speed: Speed = 60.0,
+    speed: Pace = 60.0,
     seed: Seed = 1,
     profile: JobProfile = _PROFILE,
 ) -> None:
@@ -186,6 +188,7 @@ def demo_command(
 def simulate(
     port: Annotated[int, Port("The port; 0 takes a free one.")] = DEFAULT_SIMULATOR_PORT,
     jobs: Jobs = 2000,
+    pace: Pace = 1.0,
     speed: Speed = 1.0,
     seed: Seed = 1,
     profile: JobProfile = _PROFILE,
@@ -202,6 +205,7 @@ def simulate(
 
     settings = SimulatorSettings(
         jobs=jobs,
+        pace=pace,
         speed=speed,
         seed=seed,
         profile=profile,

@@ -97,8 +97,19 @@ ShardOption = Annotated[
 ]
 Port = partial(option, "N", min=0, max=65535)
 Jobs = Annotated[int, option("N", "How many jobs are listed at the start.", min=0)]
+Pace = Annotated[
+    float,
+    option("X", "How many times as fast as real time jobs arrive and live.", min=0, callback=_finite),
+]
 Speed = Annotated[
-    float, option("X", "How many times as fast as real time jobs live.", min=0, callback=_finite)
+    float,
+    option(
+        "X",
+        "How many times as fast as ours the simulator's clock runs. An exporter takes such a clock for a "
+        "wrong one; --pace does not change it.",
+        min=0,
+        callback=_finite,
+    ),
 ]
 Seed = Annotated[int, option("N", "The same seed gives the same jobs.")]
 JobProfile = Annotated[

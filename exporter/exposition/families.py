@@ -210,7 +210,7 @@ RESOURCE_JOBS = Family(
             'sum by (resource_spec) (octopus_resource_jobs{status=~"QUEUING|LAUNCHING"})'
         ),
         "GPU jobs that have started, by project and spec": (
-            'sum by (project, resource_spec) (octopus_resource_jobs{resource_spec=~".*Gpu.*",'
+            'sum by (project, resource_spec) (octopus_resource_jobs{resource_spec=~"(?i).*gpu.*",'
             ' status!~"QUEUING|LAUNCHING"})'
         ),
     },
@@ -254,9 +254,9 @@ JOB_GPU_SECONDS = Family(
         "GPU-hours of the last day, by project and job type": (
             "sum by (project, job_type) (increase(octopus_job_gpu_seconds_total[1d])) / 3600"
         ),
-        "What failures cost: GPU-hours of the last day that went to runs that failed": (
+        "What failures cost: GPU-hours of the last day that went to runs that failed or were stopped": (
             "sum by (project, status)"
-            ' (increase(octopus_job_gpu_seconds_total{status=~".*_FAILED"}[1d])) / 3600'
+            ' (increase(octopus_job_gpu_seconds_total{status=~".*_FAILED|STOPPED"}[1d])) / 3600'
         ),
     },
 )

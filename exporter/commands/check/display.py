@@ -195,11 +195,12 @@ def _fields(rows: RowFindings) -> str:
         texts += [f"{name}: {', '.join(odd)}"] if odd else []
     others = f"; undocumented: {', '.join(rows.other_fields)}" if rows.other_fields else ""
     early = f"; {rows.durations_in_flight} jobs in flight have a running_duration"
+    named = "nothing to compare with" if rows.workspace_ids == "unknown" else rows.workspace_ids
     return (
         ("; ".join(texts) or "all there")
         + others
         + (early if rows.durations_in_flight else "")
-        + f"; workspace_id: {rows.workspace_ids}"
+        + f"; workspace_id: {named}"
     )
 
 
