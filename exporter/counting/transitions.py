@@ -59,8 +59,8 @@ class KnownJob(msgspec.Struct, frozen=True, gc=False):
     in_flight: bool
     runs: int
     rerun: bool
-    start_counted: bool = False
-    end_counted: bool = False
+    start_counted: bool
+    end_counted: bool
 
 
 @dataclass(frozen=True, slots=True)
