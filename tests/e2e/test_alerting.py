@@ -43,6 +43,7 @@ OF_JOBS = {
     ("OctopusJobStuckQueuing", "perception", "warning"),
     ("OctopusJobStuckRunning", "perception", "warning"),
     ("OctopusBacklogGrowing", "perception", "warning"),
+    ("OctopusBacklogClearsLate", "perception", "warning"),
 }
 OF_POLLS = {
     ("OctopusCredentialsRefused", "refused", "critical"),
@@ -154,9 +155,10 @@ def fail_and_get_stuck(simulator: Simulation, manager: Alertmanager) -> None:
 
 
 def queue(simulator: Simulation, manager: Alertmanager) -> None:
-    """Add five jobs a second to a queue that nobody serves, until it is told that it grows."""
+    """Add five jobs a second to a queue that nobody serves, until both alerts about it are told."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while ("OctopusBacklogGrowing", "perception", "warning") not in manager.seen:
+    expected = {(f"OctopusBacklog{what}", "perception", "warning") for what in ("Growing", "ClearsLate")}
+    while not expected <= manager.seen.keys():
         assert time.monotonic() < deadline, "nothing is told of the queue"
         simulator.create_jobs(job_type="SCENARIO_AUTO_MINING", count=5, outcome="QUEUING")
         time.sleep(1)
@@ -273,6 +275,15 @@ def hurried() -> Settings:
             "default": dict.fromkeys(document["stuck"]["default"], "15s"),
         },
         "backlog": {"window": "4s", "step": "5s", "for": "2s"},
+        "clear": {
+            "step": "2s",
+            "window": "5s",
+            "horizon": "2m",
+            "limit": "8s",
+            "wait": "2s",
+            "for": "2s",
+            "keep_firing_for": "5s",
+        },
         "alertmanager": {"group_wait": "1s", "heartbeat_interval": "2s"},
         "stalled": {"least": "15s", "for": "3s"},
         "exporter": {
