@@ -34,34 +34,41 @@ class RulesFailed(Exception):
 
 
 def run(
-    folder: Path, rules: Sequence[Path], series: Iterable[tuple[str, Values]], minutes: int
+    folder: Path,
+    rules: Sequence[Path],
+    series: Iterable[tuple[str, Values]],
+    steps: int,
+    step_minutes: int = 1,
 ) -> list[Firing]:
     """
-    Run the rules over the series, scraped and evaluated each minute.
+    Run the rules over the series, scraped and evaluated at each step. `Firing.minute` counts steps.
 
     Raises: RulesFailed, with the output of promtool.
     """
     file = folder / "test.yml"
     with file.open("w", encoding="utf-8") as test:
-        test.writelines(_test(rules, series, minutes))
+        test.writelines(_test(rules, series, steps, step_minutes))
     command = ["promtool", "test", "rules", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "FAILED" not in done.stderr + done.stdout and done.returncode:
         raise RulesFailed(done.stderr or done.stdout)
-    return list(_firings(done.stdout + done.stderr))
+    return list(_firings(done.stdout + done.stderr, step_minutes))
 
 
-def _test(rules: Sequence[Path], series: Iterable[tuple[str, Values]], minutes: int) -> Iterator[str]:
+def _test(
+    rules: Sequence[Path], series: Iterable[tuple[str, Values]], steps: int, step_minutes: int
+) -> Iterator[str]:
     yield "rule_files:\n"
     yield from (f"  - {rule.resolve()}\n" for rule in rules)
-    yield "evaluation_interval: 1m\n"
+    yield f"evaluation_interval: {step_minutes}m\n"
     yield "group_eval_order: [octopus-baselines, octopus, octopus-slow, octopus-exporter, naive]\n"
-    yield "tests:\n  - interval: 1m\n    input_series:\n"
+    yield f"tests:\n  - interval: {step_minutes}m\n    input_series:\n"
     for name, values in series:
         yield f"      - series: '{name}'\n        values: '{' '.join(notation(values))}'\n"
     yield "    promql_expr_test:\n"
-    for minute in range(minutes):
-        yield f'      - {{expr: \'ALERTS{{alertstate="firing",severity!="none"}}\', eval_time: {minute}m}}\n'
+    expression = 'ALERTS{alertstate="firing",severity!="none"}'
+    for step in range(steps):
+        yield f"      - {{expr: '{expression}', eval_time: {step * step_minutes}m}}\n"
 
 
 def notation(values: Values) -> Iterator[str]:
@@ -96,15 +103,15 @@ def _run(values: Values, start: int) -> tuple[int, str]:
     return end, f"{first:.0f}{step:+.0f}x{end - start - 1}"
 
 
-def _firings(output: str) -> Iterator[Firing]:
+def _firings(output: str, step_minutes: int) -> Iterator[Firing]:
     for complaint in _COMPLAINT.finditer(output):
-        minute = round(_minutes(complaint["time"]))
+        step = round(_minutes(complaint["time"]) / step_minutes)
         for sample in _SAMPLE.finditer(complaint["rest"]):
             labels = dict(_LABEL.findall(sample["labels"]))
             alert = labels.pop("alertname")
             for name in ("__name__", "alertstate"):
                 labels.pop(name, None)
-            yield Firing(minute, alert, tuple(sorted(labels.items())))
+            yield Firing(step, alert, tuple(sorted(labels.items())))
 
 
 def _minutes(duration: str) -> float:
