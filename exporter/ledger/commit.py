@@ -47,10 +47,13 @@ from exporter.sync.server_traits import Filters, ServerTraits
 _CHUNK = 2000
 # A row stamped this much later than the clock of the rows was stamped by another, which is wrong.
 _CLOCK_TOLERANCE_MS = 60_000
+# How long finished jobs older than the lookback are kept: as long as the lookback, within these limits.
+_LEAST_KEPT_MS, _MOST_KEPT_MS = 3_600_000, 86_400_000
 
-# The columns of `jobs`, in the order of what a commit writes: the key, transitions.KnownJob, the details.
+# The columns of `jobs`, in the order of what a commit writes: the key, transitions.KnownJob, the details, and
+# when the job was last seen to have left flight, by our clock.
 _DETAILS = ("data_id", "resource_spec", "resource_label")
-_JOBS = ("target", "id", *KnownJob.__struct_fields__, *_DETAILS)
+_JOBS = ("target", "id", *KnownJob.__struct_fields__, *_DETAILS, "left_ms")
 # How a Job and a KnownJob are read, where that is not the column of the same name. A row's run has ended as
 # the configuration said when it was staged.
 _AS_JOB = {"workspace_id": "NULL", "named_terminal": "staged.in_flight = 0"}
@@ -82,7 +85,9 @@ _CHANGED = f"""
     WHERE staged.target = :target AND staged.wanted = 1 AND staged.history = 0
         AND staged.id > :after
         AND CASE WHEN known.id IS NULL THEN staged.created_ms >= :horizon OR staged.in_flight = 1
-            ELSE known.listed <> 1 OR known.status <> staged.status OR known.job_type <> staged.job_type
+            ELSE (known.listed <> 1
+                    AND (known.listed = -1 OR staged.created_ms >= :horizon OR staged.in_flight = 1))
+                OR known.status <> staged.status OR known.job_type <> staged.job_type
                 OR known.in_flight <> staged.in_flight
                 OR (staged.in_flight = 1 AND (known.data_id IS NOT staged.data_id
                     OR known.resource_spec IS NOT staged.resource_spec
@@ -102,14 +107,24 @@ _AS_HISTORY = {
     "runs": "1",
     **dict.fromkeys(("rerun", "start_counted", "end_counted"), "0"),
 }
-_HISTORY_COLUMNS = _JOBS[: -len(_DETAILS)]
+_HISTORY_COLUMNS = ("target", "id", *KnownJob.__struct_fields__)
 _KEEP_HISTORY = f"""
     INSERT INTO jobs ({", ".join(_HISTORY_COLUMNS)})
     SELECT {", ".join(_AS_HISTORY.get(name, name) for name in _HISTORY_COLUMNS)} FROM staged WHERE {_HISTORY}
 """  # noqa: S608 - constants only
+_OUTSIDE = "known.target = :target AND known.in_flight = 0 AND known.created_ms < :horizon"
+_FORGET = f"DELETE FROM {FINISHED_JOBS} WHERE {_OUTSIDE} AND coalesce(known.left_ms, 0) < :kept"  # noqa: S608
 _IS_ONE_OF = "known.target = :target AND known.id IN (SELECT value FROM json_each(:ids))"
 _IS_GONE = f"{_IS_ONE_OF} AND known.listed = 1 AND known.in_flight = 1"
 _IS_DELETED = f"{_IS_ONE_OF} AND known.listed = 1 AND known.in_flight = 0"
+_UNLISTED = ", ".join(
+    (
+        "listed = -in_flight",
+        "left_ms = CASE WHEN in_flight = 1 THEN :now ELSE left_ms END",
+        "in_flight = 0",
+        *(f"{name} = NULL" for name in _DETAILS),
+    )
+)
 _KEEP = f"""
     INSERT INTO jobs ({", ".join(_JOBS)}) VALUES ({", ".join("?" * len(_JOBS))})
     ON CONFLICT (target, id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _JOBS[2:])}
@@ -138,7 +153,7 @@ def record(
     row = read_target(db, target)
     is_first = row.commits == 0
     baselines = _baselines(row, poll, rules)
-    jobs = JobWriter(db, target)
+    jobs = JobWriter(db, target, poll.now_ms)
     jobs.leave_scope(poll.target.job_types)
     empty_changed_histograms(db, target, rules, poll.now_ms)
 
@@ -150,7 +165,7 @@ def record(
     set_apart.keep(db, target, poll)
     _unlist(db, jobs, target, poll, is_first=is_first)
     if poll.horizon_ms is not None:
-        _prune(db, jobs, target, poll.horizon_ms)
+        _prune(db, jobs, target, poll, poll.horizon_ms)
     if is_another_hour(row.committed_ms, poll.now_ms):
         prune_runs(db, target, poll.now_ms)
 
@@ -240,12 +255,13 @@ class JobWriter:
     All that one commit writes to `jobs`. It keeps `listing`, which counts the listed jobs, in balance, and
     `resource_jobs`, which counts those in flight.
 
-    What was put waits in memory for `flush`.
+    What was put waits in memory for `flush`. Units: `now_ms` by our clock.
     """
 
-    def __init__(self, db: Database, target: int) -> None:
+    def __init__(self, db: Database, target: int, now_ms: int) -> None:
         self._db = db
         self._target = target
+        self._now_ms = now_ms
         self._rows: list[tuple[object, ...]] = []
         self._added: Counter[tuple[str, str, bool]] = Counter()  # by job type, status, in flight
         self._in_flight: Counter[tuple[str, str, str]] = Counter()  # by job type, resource label, status
@@ -287,30 +303,23 @@ class JobWriter:
             label = increments.in_flight(job)
             self._in_flight[now.job_type, label, now.status] += 1
             details = job.data_id, job.resource_spec, label
-        self._rows.append((self._target, job.id, *msgspec.structs.astuple(now), *details))
+        left_ms = None if now.in_flight else self._now_ms
+        self._rows.append((self._target, job.id, *msgspec.structs.astuple(now), *details, left_ms))
         if len(self._rows) >= _CHUNK:
             self.flush()
 
     def unlist(self, table: str, which: str, given: Mapping[str, object]) -> None:
         """Mark listed jobs as not listed any more."""
-        given = {**given, "target": self._target}
+        given = {**given, "target": self._target, "now": self._now_ms}
         if self._take_out(table, which, given):
-            change = f"listed = -in_flight, in_flight = 0, {', '.join(f'{name} = NULL' for name in _DETAILS)}"
-            self._db.execute(f"UPDATE {table} SET {change} WHERE {which}", given)  # noqa: S608 - constants only
+            self._db.execute(f"UPDATE {table} SET {_UNLISTED} WHERE {which}", given)  # noqa: S608 - constants only
             self.flush()
-
-    def delete(self, table: str, which: str, given: Mapping[str, object]) -> None:
-        """Delete jobs; no counter is touched."""
-        given = {**given, "target": self._target}
-        self._take_out(table, which, given)
-        self._db.execute(f"DELETE FROM {table} WHERE {which}", given)  # noqa: S608 - constants only
-        self.flush()
 
     def _take_out(self, table: str, which: str, given: Mapping[str, object]) -> bool:
         """Take those of these jobs that are listed out of `listing`; tell whether there are any."""
         leaving = f"""
             SELECT job_type, status, in_flight, resource_label, count(*) FROM {table}
-            WHERE {which} AND known.listed = 1 GROUP BY job_type, status, in_flight, resource_label
+            WHERE {which} GROUP BY job_type, status, in_flight, resource_label
         """  # noqa: S608 - constants only
         rows = self._db.execute(leaving, given).fetchall()
         for kind, status, in_flight, label, jobs in rows:
@@ -338,12 +347,19 @@ def _missing_in_flight(db: Database, target: int, poll: PollResult) -> tuple[str
     return "jobs AS known", _IS_GONE, {"ids": _encoded([job.id for job in left])}
 
 
-def _prune(db: Database, jobs: JobWriter, target: int, horizon_ms: int) -> None:
-    """Forget the finished jobs that have left the lookback."""
+def _prune(db: Database, jobs: JobWriter, target: int, poll: PollResult, horizon_ms: int) -> None:
+    """
+    Forget the finished jobs that have left the lookback.
+
+    A job that was in flight until a moment ago is not forgotten yet. A late answer may show it in flight once
+    more, or a listing may have lacked it. If it were forgotten, its run would count again.
+    """
     # A clock that is wrong for once must not make us forget jobs that are yet to come.
     newest_ms = newest_creation(db, target)
-    outside = "known.target = :target AND known.in_flight = 0 AND known.created_ms < :horizon"
-    jobs.delete(FINISHED_JOBS, outside, {"horizon": horizon_ms})
+    kept_ms = min(max(poll.clock_ms - horizon_ms, _LEAST_KEPT_MS), _MOST_KEPT_MS)
+    given = {"horizon": horizon_ms, "kept": poll.now_ms - kept_ms}
+    jobs.unlist(FINISHED_JOBS, f"{_OUTSIDE} AND known.listed = 1", given)
+    db.execute(_FORGET, {**given, "target": target})
     db.execute(
         """
         UPDATE targets SET forgotten_before_ms = CASE

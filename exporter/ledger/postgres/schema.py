@@ -235,6 +235,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "ALTER TABLE jobs ADD COLUMN start_counted INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE jobs ADD COLUMN end_counted INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN left_ms BIGINT",
         "ALTER TABLE targets ADD COLUMN tells_counted INTEGER NOT NULL DEFAULT 1",
         "UPDATE targets SET tells_counted = 0 WHERE commits > 0",
     ),
