@@ -33,6 +33,10 @@ READ = {
     "A800-80G-SXM_8Gpu_96Core_960GiB": Resources(96_000, 8_000, 960_000),
     "Tesla V100 1Gpu 8Core 64GiB": Resources(8_000, 1_000, 64_000),
     "昇腾910_8Gpu_192Core_720GiB": Resources(192_000, 8_000, 720_000),
+    "Ascend-snt9b_8Gpu_192Core_720GiB": Resources(192_000, 8_000, 720_000),
+    "Vnt1_1Gpu_8Core_64GiB": Resources(8_000, 1_000, 64_000),
+    "ascend910b3_8gpu_192core_720gib": Resources(192_000, 8_000, 720_000),
+    "NVIDIA-A100-SXM4-80G_8Gpu_96Core_960GiB": Resources(96_000, 8_000, 960_000),
     # Parts
     "8Gpu": Resources(0, 8_000, 0),
     "0Core_0GiB": Resources(),
@@ -54,6 +58,12 @@ NOT_READ = (
     "2Core_4",
     "2Core_4G",
     "P100-4G_1Gpu_2Core",
+    "V100-32GiB_1Gpu_8Core",  # the memory of the GPU
+    "V100_32GiB_1Gpu_8Core",
+    "V100.32G_1Gpu_8Core",
+    "A100-80G_1Gpu",
+    "disk_100GiB_2Core",
+    "Disk100_1Gpu_2Core",
     "P100-2c-4g",
     "2vCPU_4GiB",
     "2CPU_4GiB",
@@ -67,11 +77,35 @@ NOT_READ = (
     "2x4Core_4GiB",
     "2Core_4GiB_x2",
     "2Core_4GiB x 2",
+    "2Core_4GiB (x3)",
+    "P100(x3)_1Gpu_2Core",
+    "replicas3_8Gpu",
+    "Replicas3_8Gpu",
+    "nodes-2_8Gpu",
+    "Nodes-2_8Gpu",
+    "pods-3_2Core_4GiB",
+    "Pod2_8Gpu",
+    "节点3_8Gpu",
+    "V100-nodes2_8Gpu",
+    "Half V100 1Gpu",
+    "half_2Core",
+    "Half_1Gpu_2Core",
+    "no_2Core",
+    "no_8Gpu",
+    "A100_V100_1Gpu",  # one of each
+    "A100 V100 1Gpu",
+    "A100+V100_1Gpu",
+    "P100_2Core_1Gpu",  # a model is read before its GPUs, in the first place
+    "2Core_P100_1Gpu",
+    "1Gpu_P100_2Core",
     "RTX 3090 Gpu 2Core 4GiB",  # one RTX 3090
     "RTX_3090_Gpu_2Core_4GiB",
     "Core_2_GiB_4",
     "1,5Core_4GiB",  # one and a half
     "1,000Core_4GiB",
+    "G-1 000Core",
+    "G-1 000Gpu",
+    "02Core_4GiB",
     "Ascend-1,5Gpu",
     "1/2Gpu_2Core_4GiB",
     "-2Core_4GiB",
@@ -112,7 +146,7 @@ def test_what_may_mean_something_else_is_not_read(spec: str) -> None:
 
 @st.composite
 def specs(draw: st.DrawFn) -> tuple[str, dict[str, int]]:
-    """Write quantities in any form and order, with the name of a model anywhere; return what they say too."""
+    """Write quantities in any form and order, with a model before GPUs that come first; and what they say."""
     units = draw(st.lists(st.sampled_from(("core", "gpu", "gib")), min_size=1, unique=True))
     said, pieces = {}, []
     for unit in units:
@@ -120,9 +154,10 @@ def specs(draw: st.DrawFn) -> tuple[str, dict[str, int]]:
         number = draw(st.sampled_from((f"{Decimal(thousandths) / 1000:f}", f"{thousandths / 1000:.3f}")))
         written = "".join(draw(st.sampled_from((c, c.upper()))) for c in unit)
         pieces.append(number + draw(st.sampled_from(("", " "))) + written + draw(st.sampled_from(("", "s"))))
-    model = draw(st.sampled_from(("", "P100", "V100", "Ascend910", "Ascend-D910B", "RTX4090")))
+    models = ("", "P100", "V100", "Ascend910B", "Ascend-D910B", "RTX4090", "Tesla T4")
+    model = draw(st.sampled_from(models)) if units[0] == "gpu" else ""
     if model:
-        pieces.insert(draw(st.integers(0, len(pieces))), model)
+        pieces.insert(0, model)
     spec = pieces[0]
     for before, piece in pairwise(pieces):
         between = ["_", "-", "+", ",", ";", "/", " ", "__", ", ", " + ", " / ", "_ _"]
@@ -137,6 +172,39 @@ def test_any_mix_of_order_case_separators_and_models_is_read_exactly(
 ) -> None:
     spec, said = written
     assert parse_spec(spec) == Resources(said.get("core", 0), said.get("gpu", 0), said.get("gib", 0))
+
+
+# Each may change what the quantities mean, except a model before GPUs in the first place.
+WORDS = (
+    "P100",
+    "Ascend-910B",
+    "half",
+    "no",
+    "No",
+    "disk",
+    "nodes-2",
+    "replicas3",
+    "x3",
+    "(x3)",
+    "80G",
+    "000",
+    "?",
+)
+
+
+@given(specs(), st.sampled_from(WORDS), st.data())
+def test_no_spec_is_read_with_a_word_that_is_not_the_model_of_its_gpus(
+    written: tuple[str, dict[str, int]], word: str, data: st.DataObject
+) -> None:
+    spec, _ = written
+    ends = [found.end() for found in re.finditer("(?:core|gpu|gib)s?", spec, re.IGNORECASE)]
+    at = data.draw(st.sampled_from([0, *ends]))
+    before, after = (data.draw(st.sampled_from(("_", "-", " ", ", "))) for _ in range(2))
+    read = parse_spec(spec[:at] + before * bool(at) + word + after + spec[at:])
+    is_model = (
+        at == 0 and word in {"P100", "Ascend-910B"} and re.match(r"[_ ]?[0-9.]+ ?gpu", spec, re.IGNORECASE)
+    )
+    assert read == (parse_spec(spec) if is_model else None)
 
 
 SHARDS = st.sampled_from(

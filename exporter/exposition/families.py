@@ -75,6 +75,7 @@ _EVERY_POLL = "Set at the end of every poll, on the exporter's own timer."
 _RESOURCES_COUNTED = (
     "Added once per run, by the first poll that sees it ended, so a long run adds all of its time at once;"
     " a run whose resource_spec is missing or cannot be read adds nothing."
+    " Numbers of a resource_spec are read to the thousandth."
 )
 
 JOBS = Family(
@@ -277,7 +278,9 @@ JOB_RERUNS = Family(
     "counter",
     (*_TARGET, "job_type"),
     "Runs of a job that had ended before.",
-    "Counted once per run, by the first poll that sees it started, or ended if no poll saw it start.",
+    "Counted once per run, by the first poll that sees it started, or ended if no poll saw it start."
+    " A run counts if a poll has seen its job ended before: if no poll saw an end between two starts, the"
+    " second is no rerun.",
     {
         "Share of runs that are reruns": (
             "sum by (job_type) (increase(octopus_job_reruns_total[1d]))"
