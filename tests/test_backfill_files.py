@@ -6,6 +6,8 @@ import re
 import tracemalloc
 from collections import defaultdict
 from functools import cache
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +70,21 @@ def test_a_parser_reads_the_files(tmp_path: Path) -> None:
     parsed = 0
     # The parser takes the second point of a histogram for a copy of the first: so it gets one at a time.
     points: dict[tuple[str, str], list[str]] = defaultdict(list)
+    standing = []
     for line in text.splitlines():
         family = line if line.startswith("# TYPE") else family
         if not line.startswith("#"):
-            points[family, line.rsplit(" ", 1)[1]].append(line)
+            at = line.rsplit(" ", 1)[1]
+            points[family, at].append(line)
+            metric = re.sub(r'^[^{]+|,le="[^"]+"| .*', "", line)
+            standing.append((family, metric, float(at)))
+    # All samples of a point stand together, and the points of a metric are in order of time.
+    order = [point for point, _ in groupby(standing)]
+    assert len(order) == len(set(order)) > 100
+    assert [metric for metric, _ in groupby(order, itemgetter(0, 1))] == list(
+        dict.fromkeys(map(itemgetter(0, 1), order))
+    )
+    assert all(earlier < later for earlier, later in pairwise(order) if earlier[:2] == later[:2])
     for (header, _), lines in points.items():
         for found in text_string_to_metric_families("\n".join([header, *lines, "# EOF\n"])):
             assert found.type in ("gauge", "counter", "histogram")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -69,7 +70,8 @@ def load(tmp_path: Path) -> Load:
         tool.chmod(0o755)
 
     def run(history: Path, data: Path, kill_at: int = 0, **given: str) -> subprocess.CompletedProcess[str]:
-        (data / "wal").mkdir(parents=True, exist_ok=True)
+        if not data.exists():
+            (data / "wal").mkdir(parents=True)
         counted = tmp_path / "counted"
         counted.write_text("")
         environment = {"COUNTED": str(counted), "KILL_AT": str(kill_at), "KILL_ON": ""}
@@ -182,3 +184,45 @@ def test_another_history_of_the_same_series_is_refused(tmp_path: Path, history: 
     assert load(earlier, data, RULES="no").returncode == 0
     for known in (history, other, earlier):
         assert "already loaded" in load(known, data).stdout
+
+
+def test_a_folder_that_is_no_data_directory_is_refused(tmp_path: Path, history: Path, load: Load) -> None:
+    parent = tmp_path / "parent"
+    (parent / "pdata" / "wal").mkdir(parents=True)
+    refused = load(history, parent, RULES="no")
+    assert refused.returncode == 1
+    assert f"did you mean {parent / 'pdata'}?" in refused.stderr
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "notes").write_text("")
+    refused = load(history, home, RULES="no")
+    assert refused.returncode == 1
+    assert "has notes and no folder wal" in refused.stderr
+    assert {path.name for folder in (parent, home) for path in folder.iterdir()} == {"pdata", "notes"}
+
+
+def test_an_empty_folder_gets_blocks_to_copy(tmp_path: Path, history: Path, load: Load) -> None:
+    data = tmp_path / "blocks"
+    data.mkdir()
+    loaded = load(history, data)
+    assert (loaded.returncode, loaded.stderr) == (0, "")
+    lines = loaded.stdout.splitlines()
+    assert lines[:3] == [
+        "samples of 2024-10-04: file 1 of 1",
+        "recording rules: stage 1 of 2",
+        "recording rules: stage 2 of 2",
+    ]
+    assert lines[3:] == [f"the blocks are in {data}: copy them to where they are to be read"]
+    assert "already loaded" in load(history, data).stdout
+
+
+def test_what_is_loaded_is_said_before_the_time_is_looked_at(
+    tmp_path: Path, history: Path, load: Load
+) -> None:
+    data = tmp_path / "data"
+    script = history / "load.sh"
+    script.write_text(re.sub(r"safe_at='\d+'", "safe_at='9999999999'", script.read_text()))
+    early = load(history, data, RULES="no")
+    assert "still in the memory of Prometheus" in early.stderr
+    assert load(history, data, RULES="no", LOAD_EARLY="yes").returncode == 0
+    assert "already loaded" in load(history, data, RULES="no").stdout

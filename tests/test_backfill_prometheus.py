@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -111,6 +113,37 @@ def test_the_instance_that_is_scraped_for_longest_gets_the_past() -> None:
     assert series.labels == {"job": "octopus", "instance": "b"}
     # It ends before any of them.
     assert series.first_ms == NOW_MS - 3 * DAY_MS
+
+
+def test_the_past_ends_before_the_first_sample_of_any_family() -> None:
+    """In a history that is loaded, the gauges begin before the counters."""
+    counted_ms, shown_ms = NOW_MS - DAY_MS, NOW_MS - DAY_MS - 28 * 60_000
+
+    def loaded(query: str) -> dict[str, Any]:
+        selected = re.search(r'__name__=~("[^"]+").*status=~("[^"]+")', query)
+        assert selected is not None
+        names, statuses = map(json.loads, selected.groups())
+        first_ms = {
+            ("octopus_jobs", "QUEUING"): shown_ms,
+            ("octopus_jobs_completed_total", "FINISHED"): counted_ms,
+        }
+        result = []
+        for (name, status), at_ms in first_ms.items():
+            if re.fullmatch(names, name) and re.fullmatch(statuses, status):
+                metric = {
+                    "__name__": name,
+                    "project": "perception",
+                    "status": status,
+                    "job": "o",
+                    "instance": "b",
+                }
+                is_range = query.endswith("ms]")
+                sample = {"values": [[at_ms / 1000, "0"]]} if is_range else {"value": [0, str(at_ms / 1000)]}
+                result.append({"metric": metric, **sample})
+        return {"resultType": "vector", "result": result}
+
+    found, _ = asked({"query": loaded}, lambda options: find_live_series(options, (TARGET,)))
+    assert [series.first_ms for series in found.values()] == [shown_ms]
 
 
 def test_a_label_chooses_another_instance() -> None:

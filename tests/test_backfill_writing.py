@@ -38,16 +38,31 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(
         backfill.write(read(spool, left_out), spool, folder, dry_run=True)
     assert not folder.exists()
     lines = capsys.readouterr().out.splitlines()
-    name = "  perception, workspace 0: "
-    assert lines[0] == (
-        "From 2024-10-04T00:00:00.000Z to 2024-10-05T01:00:00.000Z, a sample every 4m, to "
-        + str(folder)
-        + ":"
+    name = "  perception, workspace 0"
+    assert lines[0] == (f"From 2024-10-04 00:56 UTC to 2024-10-05 01:00 UTC, a sample every 4m, to {folder}:")
+    assert lines[1].startswith(
+        name + ", until 2024-10-05 01:00 UTC: 3 jobs created, 3 runs started, 3 ended; about "
     )
-    assert lines[1].startswith(name + "3 jobs created, 3 runs started, 3 ended; about ")
-    assert lines[2].startswith("  in all 2 days, about ")
-    assert name + "2 jobs have run again since the first poll: their runs before are not known" in lines
-    assert name + "3 rows cannot be read" in lines
+    assert lines[2].startswith("  in all: 2 files, one for each UTC day, about ")
+    assert lines[3].endswith(" of blocks; the recording rules add theirs, in 0 stages")
+    # It is long ago.
+    assert lines[4] == "The files can be loaded now or later"
+    assert name + ": 2 jobs have run again since the first poll: their runs before are not known" in lines
+    assert name + ": 3 rows cannot be read" in lines
+
+
+def test_the_time_from_which_it_can_be_loaded_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last sample is just before 01:00, and Prometheus has it in memory for 3 hours and 5 minutes."""
+    monkeypatch.setattr("exporter.commands.backfill.time.time_ns", lambda: (START_MS + DAY_MS) * 1_000_000)
+    with opened_spool() as spool:
+        backfill.write(read(spool), spool, tmp_path, dry_run=True)
+    assert "The files can be loaded not before 2024-10-05 04:05 UTC\n" in capsys.readouterr().out
+    with opened_spool() as spool:
+        backfill.write(read(spool), spool, tmp_path, dry_run=False)
+    said = capsys.readouterr().out
+    assert f"run {tmp_path / 'load.sh'} DATA_DIRECTORY, not before 2024-10-05 04:05 UTC\n" in said
 
 
 def test_days_are_written_with_a_script(

@@ -24,13 +24,14 @@ class TargetEstimate:
     What is written of a target.
 
     Shape: `counted` is how many creations, starts and ends the counters get, exactly. The other numbers are
-    about right.
+    about right. `first_ms` is the time of the first moment, None for none.
     """
 
     counted: dict[PastKind, int] = field(default_factory=lambda: dict.fromkeys(PastKind, 0))
     series: int = 0
     samples: int = 0
     size_bytes: int = 0
+    first_ms: int | None = None
 
 
 class Estimator:
@@ -66,6 +67,7 @@ class Estimator:
         for plan, estimate, first in zip(self._plan.targets, self._targets, self._first, strict=True):
             history = TargetHistory(plan, self._plan)
             estimate.series = estimate.samples = estimate.size_bytes = 0
+            estimate.first_ms = min((moment.at_ms for _, moment, _ in first.values()), default=None)
             known: set[SeriesKey] = set()
             for spooled in sorted(first.values(), key=lambda one: (one[1].at_ms, one[1].kind)):
                 values = history.add([spooled])

@@ -44,9 +44,33 @@ check() {
   owner=$(ls -ldn "$data" | awk '{ print $3 ":" $4 }')
   [ "$(id -u)" -eq 0 ] || [ "$(id -u)" = "${owner%:*}" ] ||
     fail "$data belongs to user ${owner%:*}: run this script as that user, or as root"
-  # A block that ends inside the memory of Prometheus (the head) makes Prometheus forget, at its next start, what
-  # other series have there before that end. Three hours later this is in blocks of its own.
-  [ "$(date +%s)" -ge "$safe_at" ] || [ "${LOAD_EARLY:-}" = yes ] || [ ! -d "$data/wal" ] ||
+  is_prometheus || check_empty
+  if ! is_loaded; then
+    refuse_overlaps
+    refuse_early
+  fi
+}
+
+is_prometheus() { [ -d "$data/wal" ]; }
+
+# Blocks beside other files are in no Prometheus. So a folder that is no data directory has to be empty, but for what
+# this script has put there.
+check_empty() {
+  for wal in "$data"/*/wal "$data"/*/*/wal; do
+    [ ! -d "$wal" ] || fail "$data is no data directory of Prometheus (it has no folder wal): did you mean ${wal%/wal}?"
+  done
+  for entry in "$data"/* "$data"/.[!.]*; do
+    [ -e "$entry" ] || continue
+    case ${entry##*/} in octopus-backfill | lost+found) continue ;; esac
+    [ -d "$work" ] && [ -f "$entry/meta.json" ] ||
+      fail "$data has ${entry##*/} and no folder wal, expected the data directory of a Prometheus, or an empty folder"
+  done
+}
+
+# A block that ends inside the memory of Prometheus (the head) makes Prometheus forget, at its next start, what
+# other series have there before that end. Three hours later this is in blocks of its own.
+refuse_early() {
+  [ "$(date +%s)" -ge "$safe_at" ] || [ "${LOAD_EARLY:-}" = yes ] || ! is_prometheus ||
     fail "the end of this history ($last_text) is still in the memory of Prometheus: run this script after $safe_text"
 }
 
@@ -175,9 +199,12 @@ start_server() {
 }
 
 make_samples() {
-  for file in "$here"/*.om; do
+  set -- "$here"/*.om
+  number=0
+  for file in "$@"; do
+    number=$((number + 1))
     name=$(basename "$file" .om)
-    say "samples of $name"
+    say "samples of $name: file $number of $#"
     step "$name" "$promtool" tsdb create-blocks-from openmetrics --max-block-duration=24h "$file" "$new"
   done
 }
@@ -186,10 +213,13 @@ make_samples() {
 # of the hour promtool evaluates a group depends on its name and its file. Rules that read each other's records of the
 # same minute need the same minute, so the file has the same path in each stage.
 make_rules() {
-  for file in "$here"/rules-*.yml; do
+  set -- "$here"/rules-*.yml
+  number=0
+  for file in "$@"; do
+    number=$((number + 1))
     name=$(basename "$file" .yml)
     [ ! -e "$work/done/$name" ] || continue
-    say "recording rules, $name"
+    say "recording rules: stage $number of $#"
     cp "$file" "$work/rules.yml"
     start_server
     step "$name" "$promtool" tsdb create-blocks-from rules --max-block-duration=24h --start="$first" --end="$last" \
@@ -245,5 +275,11 @@ if [ -e "$work/loaded" ]; then history="$(cat "$work/loaded")
 $history"; fi
 keep "$work/loaded" "$history"
 clean
-if [ -n "${PROMETHEUS_URL:-}" ]; then wait_until_shown; fi
-say "the history is loaded; Prometheus shows it within two minutes, or when it is restarted"
+if ! is_prometheus; then
+  say "the blocks are in $data: copy them to where they are to be read"
+elif [ -n "${PROMETHEUS_URL:-}" ]; then
+  wait_until_shown
+  say "the history is loaded, and $PROMETHEUS_URL shows it"
+else
+  say "the history is loaded; Prometheus shows it within two minutes, or when it is restarted"
+fi

@@ -6,7 +6,11 @@ Writes the past of all targets as OpenMetrics, a file a UTC day.
     # EOF
 
 A family is one block in each file, as `promtool tsdb create-blocks-from openmetrics` and the standard want
-it, and the samples of a series ascend. promtool takes memory by the size of a file: so there is one a day.
+it. In it the points of one metric stand together, in order of time, and so do the samples of one point (all
+buckets, count and sum of a histogram). promtool takes memory by the size of a file: so there is one a day.
+
+The parser of prometheus_client (0.26) cannot read that: of the second point of a histogram it drops all
+samples but the first, as copies of those of the first point, and then says "+Inf bucket missing".
 """
 
 from __future__ import annotations

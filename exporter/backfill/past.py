@@ -55,7 +55,8 @@ class LeftOut:
     """
     What the files cannot tell, for people.
 
-    Shape: `late` is what happened between the first live sample and the baseline, and is in neither;
+    Shape: `late` is what happened after the first live sample and before the baseline of its job type, and is
+    in neither;
     `counted_late` are ends just before the baseline that were taken to be counted live, and `started_late`
     starts that were taken not to be, since the ledger does not tell it; `ran_again` are jobs whose earlier
     runs are not known any more; `unreadable` are rows.
@@ -82,6 +83,8 @@ class Past:
         self._lookback_ms = lookback_ms
         # Where live series are older than the counting of this ledger, another one has counted meanwhile.
         is_older = plan.live.began_ms - plan.until_ms > _CLOCK_TOLERANCE_MS
+        # What was between is in that history, so it is not missing.
+        self._known_until_ms = plan.live.began_ms if is_older else plan.until_ms
         self._too_late_ms = plan.until_ms + (0 if is_older else _CLOCK_TOLERANCE_MS)
         self._lag_ms = lag_ms
 
@@ -103,7 +106,7 @@ class Past:
             before_ms = at_ms = max(row_ms - plan.live.rows_ahead_ms, before_ms)
             counts = kind in counted and at_ms >= plan.from_ms
             if counts and at_ms >= self._too_late_ms:
-                self.left_out.late += 1
+                self.left_out.late += at_ms >= self._known_until_ms
                 counts = False
             if counts:
                 # After the first sample, which so is at 0; up to the last one.

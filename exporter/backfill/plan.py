@@ -39,8 +39,8 @@ class LiveSeries:
     What Prometheus has of a target's live series.
 
     Shape: `labels` are those that Prometheus has added to the exporter's own (`job`, `instance` and others).
-    `first_ms` is the time of the first sample of any counter of this target, `joined_ms` of those with these
-    labels; None if there is none yet.
+    `first_ms` is the time of the first sample of this target, `joined_ms` of those with these labels; None if
+    there is none yet.
     """
 
     labels: Mapping[str, str]
@@ -154,6 +154,11 @@ class WrittenDay:
     counted_ms: tuple[int | None, ...]
     samples: int
     size_bytes: int
+
+
+def utc_text(at_ms: int) -> str:
+    """Write a time for people, to the minute."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def file_name(at_ms: int) -> str:

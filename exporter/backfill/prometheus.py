@@ -12,15 +12,14 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries, TargetPlan
+from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries, TargetPlan, utc_text
 from exporter.backfill.rule_history import RecordingRule
 from exporter.config.durations import format_duration, parse_duration
 from exporter.errors import ApiError, BackfillError, ConfigError, one_line
-from exporter.exposition.families import JOB_SUBMITTING_DURATION, JOBS_COMPLETED
+from exporter.exposition.families import JOB_SUBMITTING_DURATION, JOBS, JOBS_COMPLETED
 from exporter.masking import Secrets
 from exporter.model import Target, TargetKey
 from exporter.octopus.messages import NullObserver, Request, Response, split_endpoint
@@ -29,8 +28,10 @@ from exporter.octopus.transport import Transport, open_session
 _TIMEOUT_SECONDS = 120.0
 # Of these statuses a target has series from its first publication on, for each of its job types.
 _STATUSES = "FINISHED|RUN_FAILED"
-# Among these are the first samples of a target: a history has those of a run that starts before any ends.
-_FIRST = f"{JOBS_COMPLETED.name}|{JOB_SUBMITTING_DURATION.name}_count"
+# Among these are the first samples of a target. Live, all families begin together. In a history that is
+# loaded, the gauges begin first, and a run may start before any ends.
+_FIRST = f"{JOBS.name}|{JOBS_COMPLETED.name}|{JOB_SUBMITTING_DURATION.name}_count"
+_FIRST_STATUSES = f"{_STATUSES}|QUEUING|RUNNING|"
 # Prometheus uses a sample for five minutes: a series that is sampled this often is seen at each step.
 _STEP_MS = 300_000
 # Of the version that loads blocks which overlap others without a flag.
@@ -84,7 +85,7 @@ async def fit_retention(options: BackfillOptions) -> tuple[BackfillOptions, Sequ
                 options = replace(options, from_ms=-(-oldest_ms // step_ms) * step_ms)
                 notes.append(
                     f"{api.name} deletes samples after {format_duration(kept_ms / 1000)}: the history begins"
-                    f" at {_text(options.from_ms)}; for more, raise --storage.tsdb.retention.time first"
+                    f" at {utc_text(options.from_ms)}; for more, raise --storage.tsdb.retention.time first"
                 )
         return options, notes
 
@@ -158,7 +159,7 @@ def _matches(labels: Labels, given: Mapping[str, str]) -> bool:
 
 async def _instances(api: _Api, options: BackfillOptions, key: TargetKey) -> list[_Instance]:
     """Read the exporters that give a target, with their first samples since the begin of the past."""
-    selector = _selector(key, status=f"{_STATUSES}|", names=_FIRST)
+    selector = _selector(key, status=_FIRST_STATUSES, names=_FIRST)
     live = await api.query(f"timestamp({selector})", options.now_ms)
     span_ms = max(options.now_ms - options.from_ms, 0) + 2 * _STEP_MS
     earliest = await api.query(
@@ -213,8 +214,8 @@ async def _loaded_before(api: _Api, plan: TargetPlan) -> list[str]:
     if not counted or float(counted[0]["value"][1]) == 0:
         return []
     problem = (
-        f"--prometheus: {api.name} has samples of {_name(plan.target.key)} between {_text(plan.from_ms)} and"
-        f" {_text(plan.until_ms)}: is its history loaded already? A shorter --from leaves them out"
+        f"--prometheus: {api.name} has samples of {_name(plan.target.key)} between {utc_text(plan.from_ms)}"
+        f" and {utc_text(plan.until_ms)}: is its history loaded already? A shorter --from leaves them out"
     )
     return [problem]
 
@@ -388,7 +389,3 @@ def _selector(
 
 def _name(key: TargetKey) -> str:
     return f"{key.project}, workspace {key.workspace}"
-
-
-def _text(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
-from exporter.backfill.plan import BackfillPlan, TargetPlan, WrittenDay
+from exporter.backfill.plan import BackfillPlan, TargetPlan, WrittenDay, utc_text
 from exporter.backfill.rule_history import RecordingRule, RuleHistory, in_stages
 from exporter.exposition.families import TARGET_FAMILIES
 
@@ -30,9 +29,9 @@ def loading_files(
     return {SCRIPT: _head(plan, days) + body, **files}
 
 
-def can_be_loaded_ms(days: Sequence[WrittenDay]) -> int:
-    """Give when the end of the history is in no Prometheus' memory any more."""
-    return days[-1].last_ms + HEAD_SECONDS * 1000
+def can_be_loaded_ms(last_ms: int) -> int:
+    """Give the minute from which the last sample is in no Prometheus' memory any more."""
+    return -(-(last_ms + HEAD_SECONDS * 1000) // 60_000) * 60_000
 
 
 def history_of(rules: Iterable[RecordingRule]) -> RuleHistory:
@@ -49,9 +48,9 @@ def _head(plan: BackfillPlan, days: Sequence[WrittenDay]) -> str:
     values = {
         "first": str(first_ms // 1000),
         "last": str(last_ms // 1000),
-        "last_text": _text(last_ms),
-        "safe_at": str(can_be_loaded_ms(days) // 1000),
-        "safe_text": _text(can_be_loaded_ms(days)),
+        "last_text": utc_text(last_ms),
+        "safe_at": str(can_be_loaded_ms(last_ms) // 1000),
+        "safe_text": utc_text(can_be_loaded_ms(last_ms)),
         "shown": f"count({_series(newest)})",
         "history": "\n".join(_history(plan, days)),
     }
@@ -75,7 +74,3 @@ def _series(plan: TargetPlan) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
-
-
-def _text(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from exporter.backfill.live import read_live_counting
-from exporter.backfill.plan import BackfillOptions, LiveCounting, LiveSeries, TargetPlan
+from exporter.backfill.plan import BackfillOptions, LiveCounting, LiveSeries, TargetPlan, utc_text
 from exporter.commands.output import print_line
 from exporter.config import Config
 from exporter.errors import ConfigError, StartError
 from exporter.ledger.opening import opened_to_look
 from exporter.model import Target, TargetKey
-from exporter.runs import rfc3339
 
 # Moments that are so far apart are worth a line: a few polls and scrapes lie between them always.
 _LATE_MS = 600_000
@@ -68,8 +67,8 @@ def plan_targets(
         if plan.until_ms - options.step_ms <= options.from_ms:
             begun = "its first poll was" if one.first_ms is None else "Prometheus has its series since"
             print_line(
-                f"{name_of(target)}: {begun} {rfc3339(plan.until_ms)}, and the history would begin at"
-                f" {rfc3339(options.from_ms)}: there is nothing before, or it is loaded already"
+                f"{name_of(target)}: {begun} {utc_text(plan.until_ms)}, and the history would begin at"
+                f" {utc_text(options.from_ms)}: there is nothing before, or it is loaded already"
             )
             continue
         for note in _seam(plan, one):
@@ -85,19 +84,20 @@ def _seam(plan: TargetPlan, series: LiveSeries) -> Iterator[str]:
     began_ms, until_ms = plan.live.began_ms, plan.until_ms
     if until_ms - began_ms > _LATE_MS:
         yield (
-            f"Prometheus has its series since {rfc3339(until_ms)} only, the first poll was at"
-            f" {rfc3339(began_ms)}: increase() does not see what was counted in between"
+            f"Prometheus has its series since {utc_text(until_ms)} only, the first poll was at"
+            f" {utc_text(began_ms)}: increase() does not see what was counted in between"
         )
     if began_ms - until_ms > _LATE_MS:
         yield (
-            f"Prometheus has its series since {rfc3339(until_ms)}, from a history that is loaded or from"
-            f" another ledger. This one begins at {rfc3339(began_ms)}: nothing is written of what was between"
+            f"Prometheus has its series since {utc_text(until_ms)}, from a history that is loaded or"
+            f" from another ledger. This one begins at {utc_text(began_ms)}: nothing is written of what was"
+            " between"
         )
     if series.joined_ms is None:
         return
     if series.joined_ms - until_ms > _LATE_MS:
         yield (
-            f"the series of instance {plan.labels['instance']} begin at {rfc3339(series.joined_ms)}, and"
+            f"the series of instance {plan.labels['instance']} begin at {utc_text(series.joined_ms)}, and"
             " another exported it before: what was counted until then shows as one rise, which is too small"
             " where it is more than the history has"
         )
