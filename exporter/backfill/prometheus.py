@@ -30,7 +30,7 @@ _TIMEOUT_SECONDS = 120.0
 _STATUSES = "FINISHED|RUN_FAILED"
 # Among these are the first samples of a target. Live, all families begin together. In a history that is
 # loaded, the gauges begin first, and a run may start before any ends.
-_FIRST = f"{JOBS.name}|{JOBS_COMPLETED.name}|{JOB_SUBMITTING_DURATION.name}_count"
+_FIRST = (JOBS.name, JOBS_COMPLETED.name, f"{JOB_SUBMITTING_DURATION.name}_count")
 _FIRST_STATUSES = f"{_STATUSES}|QUEUING|RUNNING|"
 # Prometheus uses a sample for five minutes: a series that is sampled this often is seen at each step.
 _STEP_MS = 300_000
@@ -159,12 +159,12 @@ def _matches(labels: Labels, given: Mapping[str, str]) -> bool:
 
 async def _instances(api: _Api, options: BackfillOptions, key: TargetKey) -> list[_Instance]:
     """Read the exporters that give a target, with their first samples since the begin of the past."""
-    selector = _selector(key, status=_FIRST_STATUSES, names=_FIRST)
-    live = await api.query(f"timestamp({selector})", options.now_ms)
+    selector = _selector(key, status=_FIRST_STATUSES, names="|".join(_FIRST))
+    # Without their names, series of two families may have the same labels.
+    times = " or ".join(f"timestamp({_selector(key, status=_FIRST_STATUSES, names=name)})" for name in _FIRST)
+    live = await api.query(times, options.now_ms)
     span_ms = max(options.now_ms - options.from_ms, 0) + 2 * _STEP_MS
-    earliest = await api.query(
-        f"min_over_time(timestamp({selector})[{span_ms}ms:{_STEP_MS}ms])", options.now_ms
-    )
+    earliest = await api.query(f"min_over_time(({times})[{span_ms}ms:{_STEP_MS}ms])", options.now_ms)
     # The first step at which a series is seen may be up to a step after its first sample: the samples
     # themselves tell.
     near_ms = {round(float(one["value"][1]) * 1000) for one in (*live, *earliest)}
