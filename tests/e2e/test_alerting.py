@@ -32,6 +32,10 @@ SPIKES = {
     "SUBMIT_FAILED": "PACKAGE_IMPORT",
     "UPLOAD_FAILED": "SCENARIO_TO_SIM",
 }
+SPEC = "V100_8Gpu_64Core_512GiB"
+USUAL_WAIT = (
+    f'project_resource_spec:octopus_resource_submitting_duration_seconds:limit{{resource_spec="{SPEC}"}}'
+)
 # (alert, project or job, severity)
 OF_JOBS = {
     *(
@@ -44,6 +48,7 @@ OF_JOBS = {
     ("OctopusJobStuckRunning", "perception", "warning"),
     ("OctopusBacklogGrowing", "perception", "warning"),
     ("OctopusBacklogClearsLate", "perception", "warning"),
+    ("OctopusResourceWaitLong", "perception", "warning"),
 }
 OF_POLLS = {
     ("OctopusCredentialsRefused", "refused", "critical"),
@@ -99,7 +104,7 @@ def test_what_should_fire_reaches_alertmanager_and_nothing_else_does(
         assert manager.look().keys() <= WITH_THE_EXPORTER
 
         add_troubled_projects(exporter, running, simulator, throttling)
-        fail_and_get_stuck(simulator, manager)
+        fail_and_get_stuck(simulator, server, manager)
         manager.wait_for(OF_JOBS | OF_POLLS)
         check_inhibition(manager)
         check_mails(box)
@@ -145,21 +150,36 @@ def add_troubled_projects(
     exporter.scrape_until("octopus_exporter_config_last_reload_successful", 0)
 
 
-def fail_and_get_stuck(simulator: Simulation, manager: Alertmanager) -> None:
+def fail_and_get_stuck(simulator: Simulation, server: Prometheus, manager: Alertmanager) -> None:
     """Let many runs fail, some run without end, and a queue grow."""
     for status, job_type in SPIKES.items():
         simulator.create_jobs(job_type=job_type, count=15, outcome=status, msg_code=9001)
     simulator.create_jobs(job_type="SCENARIO_EXTRACT", count=6, outcome="RUNNING")
     simulator.advance(ADVANCE_SECONDS)
-    queue(simulator, manager)
+    queue(simulator, server, manager)
 
 
-def queue(simulator: Simulation, manager: Alertmanager) -> None:
-    """Add five jobs a second to a queue that nobody serves, until both alerts about it are told."""
+def queue(simulator: Simulation, server: Prometheus, manager: Alertmanager) -> None:
+    """
+    Let jobs wait that nobody serves, until the alerts about waiting are told.
+
+    Five jobs a second come into a queue. Jobs that ask for a resource start soon, until none of it is
+    left.
+    """
+    expected = {
+        (f"Octopus{what}", "perception", "warning")
+        for what in ("BacklogGrowing", "BacklogClearsLate", "ResourceWaitLong")
+    }
+    asking = {"job_type": "PACKAGE_DELETE", "resource_spec": SPEC}
+    simulator.create_jobs(count=30, outcome="FINISHED", **asking)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    expected = {(f"OctopusBacklog{what}", "perception", "warning") for what in ("Growing", "ClearsLate")}
+    is_left = True
     while not expected <= manager.seen.keys():
-        assert time.monotonic() < deadline, "nothing is told of the queue"
+        assert time.monotonic() < deadline, f"not told: {expected - manager.seen.keys()}"
+        # The usual wait is known for a minute.
+        if is_left and server.query(USUAL_WAIT) is not None:
+            simulator.create_jobs(count=4, outcome="QUEUING", **asking)
+            is_left = False
         simulator.create_jobs(job_type="SCENARIO_AUTO_MINING", count=5, outcome="QUEUING")
         time.sleep(1)
         manager.look()
@@ -284,8 +304,16 @@ def hurried() -> Settings:
             "for": "2s",
             "keep_firing_for": "5s",
         },
+        "resource": {
+            "window": "10s",
+            "share": 0.5,
+            "factor": 1,
+            "least": "5s",
+            "for": "2s",
+            "keep_firing_for": "5s",
+        },
         "alertmanager": {"group_wait": "1s", "heartbeat_interval": "2s"},
-        "stalled": {"least": "15s", "for": "3s"},
+        "stalled": {"least": "25s", "for": "3s"},
         "exporter": {
             "down": "4s",
             "target_down": "5s",
