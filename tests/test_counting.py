@@ -65,6 +65,7 @@ class Counting(RuleBasedStateMachine):
         self.used: Counter[tuple[str, str, str]] = Counter()  # by family, job type, status
         self.runs_again: Counter[str] = Counter()
         self.reopened: set[int] = set()
+        self.ever_reopened: set[int] = set()
         self.most_specs = 2
         self.highest_most_specs = 2
         self.seen_ended: set[int] = set()
@@ -168,6 +169,8 @@ class Counting(RuleBasedStateMachine):
         code = "7" if is_failed(status) else ""
         self.change(job, status=status, ended_ms=now, running_ms=ran_ms, msg_code=code)
         self.seen_ended.discard(job.id)
+        if job.id in self.ever_reopened - self.seen_in_flight:
+            self.reruns.add(job.id)  # as a run between two polls, it is left to a full sync
         self.ended[job.job_type, status] += self.counts
         self.running_ms += (ran_ms or 0) * self.counts
         self.use(job, status, ran_ms or 0)
@@ -207,6 +210,7 @@ class Counting(RuleBasedStateMachine):
         if job:
             self.change(job, status="QUEUING", started_ms=None, ended_ms=None, running_ms=None, msg_code="")
             self.reopened.add(job.id)
+            self.ever_reopened.add(job.id)
 
     @rule(data=st.data(), status=st.sampled_from(ENDS))
     def run_again_between_two_polls(self, data: st.DataObject, status: str) -> None:
