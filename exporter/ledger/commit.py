@@ -7,8 +7,7 @@ nothing. That, and comparing rows with rows, is what makes every run count once.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -22,6 +21,7 @@ from exporter.events.outbox import OutboxNews
 from exporter.ledger import set_apart
 from exporter.ledger.database import Database
 from exporter.ledger.ended import EndedRuns, NewEvents, is_another_hour, prune_runs
+from exporter.ledger.job_writer import JobWriter
 from exporter.ledger.questions import (
     FINISHED_JOBS,
     IN_FLIGHT_JOBS,
@@ -39,7 +39,7 @@ from exporter.ledger.series import (
     release_rows,
 )
 from exporter.ledger.targets import TargetRow, read_target, target_id
-from exporter.ledger.totals import newest_creation, read_totals, types_to_show
+from exporter.ledger.totals import read_totals, types_to_show
 from exporter.model import OTHER, Job, SeriesKey, Target, Totals
 from exporter.sync.ledger import ALL_ASKED, Audit, PollResult
 from exporter.sync.server_traits import Filters, ServerTraits
@@ -47,13 +47,6 @@ from exporter.sync.server_traits import Filters, ServerTraits
 _CHUNK = 2000
 # A row stamped this much later than the clock of the rows was stamped by another, which is wrong.
 _CLOCK_TOLERANCE_MS = 60_000
-# How long finished jobs older than the lookback are kept: as long as the lookback, within these limits.
-_LEAST_KEPT_MS, _MOST_KEPT_MS = 3_600_000, 86_400_000
-
-# The columns of `jobs`, in the order of what a commit writes: the key, transitions.KnownJob, the details, and
-# when the job was last seen to have left flight, by our clock.
-_DETAILS = ("data_id", "resource_spec", "resource_label")
-_JOBS = ("target", "id", *KnownJob.__struct_fields__, *_DETAILS, "left_ms")
 # How a Job and a KnownJob are read, where that is not the column of the same name. A row's run has ended as
 # the configuration said when it was staged.
 _AS_JOB = {"workspace_id": "NULL", "named_terminal": "staged.in_flight = 0"}
@@ -98,46 +91,9 @@ _CHANGED = f"""
             END
     ORDER BY staged.id LIMIT :most
 """  # noqa: S608 - constants only
-_HISTORY = "target = :target AND history = 1 AND created_ms >= :horizon"
-_COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
-_AS_HISTORY = {
-    "counted_start_ms": "started_ms",
-    "listed": "1",
-    "in_flight": "0",
-    "runs": "1",
-    **dict.fromkeys(("rerun", "start_counted", "end_counted"), "0"),
-}
-_HISTORY_COLUMNS = ("target", "id", *KnownJob.__struct_fields__)
-_KEEP_HISTORY = f"""
-    INSERT INTO jobs ({", ".join(_HISTORY_COLUMNS)})
-    SELECT {", ".join(_AS_HISTORY.get(name, name) for name in _HISTORY_COLUMNS)} FROM staged WHERE {_HISTORY}
-"""  # noqa: S608 - constants only
-_OUTSIDE = "known.target = :target AND known.in_flight = 0 AND known.created_ms < :horizon"
-_FORGET = f"DELETE FROM {FINISHED_JOBS} WHERE {_OUTSIDE} AND coalesce(known.left_ms, 0) < :kept"  # noqa: S608
 _IS_ONE_OF = "known.target = :target AND known.id IN (SELECT value FROM json_each(:ids))"
 _IS_GONE = f"{_IS_ONE_OF} AND known.listed = 1 AND known.in_flight = 1"
 _IS_DELETED = f"{_IS_ONE_OF} AND known.listed = 1 AND known.in_flight = 0"
-_UNLISTED = ", ".join(
-    (
-        "listed = -in_flight",
-        "left_ms = CASE WHEN in_flight = 1 THEN :now ELSE left_ms END",
-        "in_flight = 0",
-        *(f"{name} = NULL" for name in _DETAILS),
-    )
-)
-_KEEP = f"""
-    INSERT INTO jobs ({", ".join(_JOBS)}) VALUES ({", ".join("?" * len(_JOBS))})
-    ON CONFLICT (target, id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _JOBS[2:])}
-"""  # noqa: S608 - constants only
-_ADD_TO_LISTING = """
-    INSERT INTO listing (target, job_type, status, in_flight, jobs) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (target, job_type, status, in_flight) DO UPDATE SET jobs = listing.jobs + excluded.jobs
-"""
-_ADD_TO_RESOURCE_JOBS = """
-    INSERT INTO resource_jobs (target, job_type, resource_spec, status, jobs) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (target, job_type, resource_spec, status)
-        DO UPDATE SET jobs = resource_jobs.jobs + excluded.jobs
-"""
 
 
 def record(
@@ -165,7 +121,7 @@ def record(
     set_apart.keep(db, target, poll)
     _unlist(db, jobs, target, poll, is_first=is_first)
     if poll.horizon_ms is not None:
-        _prune(db, jobs, target, poll, poll.horizon_ms)
+        jobs.forget(poll.horizon_ms, poll.clock_ms - poll.horizon_ms)
     if is_another_hour(row.committed_ms, poll.now_ms):
         prune_runs(db, target, poll.now_ms)
 
@@ -250,125 +206,12 @@ def _changed(
         after = rows[-1][_ID]
 
 
-class JobWriter:
-    """
-    All that one commit writes to `jobs`. It keeps `listing`, which counts the listed jobs, in balance, and
-    `resource_jobs`, which counts those in flight.
-
-    What was put waits in memory for `flush`. Units: `now_ms` by our clock.
-    """
-
-    def __init__(self, db: Database, target: int, now_ms: int) -> None:
-        self._db = db
-        self._target = target
-        self._now_ms = now_ms
-        self._rows: list[tuple[object, ...]] = []
-        self._added: Counter[tuple[str, str, bool]] = Counter()  # by job type, status, in flight
-        self._in_flight: Counter[tuple[str, str, str]] = Counter()  # by job type, resource label, status
-
-    def leave_scope(self, job_types: tuple[str, ...]) -> None:
-        """Drop the jobs of types that are not polled any more; what they do meanwhile is not known."""
-        if not job_types:
-            return
-        db, target = self._db, self._target
-        listed = db.execute("SELECT DISTINCT job_type FROM listing WHERE target = ?", (target,)).fetchall()
-        for kind in {kind for (kind,) in listed} - set(job_types):
-            for table in ("jobs", "listing", "resource_jobs", "failed_runs", "hourly_runs"):
-                db.execute(f"DELETE FROM {table} WHERE target = ? AND job_type = ?", (target, kind))  # noqa: S608 - constants only
-
-    def keep_history(self, horizon_ms: int | None) -> None:
-        """
-        Keep what a first sync has staged as history: nearly all of its rows.
-
-        No job of the target is known. So each is what transition() makes of a job that ended before the
-        baseline: its own row, and nothing to count. Two statements spare a million calls.
-        """
-        given = {"target": self._target, "horizon": horizon_ms or 0}
-        for kind, status, jobs in self._db.execute(_COUNT_HISTORY, given):
-            self._added[kind, status, False] += jobs
-        self._db.execute(_KEEP_HISTORY, given)
-
-    def put(
-        self, job: Job, known: KnownJob | None, label: str | None, now: KnownJob, increments: Increments
-    ) -> None:
-        """Write what is known of a job from now on; `label` as _changed gives it."""
-        if known is not None and known.listed:
-            self._added[known.job_type, known.status, bool(known.in_flight)] -= 1
-        if known is not None and label is not None:
-            self._in_flight[known.job_type, label, known.status] -= 1
-        self._added[now.job_type, now.status, now.in_flight] += 1
-        # What a job works on is kept while it is in flight: finished jobs are many.
-        details: tuple[str | None, ...] = (None,) * len(_DETAILS)
-        if now.in_flight:
-            label = increments.in_flight(job)
-            self._in_flight[now.job_type, label, now.status] += 1
-            details = job.data_id, job.resource_spec, label
-        left_ms = None if now.in_flight else self._now_ms
-        self._rows.append((self._target, job.id, *msgspec.structs.astuple(now), *details, left_ms))
-        if len(self._rows) >= _CHUNK:
-            self.flush()
-
-    def unlist(self, table: str, which: str, given: Mapping[str, object]) -> None:
-        """Mark listed jobs as not listed any more."""
-        given = {**given, "target": self._target, "now": self._now_ms}
-        if self._take_out(table, which, given):
-            self._db.execute(f"UPDATE {table} SET {_UNLISTED} WHERE {which}", given)  # noqa: S608 - constants only
-            self.flush()
-
-    def _take_out(self, table: str, which: str, given: Mapping[str, object]) -> bool:
-        """Take those of these jobs that are listed out of `listing`; tell whether there are any."""
-        leaving = f"""
-            SELECT job_type, status, in_flight, resource_label, count(*) FROM {table}
-            WHERE {which} GROUP BY job_type, status, in_flight, resource_label
-        """  # noqa: S608 - constants only
-        rows = self._db.execute(leaving, given).fetchall()
-        for kind, status, in_flight, label, jobs in rows:
-            self._added[kind, status, bool(in_flight)] -= jobs
-            if label is not None:
-                self._in_flight[kind, label, status] -= jobs
-        return bool(rows)
-
-    def flush(self) -> None:
-        self._db.executemany(_KEEP, self._rows)
-        self._rows.clear()
-        added = [(self._target, *place, jobs) for place, jobs in self._added.items()]
-        self._db.executemany(_ADD_TO_LISTING, added)
-        self._added.clear()
-        in_flight = [(self._target, *place, jobs) for place, jobs in self._in_flight.items() if jobs]
-        self._db.executemany(_ADD_TO_RESOURCE_JOBS, in_flight)
-        self._in_flight.clear()
-
-
 def _missing_in_flight(db: Database, target: int, poll: PollResult) -> tuple[str, str, dict[str, object]]:
     """Give the jobs in flight that were not listed as JobWriter.unlist takes them."""
     if poll.unasked == ALL_ASKED:
         return IN_FLIGHT_JOBS, MISSING_IN_FLIGHT, {"undocumented": poll.undocumented_from_ms}
     left = vanished(db, target, poll.undocumented_from_ms, poll.unasked)
     return "jobs AS known", _IS_GONE, {"ids": _encoded([job.id for job in left])}
-
-
-def _prune(db: Database, jobs: JobWriter, target: int, poll: PollResult, horizon_ms: int) -> None:
-    """
-    Forget the finished jobs that have left the lookback.
-
-    A job that was in flight until a moment ago is not forgotten yet. A late answer may show it in flight once
-    more, or a listing may have lacked it. If it were forgotten, its run would count again.
-    """
-    # A clock that is wrong for once must not make us forget jobs that are yet to come.
-    newest_ms = newest_creation(db, target)
-    kept_ms = min(max(poll.clock_ms - horizon_ms, _LEAST_KEPT_MS), _MOST_KEPT_MS)
-    given = {"horizon": horizon_ms, "kept": poll.now_ms - kept_ms}
-    jobs.unlist(FINISHED_JOBS, f"{_OUTSIDE} AND known.listed = 1", given)
-    db.execute(_FORGET, {**given, "target": target})
-    db.execute(
-        """
-        UPDATE targets SET forgotten_before_ms = CASE
-            WHEN coalesce(forgotten_before_ms, 0) < :forgotten THEN :forgotten
-            ELSE coalesce(forgotten_before_ms, 0) END
-        WHERE id = :target
-        """,
-        {"target": target, "forgotten": min(horizon_ms, newest_ms + 1)},
-    )
 
 
 def _write_target(
