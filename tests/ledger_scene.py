@@ -35,11 +35,14 @@ class Scene:
     async def open(self) -> None:
         self.ledger = await self.back_end.open()
 
-    async def poll(self, target: Target | None = None, rules: PollRules | None = None) -> Totals:
+    async def poll(
+        self, target: Target | None = None, rules: PollRules | None = None, ours_ms: int = 0
+    ) -> Totals:
+        """Poll after ten seconds; our clock is ahead of the server's by `ours_ms`."""
         self.api.now_ms += 10_000
         target, rules = target or a_target(), rules or poll_rules()
         await release_held(self.ledger, target, rules.counting, self.api.now_ms)
-        poll = Poll(target, self.api, self.ledger, rules, lambda: self.api.now_ms)
+        poll = Poll(target, self.api, self.ledger, rules, lambda: self.api.now_ms + ours_ms)
         totals = await poll.run()
         self.full_sync = poll.full_sync
         return totals

@@ -27,8 +27,9 @@ async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
     await scene.ledger.close()
 
 
-async def polled(scene: Scene) -> Totals:
-    return await scene.poll(rules=poll_rules(lookback_ms=LOOKBACK_MS))
+async def polled(scene: Scene, ours_ms: int = 0) -> Totals:
+    """Poll with our clock ahead of the server's by `ours_ms`."""
+    return await scene.poll(rules=poll_rules(lookback_ms=LOOKBACK_MS), ours_ms=ours_ms)
 
 
 def end_now(scene: Scene, job_id: int) -> None:
@@ -53,6 +54,19 @@ async def test_an_answer_that_is_late_shows_no_second_run(scene: Scene) -> None:
     scene.api.put(ended)
     totals = await polled(scene)
     assert (counted(totals), totals.jobs[FAILED]) == ((0, 1, 0), 0)
+
+
+async def test_a_wrong_clock_of_ours_forgets_no_job_too_early(scene: Scene) -> None:
+    """Ours is two hours behind when the job ends, and right from then on."""
+    scene.api.put(a_job(1, "RUNNING", **STARTED))
+    await polled(scene)
+    late = a_job(1, "RUNNING", **STARTED)
+    end_now(scene, 1)
+    ended = scene.api.jobs[1]
+    assert counted(await polled(scene, ours_ms=-2 * HOUR_MS)) == (0, 1, 0)
+    for row in (late, ended):
+        scene.api.put(row)
+        assert counted(await polled(scene)) == (0, 1, 0)
 
 
 async def test_a_job_that_answers_lack_once_goes_on_with_its_run(scene: Scene) -> None:

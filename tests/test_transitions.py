@@ -446,6 +446,9 @@ def test_a_job_that_starts_again_waited_since_its_last_run_at_most(
         pytest.param({"A": 100}, ("A", "B"), {"A": 100, "B": 900}, id="another type"),
         pytest.param({"A": 100, "B": 200}, ("B",), {"B": 200}, id="a type leaves"),
         pytest.param({"*": 100}, ("A",), {"A": 100}, id="one instead of all"),
+        pytest.param(
+            {"*": 100}, ("A", "LUMPED"), {"A": 100, "LUMPED": 900}, id="one that was counted as other"
+        ),
         pytest.param({"A": 100}, (), {"A": 100, "*": 900}, id="all instead of one"),
         pytest.param({"A": None}, ("A",), {"A": None}, id="all its history counts"),
     ],
@@ -453,7 +456,7 @@ def test_a_job_that_starts_again_waited_since_its_last_run_at_most(
 def test_counting_begins_anew_for_types_that_come_into_scope(
     known_at_ms: dict[str, int | None], job_types: tuple[str, ...], at_ms: dict[str, int | None]
 ) -> None:
-    assert rescope(known_at_ms, job_types, 900, 50) == Baselines(at_ms, 50)
+    assert rescope(known_at_ms, job_types, 900, 50, {"A", "B"}) == Baselines(at_ms, 50)
 
 
 def test_a_job_goes_by_the_baseline_of_its_type_or_by_that_of_all() -> None:

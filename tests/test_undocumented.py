@@ -365,6 +365,23 @@ async def test_a_configured_job_type_has_a_label_however_many_there_are(scene: S
     assert (totals.jobs["MINE", "RUNNING"], totals.jobs[OTHER, "RUNNING"]) == (1, 1)
 
 
+async def test_a_job_type_that_counted_as_other_does_not_count_again_when_it_is_configured(
+    scene: Scene,
+) -> None:
+    scene.rules = poll_rules(5, LOOKBACK_MS, max_job_types=0)
+    await scene.poll()
+    for job_id in range(1, 4):
+        scene.put(job_id, "RUN_FAILED", ended=True, job_type="MINE")
+    await scene.poll()
+    assert (await scene.poll()).completed[OTHER, "RUN_FAILED"].value == 3
+    scene.target = a_target(job_types=("MINE", TYPE))
+    await scene.poll()
+    totals = await scene.poll()
+    assert (totals.jobs["MINE", "RUN_FAILED"], totals.completed["MINE", "RUN_FAILED"].value) == (3, 0)
+    scene.put(4, "RUN_FAILED", ended=True, job_type="MINE")
+    assert (await scene.poll()).completed["MINE", "RUN_FAILED"].value == 1
+
+
 async def test_history_is_labelled_like_all_else(scene: Scene) -> None:
     scene.rules = poll_rules(5, LOOKBACK_MS, max_job_types=2, max_statuses=2)
     for job_id in range(1, 31):

@@ -24,6 +24,7 @@ ledger's row does. The rules, and the promise each one keeps (contract, "What mu
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -119,10 +120,20 @@ def rescope(
     job_types: tuple[str, ...],
     began_ms: int | None,
     forgotten_before_ms: int | None,
+    shown: Collection[str],
 ) -> Baselines:
-    """Give the baselines for the types now in scope; what is new to it begins at `began_ms`."""
+    """
+    Give the baselines for the types now in scope; what is new to it begins at `began_ms`.
+
+    So does a type that was polled with all others and is not among those `shown`: its runs were counted as
+    those of "other", and its jobs were kept as such.
+    """
     scope = job_types or (ALL_TYPES,)
-    kept = {name: known.get(name, known.get(ALL_TYPES)) for name in scope if {name, ALL_TYPES} & known.keys()}
+    kept = {
+        name: known.get(name, known.get(ALL_TYPES))
+        for name in scope
+        if name in known or (ALL_TYPES in known and name in shown)
+    }
     begun = dict.fromkeys(sorted(set(scope) - kept.keys()), began_ms)
     # Types that were listed one by one keep their own beginning when all types come into scope.
     return Baselines({**(known if not job_types else kept), **begun}, forgotten_before_ms)

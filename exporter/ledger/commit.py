@@ -109,7 +109,7 @@ def record(
     row = read_target(db, target)
     is_first = row.commits == 0
     baselines = _baselines(row, poll, rules)
-    jobs = JobWriter(db, target, poll.now_ms)
+    jobs = JobWriter(db, target, poll.clock_ms)
     jobs.leave_scope(poll.target.job_types)
     empty_changed_histograms(db, target, rules, poll.now_ms)
 
@@ -180,7 +180,9 @@ def _baselines(row: TargetRow, poll: PollResult, rules: CountingRules) -> Baseli
         for kind, at_ms in row.baselines.items()
     }
     begin_ms = None if rules.count_history and is_first else poll.began_ms + poll.lead_ms
-    baselines = rescope(known, poll.target.job_types, begin_ms, row.forgotten_before_ms)
+    baselines = rescope(
+        known, poll.target.job_types, begin_ms, row.forgotten_before_ms, row.shown_types.keys()
+    )
     return replace(baselines, latest_ms=now_ms + poll.lead_ms + _CLOCK_TOLERANCE_MS, is_first_sync=is_first)
 
 

@@ -19,7 +19,7 @@ _CHUNK = 2000
 _LEAST_KEPT_MS, _MOST_KEPT_MS = 3_600_000, 86_400_000
 
 # The columns of `jobs`, in the order of what a commit writes: the key, transitions.KnownJob, the details, and
-# when the job was last seen to have left flight, by our clock.
+# when the job was last seen to have left flight, by the clock of the rows.
 _DETAILS = ("data_id", "resource_spec", "resource_label")
 _JOBS = ("target", "id", *KnownJob.__struct_fields__, *_DETAILS, "left_ms")
 _HISTORY = "target = :target AND history = 1 AND created_ms >= :horizon"
@@ -72,7 +72,7 @@ class JobWriter:
     All that one commit writes to `jobs`. It keeps `listing`, which counts the listed jobs, in balance, and
     `resource_jobs`, which counts those in flight.
 
-    What was put waits in memory for `flush`. Units: `now_ms` by our clock.
+    What was put waits in memory for `flush`. Units: `now_ms` by the clock of the rows, as `left_ms`.
     """
 
     def __init__(self, db: Database, target: int, now_ms: int) -> None:

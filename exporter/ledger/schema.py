@@ -371,7 +371,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # Whether counters have the last start and the last end of a job. Of the jobs of an older version this is
     # not known, and `targets.tells_counted` is 0. `left_ms` is when a job was last seen to have left flight,
-    # by our clock: jobs older than the lookback are not forgotten at once.
+    # by the clock of the rows: jobs older than the lookback are not forgotten at once.
     (
         "ALTER TABLE jobs ADD COLUMN start_counted INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE jobs ADD COLUMN end_counted INTEGER NOT NULL DEFAULT 0",
