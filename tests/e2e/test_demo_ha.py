@@ -39,7 +39,8 @@ def test_one_exporter_takes_over_from_the_other_and_nothing_is_left_behind(tmp_p
             assert "exporter 1 has ended (SIGKILL)" in demo.output
             assert ask(f"{url}-/ready").status == 200
             assert demo.stop(SIGINT)[0] == 0
-        assert demo.errors == ""
+        # The server may have been answering the exporter when that was killed.
+        assert [line for line in demo.errors.splitlines() if "connection to client lost" not in line] == []
         assert list(home.iterdir()) == []
     listed = subprocess.run(("ps", "-eo", "args"), capture_output=True, text=True, check=True)
     assert folder not in listed.stdout
