@@ -134,7 +134,8 @@ def settings() -> Settings:
     What jobs do in it, within seconds, is no reason for an alert; nor is a scrape that a busy machine missed.
     """
     hurry, usual = hurried(), load_settings()
-    calm = {name: getattr(usual, name) for name in ("stuck", "backlog", "error_code", "stalled")}
+    of_jobs = ("stuck", "backlog", "clear", "resource", "error_code", "stalled")
+    calm = {name: getattr(usual, name) for name in of_jobs}
     # A crash is a replacement within the lease of 3 s and some seconds more.
     exporter = hurry.exporter.model_copy(update={"down": 10.0, "target_unheld": 10.0})
     return hurry.model_copy(update={**calm, "exporter": exporter})
