@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.alerts.scrapes import Values
 
 _COMPLAINT = re.compile(r'expr: "ALERTS[^\n]*time: (?P<time>[^,]+),\n(?P<rest>(?:(?!\n\s+expr:).)*)', re.S)
+_GROUP = re.compile(r"^ *- name: (\S+)$", re.M)
 _SAMPLE = re.compile(r"\{(?P<labels>[^}]*alertstate[^}]*)\}")
 _LABEL = re.compile(r'(\w+)=\\?"((?:[^"\\]|\\\\.)*?)\\?"')
 _UNIT_MINUTES = {"w": 7 * 1440.0, "d": 1440.0, "h": 60.0, "m": 1.0, "s": 1 / 60}
@@ -61,7 +62,9 @@ def _test(
     yield "rule_files:\n"
     yield from (f"  - {rule.resolve()}\n" for rule in rules)
     yield f"evaluation_interval: {step_minutes}m\n"
-    yield "group_eval_order: [octopus-baselines, octopus, octopus-slow, octopus-exporter, naive]\n"
+    # promtool evaluates groups that are not named here in an order that is drawn anew at each run.
+    names = [name for rule in rules for name in _GROUP.findall(rule.read_text(encoding="utf-8"))]
+    yield f"group_eval_order: [{', '.join(names)}]\n"
     yield f"tests:\n  - interval: {step_minutes}m\n    input_series:\n"
     for name, values in series:
         yield f"      - series: '{name}'\n        values: '{' '.join(notation(values))}'\n"
