@@ -120,6 +120,11 @@ class TargetKey:
     workspace: str
     path: str
 
+    @property
+    def text(self) -> str:
+        """What lines for people call it."""
+        return f"{self.project}, workspace {self.workspace}"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

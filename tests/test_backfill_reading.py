@@ -141,13 +141,18 @@ async def lived_on(scene: Scene) -> Totals:
     return await scene.poll()
 
 
-async def test_the_past_and_what_was_counted_live_are_all_runs(scene: Scene, tmp_path: Path) -> None:
-    totals = await lived_on(scene)
+async def past_and_live(scene: Scene, totals: Totals, tmp_path: Path) -> dict[str, float]:
+    """Read the past, of which nothing is left out, and add what was counted live."""
     live = live_of(scene)
     assert live is not None
     left_out, past = await read(scene.api, live, tmp_path)
     assert left_out == LeftOut()
-    assert {name: past[name] + more for name, more in counted(totals).items()} == {
+    return {name: past[name] + more for name, more in counted(totals).items()}
+
+
+async def test_the_past_and_what_was_counted_live_are_all_runs(scene: Scene, tmp_path: Path) -> None:
+    totals = await lived_on(scene)
+    assert await past_and_live(scene, totals, tmp_path) == {
         "octopus_jobs_created_total": 43,
         "octopus_jobs_completed_total FINISHED": 34,
         "octopus_jobs_completed_total RUN_FAILED": 9,
@@ -189,11 +194,7 @@ async def show_late(scene: Scene) -> Totals:
 async def test_what_rows_show_late_counts_once(scene: Scene, tmp_path: Path) -> None:
     await wait_at_the_baseline(scene)
     totals = await show_late(scene)
-    live = live_of(scene)
-    assert live is not None
-    left_out, past = await read(scene.api, live, tmp_path)
-    assert left_out == LeftOut()
-    assert {name: past[name] + more for name, more in counted(totals).items()} == {
+    assert await past_and_live(scene, totals, tmp_path) == {
         "octopus_jobs_created_total": 43,
         "octopus_jobs_completed_total FINISHED": 33,
         "octopus_jobs_completed_total RUN_FAILED": 8,

@@ -25,11 +25,11 @@ _COUNTED = f"""
     WHERE target = :target AND (start_counted = 1 OR end_counted = 1 OR {_IN_FLIGHT})
         AND (created_ms < :baseline OR started_ms < :baseline OR ended_ms < :baseline)
 """  # noqa: S608 - constants only
-_HISTORY_WITHOUT_END = """
+_HISTORY_WITHOUT_END = f"""
     SELECT id, counted_start_ms FROM jobs
     WHERE target = ? AND created_ms < ? AND ended_ms IS NULL AND end_counted = 0
-        AND in_flight = 0 AND listed <> -1
-"""
+        AND NOT {_IN_FLIGHT}
+"""  # noqa: S608 - constants only
 
 
 def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:

@@ -56,10 +56,9 @@ class LeftOut:
     What the files cannot tell, for people.
 
     Shape: `late` is what happened after the first live sample and before the baseline of its job type, and is
-    in neither;
-    `counted_late` are ends just before the baseline that were taken to be counted live, and `started_late`
-    starts that were taken not to be, since the ledger does not tell it; `ran_again` are jobs whose earlier
-    runs are not known any more; `unreadable` are rows.
+    in neither; `counted_late` are ends just before the baseline that were taken to be counted live, and
+    `started_late` starts that were taken not to be, since the ledger does not tell it; `ran_again` are jobs
+    whose earlier runs are not known any more; `unreadable` are rows.
     """
 
     late: int = 0

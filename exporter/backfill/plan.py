@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -57,9 +58,9 @@ class LiveCounting:
     label of their own, `msg_codes` and `resource_specs` likewise. `rows_ahead_ms` is how far the clock of the
     API's rows is ahead of ours. `ran_again` are the jobs created before the baseline that have run again.
     `counted_starts` and `counted_ends` are jobs from before the baseline whose start or end was counted live,
-    or will be. `history_ends` are ended runs without an end time that were not, as job and start. Of jobs
-    created before `tells_from_ms`, all these may lack some. `filters` and `server` are what
-    polls have learnt about the API.
+    or will be. `history_ends` are ended runs without an end time that were not, as job and start. These three
+    may lack jobs that were created before `tells_from_ms`. `filters` and `server` are what polls have learnt
+    about the API.
     """
 
     baselines: Baselines
@@ -77,7 +78,7 @@ class LiveCounting:
     server: ServerTraits = field(default_factory=ServerTraits)
 
     def tells_of(self, job: Job) -> bool:
-        """Tell whether a job's start and end were counted only if they are among those that were."""
+        """Tell whether the ledger knows of this job which of its start and end were counted."""
         return job.created_ms >= self.tells_from_ms
 
     @property
@@ -159,6 +160,11 @@ class WrittenDay:
 def utc_text(at_ms: int) -> str:
     """Write a time for people, to the minute."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def matchers(labels: Mapping[str, str]) -> str:
+    """Write the matchers of a selector that finds the series with these labels."""
+    return ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items())
 
 
 def file_name(at_ms: int) -> str:

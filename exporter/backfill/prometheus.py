@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries, TargetPlan, utc_text
+from exporter.backfill.plan import BackfillOptions, BackfillPlan, LiveSeries, TargetPlan, matchers, utc_text
 from exporter.backfill.rule_history import RecordingRule
 from exporter.config.durations import format_duration, parse_duration
 from exporter.errors import ApiError, BackfillError, ConfigError, one_line
@@ -31,6 +31,7 @@ _STATUSES = "FINISHED|RUN_FAILED"
 # Among these are the first samples of a target. Live, all families begin together. In a history that is
 # loaded, the gauges begin first, and a run may start before any ends.
 _FIRST = (JOBS.name, JOBS_COMPLETED.name, f"{JOB_SUBMITTING_DURATION.name}_count")
+# The last one is empty: the histogram has no status.
 _FIRST_STATUSES = f"{_STATUSES}|QUEUING|RUNNING|"
 # Prometheus uses a sample for five minutes: a series that is sampled this often is seen at each step.
 _STEP_MS = 300_000
@@ -128,9 +129,9 @@ async def find_live_series(
             matching = [one for one in instances if _matches(one.labels, options.labels)]
             if instances and not matching:
                 there = " and ".join(sorted(_differing([one.labels for one in instances])))
-                name = _name(target.key)
                 problems.append(
-                    f"--label: {api.name} has no series of {name} with these labels; it has them with {there}"
+                    f"--label: {api.name} has no series of {target.key.text} with these labels;"
+                    f" it has them with {there}"
                 )
             if matching:
                 found[target.key] = _live_series(matching)
@@ -214,7 +215,7 @@ async def _loaded_before(api: _Api, plan: TargetPlan) -> list[str]:
     if not counted or float(counted[0]["value"][1]) == 0:
         return []
     problem = (
-        f"--prometheus: {api.name} has samples of {_name(plan.target.key)} between {utc_text(plan.from_ms)}"
+        f"--prometheus: {api.name} has samples of {plan.target.key.text} between {utc_text(plan.from_ms)}"
         f" and {utc_text(plan.until_ms)}: is its history loaded already? A shorter --from leaves them out"
     )
     return [problem]
@@ -228,7 +229,7 @@ async def _other_instances(api: _Api, options: BackfillOptions, plan: TargetPlan
     *others, chosen = _differing([*instances, tuple(sorted(plan.labels.items()))])
     there = " and ".join(sorted(others))
     note = (
-        f"{_name(plan.target.key)} is scraped with {there}: the series with {chosen}"
+        f"{plan.target.key.text} is scraped with {there}: the series with {chosen}"
         " get the history. Rules and dashboards take the largest of them; --label NAME=VALUE chooses another"
     )
     return [note]
@@ -383,9 +384,4 @@ def _selector(
     names: str = JOBS_COMPLETED.name,
 ) -> str:
     own = {"project": key.project, "workspace": key.workspace, **(labels or {})}
-    matchers = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in own.items()]
-    return f"{{__name__=~{json.dumps(names)},{','.join(matchers)},status=~{json.dumps(status)}}}"
-
-
-def _name(key: TargetKey) -> str:
-    return f"{key.project}, workspace {key.workspace}"
+    return f"{{__name__=~{json.dumps(names)},{matchers(own)},status=~{json.dumps(status)}}}"

@@ -158,7 +158,7 @@ class PastReader:
                 filters, resumes = filters.downgrade_filter(exc.name, self.now_ms()), False
             except PollError as exc:
                 failed += 1
-                where = f"{plan.target.project}, workspace {plan.target.workspace}"
+                where = plan.target.key.text
                 if failed == _ATTEMPTS or not isinstance(exc, ApiError) or _is_final(exc):
                     raise BackfillError(f"{where}: {exc}") from exc
                 structlog.get_logger().warning("the API is asked again", target=where, error=str(exc))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from exporter.backfill.plan import BackfillPlan, TargetPlan, WrittenDay, utc_text
+from exporter.backfill.plan import BackfillPlan, TargetPlan, WrittenDay, matchers, utc_text
 from exporter.backfill.rule_history import RecordingRule, RuleHistory, in_stages
 from exporter.exposition.families import TARGET_FAMILIES
 
@@ -68,8 +67,7 @@ def _history(plan: BackfillPlan, days: Sequence[WrittenDay]) -> Iterator[str]:
 
 def _series(plan: TargetPlan) -> str:
     labels = {"project": plan.target.key.project, "workspace": plan.target.key.workspace, **plan.labels}
-    matchers = ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items())
-    return f"octopus_jobs{{{matchers}}}"
+    return f"octopus_jobs{{{matchers(labels)}}}"
 
 
 def _quoted(text: str) -> str:

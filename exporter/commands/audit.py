@@ -129,7 +129,7 @@ def unreadable_rows(lines: Sequence[AuditLine], secrets: Secrets) -> list[str]:
     """Name the rows set apart, which are in neither column of the table: a line each, by target."""
     named: list[str] = []
     for line in {line.target.key: line for line in lines if line.rows_unreadable}.values():
-        where = f"{line.target.project}, workspace {line.target.workspace}"
+        where = line.target.key.text
         named.append(f"{where}: {line.rows_unreadable} rows cannot be read and are counted on neither side")
         for row in line.set_apart:
             name = "a row without an id" if row.job_id is None else f"job {row.job_id}"

@@ -22,7 +22,7 @@ from exporter.backfill.script import SCRIPT, can_be_loaded_ms, history_of, loadi
 from exporter.backfill.spool import Spool
 from exporter.clients import ClientFactory
 from exporter.commands.backfill_options import check_room
-from exporter.commands.backfill_targets import name_of, plan_targets, read_ledger
+from exporter.commands.backfill_targets import plan_targets, read_ledger
 from exporter.commands.long_work import mebibytes, work_progress
 from exporter.commands.output import print_line
 from exporter.config import Config, format_duration
@@ -185,7 +185,7 @@ def _announcement(past: PastRead, output: Path) -> Iterator[str]:
     for target, estimate in zip(plan.targets, past.estimates, strict=True):
         counted = estimate.counted
         yield (
-            f"  {name_of(target.target)}, until {utc_text(target.until_ms)}:"
+            f"  {target.target.key.text}, until {utc_text(target.until_ms)}:"
             f" {_count(counted[PastKind.CREATED], 'job')} created,"
             f" {_count(counted[PastKind.STARTED], 'run')} started, {counted[PastKind.ENDED]:,} ended;"
             f" about {estimate.series:,} series, {_count(estimate.samples, 'sample')}"
@@ -208,7 +208,7 @@ def _what_is_missing(past: PastRead) -> Iterator[str]:
     for target, left_out in zip(past.plan.targets, past.left_out, strict=True):
         for count, what in _left_out(left_out):
             if count:
-                yield f"  {name_of(target.target)}: {count:,} {what}"
+                yield f"  {target.target.key.text}: {count:,} {what}"
 
 
 def _left_out(found: LeftOut) -> Iterator[tuple[int, str]]:

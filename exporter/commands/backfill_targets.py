@@ -16,10 +16,6 @@ from exporter.model import Target, TargetKey
 _LATE_MS = 600_000
 
 
-def name_of(target: Target) -> str:
-    return f"{target.project}, workspace {target.workspace}"
-
-
 def read_ledger(config: Config) -> Mapping[Target, LiveCounting]:
     """
     Read what was counted live of each target that has something to write, and say which have not.
@@ -34,16 +30,16 @@ def read_ledger(config: Config) -> Mapping[Target, LiveCounting]:
                 unknown.append(target)
             elif live.baseline_ms is None:
                 print_line(
-                    f"{name_of(target)}: metrics.count_history has counted its history: nothing to write"
+                    f"{target.key.text}: metrics.count_history has counted its history: nothing to write"
                 )
             else:
                 found[target] = live
     why = "is not in the ledger yet: a backfill ends where the live counters begin, so let"
     how = "`octopus-exporter run` poll it first"
     if unknown and len(unknown) == len(config.targets()):
-        raise StartError(f"ledger {config.ledger.url}: {name_of(unknown[0])} {why} {how}")
+        raise StartError(f"ledger {config.ledger.url}: {unknown[0].key.text} {why} {how}")
     for target in unknown:
-        print_line(f"{name_of(target)} {why} {how}, and run this command again for it")
+        print_line(f"{target.key.text} {why} {how}, and run this command again for it")
     return found
 
 
@@ -60,19 +56,19 @@ def plan_targets(
         labels = {**one.labels, **options.labels}
         if not {"job", "instance"} <= labels.keys():
             problems.append(
-                f"--label: {name_of(target)} has no live series yet: give its labels job and instance"
+                f"--label: {target.key.text} has no live series yet: give its labels job and instance"
             )
             continue
         plan = TargetPlan(target, live, labels, options.from_ms, one.first_ms or live.began_ms)
         if plan.until_ms - options.step_ms <= options.from_ms:
             begun = "its first poll was" if one.first_ms is None else "Prometheus has its series since"
             print_line(
-                f"{name_of(target)}: {begun} {utc_text(plan.until_ms)}, and the history would begin at"
+                f"{target.key.text}: {begun} {utc_text(plan.until_ms)}, and the history would begin at"
                 f" {utc_text(options.from_ms)}: there is nothing before, or it is loaded already"
             )
             continue
         for note in _seam(plan, one):
-            print_line(f"{name_of(target)}: {note}")
+            print_line(f"{target.key.text}: {note}")
         targets.append(plan)
     if problems:
         raise ConfigError(problems)

@@ -23,22 +23,23 @@ _MOST = 1_000_000
 # What a message about an unreadable spec says is expected.
 SPEC_EXPECTED = "cores and memory such as 2Core_4GiB, with GPUs such as P100_1Gpu_2.1Core_4.1GiB"
 
-_SEPARATORS = r"_\-+,;/ "
-_STRIPPED = "_-+,;/ "
+_SEPARATORS = "_-+,;/ "
+_SEPARATOR = f"[{re.escape(_SEPARATORS)}]"
+_NO_SEPARATOR = f"[^{re.escape(_SEPARATORS)}]"
 _QUANTITY = re.compile(
     rf"""
-    (?:(?<![^{_SEPARATORS}]) | (?<=core) | (?<=cores) | (?<=gpu) | (?<=gpus) | (?<=gib) | (?<=gibs))
+    (?:(?<!{_NO_SEPARATOR}) | (?<=core) | (?<=cores) | (?<=gpu) | (?<=gpus) | (?<=gib) | (?<=gibs))
     (?P<number>(?:0|[1-9][0-9]{{0,8}})(?:\.[0-9]{{1,9}})?)
     (?P<gap>[ _]?)
     (?P<unit>core|gpu|gib)s?
-    (?=[{_SEPARATORS}0-9]|\Z)
+    (?={_SEPARATOR}|[0-9]|\Z)
     """,
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
 # A comma or a slash between digits belongs to a number that is written in another way (1,5 or 1/2); a sign
 # belongs to a number below zero.
-_OTHER_NUMBER = re.compile(rf"(?<![^{_SEPARATORS}])(?:[0-9]++[,/+]|[-+])[0-9]", re.ASCII)
-# Words and codes: "P100", "Tesla V100", "Ascend-910B", "A800-80G-SXM". A number by itself is none.
+_OTHER_NUMBER = re.compile(rf"(?<!{_NO_SEPARATOR})(?:[0-9]++[,/+]|[-+])[0-9]", re.ASCII)
+# Words and codes: "P100", "Tesla V100", "Ascend-910B", "A800-80G-SXM". A number by itself is no model.
 _WORD = r"[^\W\d_]++ (?: -[0-9]+[a-z]? )? (?![^\W_])"
 _CODE = r"[^\W\d_]++ [0-9] [^\W_]*+ (?: -[0-9]+g )? (?![^\W_])"
 _MODEL = re.compile(rf"(?:{_CODE}|{_WORD}) (?: [ _-]++ (?:{_CODE}|{_WORD}) )*", re.IGNORECASE | re.VERBOSE)
@@ -74,7 +75,7 @@ def parse_spec(spec: str) -> Resources | None:
     position, model = 0, ""
     for piece in _QUANTITY.finditer(spec):
         unit, number = piece["unit"].lower(), Decimal(piece["number"])
-        before = spec[position : piece.start()].strip(_STRIPPED)
+        before = spec[position : piece.start()].strip(_SEPARATORS)
         if before and not (unit == "gpu" and _is_model(before, piece["gap"])):
             return None
         if unit in found or number > _MOST:
@@ -83,7 +84,7 @@ def parse_spec(spec: str) -> Resources | None:
         position, model = piece.end(), before or model
     # "P100-4G" alone may be 4 GiB of the job's memory.
     may_be_memory = _GPU_MEMORY.search(model) is not None and "gib" not in found
-    if not found or spec[position:].strip(_STRIPPED) or may_be_memory:
+    if not found or spec[position:].strip(_SEPARATORS) or may_be_memory:
         return None
     return Resources(found.get("core", 0), found.get("gpu", 0), found.get("gib", 0))
 

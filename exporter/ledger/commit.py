@@ -121,7 +121,7 @@ def record(
     set_apart.keep(db, target, poll)
     _unlist(db, jobs, target, poll, is_first=is_first)
     if poll.horizon_ms is not None:
-        jobs.forget(poll.horizon_ms, poll.clock_ms - poll.horizon_ms)
+        jobs.forget(poll.horizon_ms)
     if is_another_hour(row.committed_ms, poll.now_ms):
         prune_runs(db, target, poll.now_ms)
 
@@ -193,8 +193,12 @@ def _changed(
     Give the staged rows that differ from what is known of their jobs. With each come whether it has failed,
     and the label under which its job counts in `resource_jobs`, None where it does not.
     """
-    given = {"target": target, "horizon": horizon_ms or 0, "most": _CHUNK}
-    given["most_specs"] = rules.max_resource_specs
+    given = {
+        "target": target,
+        "horizon": horizon_ms or 0,
+        "most": _CHUNK,
+        "most_specs": rules.max_resource_specs,
+    }
     width = len(_JOB)
     after = _BEFORE_ALL
     while True:

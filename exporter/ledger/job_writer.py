@@ -132,7 +132,7 @@ class JobWriter:
             self._db.execute(f"UPDATE {table} SET {_UNLISTED} WHERE {which}", given)  # noqa: S608 - constants only
             self.flush()
 
-    def forget(self, horizon_ms: int, lookback_ms: int) -> None:
+    def forget(self, horizon_ms: int) -> None:
         """
         Forget the finished jobs that were created before the lookback.
 
@@ -141,14 +141,14 @@ class JobWriter:
         """
         # A clock that is wrong for once must not make us forget jobs that are yet to come.
         forgotten_ms = min(horizon_ms, newest_creation(self._db, self._target) + 1)
-        kept_ms = min(max(lookback_ms, _LEAST_KEPT_MS), _MOST_KEPT_MS)
+        kept_ms = min(max(self._now_ms - horizon_ms, _LEAST_KEPT_MS), _MOST_KEPT_MS)
         given = {"target": self._target, "horizon": horizon_ms, "kept": self._now_ms - kept_ms}
         self.unlist(FINISHED_JOBS, f"{_OUTSIDE} AND known.listed = 1", given)
         self._db.execute(_FORGET, given)
         self._db.execute(_NOTE_FORGOTTEN, {"target": self._target, "forgotten": forgotten_ms})
 
     def _take_out(self, table: str, which: str, given: Mapping[str, object]) -> bool:
-        """Take those of these jobs that are listed out of `listing`; tell whether there are any."""
+        """Take jobs that are listed out of `listing`; tell whether there are any."""
         leaving = f"""
             SELECT job_type, status, in_flight, resource_label, count(*) FROM {table}
             WHERE {which} GROUP BY job_type, status, in_flight, resource_label

@@ -154,7 +154,7 @@ class Clocks:
         return min(self._ours.began_ms, self._servers.began_ms)
 
     def _believed(self) -> tuple[_Clock, ...]:
-        """Give the clocks that no row contradicts; ours, if rows contradict both or theirs is no use."""
+        """Give the clocks that no row contradicts; ours if there is none, or the server's cannot be right."""
         is_absurd = self._servers.skew_ms - self._lead(self._ours) > _YEAR_MS
         is_unsteady = self._servers_jumps() and self._lead(self._ours) < _TOLERANCE_MS
         clocks = (self._ours,) if is_absurd or is_unsteady else self._both

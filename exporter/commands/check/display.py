@@ -96,7 +96,7 @@ def as_paragraph(checked: CheckedTarget, secrets: Secrets) -> str:
     """Write why a target fails, what was found about it and how many requests that took."""
     target, findings, error = checked.probed.target, checked.findings, checked.probed.error
     verb = "works" if checked.works else "fails"
-    head = f"{target.project}, workspace {target.workspace} (credentials {target.credentials}) {verb}:"
+    head = f"{target.key.text} (credentials {target.credentials}) {verb}:"
     lines: dict[str, str] = {}
     if error is not None:
         facts = {name.replace("_", " "): str(value or "") for name, value in _error_fields(error).items()}
