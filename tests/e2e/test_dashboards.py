@@ -137,6 +137,8 @@ def live(exporter: Exporter, simulator: Simulation, server: Prometheus) -> None:
     exporter.scrape_after_polls(2)
     simulator.create_jobs(job_type="FRAME_EXTRACT", count=30, outcome="RUN_FAILED", msg_code=3001)
     exporter.scrape_after_polls(3)
+    # A poll that is slow or throttled may put a full sync off, so the first one is waited for before that.
+    wait_for(server, 'sum(increase(octopus_ledger_full_syncs_total{reason="scheduled"}[5m])) > 0')
     simulator.set_faults("broken=1")
     exporter.scrape_until_failed("contract", times=2)
     simulator.set_faults("")
