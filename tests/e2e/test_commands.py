@@ -179,7 +179,7 @@ def test_demo_says_that_all_is_well_once_it_has_audited(tmp_path: Path) -> None:
         page = first_line(program, "status page")
 
         def audited() -> dict[str, Any] | None:
-            # It answers before its target is there, and on a busy machine the target may be late for a moment.
+            # At first no target is listed, and on a busy machine it may be late for a moment.
             for target in ask(f"{page}api/v1/status").json["targets"]:
                 if target["last_audit_ms"] is not None and target["state"] == "ok":
                     return dict(target)
