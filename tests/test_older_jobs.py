@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from exporter.model import Totals
-from tests.fake_api import a_job, poll_rules
+from exporter.model import Target, Totals
+from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import FAILED, Scene
 from tests.ledgers import BackEnd
 
@@ -27,9 +27,9 @@ async def scene(back_end: BackEnd) -> AsyncIterator[Scene]:
     await scene.ledger.close()
 
 
-async def polled(scene: Scene, ours_ms: int = 0) -> Totals:
+async def polled(scene: Scene, ours_ms: int = 0, target: Target | None = None) -> Totals:
     """Poll with our clock ahead of the server's by `ours_ms`."""
-    return await scene.poll(rules=poll_rules(lookback_ms=LOOKBACK_MS), ours_ms=ours_ms)
+    return await scene.poll(target, poll_rules(lookback_ms=LOOKBACK_MS), ours_ms)
 
 
 def end_now(scene: Scene, job_id: int) -> None:
@@ -100,3 +100,34 @@ async def test_an_hour_later_it_is_forgotten(scene: Scene, ignored: tuple[str, .
         assert totals.jobs[FAILED] == 0
         kept.append(scene.rows("jobs"))
     assert kept == [1, 1, 0, 0]
+
+
+async def test_a_status_that_is_no_end_any_more_counts_no_forgotten_run_again(scene: Scene) -> None:
+    """The server ignores `start_time`, so the rows come back: they show the runs that were counted."""
+    scene.api.ignored, scene.api.terminal = frozenset({"start_time"}), frozenset({"SHELVED"})
+    await polled(scene)
+    for job_id in range(1, 8):
+        scene.run_job(job_id, "SHELVED", ended_ms=None)
+    shelved = (FAILED[0], "SHELVED")
+    await polled(scene)
+    assert (await polled(scene)).completed[shelved].value == 7
+    for _ in range(5):
+        scene.api.now_ms += 29 * 60_000
+        await polled(scene)
+    assert scene.rows("jobs") == 0
+    for terminal in ((), ("SHELVED",), ()):
+        scene.api.terminal = frozenset(terminal)
+        totals = await polled(scene)
+        assert (totals.completed[shelved].value, *counted(totals)) == (7, 7, 0, 0)
+
+
+async def test_an_old_job_whose_type_comes_into_scope_does_not_run_again(scene: Scene) -> None:
+    scene.api.put(a_job(1, **CREATED), a_job(2, job_type="SCENARIO_TO_SIM", **CREATED))
+    await polled(scene, target=a_target(job_types=("SCENARIO_TO_SIM",)))
+    await polled(scene)
+    run = CREATED | dict.fromkeys(("started_ms", "updated_ms"), scene.api.now_ms)
+    scene.api.put(a_job(1, "RUNNING", **run))
+    assert counted(await polled(scene)) == (1, 0, 0)
+    run |= dict.fromkeys(("ended_ms", "updated_ms"), scene.api.now_ms)
+    scene.api.put(a_job(1, "RUN_FAILED", **run))
+    assert counted(await polled(scene)) == (1, 1, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from exporter.counting.transitions import (
@@ -13,7 +15,7 @@ from exporter.counting.transitions import (
     rescope,
     transition,
 )
-from exporter.model import Job
+from exporter.model import OTHER, Job
 
 LATER = Baseline(at_ms=1_000)
 HISTORY = Baseline(at_ms=None)
@@ -211,6 +213,115 @@ def test_a_status_that_is_no_end_any_more_leaves_counted_runs_alone_until_someth
     again = job("RUNNING", started_ms=9_100, updated_ms=9_500)
     assert counted(after, again) == (False, True, False)
     assert known(named, unnamed, again).in_flight
+
+
+ARCHIVED = {"started_ms": 3_100, "updated_ms": 4_000}
+RAN_TWICE = (
+    job("RUN_FAILED", **RUN),
+    job("RUNNING", started_ms=3_100, updated_ms=3_100),
+    job("ARCHIVED", named_terminal=True, **ARCHIVED),
+)
+
+
+@pytest.mark.parametrize(
+    ("sights", "unnamed"),
+    [
+        pytest.param(RAN_TWICE, ARCHIVED, id="the end time that is kept is that of the run before"),
+        pytest.param(RAN_TWICE, ARCHIVED | {"started_ms": None}, id="no start time for a while"),
+        pytest.param(RAN_TWICE[:1] + RAN_TWICE[2:], ARCHIVED, id="both runs ended between two polls"),
+        pytest.param(
+            [job("RUNNING"), job(OTHER, named_terminal=True, **ARCHIVED)], ARCHIVED, id="a label of its own"
+        ),
+    ],
+)
+def test_a_run_counts_once_whether_or_not_its_status_is_named(
+    sights: Sequence[Job], unnamed: dict[str, int | None]
+) -> None:
+    row = known(*sights)
+    assert (row.in_flight, row.end_counted) == (False, True)
+    for later in (
+        job("ARCHIVED", **unnamed),
+        job("ARCHIVED", **ARCHIVED),
+        job("ARCHIVED", named_terminal=True, **ARCHIVED),
+        job("ARCHIVED", named_terminal=True, ended_ms=3_900, **ARCHIVED),
+        job("FINISHED", ended_ms=3_900, **ARCHIVED | {"updated_ms": 4_500}),
+    ):
+        change = transition(row, later, LATER)
+        assert change is not None
+        assert (change.ended, change.rerun, change.submitting_ms) == (False, False, None)
+        row = change.known
+        assert not row.in_flight
+
+
+def test_a_job_that_runs_again_in_a_status_that_is_named_no_more_is_in_flight() -> None:
+    again = job("ARCHIVED", started_ms=5_000, updated_ms=5_000)
+    assert known(*RAN_TWICE, again).in_flight
+    assert known(job(OTHER, named_terminal=True), job("ARCHIVED", updated_ms=2_001)).in_flight
+
+
+@pytest.mark.parametrize("label", ["ARCHIVED", OTHER])
+@pytest.mark.parametrize(("entered_ms", "expected"), [(1_000, True), (999, False)])
+def test_a_job_that_was_in_the_status_before_the_baseline_is_history_when_that_is_named(
+    label: str, entered_ms: int, expected: bool
+) -> None:
+    before = known(job(label, updated_ms=entered_ms))
+    assert counted(before, job("ARCHIVED", updated_ms=entered_ms, named_terminal=True))[2] is expected
+    touched = job(label, updated_ms=8_000, named_terminal=True)
+    assert counted(before, touched)[2] is expected
+
+
+def test_a_job_that_ran_again_in_a_status_before_that_was_named_has_ended_since() -> None:
+    before = known(job("ARCHIVED", started_ms=700, updated_ms=900))
+    again = job("ARCHIVED", started_ms=5_000, updated_ms=8_000, named_terminal=True)
+    assert counted(before, again) == (False, True, True)
+
+
+def test_a_counted_job_that_was_pruned_counts_nothing_where_only_its_status_is_named_no_more() -> None:
+    forgotten = Baseline(at_ms=100, forgotten_before_ms=600)
+    shown = {"started_ms": 1_800, "updated_ms": 2_000}
+    first = transition(None, job("ARCHIVED", **shown), forgotten)
+    assert first is not None
+    assert (first.created, first.rerun, first.submitting_ms, first.known.in_flight) == (
+        False,
+        False,
+        None,
+        True,
+    )
+    for updated_ms in (2_000, 3_000):
+        named = job("ARCHIVED", named_terminal=True, **shown | {"updated_ms": updated_ms})
+        change = transition(first.known, named, forgotten)
+        assert change is not None
+        assert (change.ended, change.rerun, change.submitting_ms) == (False, False, None)
+    # What it does from now on counts.
+    again = transition(first.known, job("RUNNING", started_ms=4_000, updated_ms=4_000), forgotten)
+    assert again is not None
+    assert (again.rerun, again.submitting_ms is not None) == (True, True)
+    ended = transition(
+        first.known, job("FINISHED", ended_ms=4_000, started_ms=1_800, updated_ms=4_000), forgotten
+    )
+    assert ended is not None
+    assert (ended.rerun, ended.ended) == (True, True)
+
+
+def test_an_old_job_that_ran_since_ends_when_its_status_is_named() -> None:
+    forgotten = Baseline(at_ms=100, forgotten_before_ms=600)
+    old = {"started_ms": 1_800, "updated_ms": 2_000}
+    for sights in ([job("RUNNING", **old)], [job("QUEUING", updated_ms=1_700), job("RUNNING", **old)]):
+        before = known(*sights, job("ARCHIVED", **old), baseline=forgotten)
+        named = job("ARCHIVED", named_terminal=True, **old)
+        assert counted(before, named, forgotten) == (False, False, True)
+
+
+@pytest.mark.parametrize("kept_ms", [None, 3_900])
+def test_an_end_time_that_comes_late_to_a_second_run_belongs_to_it(kept_ms: int | None) -> None:
+    row = known(
+        job("RUN_FAILED", **RUN),
+        job("RUNNING", started_ms=3_100, updated_ms=3_100),
+        job("FINISHED", started_ms=3_100, ended_ms=kept_ms, updated_ms=4_000),
+    )
+    assert row.ended_ms == kept_ms
+    late = job("FINISHED", started_ms=3_100, ended_ms=3_900, updated_ms=5_000)
+    assert counted(row, late) == (False, False, False)
 
 
 def test_a_start_at_0_counts_once_when_it_comes() -> None:
@@ -456,7 +567,22 @@ def test_a_job_that_starts_again_waited_since_its_last_run_at_most(
 def test_counting_begins_anew_for_types_that_come_into_scope(
     known_at_ms: dict[str, int | None], job_types: tuple[str, ...], at_ms: dict[str, int | None]
 ) -> None:
-    assert rescope(known_at_ms, job_types, 900, 50, {"A", "B"}) == Baselines(at_ms, 50)
+    begun = frozenset(kind for kind, since_ms in at_ms.items() if since_ms == 900)
+    assert rescope(known_at_ms, job_types, 900, 50, {"A", "B"}) == Baselines(at_ms, 50, begun=begun)
+
+
+def test_an_old_job_of_a_type_that_comes_into_scope_was_not_pruned_before() -> None:
+    """It is in flight since before the lookback, and nothing says that it has ended before."""
+    baselines = rescope({"A": 100}, ("A", "B"), 1_000, 600, ())
+    starts = job("RUNNING", started_ms=2_500, updated_ms=2_500)
+    reruns = {}
+    for kind in ("A", "B"):
+        first = transition(None, job("QUEUING"), baselines.of(kind))
+        assert first is not None
+        change = transition(first.known, starts, baselines.of(kind))
+        assert change is not None
+        reruns[kind] = change.rerun
+    assert reruns == {"A": True, "B": False}
 
 
 def test_a_job_goes_by_the_baseline_of_its_type_or_by_that_of_all() -> None:

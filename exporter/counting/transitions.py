@@ -9,9 +9,10 @@ ledger's row does. The rules, and the promise each one keeps (contract, "What mu
 - A job known ended and seen ended has ended another run only if it had a start or an end time and shows
   another one, and if that run did not end before the baseline. A time that was missing and is there now, or
   that is missing for a while, is of the same run.
-- Whether an undocumented status ends a run depends on the configuration too. Where only that has changed and
-  not the row, a job in flight has now ended, and counts by the baseline like a job never seen; a job that had
-  ended stays so, since its run is counted.
+- Whether an undocumented status ends a run depends on the configuration too. Where only that has changed, nothing
+  counts twice. A job that was in the status before it was named an end has ended now: that is history if the job
+  was last updated before the baseline. A job that had ended in a status which is no end any more stays ended while
+  it shows the same run in that status, since the run is counted.
 - A job never seen before counts by the baseline: what was created, started or ended before the first complete
   sync began is history, also where a fault of the server shows it later.
 - A start is counted once for each start time a job shows. One that comes to light although nothing has
@@ -29,10 +30,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from exporter.model import TERMINAL_STATUSES, Job
+from exporter.model import OTHER, STATUSES, TERMINAL_STATUSES, Job
 
 ALL_TYPES = "*"
 _TERMINAL = frozenset(TERMINAL_STATUSES)
+_DOCUMENTED = frozenset(STATUSES)
 # The times of the API span so much (API reference, `start_time`): no duration is longer.
 _LONGEST_MS = 1_000_000_000_000
 
@@ -101,18 +103,20 @@ class Baselines:
     A type that comes into scope later gets a baseline of its own, so that its past is no spike. One that
     leaves scope loses it.
     Shape: `at_ms` by job type or ALL_TYPES, None where all history counts; `latest_ms` and `is_first_sync` as
-    Baseline's.
+    Baseline's. `begun` are those that begin with this poll: of their jobs none was known and pruned before.
     """
 
     at_ms: dict[str, int | None]
     forgotten_before_ms: int | None
     latest_ms: int | None = None
     is_first_sync: bool = False
+    begun: frozenset[str] = frozenset()
 
     def of(self, job_type: str) -> Baseline:
         """Give the baseline that holds for a type."""
         scope = job_type if job_type in self.at_ms else ALL_TYPES
-        return Baseline(self.at_ms.get(scope), self.forgotten_before_ms, self.latest_ms, self.is_first_sync)
+        forgotten_before_ms = None if scope in self.begun else self.forgotten_before_ms
+        return Baseline(self.at_ms.get(scope), forgotten_before_ms, self.latest_ms, self.is_first_sync)
 
 
 def rescope(
@@ -136,7 +140,8 @@ def rescope(
     }
     begun = dict.fromkeys(sorted(set(scope) - kept.keys()), began_ms)
     # Types that were listed one by one keep their own beginning when all types come into scope.
-    return Baselines({**(known if not job_types else kept), **begun}, forgotten_before_ms)
+    at_ms = {**(known if not job_types else kept), **begun}
+    return Baselines(at_ms, forgotten_before_ms, begun=frozenset(begun))
 
 
 def latest(at_ms: dict[str, int | None]) -> int | None:
@@ -174,7 +179,7 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
     has_ended = seen.has_ended or _stays_ended(known, seen)
     if known.in_flight:
         another = has_ended
-        ended = another and (not _is_same_row(known, seen) or baseline.is_news(end_of(seen)))
+        ended = another and _is_end_news(known, seen, baseline)
     else:
         another = has_ended and _is_another_run(known, seen)
         ended = another and baseline.is_news(end_of(seen))
@@ -185,6 +190,7 @@ def transition(known: KnownJob | None, seen: Job, baseline: Baseline) -> Transit
             seen,
             known,
             has_ended=has_ended,
+            another=another,
             runs=known.runs + another,
             rerun=rerun,
             start_counted=started
@@ -215,13 +221,16 @@ def _without_empty_times(seen: Job) -> Job:
 def _first_sight(seen: Job, baseline: Baseline) -> Transition:
     # A pruned job shows up again only because it runs again. So at least one run came before this one.
     before = not seen.has_ended and baseline.forgot(seen)
-    started = seen.started_ms is not None and baseline.is_news(seen.started_ms)
+    # In an undocumented status it may show the run that was counted: the status may have been named an end.
+    may_be_counted = before and seen.status not in _DOCUMENTED
+    started = seen.started_ms is not None and baseline.is_news(seen.started_ms) and not may_be_counted
     rerun = before and started
     counts = not is_history(seen, baseline)
     row = _row(
         seen,
         None,
         has_ended=seen.has_ended,
+        another=seen.has_ended,
         runs=int(seen.has_ended or before),
         rerun=rerun,
         start_counted=counts and started,
@@ -263,6 +272,19 @@ def _has_started(known: KnownJob, seen: Job, baseline: Baseline) -> bool:
     return not comes_late or baseline.is_news(seen.started_ms)
 
 
+def _is_end_news(known: KnownJob, seen: Job, baseline: Baseline) -> bool:
+    """Tell whether a job that was in flight and has ended is to be counted."""
+    if _has_same_status(known, seen) and seen.ended_ms is None and not _is_another_run(known, seen):
+        # Only the configuration has changed: the run had ended before that.
+        return baseline.is_news(known.updated_ms) and not _may_be_counted(known, seen, baseline)
+    return not _is_same_row(known, seen) or baseline.is_news(end_of(seen))
+
+
+def _may_be_counted(known: KnownJob, seen: Job, baseline: Baseline) -> bool:
+    """Tell whether the run may have been counted before its job was pruned: see _first_sight."""
+    return baseline.forgot(seen) and known.runs > 0 and not (known.start_counted or known.end_counted)
+
+
 def _is_another_run(known: KnownJob, seen: Job) -> bool:
     """
     Tell whether a job that had ended shows the end of another run, counted or not.
@@ -283,16 +305,18 @@ def _is_after_last_end(known: KnownJob, seen: Job) -> bool:
 
 def _is_same_row(known: KnownJob, seen: Job) -> bool:
     """Tell whether nothing has happened to a job since it was last seen, as far as its row says."""
-    return seen.status == known.status and seen.updated_ms == known.updated_ms
+    return _has_same_status(known, seen) and seen.updated_ms == known.updated_ms
+
+
+def _has_same_status(known: KnownJob, seen: Job) -> bool:
+    """Tell whether a job is in the status it was in, which may have a label of its own only now."""
+    gets_label = known.status == OTHER and seen.status not in _DOCUMENTED
+    return seen.status == known.status or (gets_label and seen.updated_ms == known.updated_ms)
 
 
 def _stays_ended(known: KnownJob, seen: Job) -> bool:
     """Tell whether a job that had ended shows the same run in a status that no longer counts as an end."""
-    return (
-        not known.in_flight
-        and seen.status == known.status
-        and (seen.started_ms, seen.ended_ms) == (known.started_ms, known.ended_ms)
-    )
+    return not known.in_flight and _has_same_status(known, seen) and not _is_another_run(known, seen)
 
 
 def _row(
@@ -300,6 +324,7 @@ def _row(
     known: KnownJob | None,
     *,
     has_ended: bool,
+    another: bool,
     runs: int,
     rerun: bool,
     start_counted: bool,
@@ -307,8 +332,9 @@ def _row(
 ) -> KnownJob:
     ended_ms, counted_start_ms = seen.ended_ms, seen.started_ms
     if known is not None:
-        # A time that is missing for a while keeps its last value, and does not look like a change.
-        ended_ms = known.ended_ms if ended_ms is None else ended_ms
+        # A time that is missing for a while keeps its last value, and does not look like a change. But the
+        # end of another run may come late: it is not the end of the run before.
+        ended_ms = known.ended_ms if ended_ms is None and not another else ended_ms
         counted_start_ms = known.counted_start_ms if counted_start_ms is None else counted_start_ms
     return KnownJob(
         job_type=seen.job_type,
