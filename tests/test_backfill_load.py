@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -35,7 +36,7 @@ RULES = (
 # At the KILL_AT-th call of any of these programs with the words KILL_ON, the script is killed. The program
 # goes on.
 WRAPPER = """#!/bin/sh
-case "$*" in *"$KILL_ON"*) echo >>"$COUNTED" ;; *) exec {program} "$@" ;; esac
+case "{name} $*" in *"$KILL_ON"*) echo >>"$COUNTED" ;; *) exec {program} "$@" ;; esac
 if [ "$(wc -l <"$COUNTED")" -eq "$KILL_AT" ]; then kill -9 "$PPID"; fi
 exec {program} "$@"
 """
@@ -64,9 +65,9 @@ def load(tmp_path: Path) -> Load:
     """Run the script on a data directory."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("mv", "mkdir", "promtool"):
+    for name in ("cp", "mv", "mkdir", "promtool"):
         tool = tools / name
-        tool.write_text(WRAPPER.format(program=program(name)))
+        tool.write_text(WRAPPER.format(name=name, program=program(name)))
         tool.chmod(0o755)
 
     def run(history: Path, data: Path, kill_at: int = 0, **given: str) -> subprocess.CompletedProcess[str]:
@@ -110,6 +111,11 @@ def blocks(data: Path) -> set[str]:
     return {path.parent.name for path in data.glob("*/meta.json")}
 
 
+def stored(data: Path) -> int:
+    """Count the samples in all blocks: one that is in two of them twice."""
+    return sum(json.loads(meta.read_text())["stats"]["numSamples"] for meta in data.glob("*/meta.json"))
+
+
 def test_wherever_it_is_killed_it_loads_once_when_it_is_run_again(
     tmp_path: Path, history: Path, load: Load
 ) -> None:
@@ -125,7 +131,7 @@ def test_wherever_it_is_killed_it_loads_once_when_it_is_run_again(
         assert (again.returncode, again.stderr) == (0, "")
         assert samples(data) == wanted
         loaded = blocks(data)
-        assert "already loaded" in load(history, data).stdout
+        assert "already loaded" in load(history, data, RULES="no").stdout
         assert blocks(data) == loaded
         left = {path.name for path in (data / "octopus-backfill").iterdir()}
         assert not left & {"blocks", "done", "history", "lock", "made", "moving"}
@@ -136,11 +142,8 @@ def test_the_prometheus_of_a_killed_run_does_not_evaluate_rules(
     tmp_path: Path, history: Path, load: Load
 ) -> None:
     port = str(free_port())
-    # At which minutes rules are evaluated depends on the folder.
     data, killed = tmp_path / "data", []
-    assert load(history, data).returncode == 0
-    wanted = samples(data)
-    shutil.rmtree(data)
+    wanted = loaded_at_once(history, data, load)
     for kill_on in ("create-blocks-from rules", "query instant"):
         done = load(history, data, 1, KILL_ON=kill_on, PORT=port)
         assert done.returncode == -signal.SIGKILL
@@ -148,7 +151,6 @@ def test_the_prometheus_of_a_killed_run_does_not_evaluate_rules(
     again = load(history, data, PORT=port)
     assert again.returncode == 0, again.stderr
     assert samples(data) == wanted
-    assert "project:twice" in "".join(wanted)
     assert not any(map(is_running, killed))
 
 
@@ -156,12 +158,44 @@ def test_rules_are_not_evaluated_on_what_is_left(tmp_path: Path, load: Load) -> 
     begin_ms = START_MS - HOUR_MS // 2
     history = written(tmp_path / "history", a_plan(a_past(UNTIL_MS, from_ms=begin_ms)), begin_ms)
     data = tmp_path / "data"
+    wanted = loaded_at_once(history, data, load)
     # The blocks of two days are made, and the first is in the data directory.
     killed = load(history, data, 3, KILL_ON="octopus-backfill/blocks/", RULES="no")
     assert killed.returncode == -signal.SIGKILL
     assert (len(blocks(data)), len(blocks(data / "octopus-backfill/blocks"))) == (1, 1)
-    assert load(history, data).returncode == 0
-    assert not any("project:created" in sample for sample in samples(data))
+    again = load(history, data)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert samples(data) == wanted
+
+
+def test_the_history_of_the_rules_can_be_loaded_later(tmp_path: Path, history: Path, load: Load) -> None:
+    data = tmp_path / "data"
+    wanted = loaded_at_once(history, data, load)
+    for kill_on in ("cp -R", "octopus-backfill/records/", "octopus-backfill/loaded-rules.new"):
+        assert load(history, data, RULES="no").returncode == 0
+        assert not any("project:" in sample for sample in samples(data))
+        assert load(history, data, 1, KILL_ON=kill_on).returncode == -signal.SIGKILL
+        again = load(history, data)
+        assert (again.returncode, again.stderr) == (0, "")
+        assert samples(data) == wanted
+        assert stored(data) == len(wanted)
+        for rules in ("yes", "no"):
+            assert "already loaded" in load(history, data, RULES=rules).stdout
+        shutil.rmtree(data)
+
+
+def loaded_at_once(history: Path, data: Path, load: Load) -> list[str]:
+    """
+    Give the samples of a history and of its rules, and leave no data directory.
+
+    At which minutes rules are evaluated depends on the folder: so it is the one that is used later.
+    """
+    whole = load(history, data)
+    assert whole.returncode == 0, whole.stderr
+    found = samples(data)
+    assert any("project:twice" in sample for sample in found)
+    shutil.rmtree(data)
+    return found
 
 
 def test_another_history_of_the_same_series_is_refused(tmp_path: Path, history: Path, load: Load) -> None:
@@ -183,7 +217,7 @@ def test_another_history_of_the_same_series_is_refused(tmp_path: Path, history: 
     earlier = written(tmp_path / "earlier", longer, START_MS - HOUR_MS)
     assert load(earlier, data, RULES="no").returncode == 0
     for known in (history, other, earlier):
-        assert "already loaded" in load(known, data).stdout
+        assert "already loaded" in load(known, data, RULES="no").stdout
 
 
 def test_a_folder_that_is_no_data_directory_is_refused(tmp_path: Path, history: Path, load: Load) -> None:

@@ -11,7 +11,7 @@
 #
 # Variables: PROMTOOL, PROMETHEUS   the programs, if they are not in PATH
 #            PORT=19090             a free port of this machine, for a Prometheus that runs only to evaluate the rules
-#            RULES=no               leave out the history of the recording rules
+#            RULES=no               leave out the history of the recording rules; a later run without it adds that
 #            PROMETHEUS_URL         the Prometheus that is to show the history: wait until it does
 #            LOAD_EARLY=yes         do not wait until the end of the history is out of Prometheus' memory
 set -eu
@@ -35,7 +35,7 @@ check() {
   [ -d "$data" ] && [ -w "$data" ] || fail "$data is no folder that $(id -un) can write to"
   data=$(CDPATH='' cd -- "$data" && pwd)
   work=$data/octopus-backfill
-  if [ "$rules" != no ] && [ -e "$here/rules-01.yml" ]; then
+  if wants_rules; then
     command -v "$prometheus" >/dev/null ||
       fail "prometheus is not installed here; PROMETHEUS=/path/to/prometheus names it, RULES=no goes without"
   fi
@@ -45,11 +45,13 @@ check() {
   [ "$(id -u)" -eq 0 ] || [ "$(id -u)" = "${owner%:*}" ] ||
     fail "$data belongs to user ${owner%:*}: run this script as that user, or as root"
   is_prometheus || check_empty
-  if ! is_loaded; then
-    refuse_overlaps
+  if ! is_complete; then
+    is_loaded loaded || refuse_overlaps
     refuse_early
   fi
 }
+
+wants_rules() { [ "$rules" != no ] && [ -e "$here/rules-01.yml" ]; }
 
 is_prometheus() { [ -d "$data/wal" ]; }
 
@@ -74,8 +76,11 @@ refuse_early() {
     fail "the end of this history ($last_text) is still in the memory of Prometheus: run this script after $safe_text"
 }
 
-# What is loaded: a line for each series, as in $history.
-is_loaded() { [ -e "$work/loaded" ] && ! printf '%s\n' "$history" | grep -qvxF -f "$work/loaded"; }
+# is_loaded FILE: tell whether FILE names this history. `loaded` has a line for each series whose samples are loaded, as
+# in $history, and `loaded-rules` for each that the loaded records were made from.
+is_loaded() { [ -e "$work/$1" ] && ! printf '%s\n' "$history" | grep -qvxF -f "$work/$1"; }
+
+is_complete() { is_loaded loaded && { ! wants_rules || is_loaded loaded-rules; }; }
 
 # Two histories of the same series begin to count at different times, so together they are no counter.
 refuse_overlaps() {
@@ -114,9 +119,18 @@ keep() {
   { printf '%s\n' "$2" >"$1.new" && mv "$1.new" "$1"; } || fail "$1 cannot be written: is the disk full?"
 }
 
+# remember FILE: name this history in FILE.
+remember() {
+  ! is_loaded "$1" || return 0
+  known=$history
+  if [ -e "$work/$1" ]; then known="$(cat "$work/$1")
+$history"; fi
+  keep "$work/$1" "$known"
+}
+
 # Only what is loaded is remembered.
 clean() {
-  rm -rf "$work/blocks" "$work/made" "$work/done" "$work/moving" "$work/history"
+  rm -rf "$work/blocks" "$work/records" "$work/made" "$work/done" "$work/moving" "$work/history"
   remove_unfinished
 }
 
@@ -155,9 +169,15 @@ step() {
     }
     mv "$new" "$work/made/$name"
   fi
+  case $name in rules-*) copy_records "$work/made/$name" ;; esac
   move_blocks "$work/made/$name" "$work/blocks"
   : >"$work/done/$name"
   rm -rf "$work/made/$name"
+}
+
+# Where only the records are to be loaded, they are kept apart: the Prometheus on the blocks may merge its blocks.
+copy_records() {
+  [ "$what" = blocks ] || cp -R "$1/." "$work/records" || fail "$work/records cannot be written: is the disk full?"
 }
 
 # A name with a dot is of a block that is not complete, or is being deleted.
@@ -226,6 +246,7 @@ make_rules() {
       --url="$url" --output-dir="$new" "$work/rules.yml"
     stop_server
   done
+  : >"$work/done/rules"
 }
 
 wait_until_shown() {
@@ -241,14 +262,33 @@ wait_until_shown() {
   done
 }
 
+# Loads the samples and the records, or the records alone where the samples are loaded already.
+load() {
+  what=blocks
+  if is_loaded loaded; then what=records; fi
+  mkdir -p "$work/blocks" "$work/records" "$work/made" "$work/done" "$TMPDIR"
+  keep "$work/history" "$history"
+  # Once some blocks are moved, rules would see what is left.
+  if [ ! -e "$work/moving" ]; then
+    make_samples
+    if wants_rules; then make_rules; fi
+    if [ "$(id -u)" -eq 0 ]; then chown -R "$owner" "$work/blocks" "$work/records"; fi
+    keep "$work/moving" "$history"
+  fi
+  move_blocks "$work/$what" "$data"
+  if [ -e "$work/done/rules" ]; then remember loaded-rules; fi
+  remember loaded
+  clean
+}
+
 check
 take_lock
-if is_loaded; then
+if is_complete; then
   clean
   say "this history is already loaded; while $work is there, nothing is loaded twice"
   exit 0
 fi
-refuse_overlaps
+is_loaded loaded || refuse_overlaps
 if [ -e "$work/history" ] && [ "$(cat "$work/history")" != "$history" ]; then
   [ ! -e "$work/moving" ] || fail "another history is loaded in part: run its load.sh again first"
   say "another history was begun, and nothing of it is loaded: it is dropped"
@@ -260,21 +300,8 @@ url=http://127.0.0.1:$port/backfill-$$
 TMPDIR=$work/tmp.$$
 export TMPDIR
 remove_unfinished
-mkdir -p "$work/blocks" "$work/made" "$work/done" "$TMPDIR"
-keep "$work/history" "$history"
-
-# Once some blocks are moved, rules would see what is left.
-if [ ! -e "$work/moving" ]; then
-  make_samples
-  if [ "$rules" != no ] && [ -e "$here/rules-01.yml" ]; then make_rules; fi
-  if [ "$(id -u)" -eq 0 ]; then chown -R "$owner" "$work/blocks"; fi
-  keep "$work/moving" "$history"
-fi
-move_blocks "$work/blocks" "$data"
-if [ -e "$work/loaded" ]; then history="$(cat "$work/loaded")
-$history"; fi
-keep "$work/loaded" "$history"
-clean
+# A run without the rules may have been interrupted while it moved its blocks: then the rules come after these.
+until is_complete; do load; done
 if ! is_prometheus; then
   say "the blocks are in $data: copy them to where they are to be read"
 elif [ -n "${PROMETHEUS_URL:-}" ]; then
