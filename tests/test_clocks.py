@@ -221,3 +221,17 @@ async def test_no_row_is_missed_where_rows_are_ahead_of_both_clocks_and_totals_a
         for _ in range(2):
             totals = await scene.poll()
         assert totals.jobs[FAILED] == len(scene.api.jobs)
+
+
+@pytest.mark.parametrize("gives_time", [True, False])
+async def test_a_baseline_stays_where_our_clock_is_a_little_behind(scene: Scene, gives_time: bool) -> None:
+    """What the first sync has taken for history is never news for a backfill, which goes by the baseline."""
+    scene.api.gives_time, scene.ours_ms = gives_time, -37_000
+    scene.api.now_ms += 900  # within a second, which the server does not tell
+    scene.fail_now()
+    first = await scene.poll(0)
+    assert NOW_MS <= (first.baseline_ms or 0) <= scene.api.now_ms + 1
+    for _ in range(10):
+        scene.api.now_ms += 5_000
+        scene.fail_now()
+        assert (await scene.poll(0)).baseline_ms == first.baseline_ms

@@ -174,9 +174,11 @@ def _unlist(db: Database, jobs: JobWriter, target: int, poll: PollResult, *, is_
 def _baselines(row: TargetRow, poll: PollResult, rules: CountingRules) -> Baselines:
     is_first, now_ms = row.commits == 0, poll.clock_ms
     # A baseline in the future was set by a wrong clock, or by the absurd times of some rows. Left as it is,
-    # it would make history of all that comes until then.
+    # it would make history of all that comes until then. But rows may well be a little ahead of all clocks:
+    # what the first sync took for history by such a baseline must not be news to a backfill.
+    latest_ms = now_ms + min(poll.lead_ms, _CLOCK_TOLERANCE_MS)
     known = {
-        kind: at_ms if at_ms is None or at_ms <= now_ms else min(at_ms, row.watermark_ms)
+        kind: at_ms if at_ms is None or at_ms <= latest_ms else min(at_ms, row.watermark_ms)
         for kind, at_ms in row.baselines.items()
     }
     begin_ms = None if rules.count_history and is_first else poll.began_ms + poll.lead_ms
