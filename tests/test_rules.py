@@ -524,6 +524,21 @@ def test_nothing_counts_the_watchdog_as_a_problem() -> None:
     assert [selector for selector in asked if 'severity!="none"' not in selector] == []
 
 
+def test_records_are_named_level_metric_operations() -> None:
+    names = [rule["record"] for rule in rules() if "record" in rule]
+    assert len(names) > 50
+    assert [name for name in names if not re.fullmatch("[a-z_]+:octopus_[a-z_]+:[a-z_]+", name)] == []
+
+
+def test_without_removes_what_the_rule_has_added() -> None:
+    """Another label of the series would get past it, so pint.hcl allows `without` for these labels alone."""
+    text = RULE_FILE.read_text(encoding="utf-8")
+    removed = {label for labels in re.findall(r"without \(([^)]*)\)", text) for label in labels.split(", ")}
+    added = set(re.findall(r'"(\w+)", "\w+", "", ""\)', text))
+    assert removed
+    assert removed <= added - {label for family in FAMILIES for label in family.labels}
+
+
 def test_pint_has_nothing_to_say() -> None:
     """Runs where pint is installed; prometheus/README.md says how."""
     pint = shutil.which("pint")
