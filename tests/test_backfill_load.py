@@ -22,7 +22,7 @@ from exporter.backfill.script import loading_files
 from exporter.backfill.spool import opened_spool
 from tests.e2e.processes import free_port, plain_environment
 from tests.e2e.prometheus import program
-from tests.past_jobs import START_MS, STEP_MS, a_past, a_plan, a_run, fill, unshown
+from tests.past_jobs import DAY_MS, START_MS, STEP_MS, a_past, a_plan, a_run, fill, unshown
 
 pytestmark = pytest.mark.prometheus
 
@@ -248,6 +248,20 @@ def test_an_empty_folder_gets_blocks_to_copy(tmp_path: Path, history: Path, load
     ]
     assert lines[3:] == [f"the blocks are in {data}: copy them to where they are to be read"]
     assert "already loaded" in load(history, data).stdout
+
+
+def test_blocks_to_copy_have_a_day_each(tmp_path: Path, load: Load) -> None:
+    """Mimir refuses a block of two days (UTC), and a block of 18 hours, as promtool makes, has two of three midnights."""
+    begin_ms = START_MS - HOUR_MS
+    history = written(tmp_path / "history", a_plan(a_past(UNTIL_MS, from_ms=begin_ms)), begin_ms)
+    data = tmp_path / "blocks"
+    data.mkdir()
+    assert load(history, data).returncode == 0
+    made = [json.loads(file.read_text()) for file in data.glob("*/meta.json")]
+    assert len(made) > 1
+    assert [block for block in made if block["minTime"] // DAY_MS != (block["maxTime"] - 1) // DAY_MS] == []
+    (data / "wal").mkdir()
+    assert "project:twice" in "".join(samples(data))
 
 
 def test_what_is_loaded_is_said_before_the_time_is_looked_at(
