@@ -9,10 +9,10 @@ ledger's row does. The rules, and the promise each one keeps (contract, "What mu
 - A job known ended and seen ended has ended another run only if it had a start or an end time and shows
   another one, and if that run did not end before the baseline. A time that was missing and is there now, or
   that is missing for a while, is of the same run.
-- Whether an undocumented status ends a run depends on the configuration too. Where only that has changed, nothing
-  counts twice. A job that was in the status before it was named an end has ended now: that is history if the job
-  was last updated before the baseline. A job that had ended in a status which is no end any more stays ended while
-  it shows the same run in that status, since the run is counted.
+- Whether an undocumented status ends a run depends on the configuration too. Where only that has changed,
+  nothing counts twice. A job that was in the status before it was named an end has ended now: that is history
+  if the job was last updated before the baseline. A job that had ended in a status which is no end any more
+  stays ended while it shows the same run in that status, since the run is counted.
 - A job never seen before counts by the baseline: what was created, started or ended before the first complete
   sync began is history, also where a fault of the server shows it later.
 - A start is counted once for each start time a job shows. One that comes to light although nothing has
