@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model import IN_FLIGHT_STATUSES, OTHER, STATUSES, TERMINAL_STATUSES
-from exporter.sync.ledger import Audit, FoundBy, JobRef, TargetState
+from exporter.sync.ledger import Audit, FoundBy, GoneJob, JobRef, TargetState
 from exporter.sync.planner import (
+    MAX_ID_QUERIES,
     ListFilter,
     ListRequest,
     Schedule,
@@ -22,6 +23,7 @@ from exporter.sync.planner import (
     exclude_statusless,
     full_sync_cost,
     full_sync_reason,
+    gone_to_ask_for,
     is_small,
     list_filters,
     may_repeat_full_sync,
@@ -60,6 +62,35 @@ def summary(**fields: object) -> TargetState:
         "endpoint": "http://octopus.test",
     }
     return TargetState(**(given_ | fields))  # type: ignore[arg-type]  # spelled by the tests
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "before_ms", "now_ms", "asked"),
+    [
+        pytest.param(50_000, 40_000, 50_999, False, id="the poll that it left at"),
+        pytest.param(50_000, 40_000, 51_000, True, id="a second later"),
+        pytest.param(50_000, 40_000, 80_000, True, id="the poll after that"),
+        pytest.param(50_000, 80_000, 110_000, True, id="half a minute and a minute"),
+        pytest.param(50_000, 200_000, 305_999, False, id="not yet four minutes"),
+        pytest.param(50_000, 200_000, 306_000, True, id="four minutes"),
+        pytest.param(50_000, 306_000, 561_999, False, id="not yet eight minutes"),
+        pytest.param(90_000, 40_000, 80_000, False, id="a clock that went back"),
+    ],
+)
+def test_a_job_that_is_gone_is_asked_for_at_times_that_double(
+    left_ms: int, before_ms: int, now_ms: int, asked: bool
+) -> None:
+    state = summary(watermark_ms=before_ms, gone=(GoneJob(7, 1_000, left_ms),))
+    assert gone_to_ask_for(state, now_ms, 1_001) == ((7,) if asked else ())
+    assert gone_to_ask_for(state, now_ms, 1_000) == ()
+
+
+def test_a_job_that_was_deleted_costs_few_requests() -> None:
+    left_ms, polls = NOW_MS, range(NOW_MS, NOW_MS + 24 * HOUR_MS, 30_000)
+    states = [summary(watermark_ms=at_ms, gone=(GoneJob(7, 1_000, left_ms),)) for at_ms in polls]
+    assert sum(len(gone_to_ask_for(state, state.watermark_ms + 30_000, NOW_MS)) for state in states) == 13
+    many = summary(gone=tuple(GoneJob(n, 1_000, NOW_MS - 30_000) for n in range(100)))
+    assert gone_to_ask_for(many, NOW_MS, NOW_MS) == tuple(range(MAX_ID_QUERIES))
 
 
 @pytest.mark.parametrize(

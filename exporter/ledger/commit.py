@@ -109,19 +109,19 @@ def record(
     row = read_target(db, target)
     is_first = row.commits == 0
     baselines = _baselines(row, poll, rules)
-    jobs = JobWriter(db, target, poll.clock_ms)
+    jobs = JobWriter(db, target, poll.clock_ms, poll.horizon_ms or 0)
     jobs.leave_scope(poll.target.job_types)
     empty_changed_histograms(db, target, rules, poll.now_ms)
 
     increments = Increments(rules, partial(known_codes, db, target), partial(known_specs, db, target))
     events = NewEvents(db, target, poll.now_ms, rules.events, events_taken)
     if is_first:
-        jobs.keep_history(poll.horizon_ms)
+        jobs.keep_history()
     _fold(db, target, poll, baselines, jobs, increments, EndedRuns(db, target, poll, events))
     set_apart.keep(db, target, poll)
     _unlist(db, jobs, target, poll, is_first=is_first)
     if poll.horizon_ms is not None:
-        jobs.forget(poll.horizon_ms)
+        jobs.forget(row.horizon_ms or 0)
     if is_another_hour(row.committed_ms, poll.now_ms):
         prune_runs(db, target, poll.now_ms)
 

@@ -17,11 +17,14 @@ from exporter.model import Job
 _CHUNK = 2000
 # How long finished jobs older than the lookback are kept: as long as the lookback, within these limits.
 _LEAST_KEPT_MS, _MOST_KEPT_MS = 3_600_000, 86_400_000
+# So many of them are forgotten at once. Those that left flight together may be anywhere in the file.
+_MOST_FORGOTTEN = 5_000
 
-# The columns of `jobs`, in the order of what a commit writes: the key, transitions.KnownJob, the details, and
-# when the job was last seen to have left flight, by the clock of the rows.
+# The columns of `jobs`, in the order of what a commit writes: the key, transitions.KnownJob, the details,
+# when the job left flight as far as is known, by the clock of the rows, and whether it is kept outside
+# the lookback.
 _DETAILS = ("data_id", "resource_spec", "resource_label")
-_JOBS = ("target", "id", *KnownJob.__struct_fields__, *_DETAILS, "left_ms")
+_JOBS = ("target", "id", *KnownJob.__struct_fields__, *_DETAILS, "left_ms", "outside")
 _HISTORY = "target = :target AND history = 1 AND created_ms >= :horizon"
 _COUNT_HISTORY = f"SELECT job_type, status, count(*) FROM staged WHERE {_HISTORY} GROUP BY 1, 2"  # noqa: S608
 _AS_HISTORY = {
@@ -36,8 +39,24 @@ _KEEP_HISTORY = f"""
     INSERT INTO jobs ({", ".join(_HISTORY_COLUMNS)})
     SELECT {", ".join(_AS_HISTORY.get(name, name) for name in _HISTORY_COLUMNS)} FROM staged WHERE {_HISTORY}
 """  # noqa: S608 - constants only
-_OUTSIDE = "known.target = :target AND known.in_flight = 0 AND known.created_ms < :horizon"
-_FORGET = f"DELETE FROM {FINISHED_JOBS} WHERE {_OUTSIDE} AND coalesce(known.left_ms, 0) < :kept"  # noqa: S608
+# The finished jobs that have left the lookback since the last commit: the older ones are `outside` already.
+_LEAVING = """
+    known.target = :target AND known.in_flight = 0
+    AND known.created_ms >= :before AND known.created_ms < :horizon
+"""
+_KEEP_OUTSIDE = f"""
+    UPDATE {FINISHED_JOBS} SET outside = 1 WHERE {_LEAVING} AND known.left_ms >= :kept
+"""  # noqa: S608 - constants only
+_FORGET = (
+    f"DELETE FROM {FINISHED_JOBS} WHERE {_LEAVING} AND coalesce(known.left_ms, 0) < :kept",  # noqa: S608
+    """
+    DELETE FROM jobs WHERE target = :target AND id IN (
+        SELECT id FROM jobs INDEXED BY jobs_outside
+        WHERE target = :target AND outside = 1 AND left_ms < :kept AND created_ms < :horizon
+        ORDER BY left_ms LIMIT :most
+    )
+    """,
+)
 _NOTE_FORGOTTEN = """
     UPDATE targets SET forgotten_before_ms = CASE
         WHEN coalesce(forgotten_before_ms, 0) < :forgotten THEN :forgotten
@@ -48,6 +67,7 @@ _UNLISTED = ", ".join(
     (
         "listed = -in_flight",
         "left_ms = CASE WHEN in_flight = 1 THEN :now ELSE left_ms END",
+        "outside = CASE WHEN in_flight = 1 AND created_ms < :outside THEN 1 ELSE outside END",
         "in_flight = 0",
         *(f"{name} = NULL" for name in _DETAILS),
     )
@@ -72,13 +92,15 @@ class JobWriter:
     All that one commit writes to `jobs`. It keeps `listing`, which counts the listed jobs, in balance, and
     `resource_jobs`, which counts those in flight.
 
-    What was put waits in memory for `flush`. Units: `now_ms` by the clock of the rows, as `left_ms`.
+    What was put waits in memory for `flush`. Shape: `horizon_ms` is the start of the lookback, 0 for none.
+    Units: `now_ms` by the clock of the rows, as `left_ms`.
     """
 
-    def __init__(self, db: Database, target: int, now_ms: int) -> None:
+    def __init__(self, db: Database, target: int, now_ms: int, horizon_ms: int) -> None:
         self._db = db
         self._target = target
         self._now_ms = now_ms
+        self._horizon_ms = horizon_ms
         self._rows: list[tuple[object, ...]] = []
         self._added: Counter[tuple[str, str, bool]] = Counter()  # by job type, status, in flight
         self._in_flight: Counter[tuple[str, str, str]] = Counter()  # by job type, resource label, status
@@ -93,14 +115,14 @@ class JobWriter:
             for table in ("jobs", "listing", "resource_jobs", "failed_runs", "hourly_runs"):
                 db.execute(f"DELETE FROM {table} WHERE target = ? AND job_type = ?", (target, kind))  # noqa: S608 - constants only
 
-    def keep_history(self, horizon_ms: int | None) -> None:
+    def keep_history(self) -> None:
         """
         Keep what a first sync has staged as history: nearly all of its rows.
 
         No job of the target is known. So each is what transition() makes of a job that ended before the
         baseline: its own row, and nothing to count. Two statements spare a million calls.
         """
-        given = {"target": self._target, "horizon": horizon_ms or 0}
+        given = {"target": self._target, "horizon": self._horizon_ms}
         for kind, status, jobs in self._db.execute(_COUNT_HISTORY, given):
             self._added[kind, status, False] += jobs
         self._db.execute(_KEEP_HISTORY, given)
@@ -113,7 +135,12 @@ class JobWriter:
             self._added[known.job_type, known.status, bool(known.in_flight)] -= 1
         if known is not None and label is not None:
             self._in_flight[known.job_type, label, known.status] -= 1
-        self._added[now.job_type, now.status, now.in_flight] += 1
+        # A finished job that was created before the lookback is kept, but it is not listed.
+        outside = not now.in_flight and now.created_ms < self._horizon_ms
+        if outside:
+            now = msgspec.structs.replace(now, listed=False)
+        else:
+            self._added[now.job_type, now.status, now.in_flight] += 1
         # What a job works on is kept while it is in flight: finished jobs are many.
         details: tuple[str | None, ...] = (None,) * len(_DETAILS)
         if now.in_flight:
@@ -121,30 +148,32 @@ class JobWriter:
             self._in_flight[now.job_type, label, now.status] += 1
             details = job.data_id, job.resource_spec, label
         left_ms = None if now.in_flight else self._now_ms
-        self._rows.append((self._target, job.id, *msgspec.structs.astuple(now), *details, left_ms))
+        self._rows.append((self._target, job.id, *msgspec.structs.astuple(now), *details, left_ms, outside))
         if len(self._rows) >= _CHUNK:
             self.flush()
 
     def unlist(self, table: str, which: str, given: Mapping[str, object]) -> None:
         """Mark listed jobs as not listed any more."""
-        given = {**given, "target": self._target, "now": self._now_ms}
+        given = {**given, "target": self._target, "now": self._now_ms, "outside": self._horizon_ms}
         if self._take_out(table, which, given):
             self._db.execute(f"UPDATE {table} SET {_UNLISTED} WHERE {which}", given)  # noqa: S608 - constants only
             self.flush()
 
-    def forget(self, horizon_ms: int) -> None:
+    def forget(self, before_ms: int) -> None:
         """
-        Forget the finished jobs that were created before the lookback.
+        Forget the finished jobs that were created before the lookback, which began at `before_ms` until now.
 
         A job that was in flight until a moment ago is not forgotten yet. A late answer may show it in flight
         once more, or a listing may have lacked it. If it were forgotten, its run would count again.
         """
+        horizon_ms = self._horizon_ms
         # A clock that is wrong for once must not make us forget jobs that are yet to come.
         forgotten_ms = min(horizon_ms, newest_creation(self._db, self._target) + 1)
         kept_ms = min(max(self._now_ms - horizon_ms, _LEAST_KEPT_MS), _MOST_KEPT_MS)
-        given = {"target": self._target, "horizon": horizon_ms, "kept": self._now_ms - kept_ms}
-        self.unlist(FINISHED_JOBS, f"{_OUTSIDE} AND known.listed = 1", given)
-        self._db.execute(_FORGET, given)
+        given = {"target": self._target, "horizon": horizon_ms, "before": before_ms}
+        self.unlist(FINISHED_JOBS, f"{_LEAVING} AND known.listed = 1", given)
+        for statement in (_KEEP_OUTSIDE, *_FORGET):
+            self._db.execute(statement, {**given, "kept": self._now_ms - kept_ms, "most": _MOST_FORGOTTEN})
         self._db.execute(_NOTE_FORGOTTEN, {"target": self._target, "forgotten": forgotten_ms})
 
     def _take_out(self, table: str, which: str, given: Mapping[str, object]) -> bool:

@@ -43,7 +43,7 @@ from exporter.model import (
     Target,
     Totals,
 )
-from exporter.sync.ledger import TargetState
+from exporter.sync.ledger import GoneJob, TargetState
 from exporter.sync.server_traits import FILTERS
 
 V = TypeVar("V", CounterValue, HistogramValue)
@@ -80,6 +80,8 @@ _BEFORE = """
 """
 _CREATED_BEFORE, _STARTED_BEFORE = (_BEFORE.format(since=name) for name in ("created_ms", "started_ms"))
 _LEAST_MS = min(AGE_BOUNDS_MS.values())
+# Jobs that are gone are asked for again so long, and no more of them at once.
+_GONE_FOR_MS, _MOST_GONE = 86_400_000, 1_000
 # A listing is worth its requests if it shows a job in flight among so many.
 _WORTH_LISTING = 100
 
@@ -108,7 +110,19 @@ def read_summary(db: Database, target: int) -> TargetState:
         server=row.server,
         newest_ms=newest_creation(db, target),
         rows_unreadable=set_apart.read(db, target)[0],
+        gone=_gone(db, target, row.watermark_ms - _GONE_FOR_MS),
     )
+
+
+def _gone(db: Database, target: int, since_ms: int) -> tuple[GoneJob, ...]:
+    rows = db.execute(
+        """
+        SELECT id, created_ms, left_ms FROM jobs INDEXED BY jobs_gone
+        WHERE target = ? AND listed = -1 AND left_ms >= ? ORDER BY left_ms DESC LIMIT ?
+        """,
+        (target, since_ms, _MOST_GONE),
+    )
+    return tuple(GoneJob(*row) for row in rows)
 
 
 def newest_creation(db: Database, target: int) -> int:

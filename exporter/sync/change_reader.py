@@ -263,6 +263,11 @@ class ChangeReader:
         await self._read_window(*await self._choose_window())
         # They have ended before the window, or were deleted.
         await self.ask_for([job.id for job in await self._vanished()])
+        await self._ask_for_gone(planner.NEVER_MS)
+
+    async def _ask_for_gone(self, before_ms: int) -> None:
+        row_now_ms = self.clocks.now_ms(self.now_ms())
+        await self.ask_for(planner.gone_to_ask_for(self._state, row_now_ms, before_ms))
 
     async def _choose_window(self) -> tuple[int, tuple[str, ...]]:
         """
@@ -369,6 +374,8 @@ class ChangeReader:
         missing = await self.ledger.missing(self.target, self.horizon_ms, planner.MAX_ID_QUERIES)
         many = missing.total > planner.MAX_ID_QUERIES
         await self.ask_for([job.id for job in vanished])
+        # The younger ones would be in the window.
+        await self._ask_for_gone(self.horizon_ms or 0)
         if not many:
             await self.ask_for(missing.some)
         if many or (missing.some and not self.filters.id):

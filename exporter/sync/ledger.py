@@ -90,6 +90,15 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class GoneJob:
+    """A job that was in flight and then in no answer. Units: `left_ms` by the clock of the rows."""
+
+    id: int
+    created_ms: int
+    left_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class TargetState:
     """
     What the ledger knows of a target before a poll.
@@ -97,7 +106,7 @@ class TargetState:
     Shape: `endpoint` is the one that was polled last, "" where that is not known; `scope` holds the job types
     that have a baseline, or "*", or nothing before the first poll; `listed` is how many jobs are; `invented`
     the undocumented statuses to list what is in flight by; `newest_ms` is when the newest of its jobs was
-    created, 0 where there is none.
+    created, 0 where there is none; `gone` are the jobs that are gone since a day at most, the latest first.
     Units: `watermark_ms` (when the last poll began), `covered_from_ms` (since when all that was created was
     listed) and `horizon_ms` (before which finished jobs were pruned, None for none) by the clock of the rows,
     `full_sync_ms` by ours.
@@ -116,6 +125,7 @@ class TargetState:
     newest_ms: int = 0
     endpoint: str = ""
     rows_unreadable: int = 0
+    gone: tuple[GoneJob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ of a known target asks for the jobs that may have changed:
 1. all jobs in flight, however old; a finished job that was reopened is among them;
 2. all jobs created since the watermark, less an overlap (the *window*);
 3. the jobs that were in flight and are in neither answer (*vanished*): they have ended or were deleted. Where
-   many of them are young, the window starts earlier, so that it covers them; the others are asked for by id.
+   many of them are young, the window starts earlier, so that it covers them; the others are asked for by id;
+4. a few of those that were in no answer of the last day (*gone*), by id: an answer may have lacked them.
 
 Where the new jobs in flight would fill pages of the window a second time, it asks for finished jobs only.
 
@@ -230,6 +231,28 @@ def window_start(
         if cost < least:  # never so of a start after the base
             best_ms, least = start_ms, cost
     return best_ms
+
+
+def gone_to_ask_for(state: TargetState, row_now_ms: int, before_ms: int) -> tuple[int, ...]:
+    """
+    Choose jobs that are gone, created before `before_ms`, to ask for once more.
+
+    Most of them were deleted. But an answer may have lacked a job that is in flight, and the job may end
+    before the next poll: if it is older than the window, no listing shows it. It is asked for again a second
+    later, then after 2 seconds, 4, 8 and so on: about 17 times in a day.
+    """
+    again = [
+        job.id
+        for job in state.gone
+        if job.created_ms < before_ms
+        and _doublings(row_now_ms - job.left_ms) > _doublings(state.watermark_ms - job.left_ms)
+    ]
+    return tuple(again[:MAX_ID_QUERIES])
+
+
+def _doublings(age_ms: int) -> int:
+    """Tell how often the first second has doubled within a time; 0 before it is over."""
+    return (max(age_ms, 0) // 1_000).bit_length()
 
 
 # -- many jobs in flight -----------------------------------------------------------------------------------

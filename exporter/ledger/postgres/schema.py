@@ -239,5 +239,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE targets ADD COLUMN tells_counted INTEGER NOT NULL DEFAULT 1",
         "UPDATE targets SET tells_counted = 0 WHERE commits > 0",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN outside INTEGER NOT NULL DEFAULT 0",
+        """
+        UPDATE jobs SET outside = 1, left_ms = coalesce(left_ms, 0)
+        WHERE in_flight = 0 AND listed <> 1
+            AND created_ms < (SELECT horizon_ms FROM targets WHERE targets.id = jobs.target)
+        """,
+        "CREATE INDEX jobs_outside ON jobs (target, left_ms) WHERE outside = 1",
+        "CREATE INDEX jobs_gone ON jobs (target, left_ms) WHERE listed = -1",
+    ),
 )
 VERSION = len(MIGRATIONS)
