@@ -125,6 +125,16 @@ def test_a_run_is_another_one_only_if_a_time_that_was_known_differs(
     assert counted(change.known, again)[2] is (ends and bool(before))
 
 
+@pytest.mark.parametrize(("started_ms", "another"), [(1_500, False), (1_501, True)])
+def test_a_start_after_the_end_that_is_known_is_of_another_run(started_ms: int, another: bool) -> None:
+    never_started = known(job("STOPPED", ended_ms=1_500))
+    later = job("STOPPED", started_ms=started_ms, updated_ms=3_000)
+    assert counted(never_started, later) == (False, True, another)
+    # Where the start is known, times that contradict each other are no other run.
+    row = known(job("STOPPED", started_ms=1_600, ended_ms=1_500))
+    assert counted(row, job("STOPPED", started_ms=1_600, ended_ms=1_500, updated_ms=3_000))[2] is False
+
+
 def test_another_run_that_ended_before_the_baseline_is_history() -> None:
     row = known(job("RUN_FAILED", **RUN))
     assert counted(row, job("RUN_FAILED", started_ms=300, ended_ms=999)) == (False, False, False)

@@ -289,9 +289,18 @@ def _is_another_run(known: KnownJob, seen: Job) -> bool:
     """
     Tell whether a job that had ended shows the end of another run, counted or not.
 
-    A time that comes late, or does not come for a while, is of the run that is known.
+    A time that comes late, or does not come for a while, is of the run that is known; but a start after the
+    end of that run is not.
     """
-    return _differ(known.started_ms, seen.started_ms) or _differ(known.ended_ms, seen.ended_ms)
+    starts_later = known.counted_start_ms is None and not _is_before(seen.started_ms, known.ended_ms)
+    return (
+        starts_later or _differ(known.started_ms, seen.started_ms) or _differ(known.ended_ms, seen.ended_ms)
+    )
+
+
+def _is_before(at_ms: int | None, end_ms: int | None) -> bool:
+    """Tell whether a time is not after another; it is not either where one is missing."""
+    return at_ms is None or end_ms is None or at_ms <= end_ms
 
 
 def _differ(known_ms: int | None, seen_ms: int | None) -> bool:
