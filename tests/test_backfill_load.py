@@ -235,6 +235,16 @@ def test_a_folder_that_is_no_data_directory_is_refused(tmp_path: Path, history: 
     assert {path.name for folder in (parent, home) for path in folder.iterdir()} == {"pdata", "notes"}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+def test_after_a_run_as_root_all_belongs_to_the_owner(tmp_path: Path, history: Path, load: Load) -> None:
+    data = tmp_path / "data"
+    (data / "wal").mkdir(parents=True)
+    for path in (data, data / "wal"):
+        os.chown(path, 65534, 65534)
+    assert load(history, data, RULES="no").returncode == 0
+    assert {path.stat().st_uid for path in data.rglob("*")} == {65534}
+
+
 def test_an_empty_folder_gets_blocks_to_copy(tmp_path: Path, history: Path, load: Load) -> None:
     data = tmp_path / "blocks"
     data.mkdir()

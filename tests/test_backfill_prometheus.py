@@ -14,8 +14,10 @@ from aiohttp.test_utils import TestServer
 
 from exporter.backfill.plan import BackfillOptions
 from exporter.backfill.prometheus import find_live_series, find_rules, fit_retention
+from exporter.commands.backfill import find_recording_rules
 from exporter.errors import BackfillError, ConfigError
 from exporter.model import Target
+from tests.past_jobs import a_past, a_plan
 
 T = TypeVar("T")
 NOW_MS = 1_795_000_000_000
@@ -183,3 +185,36 @@ def test_recording_rules_are_read() -> None:
         ("a:x", (("leg", "short"),), 30)
     ]
     assert asked({}, find_rules)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("workspaces", "lacking"), [(["0"], None), (["0", "1", "2"], "1, perception, workspace 2")]
+)
+def test_rules_have_no_history_while_a_workspace_of_their_project_has_none(
+    workspaces: list[str], lacking: str | None
+) -> None:
+    """They add up the workspaces: what is made of some of them would stand among the true records."""
+
+    def live(query: str) -> dict[str, Any]:
+        assert query == 'group by (workspace) (octopus_jobs_completed_total{project="perception"})'
+        result = [{"metric": {"workspace": name}, "value": [0, "1"]} for name in workspaces]
+        return {"resultType": "vector", "result": result}
+
+    rule = {"type": "recording", "name": "a:x", "query": "sum(octopus_jobs)"}
+    answers = {"query": live, "rules": {"groups": [{"interval": 30, "rules": [rule]}]}}
+    plan = a_plan(a_past(NOW_MS))
+    (rules, notes), _ = asked(answers, lambda options: find_recording_rules(options, plan))
+    assert [one.record for one in rules] == ([] if lacking else ["a:x"])
+    assert (
+        notes == []
+        if lacking is None
+        else notes[0].endswith(f"no samples of perception, workspace {lacking}")
+    )
+
+
+def test_the_history_of_the_rules_ends_where_the_first_live_series_begin() -> None:
+    answers = {"query": NOTHING, "rules": None}
+    plan = a_plan(a_past(NOW_MS), a_past(NOW_MS - DAY_MS))
+    (rules, notes), _ = asked(answers, lambda options: find_recording_rules(options, plan))
+    assert rules
+    assert "ends at 2026-11-17 11:06 UTC, where the first live series begin" in notes[0]

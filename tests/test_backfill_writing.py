@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from exporter.backfill.estimate import Estimator
+from exporter.backfill.openmetrics import write_days
 from exporter.backfill.past import LeftOut
+from exporter.backfill.rule_history import RecordingRule
+from exporter.backfill.script import loading_files
 from exporter.backfill.spool import Spool, opened_spool
 from exporter.commands import backfill
 from exporter.commands.backfill import PastRead
 from exporter.errors import BackfillError
 from exporter.model import is_failed
-from tests.past_jobs import DAY_MS, START_MS, a_past, a_plan, a_run, fill
+from tests.past_jobs import DAY_MS, START_MS, a_past, a_plan, a_run, fill, unshown
 
 HOUR_MS = 3_600_000
 
@@ -44,7 +48,7 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(
         name + ", until 2024-10-05 01:00 UTC: 3 jobs created, 3 runs started, 3 ended; about "
     )
     assert lines[2].startswith("  in all: 2 files, one for each UTC day, about ")
-    assert lines[3].endswith(" of blocks; the recording rules add theirs, in 0 stages")
+    assert lines[3].endswith(" of blocks")
     # It is long ago.
     assert lines[4] == "The files can be loaded now or later"
     assert name + ": 2 jobs have run again since the first poll: their runs before are not known" in lines
@@ -106,3 +110,20 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         pytest.raises(BackfillError, match=r"--output: .*file/new: Not a directory"),
     ):
         backfill.write(read(spool), spool, tmp_path / "file" / "new", dry_run=False)
+
+
+def test_the_script_evaluates_rules_up_to_the_first_live_sample_of_any_target(tmp_path: Path) -> None:
+    rules = [RecordingRule("a:x", "sum(octopus_jobs)", (), 60.0)]
+
+    def files(*until_ms: int) -> Mapping[str, str]:
+        plan = a_plan(*map(a_past, until_ms))
+        with opened_spool() as spool:
+            fill(spool, plan, [a_run(1, START_MS + HOUR_MS)])
+            return loading_files(plan, write_days(plan, spool, tmp_path, unshown), rules, "")
+
+    end_ms = START_MS + 4 * HOUR_MS
+    script = files(end_ms + HOUR_MS, end_ms)["load.sh"]
+    assert f"rules_last='{end_ms // 1000 - 1}'\n" in script
+    assert f"last='{(end_ms + HOUR_MS) // 1000 - 1}'\n" in script
+    # There is no sample before the live series of the first.
+    assert files(START_MS + HOUR_MS // 2, end_ms).keys() == {"load.sh"}

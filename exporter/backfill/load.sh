@@ -248,7 +248,7 @@ make_rules() {
     cp "$file" "$work/rules.yml"
     start_server
     step "$name" "$promtool" tsdb create-blocks-from rules --max-block-duration="$longest" \
-      --start="$first" --end="$last" --url="$url" --output-dir="$new" "$work/rules.yml"
+      --start="$first" --end="$rules_last" --url="$url" --output-dir="$new" "$work/rules.yml"
     stop_server
   done
   : >"$work/done/rules"
@@ -267,6 +267,11 @@ wait_until_shown() {
   done
 }
 
+# After a run as root, Prometheus has to delete the blocks, and its user may run this script.
+give_to_owner() {
+  if [ "$(id -u)" -eq 0 ]; then chown -R "$owner" "$work"; fi
+}
+
 # Loads the samples and the records, or the records alone where the samples are loaded already.
 load() {
   what=blocks
@@ -277,13 +282,14 @@ load() {
   if [ ! -e "$work/moving" ]; then
     make_samples
     if wants_rules; then make_rules; fi
-    if [ "$(id -u)" -eq 0 ]; then chown -R "$owner" "$work/blocks" "$work/records"; fi
+    give_to_owner
     keep "$work/moving" "$history"
   fi
   move_blocks "$work/$what" "$data"
   if [ -e "$work/done/rules" ]; then remember loaded-rules; fi
   remember loaded
   clean
+  give_to_owner
 }
 
 check

@@ -248,6 +248,25 @@ def _differing(all_labels: Sequence[Labels]) -> list[str]:
     ]
 
 
+async def find_other_workspaces(options: BackfillOptions, plan: BackfillPlan) -> Sequence[TargetKey]:
+    """
+    Name the live workspaces that are not in the plan, of the projects that are.
+
+    Recording rules add up the workspaces of a project. From some of them alone, the records would be too
+    small, and would stand among those that Prometheus has.
+    Raises: BackfillError (no answer); ConfigError (an unusable URL).
+    """
+    planned = {target.target.key for target in plan.targets}
+    found: list[TargetKey] = []
+    async with _opened(options) as api:
+        for one in {key.project: key for key in planned}.values():
+            selector = f"{JOBS_COMPLETED.name}{{{matchers({'project': one.project})}}}"
+            live = await api.query(f"group by (workspace) ({selector})", options.now_ms)
+            found += (replace(one, workspace=each["metric"].get("workspace", "")) for each in live)
+    known = {(key.project, key.workspace) for key in planned}
+    return [key for key in found if (key.project, key.workspace) not in known]
+
+
 async def find_rules(options: BackfillOptions) -> Sequence[RecordingRule] | None:
     """
     Read the recording rules that Prometheus has loaded; None where it does not tell.

@@ -23,7 +23,8 @@ def loading_files(
     Shape: names that end in `.sh` become executable; those of rules are rules-01.yml, …. `body` is what
     the script does, see load.sh. Called after all days are written.
     """
-    stages = history_of(rules).stages
+    has_time = days[0].first_ms < _rules_until_ms(plan)
+    stages = history_of(rules).stages if has_time else ()
     files = {f"rules-{number:02}.yml": text for number, text in enumerate(stages, 1)}
     return {SCRIPT: _head(plan, days) + body, **files}
 
@@ -40,6 +41,11 @@ def history_of(rules: Iterable[RecordingRule]) -> RuleHistory:
     return in_stages(rules, samples)
 
 
+def _rules_until_ms(plan: BackfillPlan) -> int:
+    """Give the end of the history of the rules: from its first live samples on, a target has live records."""
+    return min(target.until_ms for target in plan.targets)
+
+
 def _head(plan: BackfillPlan, days: Sequence[WrittenDay]) -> str:
     """Give the first lines: what differs from one history to another."""
     first_ms, last_ms = days[0].first_ms, days[-1].last_ms
@@ -47,6 +53,7 @@ def _head(plan: BackfillPlan, days: Sequence[WrittenDay]) -> str:
     values = {
         "first": str(first_ms // 1000),
         "last": str(last_ms // 1000),
+        "rules_last": str((_rules_until_ms(plan) - 1) // 1000),
         "last_text": utc_text(last_ms),
         "safe_at": str(can_be_loaded_ms(last_ms) // 1000),
         "safe_text": utc_text(can_be_loaded_ms(last_ms)),

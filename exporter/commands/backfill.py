@@ -15,14 +15,20 @@ from exporter.backfill.estimate import Estimator, TargetEstimate
 from exporter.backfill.openmetrics import write_days
 from exporter.backfill.past import LeftOut, PastKind
 from exporter.backfill.plan import DAY_MS, BackfillOptions, BackfillPlan, LiveSeries, utc_text
-from exporter.backfill.prometheus import check_history, find_live_series, find_rules, fit_retention
+from exporter.backfill.prometheus import (
+    check_history,
+    find_live_series,
+    find_other_workspaces,
+    find_rules,
+    fit_retention,
+)
 from exporter.backfill.reader import PastReader, PastRows
 from exporter.backfill.rule_history import RecordingRule, rules_of
 from exporter.backfill.script import SCRIPT, can_be_loaded_ms, history_of, loading_files
 from exporter.backfill.spool import Spool
 from exporter.clients import ClientFactory
 from exporter.commands.backfill_options import check_room
-from exporter.commands.backfill_targets import plan_targets, read_ledger
+from exporter.commands.backfill_targets import LATE_MS, plan_targets, read_ledger
 from exporter.commands.long_work import mebibytes, work_progress
 from exporter.commands.output import print_line
 from exporter.config import Config, format_duration
@@ -82,17 +88,30 @@ async def read_past(
         print_line("There is nothing to write.")
         return None
     _print_all(await check_history(options, plan))
-    recording_rules, notes = await _recording_rules(options)
+    recording_rules, notes = await find_recording_rules(options, plan)
     _print_all(notes)
     estimator = Estimator(plan)
     left_out = await _read_targets(config, secrets, plan, spool, estimator)
     return PastRead(plan, recording_rules, estimator.targets(), left_out)
 
 
-async def _recording_rules(options: BackfillOptions) -> tuple[Sequence[RecordingRule], Sequence[str]]:
+async def find_recording_rules(
+    options: BackfillOptions, plan: BackfillPlan
+) -> tuple[Sequence[RecordingRule], Sequence[str]]:
     """Give the recording rules that get a history: those of Prometheus, else those that ship."""
-    rules = None if options.prometheus is None else await find_rules(options)
     notes = []
+    others = [] if options.prometheus is None else await find_other_workspaces(options, plan)
+    if others:
+        names = ", ".join(sorted(key.text for key in others))
+        why = f"they add up all workspaces of a project, and this history has no samples of {names}"
+        return (), [f"no history for the recording rules: {why}"]
+    until_ms = min(target.until_ms for target in plan.targets)
+    if plan.until_ms - until_ms > LATE_MS:
+        notes.append(
+            f"the history of the recording rules ends at {utc_text(until_ms)}, where the first live series"
+            f" begin: no records of later ones until {utc_text(plan.until_ms)}"
+        )
+    rules = None if options.prometheus is None else await find_rules(options)
     if rules is None or not history_of(rules).stages:
         why = "are not known" if rules is None else "do not read these metrics yet"
         notes.append(
@@ -194,10 +213,9 @@ def _announcement(past: PastRead, output: Path) -> Iterator[str]:
     size = sum(estimate.size_bytes for estimate in past.estimates)
     samples = sum(estimate.samples for estimate in past.estimates)
     yield f"  in all: {_count(files, 'file')}, one for each UTC day, about {mebibytes(size)}"
-    yield (
-        f"  to load: about {mebibytes(samples * _BLOCK_BYTES)} of blocks; the recording rules add theirs, in"
-        f" {_count(len(history_of(past.rules).stages), 'stage')}"
-    )
+    stages = len(history_of(past.rules).stages)
+    records = f"; the recording rules add theirs, in {_count(stages, 'stage')}" if stages else ""
+    yield f"  to load: about {mebibytes(samples * _BLOCK_BYTES)} of blocks{records}"
 
 
 def _what_is_missing(past: PastRead) -> Iterator[str]:

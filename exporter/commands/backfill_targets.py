@@ -13,7 +13,7 @@ from exporter.ledger.opening import opened_to_look
 from exporter.model import Target, TargetKey
 
 # Moments that are so far apart are worth a line: a few polls and scrapes lie between them always.
-_LATE_MS = 600_000
+LATE_MS = 600_000
 
 
 def read_ledger(config: Config) -> Mapping[Target, LiveCounting]:
@@ -78,12 +78,12 @@ def plan_targets(
 def _seam(plan: TargetPlan, series: LiveSeries) -> Iterator[str]:
     """Say where the live series do not begin where the history ends, at 0."""
     began_ms, until_ms = plan.live.began_ms, plan.until_ms
-    if until_ms - began_ms > _LATE_MS:
+    if until_ms - began_ms > LATE_MS:
         yield (
             f"Prometheus has its series since {utc_text(until_ms)} only, the first poll was at"
             f" {utc_text(began_ms)}: increase() does not see what was counted in between"
         )
-    if began_ms - until_ms > _LATE_MS:
+    if began_ms - until_ms > LATE_MS:
         yield (
             f"Prometheus has its series since {utc_text(until_ms)}, from a history that is loaded or"
             f" from another ledger. This one begins at {utc_text(began_ms)}: nothing is written of what was"
@@ -91,7 +91,7 @@ def _seam(plan: TargetPlan, series: LiveSeries) -> Iterator[str]:
         )
     if series.joined_ms is None:
         return
-    if series.joined_ms - until_ms > _LATE_MS:
+    if series.joined_ms - until_ms > LATE_MS:
         yield (
             f"the series of instance {plan.labels['instance']} begin at {utc_text(series.joined_ms)}, and"
             " another exported it before: what was counted until then shows as one rise, which is too small"
