@@ -261,7 +261,7 @@ def test_an_empty_folder_gets_blocks_to_copy(tmp_path: Path, history: Path, load
 
 
 def test_blocks_to_copy_have_a_day_each(tmp_path: Path, load: Load) -> None:
-    """Mimir refuses a block of two days (UTC), and a block of 18 hours, as promtool makes, has two of three midnights."""
+    """Mimir refuses a block of two days (UTC). Some that promtool makes (18 hours) have a midnight inside."""
     begin_ms = START_MS - HOUR_MS
     history = written(tmp_path / "history", a_plan(a_past(UNTIL_MS, from_ms=begin_ms)), begin_ms)
     data = tmp_path / "blocks"
