@@ -162,26 +162,15 @@ def with_spec(expression: str) -> str:
     return f'label_replace({expression}, "resource_spec", "-", "resource_spec", "")'
 
 
-def pattern_of(unit: str) -> str:
-    """Return the pattern of specs that name a number of this unit, with the number as its group."""
-    return f"(?i)(?:.*[^0-9.])?([0-9]+(?:[.][0-9]+)?)[ _]?{unit}s?(?:[^a-z].*)?"
-
-
-def asked_for(unit: str, *matchers: str) -> str:
+def asked_for(family: Family, *matchers: str) -> str:
     """
-    Return how much of a resource the jobs in flight ask for: jobs times the number in their spec.
+    Return how much of a resource the jobs in flight ask for: jobs times what their spec names.
 
-    Shape: `unit` as specs write it, "core" or "gpu". Jobs whose spec names none have no series.
-    PromQL has no function that reads a number from a label, with one exception: histogram_quantile() reads
-    the bounds of buckets. So the number becomes the bound of the only finite bucket of a histogram. Its
-    quantile 1 is that bound.
+    Jobs whose spec cannot be read have no series.
     """
-    pattern = pattern_of(unit)
-    named = level(RESOURCE_JOBS, *matchers, f'resource_spec=~"{pattern}"')
-    specs = f"group by (resource_spec) ({named})"
-    finite = f'label_replace({specs}, "le", "$1", "resource_spec", "{pattern}")'
-    number = f'histogram_quantile(1, {finite} or label_replace({specs}, "le", "+Inf", "", ""))'
-    return f"{level(RESOURCE_JOBS, *matchers)} * on (resource_spec) group_left () {number}"
+    specs = (matcher for matcher in matchers if matcher.startswith("resource_spec"))
+    named = level(family, *specs)
+    return f"{level(RESOURCE_JOBS, *matchers)} * on ({', '.join(family.labels)}) group_left () {named}"
 
 
 def greatest(count: int, expression: str, *labels: str) -> str:

@@ -49,6 +49,7 @@ RANGE = "$__range"
 SPEC = "resource_spec"
 # The dashboard of a project has a variable for specs.
 SPECS = by_variable(SPEC)
+CORES, GPUS = f.RESOURCE_SPEC_CORES, f.RESOURCE_SPEC_GPUS
 CORE_HOURS, GPU_HOURS = "suffix: core-h", "suffix: GPU-h"
 # A number with commas at the thousands.
 MONEY = "locale"
@@ -82,13 +83,13 @@ def project_row() -> tuple[Panel, ...]:
 
 def fleet_row() -> tuple[Panel, ...]:
     """Return the short form for all projects."""
-    return (_over_time("gpus", "gpu", width=12), _over_time("cores", "core", width=12), _projects())
+    return (_over_time("gpus", GPUS, width=12), _over_time("cores", CORES, width=12), _projects())
 
 
-def _asked(unit: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
+def _asked(family: Family, *matchers: str, by: tuple[str, ...] = ()) -> str:
     """Return the cores or GPUs that jobs in flight ask for; 0 where no spec names one."""
     jobs = total(level(f.RESOURCE_JOBS, *matchers), *by)
-    return f"{total(asked_for(unit, *matchers), *by)} or 0 * {jobs}"
+    return f"{total(asked_for(family, *matchers), *by)} or 0 * {jobs}"
 
 
 def _hours(family: Family, *labels: str) -> str:
@@ -126,12 +127,12 @@ def _reruns(*labels: str) -> str:
 
 def _numbers() -> tuple[Panel, ...]:
     amounts = (
-        Stat(key=key, queries=(Query(_asked(unit, SPECS, status)),), unit="short", base="blue")
-        for key, unit, status in (
-            ("gpus_used", "gpu", STARTED),
-            ("gpus_awaited", "gpu", BEFORE_START),
-            ("cores_used", "core", STARTED),
-            ("cores_awaited", "core", BEFORE_START),
+        Stat(key=key, queries=(Query(_asked(family, SPECS, status)),), unit="short", base="blue")
+        for key, family, status in (
+            ("gpus_used", GPUS, STARTED),
+            ("gpus_awaited", GPUS, BEFORE_START),
+            ("cores_used", CORES, STARTED),
+            ("cores_awaited", CORES, BEFORE_START),
         )
     )
     return (
@@ -156,8 +157,8 @@ def _share(key: str, expression: str, steps: Steps) -> Panel:
 def _present() -> tuple[Panel, ...]:
     waiting = total(level(f.RESOURCE_JOBS, SPECS, BEFORE_START), SPEC)
     return (
-        _over_time("gpus", "gpu", SPECS, width=8),
-        _over_time("cores", "core", SPECS, width=8),
+        _over_time("gpus", GPUS, SPECS, width=8),
+        _over_time("cores", CORES, SPECS, width=8),
         TimeSeries(
             key="waiting_specs",
             queries=(Query(with_spec(greatest(8, waiting, SPEC)), "{{resource_spec}}"),),
@@ -167,10 +168,10 @@ def _present() -> tuple[Panel, ...]:
     )
 
 
-def _over_time(key: str, unit: str, *matchers: str, width: int) -> Panel:
+def _over_time(key: str, family: Family, *matchers: str, width: int) -> Panel:
     return TimeSeries(
         key=key,
-        queries=(Query(_asked(unit, *matchers, by=("status",)), "{{status}}"),),
+        queries=(Query(_asked(family, *matchers, by=("status",)), "{{status}}"),),
         unit="short",
         style="areas",
         width=width,
@@ -259,12 +260,12 @@ def _costs() -> Panel:
 def _projects() -> Panel:
     by = ("project",)
     present = (
-        Query(_asked(unit, status, by=by), word=word, unit="locale", decimals=1)
-        for word, unit, status in (
-            ("gpus_used", "gpu", STARTED),
-            ("gpus_awaited", "gpu", BEFORE_START),
-            ("cores_used", "core", STARTED),
-            ("cores_awaited", "core", BEFORE_START),
+        Query(_asked(family, status, by=by), word=word, unit="locale", decimals=1)
+        for word, family, status in (
+            ("gpus_used", GPUS, STARTED),
+            ("gpus_awaited", GPUS, BEFORE_START),
+            ("cores_used", CORES, STARTED),
+            ("cores_awaited", CORES, BEFORE_START),
         )
     )
     return Table(

@@ -194,6 +194,11 @@ def test_all_families_are_written_with_the_labels_of_the_live_series(tmp_path: P
     assert last("octopus_job_running_duration_seconds_bucket", **done, le="60.0") == 0
     assert last("octopus_job_running_duration_seconds_bucket", **done, le="3600.0") == 2
     assert last("octopus_resource_jobs", resource_spec="2Core_4GiB", status="RUNNING") == 0
+    assert last("octopus_resource_spec_cores", resource_spec="2Core_4GiB") == 2
+    assert last("octopus_resource_spec_gpus", resource_spec="P100_1Gpu_2Core_4GiB") == 1
+    of_spec = {"resource_spec": "2Core_4GiB"}
+    in_flight = of(series, "octopus_resource_jobs", **of_spec, status="QUEUING")
+    assert of(series, "octopus_resource_spec_memory_bytes", **of_spec).keys() == in_flight.keys()
 
 
 def test_a_finished_job_leaves_the_gauge_with_the_lookback(tmp_path: Path) -> None:

@@ -51,9 +51,12 @@ CONTRACT = {
     "octopus_exporter_config_last_reload_successful": ("gauge", ""),
     "octopus_exporter_config_last_reload_success_timestamp_seconds": ("gauge", ""),
 }
-# What the contract does not name: the ages of jobs, and what the exporter tells of itself.
+# What the contract does not name: the ages of jobs, what a spec names, and what the exporter tells of itself.
 BESIDES = {
     "octopus_jobs_older_than": ("gauge", "project workspace job_type status age"),
+    "octopus_resource_spec_cores": ("gauge", "project workspace resource_spec"),
+    "octopus_resource_spec_gpus": ("gauge", "project workspace resource_spec"),
+    "octopus_resource_spec_memory_bytes": ("gauge", "project workspace resource_spec"),
     "octopus_polls_skipped_total": ("counter", "project workspace"),
     "octopus_api_filter_works": ("gauge", "project workspace filter"),
     "octopus_exporter_event_loop_lag_seconds": ("histogram", ""),
@@ -64,6 +67,9 @@ BESIDES = {
 EXPERIMENTAL = {
     "octopus_jobs_older_than",
     "octopus_resource_jobs",
+    "octopus_resource_spec_cores",
+    "octopus_resource_spec_gpus",
+    "octopus_resource_spec_memory_bytes",
     "octopus_resource_submitting_duration_seconds",
     "octopus_job_core_seconds_total",
     "octopus_job_gpu_seconds_total",

@@ -20,6 +20,7 @@ from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+from exporter.counting.resources import parse_spec
 from exporter.exposition import families as f
 from exporter.exposition.families import TARGET_FAMILIES, Family
 from exporter.exposition.instruments import Instruments, ProcessMetrics
@@ -105,6 +106,11 @@ class Oracle:
             self._values(f.JOBS_OLDEST_STARTED, at, _in_seconds(totals.oldest_started_ms))
             self._values(f.JOBS_OLDER_THAN, at, totals.older_than)
             self._values(f.RESOURCE_JOBS, at, totals.resource_jobs)
+            for spec in {spec for spec, _ in totals.resource_jobs}:
+                if (asked := parse_spec(spec)) is not None:
+                    self._values(f.RESOURCE_SPEC_CORES, at, {spec: asked.cores / 1000})
+                    self._values(f.RESOURCE_SPEC_GPUS, at, {spec: asked.gpus / 1000})
+                    self._values(f.RESOURCE_SPEC_MEMORY, at, {spec: asked.memory * 2**30 / 1000})
 
     def _tell_projects(self, published: Iterable[TargetSnapshot]) -> None:
         targets = [snapshot.target for snapshot in published]
@@ -366,6 +372,9 @@ def test_a_stale_target_keeps_its_counters_and_loses_the_gauges_of_its_jobs() ->
         "octopus_jobs_oldest_created_timestamp_seconds",
         "octopus_jobs_older_than",
         "octopus_resource_jobs",
+        "octopus_resource_spec_cores",
+        "octopus_resource_spec_gpus",
+        "octopus_resource_spec_memory_bytes",
         "octopus_ledger_drift_jobs",
         "octopus_rows_unreadable",
     }
@@ -388,6 +397,21 @@ def test_a_project_with_two_workspaces_is_told_once() -> None:
     text = text_of(named("perception", "0"), named("perception", "1"))
     assert len(lines(text, "octopus_project_info")) == 1
     assert len(lines(text, "octopus_up")) == 2
+
+
+def test_what_a_spec_names_is_exported_only_where_it_can_be_read() -> None:
+    specs = ("P100_1Gpu_2.1Core_4.1GiB", "2Core_4GiB", "2,5Core_4GiB", "other", "")
+    totals = replace(TOTALS, resource_jobs={(spec, "RUNNING"): 1 for spec in specs})
+    text = text_of(replace(SNAPSHOT, totals=totals))
+    at = 'project="perception",workspace="0",resource_spec'
+    assert [line for line in text.splitlines() if line.startswith("octopus_resource_spec_")] == [
+        f'octopus_resource_spec_cores{{{at}="2Core_4GiB"}} 2.0',
+        f'octopus_resource_spec_cores{{{at}="P100_1Gpu_2.1Core_4.1GiB"}} 2.1',
+        f'octopus_resource_spec_gpus{{{at}="2Core_4GiB"}} 0.0',
+        f'octopus_resource_spec_gpus{{{at}="P100_1Gpu_2.1Core_4.1GiB"}} 1.0',
+        f'octopus_resource_spec_memory_bytes{{{at}="2Core_4GiB"}} 4294967296.0',
+        f'octopus_resource_spec_memory_bytes{{{at}="P100_1Gpu_2.1Core_4.1GiB"}} 4402341478.4',
+    ]
 
 
 def test_a_label_that_is_no_unicode_text_is_shown_as_far_as_it_can_be() -> None:

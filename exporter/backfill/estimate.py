@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from exporter.backfill.history import SpooledMoment, TargetHistory
-from exporter.backfill.openmetrics import FAMILIES, line_heads
+from exporter.backfill.history import RESOURCE_JOBS, SpooledMoment, TargetHistory
+from exporter.backfill.openmetrics import FAMILIES, SPEC_FAMILIES, line_heads, spec_heads
 from exporter.backfill.past import PastKind, PastMoment
 from exporter.backfill.plan import BackfillPlan, TargetPlan
 from exporter.model import Job, SeriesKey
@@ -69,10 +69,15 @@ class Estimator:
             estimate.series = estimate.samples = estimate.size_bytes = 0
             estimate.first_ms = min((moment.at_ms for _, moment, _ in first.values()), default=None)
             known: set[SeriesKey] = set()
+            specs: set[str] = set()
             for spooled in sorted(first.values(), key=lambda one: (one[1].at_ms, one[1].kind)):
                 values = history.add([spooled])
                 for key in values.keys() - known:
                     lines = line_heads(FAMILIES[key.family], plan, key, values[key])
+                    if key.family == RESOURCE_JOBS and key.resource_spec not in specs:
+                        specs.add(key.resource_spec)
+                        for family in SPEC_FAMILIES:
+                            lines += spec_heads(family, plan, key.resource_spec)
                     self._add_series(plan, estimate, spooled[1].at_ms, lines)
                 known |= values.keys()
         return self._targets

@@ -15,7 +15,7 @@ samples but the first, as copies of those of the first point, and then says "+In
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, starmap
 from pathlib import Path
@@ -24,11 +24,12 @@ from exporter.backfill.history import JOBS, RESOURCE_JOBS, SeriesValue, TargetDa
 from exporter.backfill.plan import BackfillPlan, TargetPlan, WrittenDay, file_name
 from exporter.backfill.spool import Spool
 from exporter.counting import increments
+from exporter.counting.resources import parse_spec
 from exporter.errors import BackfillError
 from exporter.exposition import families
 from exporter.exposition.families import Family
 from exporter.exposition.render import EOF, header, label_pair, number
-from exporter.exposition.samples import CREATED, SOURCES
+from exporter.exposition.samples import CREATED, SOURCES, Sample, named_by_specs
 from exporter.model import SeriesKey
 
 FAMILIES: Mapping[str, Family] = {
@@ -44,6 +45,8 @@ FAMILIES: Mapping[str, Family] = {
     increments.GPU_SECONDS: families.JOB_GPU_SECONDS,
     increments.MEMORY_SECONDS: families.JOB_MEMORY_SECONDS,
 }
+# What a spec names: one value, at the times of its jobs in flight.
+SPEC_FAMILIES = (families.RESOURCE_SPEC_CORES, families.RESOURCE_SPEC_GPUS, families.RESOURCE_SPEC_MEMORY)
 _PARTIAL = ".partial"
 
 
@@ -135,6 +138,28 @@ def _blocks(plan: BackfillPlan, days: Sequence[TargetDay]) -> Iterator[tuple[Fam
         if any(keys[name]):
             parts = zip(plan.targets, days, tails, keys[name], strict=True)
             yield family, chain.from_iterable(starmap(partial(_target_text, family), parts))
+    begins = [_spec_begins(day) for day in days]
+    for family in SPEC_FAMILIES if any(begins) else ():
+        parts_of_specs = zip(plan.targets, tails, begins, strict=True)
+        yield family, chain.from_iterable(starmap(partial(_spec_text, family), parts_of_specs))
+
+
+def _spec_begins(day: TargetDay) -> dict[str, int]:
+    """Give the first time of the jobs of each spec that can be read."""
+    begins: dict[str, int] = {}
+    for key, points in day.points.items():
+        if key.family == RESOURCE_JOBS and parse_spec(key.resource_spec) is not None:
+            begins[key.resource_spec] = min(points[0][0], begins.get(key.resource_spec, points[0][0]))
+    return begins
+
+
+def _spec_text(
+    family: Family, target: TargetPlan, tails: Sequence[str], begins: Mapping[str, int]
+) -> Iterator[str]:
+    """Give the lines of what each spec names, as long as its jobs have samples."""
+    for spec, begin in sorted(begins.items()):
+        for head in spec_heads(family, target, spec):
+            yield "".join([head + tail for tail in tails[begin:]])
 
 
 def _in_order(key: SeriesKey) -> tuple[str, ...]:
@@ -155,11 +180,24 @@ def _target_text(
 
 def line_heads(family: Family, target: TargetPlan, key: SeriesKey, value: SeriesValue) -> list[str]:
     """Give the lines of a value without their times, as the live exposition writes them."""
-    at = target.target.project, target.target.workspace
+    at = _at(target)
     labels = tuple(getattr(key, name) for name in family.labels[len(at) :])
+    return _lines(family, target, SOURCES[family].to_samples(at, {labels: value}))
+
+
+def spec_heads(family: Family, target: TargetPlan, spec: str) -> list[str]:
+    """Give the line of what a spec names, without its time; none if it cannot be read."""
+    return _lines(family, target, SOURCES[family].to_samples(_at(target), named_by_specs(family, (spec,))))
+
+
+def _at(target: TargetPlan) -> tuple[str, str]:
+    return target.target.project, target.target.workspace
+
+
+def _lines(family: Family, target: TargetPlan, samples: Iterable[Sample]) -> list[str]:
     added = [label_pair(name, text) for name, text in target.labels.items()]
     lines = []
-    for sample in SOURCES[family].to_samples(at, {labels: value}):
+    for sample in samples:
         if sample.suffix == CREATED:
             continue
         pairs = [*map(label_pair, family.labels, sample.labels), *added]

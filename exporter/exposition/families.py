@@ -77,6 +77,10 @@ _RESOURCES_COUNTED = (
     " a run whose resource_spec is missing or cannot be read adds nothing."
     " Numbers of a resource_spec are read to the thousandth."
 )
+_SPEC_READ = (
+    "Read from the spec to the thousandth, 0 where the spec names none; no series where it cannot be read."
+    " Set by every complete poll, with octopus_resource_jobs."
+)
 
 JOBS = Family(
     "octopus_jobs",
@@ -211,9 +215,48 @@ RESOURCE_JOBS = Family(
             'sum by (resource_spec) (octopus_resource_jobs{status=~"QUEUING|LAUNCHING"})'
         ),
         "GPU jobs that have started, by project and spec": (
-            'sum by (project, resource_spec) (octopus_resource_jobs{resource_spec=~"(?i).*gpu.*",'
-            ' status!~"QUEUING|LAUNCHING"})'
+            'sum by (project, resource_spec) (octopus_resource_jobs{status!~"QUEUING|LAUNCHING"}'
+            " and on (project, workspace, resource_spec) octopus_resource_spec_gpus > 0)"
         ),
+    },
+)
+RESOURCE_SPEC_CORES = Family(
+    "octopus_resource_spec_cores",
+    "gauge",
+    (*_TARGET, "resource_spec"),
+    "CPU cores that one job with this spec asks for.",
+    _SPEC_READ,
+    {
+        "Cores that the jobs in flight ask for, by project and status": (
+            "sum by (project, status) (octopus_resource_jobs"
+            " * on (project, workspace, resource_spec) group_left () octopus_resource_spec_cores)"
+        )
+    },
+)
+RESOURCE_SPEC_GPUS = Family(
+    "octopus_resource_spec_gpus",
+    "gauge",
+    (*_TARGET, "resource_spec"),
+    "GPUs that one job with this spec asks for.",
+    _SPEC_READ,
+    {
+        "GPUs that jobs wait for, by project": (
+            'sum by (project) (octopus_resource_jobs{status=~"QUEUING|LAUNCHING"}'
+            " * on (project, workspace, resource_spec) group_left () octopus_resource_spec_gpus)"
+        )
+    },
+)
+RESOURCE_SPEC_MEMORY = Family(
+    "octopus_resource_spec_memory_bytes",
+    "gauge",
+    (*_TARGET, "resource_spec"),
+    "Memory that one job with this spec asks for.",
+    _SPEC_READ,
+    {
+        "Memory that started jobs ask for, by project": (
+            'sum by (project) (octopus_resource_jobs{status!~"QUEUING|LAUNCHING"}'
+            " * on (project, workspace, resource_spec) group_left () octopus_resource_spec_memory_bytes)"
+        )
     },
 )
 RESOURCE_SUBMITTING_DURATION = Family(
@@ -279,8 +322,8 @@ JOB_RERUNS = Family(
     (*_TARGET, "job_type"),
     "Runs of a job that had ended before.",
     "Counted once per run, by the first poll that sees it started, or ended if no poll saw it start."
-    " A run counts if a poll has seen its job ended before: if no poll saw an end between two starts, the"
-    " second is no rerun.",
+    " A run counts if a poll has seen its job ended before: of a job that no poll has seen ended, a second"
+    " start is no rerun.",
     {
         "Share of runs that are reruns": (
             "sum by (job_type) (increase(octopus_job_reruns_total[1d]))"

@@ -2,7 +2,7 @@
 A target's snapshot as samples of families.
 
 Units: milliseconds become seconds here, and nowhere else; so do thousandths of a core, a GPU or a GiB times
-milliseconds.
+milliseconds. Thousandths of what a spec names become cores, GPUs and bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from exporter.counting.resources import Resources, parse_spec
 from exporter.exposition import families as f
 from exporter.exposition.families import Family
 from exporter.model import CounterValue, Exemplar, HistogramValue, PollStatus, Target, TargetSnapshot, Totals
@@ -23,6 +24,7 @@ _Key = TypeVar("_Key", bound=str | tuple[str, ...])
 _Labels = tuple[str, ...]
 
 CREATED = "_created"
+_GIBIBYTE = 2**30
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +87,24 @@ def _current(extract: Callable[[Totals], Any]) -> Callable[[TargetSnapshot], Any
     return lambda snapshot: None if snapshot.totals is None or snapshot.stale else extract(snapshot.totals)
 
 
+def named_by_specs(family: Family, specs: Iterable[str]) -> Mapping[str, int]:
+    """Return how much of a resource each spec names that can be read, in thousandths of its unit."""
+    read = ((spec, parse_spec(spec)) for spec in specs)
+    return {spec: _NAMED[family](asked) for spec, asked in read if asked is not None}
+
+
+_NAMED: Mapping[Family, Callable[[Resources], int]] = {
+    f.RESOURCE_SPEC_CORES: lambda asked: asked.cores,
+    f.RESOURCE_SPEC_GPUS: lambda asked: asked.gpus,
+    f.RESOURCE_SPEC_MEMORY: lambda asked: asked.memory * _GIBIBYTE,
+}
+
+
+def _by_spec(family: Family) -> FamilySource:
+    named = _current(lambda totals: named_by_specs(family, {spec for spec, _ in totals.resource_jobs}))
+    return FamilySource(named, _thousandths)
+
+
 def _labels(key: str | _Labels) -> _Labels:
     return (key,) if isinstance(key, str) else key
 
@@ -98,12 +118,12 @@ def _numbers(at: _Labels, values: Mapping[_Key, int]) -> list[Sample]:
     return [Sample(at + _labels(key), +value) for key, value in sorted(values.items())]
 
 
+def _thousandths(at: _Labels, values: Mapping[_Key, int]) -> list[Sample]:
+    return [Sample(at + _labels(key), value / 1000) for key, value in sorted(values.items())]
+
+
 def _time(at: _Labels, at_ms: int) -> list[Sample]:
     return [Sample(at, at_ms / 1000)]
-
-
-def _times(at: _Labels, times_ms: Mapping[_Key, int]) -> list[Sample]:
-    return [Sample(at + _labels(key), at_ms / 1000) for key, at_ms in sorted(times_ms.items())]
 
 
 def _project_info(_: _Labels, target: Target) -> list[Sample]:
@@ -177,8 +197,8 @@ _unit_seconds = partial(_counters, divisor=1_000_000)
 
 SOURCES: Mapping[Family, FamilySource] = {
     f.JOBS: FamilySource(_current(lambda totals: totals.jobs), _numbers),
-    f.JOBS_OLDEST_CREATED: FamilySource(_current(lambda totals: totals.oldest_created_ms), _times),
-    f.JOBS_OLDEST_STARTED: FamilySource(_current(lambda totals: totals.oldest_started_ms), _times),
+    f.JOBS_OLDEST_CREATED: FamilySource(_current(lambda totals: totals.oldest_created_ms), _thousandths),
+    f.JOBS_OLDEST_STARTED: FamilySource(_current(lambda totals: totals.oldest_started_ms), _thousandths),
     f.JOBS_OLDER_THAN: FamilySource(_current(lambda totals: totals.older_than), _numbers),
     f.JOBS_CREATED: FamilySource(_cumulative(lambda totals: totals.created), _counters),
     f.JOBS_COMPLETED: FamilySource(_cumulative(lambda totals: totals.completed), _counters),
@@ -190,6 +210,9 @@ SOURCES: Mapping[Family, FamilySource] = {
         _cumulative(lambda totals: totals.running), _histograms, _by_first_label
     ),
     f.RESOURCE_JOBS: FamilySource(_current(lambda totals: totals.resource_jobs), _numbers),
+    f.RESOURCE_SPEC_CORES: _by_spec(f.RESOURCE_SPEC_CORES),
+    f.RESOURCE_SPEC_GPUS: _by_spec(f.RESOURCE_SPEC_GPUS),
+    f.RESOURCE_SPEC_MEMORY: _by_spec(f.RESOURCE_SPEC_MEMORY),
     # Without exemplars: octopus_job_submitting_duration_seconds has the same jobs.
     f.RESOURCE_SUBMITTING_DURATION: FamilySource(
         _cumulative(lambda totals: totals.resource_submitting),
