@@ -382,6 +382,24 @@ async def test_a_job_type_that_counted_as_other_does_not_count_again_when_it_is_
     assert (await scene.poll()).completed["MINE", "RUN_FAILED"].value == 1
 
 
+async def test_a_job_type_that_gets_a_label_of_its_own_later_counts_no_run_again(scene: Scene) -> None:
+    scene.rules = poll_rules(5, LOOKBACK_MS, max_job_types=0)
+    await scene.poll()
+    scene.api.now_ms += 60_000
+    scene.put(1, "RUN_FAILED", ended=True, job_type="MINE")
+    scene.put(2, "RUNNING", job_type="MINE")
+    await scene.poll()
+    scene.rules = poll_rules(5, LOOKBACK_MS, max_job_types=1)
+    await scene.restart()
+    totals = await scene.polls(2)
+    assert (totals.jobs["MINE", "RUN_FAILED"], totals.jobs["MINE", "RUNNING"]) == (1, 1)
+    scene.put(2, "RUN_FAILED", ended=True, job_type="MINE")
+    totals = await scene.polls(2)
+    for kind, created in ((OTHER, 2), ("MINE", 0)):
+        assert totals.created[kind].value == sum(totals.submitting[kind].counts) == created
+        assert (totals.completed[kind, "RUN_FAILED"].value, totals.reruns[kind].value) == (1, 0)
+
+
 async def test_history_is_labelled_like_all_else(scene: Scene) -> None:
     scene.rules = poll_rules(5, LOOKBACK_MS, max_job_types=2, max_statuses=2)
     for job_id in range(1, 31):
