@@ -23,12 +23,12 @@ from tests.past_jobs import DAY_MS, START_MS, a_past, a_plan, a_run, fill, unsho
 HOUR_MS = 3_600_000
 
 
-def read(spool: Spool, left_out: LeftOut | None = None) -> PastRead:
+def read(spool: Spool, left_out: LeftOut | None = None, jobs: int = 3) -> PastRead:
     plan = a_plan(a_past(START_MS + DAY_MS + HOUR_MS))
-    jobs = [a_run(number, START_MS + number * HOUR_MS) for number in range(1, 4)]
-    (past,) = fill(spool, plan, jobs)
+    found = [a_run(number, START_MS + number * HOUR_MS) for number in range(1, jobs + 1)]
+    (past,) = fill(spool, plan, found)
     estimator = Estimator(plan)
-    for job in jobs:
+    for job in found:
         estimator.add(0, job, tuple(past.moments(job)), failed=is_failed(job.status))
     return PastRead(plan, (), estimator.targets(), [left_out or LeftOut()])
 
@@ -53,6 +53,20 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(
     assert lines[4] == "The files can be loaded now or later"
     assert name + ": 2 jobs have run again since the first poll: their runs before are not known" in lines
     assert name + ": 3 rows cannot be read" in lines
+
+
+def test_without_any_job_there_is_nothing_to_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "new"
+    with opened_spool() as spool:
+        backfill.write(read(spool, LeftOut(unreadable=1), jobs=0), spool, folder, dry_run=False)
+    assert not folder.exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "There is nothing to write: the API lists no job from before the live series.",
+        "  perception, workspace 0: 1 rows cannot be read",
+    ]
 
 
 def test_the_time_from_which_it_can_be_loaded_is_told(

@@ -159,6 +159,10 @@ async def _read_targets(
 def write(past: PastRead, spool: Spool, output: Path, *, dry_run: bool) -> None:
     """Say what will be written, and write it, all of it or nothing. Raises: BackfillError."""
     plan = past.plan
+    if all(estimate.first_ms is None for estimate in past.estimates):
+        print_line("There is nothing to write: the API lists no job from before the live series.")
+        _print_all(_what_is_left_out(past))
+        return
     _print_all(_announcement(past, output))
     check_room(output, sum(estimate.size_bytes for estimate in past.estimates))
     if dry_run:
@@ -194,9 +198,9 @@ def _count(number: int, what: str) -> str:
 
 def _announcement(past: PastRead, output: Path) -> Iterator[str]:
     plan = past.plan
-    firsts_ms = [estimate.first_ms for estimate in past.estimates if estimate.first_ms is not None]
+    first_ms = min(estimate.first_ms for estimate in past.estimates if estimate.first_ms is not None)
     # Before anything has happened there are no samples: the API lists less than --from may ask for.
-    begin_ms = max(plan.from_ms, min(firsts_ms, default=plan.until_ms) - plan.step_ms)
+    begin_ms = max(plan.from_ms, first_ms - plan.step_ms)
     yield (
         f"From {utc_text(begin_ms)} to {utc_text(plan.until_ms)}, a sample every"
         f" {format_duration(plan.step_ms / 1000)}, to {output}:"
@@ -209,7 +213,7 @@ def _announcement(past: PastRead, output: Path) -> Iterator[str]:
             f" {_count(counted[PastKind.STARTED], 'run')} started, {counted[PastKind.ENDED]:,} ended;"
             f" about {estimate.series:,} series, {_count(estimate.samples, 'sample')}"
         )
-    files = len(range(begin_ms // DAY_MS, -(-plan.until_ms // DAY_MS))) if firsts_ms else 0
+    files = len(range(begin_ms // DAY_MS, -(-plan.until_ms // DAY_MS)))
     size = sum(estimate.size_bytes for estimate in past.estimates)
     samples = sum(estimate.samples for estimate in past.estimates)
     yield f"  in all: {_count(files, 'file')}, one for each UTC day, about {mebibytes(size)}"
@@ -223,6 +227,10 @@ def _what_is_missing(past: PastRead) -> Iterator[str]:
     yield "Not in the files, since the API does not tell it:"
     yield "  jobs that were deleted, and the runs before the last run of a job"
     yield "  LAUNCHING and UPLOADING: jobs are QUEUING until they start, and RUNNING until they end"
+    yield from _what_is_left_out(past)
+
+
+def _what_is_left_out(past: PastRead) -> Iterator[str]:
     for target, left_out in zip(past.plan.targets, past.left_out, strict=True):
         for count, what in _left_out(left_out):
             if count:
