@@ -11,20 +11,20 @@ from exporter.backfill.past import PastKind, PastMoment
 from exporter.backfill.plan import BackfillPlan, TargetPlan
 from exporter.model import Job, SeriesKey
 
-# A server that gives every run an error code of its own is not followed further.
+# Enough, unless a server gives every run another error code: then the estimate is too low.
 _MOST_KINDS = 20_000
 _TAIL_BYTES = len(" 1764201600\n")
-# Of a number: those of the estimate are the smallest.
+# The estimate has the first value of a series; later values have more digits.
 _MORE_DIGITS = 2
 
 
 @dataclass(slots=True)
 class TargetEstimate:
     """
-    What is written of a target.
+    How much is written of a target.
 
-    Shape: `counted` is how many creations, starts and ends the counters get, exactly. The other numbers are
-    about right. `first_ms` is the time of the first moment, None for none.
+    Shape: `counted` is the exact number of creations, starts and ends that the counters get. The other
+    numbers are estimates. `first_ms` is the time of the first moment, None for none.
     """
 
     counted: dict[PastKind, int] = field(default_factory=lambda: dict.fromkeys(PastKind, 0))
@@ -36,9 +36,9 @@ class TargetEstimate:
 
 class Estimator:
     """
-    Learns from the moments as they are kept: when each series begins.
+    Finds out when each series begins.
 
-    One moment of each kind stands for all that add to the same series: the earliest.
+    Of all moments that add to the same series, it keeps the earliest.
     """
 
     def __init__(self, plan: BackfillPlan) -> None:
@@ -47,7 +47,7 @@ class Estimator:
         self._first: list[dict[tuple[object, ...], SpooledMoment]] = [{} for _ in plan.targets]
 
     def add(self, target: int, job: Job, moments: Sequence[PastMoment], *, failed: bool) -> None:
-        """Learn from the moments of a job; `target` is the number of its target in the plan."""
+        """Add the moments of a job; `target` is the number of its target in the plan."""
         counted, first = self._targets[target].counted, self._first[target]
         for moment in moments:
             counted[moment.kind] += moment.counted
@@ -63,7 +63,7 @@ class Estimator:
                 first[kind] = job, moment, failed
 
     def targets(self) -> list[TargetEstimate]:
-        """Give what is known now of each target of the plan."""
+        """Give the estimates of the targets of the plan, from the moments added so far."""
         for plan, estimate, first in zip(self._plan.targets, self._targets, self._first, strict=True):
             history = TargetHistory(plan, self._plan)
             estimate.series = estimate.samples = estimate.size_bytes = 0

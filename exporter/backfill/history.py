@@ -1,8 +1,8 @@
 """
-From moments in order of time to the samples of a day: pure.
+Makes the samples of each day from moments in order of time: pure.
 
-What does not change is not repeated: a day has the points at which a series changes, and its value goes on
-from there. So memory holds no more than what has changed in two days.
+A value that does not change is kept once: a day has the points at which a series changes, and a value holds
+until the next point. So memory holds only the changes of two days.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class TargetDay:
     """
     One day of a target's series.
 
-    Shape: `times_ms` are those of its samples; `points` has, for each series, from which of these times on
-    which value holds. `born` are the series whose first point is their first increase, at the first time: the
-    day before has to end with a 0 of each, else `increase()` would not see it.
+    Shape: `times_ms` are the times of its samples. `points` has the values of each series, each with the
+    index of the time from which it holds. `born` are new series that increase at the first of these times:
+    the day before has to end with a 0 of each, else `increase()` would not see this increase.
     """
 
     times_ms: list[int]
@@ -71,7 +71,7 @@ class TargetHistory:
         self._gauges: Counter[SeriesKey] = Counter()
 
     def times_ms(self, day_ms: int) -> list[int]:
-        """Give the times of a day's samples; the last of all has what happened since the last full step."""
+        """Give the times of a day's samples; the last day ends with one just before `until_ms`."""
         plan, step_ms = self._plan, self._step_ms
         begin_ms, end_ms = max(day_ms, plan.from_ms), min(day_ms + DAY_MS, plan.until_ms)
         times = list(range(-(-begin_ms // step_ms) * step_ms, end_ms, step_ms))
@@ -128,9 +128,9 @@ class TargetHistory:
 
     def _without_events(self, changed: Iterable[SeriesKey]) -> dict[SeriesKey, SeriesValue]:
         """
-        Give a 0 of each status in which no run of a new job type has ended yet, as live.
+        Give a 0 for each status in which no run of a new job type has ended yet, as the live series have it.
 
-        Rules compare failures with runs, and a series that is missing is not one without failures.
+        Rules compare failures with runs, and a missing series is not a 0.
         """
         types = {key.job_type for key in changed if key.family in {CREATED, COMPLETED}}
         keys = (SeriesKey(COMPLETED, job_type, status) for job_type in types for status in TERMINAL_STATUSES)
@@ -141,8 +141,8 @@ def _moved(job: Job, kind: PastKind, spec: str) -> list[tuple[SeriesKey, int]]:
     """
     Give by how much the gauges change at a moment of a job.
 
-    A row tells when a job was created, started and ended. So one that waits is QUEUING, and one that has
-    started is RUNNING: LAUNCHING and UPLOADING leave no trace.
+    A row has the times at which a job was created, started and ended. So a job that waits is shown as
+    QUEUING, and one that has started as RUNNING: when it was LAUNCHING or UPLOADING is unknown.
     """
     has_started = job.started_ms is not None and job.started_ms > 0
     waits, runs = ("QUEUING", 1), ("RUNNING", 1)

@@ -1,4 +1,4 @@
-"""What the ledger knows of the live counting of a target, read while an exporter may be writing to it."""
+"""Reads from the ledger how a target is counted live; an exporter may be writing to it meanwhile."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from exporter.ledger.series import known_codes, known_specs
 from exporter.ledger.targets import fetch_number, find_target, read_target
 from exporter.model import TargetKey
 
-# Of a job in flight, `runs` are those before the one under way.
+# `runs` of a job in flight does not contain the run under way.
 _RAN_AGAIN = """
     SELECT id FROM jobs
     WHERE target = ? AND created_ms < ? AND runs > 0 AND (in_flight = 1 OR runs > 1)
 """
 
-# What has not ended, or not started, will be counted when it does.
+# A start or an end that has not happened yet will be counted live.
 _IN_FLIGHT = "(in_flight = 1 OR listed = -1)"
 _COUNTED = f"""
     SELECT id, start_counted = 1 OR (counted_start_ms IS NULL AND {_IN_FLIGHT}),
@@ -33,7 +33,7 @@ _HISTORY_WITHOUT_END = f"""
 
 
 def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:
-    """Read it; None for a target that was never polled completely. Raises: as the database does."""
+    """Read this; None for a target that was never polled completely. Raises: as the database does."""
     target = find_target(db, key)
     if target is None:
         return None
@@ -55,7 +55,7 @@ def read_live_counting(db: Database, key: TargetKey) -> LiveCounting | None:
         counted_starts=frozenset(job_id for job_id, start, _ in counted if start),
         counted_ends=frozenset(job_id for job_id, _, end in counted if end),
         history_ends=frozenset(map(tuple, db.execute(_HISTORY_WITHOUT_END, (target, baseline_ms)))),
-        # Jobs that are forgotten are in no ledger; of older versions' jobs the ledger does not tell it.
+        # The ledger has no forgotten jobs, and older versions did not record what was counted.
         tells_from_ms=max(row.forgotten_before_ms or 0, 0 if tells else baseline_ms),
         filters=row.filters,
         server=row.server,

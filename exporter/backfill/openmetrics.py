@@ -54,7 +54,7 @@ def write_days(
     plan: BackfillPlan, spool: Spool, output: Path, on_day: Callable[[str, int], None]
 ) -> list[WrittenDay]:
     """
-    Write the files; each has its name once it is complete. Days without a sample have none.
+    Write the files. A file gets its name when it is complete; a day without samples has no file.
 
     Shape: `on_day` is called after each day, with its file's name and 1.
     Raises: BackfillError (the disk is full, …).
@@ -69,7 +69,7 @@ def write_days(
 
 
 def _days(plan: BackfillPlan, spool: Spool) -> Iterator[tuple[int, list[TargetDay]]]:
-    """Give the days; each once the one after it is known, whose series may have to begin in this one."""
+    """Give each day once the next one is known: a day ends with a 0 of the series born in the next one."""
     histories = [TargetHistory(target, plan) for target in plan.targets]
     done_ms = [-1] * len(histories)
     before: tuple[int, list[TargetDay]] | None = None
@@ -97,7 +97,7 @@ def _write_day(plan: BackfillPlan, days: Sequence[TargetDay], path: Path) -> Wri
     unfinished = path.with_name(path.name + _PARTIAL)
     samples = 0
     try:
-        # As the exposition does: a lone surrogate has no place in UTF-8.
+        # As in the exposition: UTF-8 cannot have a lone surrogate.
         with unfinished.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
             for family, texts in _blocks(plan, days):
                 file.write(header(family).openmetrics.decode())

@@ -1,14 +1,14 @@
 """
-What the live counters leave out of a job's row: pure.
+What the history counts of a job's row: what the live counters do not count. Pure.
 
-A row tells of one run: when its job was created, when the run started and when it ended. Without a baseline
-all of that counts, and with the target's baseline what is news. The past is the first without the second, and
-both come from `transition()`: so nothing counts twice, and nothing is left out.
+A row has the times of one run: the creation of its job, and the start and the end of the run. Without a
+baseline `transition()` counts all of them; with the target's baseline it counts what the live counters count.
+The history counts the difference. So nothing counts twice, and nothing is left out.
 
-One thing the baseline alone does not tell. A server may write a row some seconds after a run has started or
-ended. If the first poll came in between, a later one counted it, though it was before the baseline. The
-ledger tells for which jobs this is so. Where it cannot, the row shows it about right: it was written after
-the baseline, and no later after its end than other rows of this server usually are (`lag_ms`).
+There is one exception. A server may write a row some seconds after a run has started or ended. If the first
+poll came in between, a later poll counted the start or the end live, although it was before the baseline. The
+ledger records the jobs of which this is true. Without such a record an end is taken as counted live if its
+row was written after the baseline, and no longer after the end than this server usually takes (`lag_ms`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from exporter.backfill.plan import TargetPlan
 from exporter.counting.transitions import Baseline, Transition, end_of, transition
 from exporter.model import Job
 
-# Of the clock of Prometheus, which may be behind ours: so much later than the first live sample is moved.
+# The clock of Prometheus may be behind ours. So what happened up to this long after the first live sample is
+# moved to the time before it.
 _CLOCK_TOLERANCE_MS = 300_000
 _ALL_COUNTS = Baseline(None)
 
 
 class PastKind(IntEnum):
-    """What happens to a job. In this order where several happen at the same time."""
+    """What happens to a job. What happens at the same time is in this order."""
 
     CREATED = 0
     STARTED = 1
@@ -40,8 +41,8 @@ class PastMoment:
     """
     Something that happens to a job.
 
-    Shape: `counted` if the counters of the past have it, `shown` if the gauges have it. Units: `at_ms` by our
-    own clock.
+    Shape: `counted` if the counters of the history count it, `shown` if the gauges show it. Units: `at_ms` by
+    our own clock.
     """
 
     at_ms: int
@@ -53,12 +54,13 @@ class PastMoment:
 @dataclass(slots=True)
 class LeftOut:
     """
-    What the files cannot tell, for people.
+    What the files lack, as numbers to print.
 
-    Shape: `late` is what happened after the first live sample and before the baseline of its job type, and is
-    in neither; `counted_late` are ends just before the baseline that were taken to be counted live, and
-    `started_late` starts that were taken not to be, since the ledger does not tell it; `ran_again` are jobs
-    whose earlier runs are not known any more; `unreadable` are rows.
+    Shape: `late` is what happened after the first live sample and before the baseline of its job type:
+    neither the history nor the live counters have it. `counted_late` are ends just before the baseline that
+    are taken as counted live, and `started_late` starts that are taken as not counted: the ledger has no
+    record of them. `ran_again` are jobs whose earlier runs are unknown. `unreadable` are rows that cannot be
+    read.
     """
 
     late: int = 0
@@ -80,9 +82,9 @@ class Past:
         self.left_out = LeftOut()
         self._plan = plan
         self._lookback_ms = lookback_ms
-        # Where live series are older than the counting of this ledger, another one has counted meanwhile.
+        # If the live series are older than this ledger's counting, another ledger or a history counted first.
         is_older = plan.live.began_ms - plan.until_ms > _CLOCK_TOLERANCE_MS
-        # What was between is in that history, so it is not missing.
+        # What happened in between is in those series, so it is not reported as left out.
         self._known_until_ms = plan.live.began_ms if is_older else plan.until_ms
         self._too_late_ms = plan.until_ms + (0 if is_older else _CLOCK_TOLERANCE_MS)
         self._lag_ms = lag_ms
@@ -108,18 +110,18 @@ class Past:
                 self.left_out.late += at_ms >= self._known_until_ms
                 counts = False
             if counts:
-                # After the first sample, which so is at 0; up to the last one.
+                # Later than the first sample, so that this one is 0; no later than the last sample.
                 at_ms = min(max(at_ms, plan.from_ms + 1), plan.until_ms - 1)
             if counts or (shown and at_ms < plan.until_ms):
                 yield PastMoment(max(at_ms, plan.from_ms), kind, counts, shown)
 
     def _left_out_by_live(self, job: Job) -> set[PastKind]:
-        """Name what counts of a job, and was not counted live."""
+        """Name what counts of a job and was not counted live."""
         baseline_ms = self._plan.live.baselines.of(job.job_type).at_ms
         if baseline_ms is None:
-            return set()  # it counted its history
+            return set()  # all history was counted live
         all_of_it = _first_sight(job, _ALL_COUNTS)
-        # Whatever was forgotten since: it was counted before that.
+        # Without `forgotten_before_ms`: a job that the ledger has forgotten was counted before.
         news = _first_sight(job, Baseline(baseline_ms))
         counted = set()
         if all_of_it.created and not news.created:
@@ -145,7 +147,7 @@ class Past:
         if job.id in live.counted_ends:
             return True
         if live.tells_of(job):
-            # A run without an end time goes by the last update of its row, which may be long after its end.
+            # Without an end time, the end is the last update of the row, which may be much later.
             has_end = _time(job.ended_ms) is not None
             return is_news and (has_end or (job.id, _time(job.started_ms)) not in live.history_ends)
         is_late = not is_news and baseline_ms <= job.updated_ms <= end_of(job) + self._lag_ms
@@ -154,7 +156,7 @@ class Past:
 
 
 def _time(at_ms: int | None) -> int | None:
-    """Give a time; 0 or less says "none" in a row."""
+    """Give a time; 0 or less in a row means that there is none."""
     return at_ms if at_ms is not None and at_ms > 0 else None
 
 

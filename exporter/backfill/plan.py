@@ -52,15 +52,15 @@ class LiveSeries:
 @dataclass(frozen=True, slots=True)
 class LiveCounting:
     """
-    What the ledger knows of the live counting of a target.
+    How a target is counted live, as its ledger says.
 
-    Shape: `baselines` tell which runs count; `job_types` and `statuses` are the undocumented ones with a
+    Shape: `baselines` say which runs count. `job_types` and `statuses` are the undocumented ones that have a
     label of their own, `msg_codes` and `resource_specs` likewise. `rows_ahead_ms` is how far the clock of the
     API's rows is ahead of ours. `ran_again` are the jobs created before the baseline that have run again.
     `counted_starts` and `counted_ends` are jobs from before the baseline whose start or end was counted live,
-    or will be. `history_ends` are ended runs without an end time that were not, as job and start. These three
-    may lack jobs that were created before `tells_from_ms`. `filters` and `server` are what polls have learnt
-    about the API.
+    or will be. `history_ends` are runs without an end time whose end was not counted live, as job and start.
+    These three may lack jobs that were created before `tells_from_ms`. `filters` and `server` are what polls
+    have found out about the API.
     """
 
     baselines: Baselines
@@ -78,7 +78,7 @@ class LiveCounting:
     server: ServerTraits = field(default_factory=ServerTraits)
 
     def tells_of(self, job: Job) -> bool:
-        """Tell whether the ledger knows of this job which of its start and end were counted."""
+        """Tell whether the ledger records if the start and the end of this job were counted."""
         return job.created_ms >= self.tells_from_ms
 
     @property
@@ -103,7 +103,7 @@ class TargetPlan:
 
     Shape: `labels` are added to each of its series. Units: milliseconds by our own clock. The first sample is
     at `from_ms`, the last one before `until_ms`: the first live sample, or the baseline if no live sample is
-    known. The time of a sample is a multiple of the step, but for the last one.
+    known. The time of each sample but the last one is a multiple of the step.
     """
 
     target: Target
@@ -136,7 +136,7 @@ class BackfillPlan:
 
     @property
     def days(self) -> range:
-        """When the UTC days begin that may have samples."""
+        """The beginnings of the UTC days that may have samples."""
         return range(self.from_ms // DAY_MS * DAY_MS, self.until_ms, DAY_MS)
 
 

@@ -1,8 +1,8 @@
 """
 What a Prometheus has of the live series, by its HTTP API: labels, first samples, retention, overlaps, rules.
 
-VictoriaMetrics, Mimir and Thanos answer the same queries. They may lack the other endpoints: then nothing is
-known of retention, version or rules, which is said.
+VictoriaMetrics, Mimir and Thanos answer the same queries. They may lack the other endpoints: then
+retention, version or rules are unknown, and a line says so.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from exporter.octopus.messages import NullObserver, Request, Response, split_end
 from exporter.octopus.transport import Transport, open_session
 
 _TIMEOUT_SECONDS = 120.0
-# Of these statuses a target has series from its first publication on, for each of its job types.
+# Each job type of a target has series of these statuses from the first publication on.
 _STATUSES = "FINISHED|RUN_FAILED"
-# Among these are the first samples of a target. Live, all families begin together. In a history that is
-# loaded, the gauges begin first, and a run may start before any ends.
+# One of these families has the first sample of a target. Live, all families begin together. In a history that
+# is loaded, the gauges begin first, and a run may start before another one ends.
 _FIRST = (JOBS.name, JOBS_COMPLETED.name, f"{JOB_SUBMITTING_DURATION.name}_count")
-# The last one is empty: the histogram has no status.
+# The last one is empty, for the histogram, which has no status.
 _FIRST_STATUSES = f"{_STATUSES}|QUEUING|RUNNING|"
 # Prometheus uses a sample for five minutes: a series that is sampled this often is seen at each step.
 _STEP_MS = 300_000
-# Of the version that loads blocks which overlap others without a flag.
+# From this version on, Prometheus loads blocks that overlap others without a flag.
 _OVERLAPS_SINCE = (2, 39)
 _OWN_LABELS = frozenset({"__name__", *JOBS_COMPLETED.labels})
 
 _UNASKED = (
-    "without --prometheus it is not known how long samples are kept (15d by default: older blocks are"
-    " deleted), whether some are there already, and when the first live one came. So the history ends at"
-    " the first poll"
+    "without --prometheus it is unknown how long Prometheus keeps samples (15d by default; it deletes older"
+    " blocks), whether it has samples of this time already, and when its first live sample was. So the"
+    " history ends at the first poll"
 )
 
 Labels = tuple[tuple[str, str], ...]
@@ -59,9 +59,9 @@ class _Instance:
 
 async def fit_retention(options: BackfillOptions) -> tuple[BackfillOptions, Sequence[str]]:
     """
-    Begin no earlier than Prometheus keeps samples: what is older would be deleted at once.
+    Let the history begin no earlier than Prometheus keeps samples: it deletes older ones at once.
 
-    Shape: the options to go on with, and lines to tell. Called first.
+    Shape: the options with this beginning, and lines to print. Called first.
     Raises: BackfillError (no answer, no Prometheus); ConfigError (an unusable URL, or one too old a version).
     """
     async with _opened(options) as api:
@@ -92,7 +92,7 @@ async def fit_retention(options: BackfillOptions) -> tuple[BackfillOptions, Sequ
 
 
 async def _refuse_old(api: _Api) -> None:
-    """Refuse a Prometheus that loads no blocks beside those that it has."""
+    """Refuse a Prometheus that does not load blocks which overlap its own."""
     build = await api.try_get("/api/v1/status/buildinfo") or {}
     version = str(build.get("version", ""))
     numbers = version.split(".")[:2]
@@ -115,10 +115,10 @@ async def find_live_series(
     """
     Read what Prometheus has of the live series of each target; called first, with `options.prometheus` given.
 
-    Several exporters may give the same target. Rules and dashboards take the largest of them. So one gets the
-    past: of those that are scraped now, the one that is there for longest. `options.labels` choose another.
-    Shape: a target without a live series is left out: it takes the labels of the others that Prometheus has
-    added, if these are the same for all.
+    Several exporters may export the same target. Rules and dashboards take the largest value of them. So one
+    exporter gets the history: of those that are scraped now, the one with the oldest sample.
+    `options.labels` choose another one.
+    Shape: a target without a live series is left out.
     Raises: BackfillError (no answer, no Prometheus); ConfigError (--prometheus, --label: what to give).
     """
     found: dict[TargetKey, LiveSeries] = {}
@@ -154,12 +154,12 @@ def _live_series(instances: Iterable[_Instance]) -> LiveSeries:
 
 
 def _matches(labels: Labels, given: Mapping[str, str]) -> bool:
-    """Tell whether a series has the labels that are given; one that it does not have at all is added."""
+    """Tell whether no given label contradicts those of a series; one that it lacks does not."""
     return all(given.get(name, value) == value for name, value in labels)
 
 
 async def _instances(api: _Api, options: BackfillOptions, key: TargetKey) -> list[_Instance]:
-    """Read the exporters that give a target, with their first samples since the begin of the past."""
+    """Read which exporters export a target, and the first sample of each since the history begins."""
     selector = _selector(key, status=_FIRST_STATUSES, names="|".join(_FIRST))
     # Without their names, series of two families may have the same labels.
     times = " or ".join(f"timestamp({_selector(key, status=_FIRST_STATUSES, names=name)})" for name in _FIRST)
@@ -186,10 +186,10 @@ def _added(metric: Mapping[str, str]) -> Labels:
 
 async def check_history(options: BackfillOptions, plan: BackfillPlan) -> Sequence[str]:
     """
-    Say what stands against loading these files, a line each: samples that are there already, other instances.
+    Look for samples that Prometheus has of this time already, and for other instances; give warnings.
 
-    Called once the plan stands, before the API is read. Lines are warnings, which are told before anything is
-    written. Raises: BackfillError (no answer); ConfigError (it must not be loaded).
+    Called with the whole plan, before the API is read and anything is written.
+    Raises: BackfillError (no answer); ConfigError (these files must not be loaded).
     """
     if options.prometheus is None:
         return [_UNASKED]
@@ -205,7 +205,7 @@ async def check_history(options: BackfillOptions, plan: BackfillPlan) -> Sequenc
 
 
 async def _loaded_before(api: _Api, plan: TargetPlan) -> list[str]:
-    """Refuse a past that Prometheus has: the same samples twice, or others between them, are no counter."""
+    """Refuse a history where Prometheus has samples already: two histories of one series are no counter."""
     span_ms = plan.until_ms - plan.from_ms
     if span_ms <= 0:
         return []
@@ -269,7 +269,7 @@ async def find_other_workspaces(options: BackfillOptions, plan: BackfillPlan) ->
 
 async def find_rules(options: BackfillOptions) -> Sequence[RecordingRule] | None:
     """
-    Read the recording rules that Prometheus has loaded; None where it does not tell.
+    Read the recording rules that Prometheus has loaded; None if it does not give them.
 
     Raises: BackfillError (no answer); ConfigError (an unusable URL).
     """

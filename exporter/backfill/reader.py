@@ -2,7 +2,7 @@
 Reads all jobs of a target that the API lists, as the first poll of a new target does.
 
 The rows wait in a ledger in memory, whose staged rows are on the disk, until their listing is complete. So
-rows that move between pages, totals that are wrong and filters that do not work are met as in any poll.
+rows that move between pages, wrong totals and filters that do not work are handled as in any poll.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from exporter.sync.poller import ProgressListener
 from exporter.sync.server_clock import Clocks
 from exporter.sync.server_traits import FilterFailed, ServerFindings
 
-# A run that ends in the history may be of a job that was created before: the longest bucket has two days.
+# The job of a run that ends in the history may be older than the history. The longest bucket has two days.
 _CREATED_BEFORE_MS = 2 * DAY_MS
 _ATTEMPTS = 5
 _TARGETS_AT_ONCE = 8
@@ -66,7 +66,7 @@ class PastRows(SqliteLedger):
         await self._on(plan.target, lambda db, row: write_labels(db, row, kept), writes=True)
 
     async def usual_lag_ms(self, target: Target) -> int:
-        """Give within which time after the end of their runs nine of ten rows are written."""
+        """Give the time after the end of a run within which nine of ten rows are written."""
         found = await self._on(target, lambda db, row: db.execute(_LAG, {"target": row}).fetchone())
         return 0 if found is None else int(found[0])
 
@@ -105,7 +105,7 @@ class PastReader:
         estimator: Estimator,
     ) -> list[LeftOut]:
         """
-        Read what happened to all jobs of a plan into the spool; give what it lacks, by target.
+        Read what happened to all jobs of a plan into the spool; give what is left out, by target.
 
         Raises: BackfillError.
         """
@@ -138,7 +138,7 @@ class PastReader:
         Raises: BackfillError, naming the target (the API does not answer, or its listing is never complete).
         """
         lookback_ms = self.now_ms() - plan.from_ms + _CREATED_BEFORE_MS
-        # As if all of history counted: else the details of what has ended would not be staged.
+        # With count_history: else the details of ended jobs would not be staged.
         rules = replace(
             self.rules,
             schedule=replace(self.rules.schedule, lookback_ms=lookback_ms),

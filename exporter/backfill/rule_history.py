@@ -36,8 +36,8 @@ class RuleHistory:
     """
     Rule files by stage, in their order.
 
-    Shape: `left_out` names the records that read themselves or each other, and those that read such ones:
-    what they were depends on when they began.
+    Shape: `left_out` names the records that read themselves or each other, and those that read such records:
+    their values depend on when they began.
     """
 
     stages: tuple[str, ...]
@@ -93,15 +93,15 @@ def _with_history(rules: list[RecordingRule], samples: set[str]) -> list[Recordi
 
 
 def _reads(rule: RecordingRule) -> set[str]:
-    """Give the words of an expression: among them are all names of metrics that it reads."""
+    """Give the words of an expression, among them the names of all metrics that it reads."""
     return set(_NAME.findall(_STRING.sub('""', rule.expression)))
 
 
 def _file(rules: list[RecordingRule]) -> str:
     by_interval: dict[int, list[dict[str, Any]]] = {}
     for rule in rules:
-        # + 0 takes the name off all samples. promtool writes those with a name and those without, which an
-        # `or` may give, as two series: the second, whose samples are older, would be refused as out of order.
+        # `+ 0` removes the name of all samples. An `or` may give samples with a name and samples without. Of
+        # these promtool makes two series with the same labels, and refuses the second one as out of order.
         one: dict[str, Any] = {"record": rule.record, "expr": f"(\n{rule.expression}\n) + 0"}
         if rule.labels:
             one["labels"] = dict(rule.labels)

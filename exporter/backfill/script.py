@@ -1,4 +1,4 @@
-"""The script that loads the files, and has the rules' own history made. Pure."""
+"""The script that loads the files and makes the history of the recording rules. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from exporter.backfill.rule_history import RecordingRule, RuleHistory, in_stages
 from exporter.exposition.families import TARGET_FAMILIES
 
 SCRIPT = "load.sh"
-# What Prometheus keeps in memory before it is a block, and a few minutes until it looks.
+# How long Prometheus keeps a sample in memory before it writes a block, and a few minutes more.
 HEAD_SECONDS = 11_100
 _SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
@@ -30,13 +30,13 @@ def loading_files(
 
 
 def can_be_loaded_ms(last_ms: int) -> int:
-    """Give the minute from which the last sample is in no Prometheus' memory any more."""
+    """Give the minute from which no Prometheus has the last sample in memory any more."""
     return -(-(last_ms + HEAD_SECONDS * 1000) // 60_000) * 60_000
 
 
 def history_of(rules: Iterable[RecordingRule]) -> RuleHistory:
     """Put the rules that read samples of targets into stages."""
-    # Which of these samples the days have, makes no difference to the order.
+    # The order does not depend on which of these samples the days have.
     samples = (family.name + suffix for family in TARGET_FAMILIES for suffix in _SUFFIXES[family.type])
     return in_stages(rules, samples)
 

@@ -60,7 +60,7 @@ class Spool:
             )
 
     def moments(self, target: int, after_ms: int, to_ms: int) -> Iterator[tuple[Job, PastMoment, bool]]:
-        """Give the moments after one time, up to and with another, in order; each says whether it failed."""
+        """Give the moments after `after_ms` up to and at `to_ms`, in order, and whether each run failed."""
         with _explaining():
             for at_ms, kind, flags, row in self._db.execute(_READ, (target, after_ms, to_ms)):
                 moment = PastMoment(at_ms, PastKind(kind), bool(flags & _COUNTED), bool(flags & _SHOWN))
@@ -84,7 +84,7 @@ def opened_spool() -> Iterator[Spool]:
     SQLite deletes its file at once, so nothing is left, however the process ends.
     """
     with _explaining(), closing(sqlite3.connect("", isolation_level=None)) as db:
-        # Nothing has to survive, and nothing is taken back.
+        # The file need not survive a crash, and nothing is rolled back.
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
             db.execute(f"PRAGMA {setting}")
         db.execute(_MOMENTS)

@@ -69,7 +69,7 @@ async def read_past(
     config: Config, secrets: Secrets, options: BackfillOptions, spool: Spool
 ) -> PastRead | None:
     """
-    Find out what to write, and read it from the API; None where there is nothing to write, which is said.
+    Find out what to write, and read it from the API. None if there is nothing to write: then a line says so.
 
     Raises: ConfigError; StartError (no ledger, or one without a baseline); BackfillError.
     """
@@ -199,7 +199,7 @@ def _count(number: int, what: str) -> str:
 def _announcement(past: PastRead, output: Path) -> Iterator[str]:
     plan = past.plan
     first_ms = min(estimate.first_ms for estimate in past.estimates if estimate.first_ms is not None)
-    # Before anything has happened there are no samples: the API lists less than --from may ask for.
+    # There are no samples before the first moment, also where --from is earlier than what the API lists.
     begin_ms = max(plan.from_ms, first_ms - plan.step_ms)
     yield (
         f"From {utc_text(begin_ms)} to {utc_text(plan.until_ms)}, a sample every"
@@ -223,8 +223,8 @@ def _announcement(past: PastRead, output: Path) -> Iterator[str]:
 
 
 def _what_is_missing(past: PastRead) -> Iterator[str]:
-    """Say what the files cannot tell, with its number where that is known."""
-    yield "Not in the files, since the API does not tell it:"
+    """Say what the files lack, with its number where that is known."""
+    yield "Not in the files, or not exact there:"
     yield "  jobs that were deleted, and the runs before the last run of a job"
     yield "  LAUNCHING and UPLOADING: jobs are QUEUING until they start, and RUNNING until they end"
     yield from _what_is_left_out(past)
@@ -243,7 +243,10 @@ def _left_out(found: LeftOut) -> Iterator[tuple[int, str]]:
     undecided = "just before the first poll, and the ledger does not tell whether they were counted live:"
     yield found.counted_late, f"runs ended {undecided} they are left out"
     yield found.started_late, f"runs started {undecided} they are counted in the history"
-    yield found.late, "creations, starts and ends after the first live sample, of job types that came later"
+    yield (
+        found.late,
+        "creations, starts and ends between the first live sample and the first poll of their job type",
+    )
 
 
 @contextmanager

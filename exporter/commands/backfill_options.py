@@ -102,5 +102,5 @@ def check_room(output: Path, size_bytes: int) -> None:
 
 
 def _nearest(path: Path) -> Path:
-    """Give what is there already: the path itself, or what it will be made in."""
+    """Give the path if it exists, else the nearest of its parents that exists."""
     return next(one for one in (path, *path.absolute().parents) if one.exists())

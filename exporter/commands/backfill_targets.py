@@ -12,13 +12,13 @@ from exporter.errors import ConfigError, StartError
 from exporter.ledger.opening import opened_to_look
 from exporter.model import Target, TargetKey
 
-# Moments that are so far apart are worth a line: a few polls and scrapes lie between them always.
+# Two times that are further apart get a line. A few polls and scrapes always lie between them.
 LATE_MS = 600_000
 
 
 def read_ledger(config: Config) -> Mapping[Target, LiveCounting]:
     """
-    Read what was counted live of each target that has something to write, and say which have not.
+    Read how each target is counted live. A target with nothing to write is left out, and a line says so.
 
     Raises: StartError (no ledger to read, or one without any of these targets); LedgerError.
     """
@@ -86,19 +86,19 @@ def _seam(plan: TargetPlan, series: LiveSeries) -> Iterator[str]:
     if began_ms - until_ms > LATE_MS:
         yield (
             f"Prometheus has its series since {utc_text(until_ms)}, from a history that is loaded or"
-            f" from another ledger. This one begins at {utc_text(began_ms)}: nothing is written of what was"
-            " between"
+            f" from another ledger. This one begins at {utc_text(began_ms)}: nothing is written for the"
+            " time between"
         )
     if series.joined_ms is None:
         return
     if series.joined_ms - until_ms > LATE_MS:
         yield (
-            f"the series of instance {plan.labels['instance']} begin at {utc_text(series.joined_ms)}, and"
-            " another exported it before: what was counted until then shows as one rise, which is too small"
-            " where it is more than the history has"
+            f"the series of instance {plan.labels['instance']} begin at {utc_text(series.joined_ms)}; another"
+            " instance exported the target before. What was counted until then is one rise of the series, and"
+            " if it is more than the history counts, this rise is too small"
         )
     if added := sorted(plan.labels.keys() - series.labels.keys()):
         yield (
-            f"its live series have no label {', '.join(added)}: with it, the history is of other series,"
-            " unless your storage adds it to the live ones"
+            f"its live series have no label {', '.join(added)}: with it, the history has other series than"
+            " the live ones, unless your storage adds it to these"
         )

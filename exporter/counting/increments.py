@@ -22,7 +22,7 @@ RESOURCE_SUBMITTING = "resource_submitting"
 CORE_SECONDS = "core_seconds"
 GPU_SECONDS = "gpu_seconds"
 MEMORY_SECONDS = "memory_seconds"
-# Each is named once, in the log and on the status page; a server that invents specs is not followed further.
+# So many are named, each once, in the log and on the status page: a server may invent specs without end.
 UNREADABLE_SPECS_NAMED = 20
 RESOURCE_SECONDS = (CORE_SECONDS, GPU_SECONDS, MEMORY_SECONDS)
 # Reads the values of a label that have series already.
@@ -33,8 +33,8 @@ class OwnLabels:
     """
     The values of a label that have series of their own; those that come later share the label "other".
 
-    Shape: `read` gives those of before. It is called once, with the first value that needs it: most polls
-    have none. "" and "other" do not count among the `most`.
+    Shape: `read` gives the values that have series already. It is called at most once, for the first value
+    that needs it: most polls have none. At most `most` values get series of their own, beside "" and "other".
     """
 
     def __init__(self, read: ReadLabels, most: int) -> None:
@@ -50,7 +50,7 @@ class OwnLabels:
         return {*self.known} - {"", OTHER}
 
     def label(self, value: str) -> str:
-        """Give the label of a value, which may become one with a label of its own."""
+        """Give the label of a value; a new value gets its own while there is room."""
         if value == "" or value in self._own:
             return value
         if value == OTHER or len(self._own) >= self._most:
@@ -78,7 +78,7 @@ class Increments:
         self._buckets: dict[SeriesKey, _Buckets] = {}
 
     def add(self, job: Job, change: Transition, *, failed: bool) -> None:
-        """Add what one transition says is to be counted; `failed` if the run failed, should it have ended."""
+        """Add what a transition counts; `failed` tells whether the run, if it ended, failed."""
         if change.created:
             self._counts[SeriesKey(CREATED, job.job_type)] += 1
         if change.rerun:
@@ -181,14 +181,15 @@ def bounds_by_family(rules: CountingRules) -> dict[str, tuple[float, ...]]:
 
 
 def add_counters(left: CounterValue, right: CounterValue) -> CounterValue:
-    """Add two counts; of their exemplars the later stays, and the left one's beginning."""
+    """Add two counts, with the later of their exemplars and the creation time of the left one."""
     return CounterValue(left.value + right.value, _later(left.exemplar, right.exemplar), left.created_ms)
 
 
 def add_histograms(left: HistogramValue, right: HistogramValue) -> HistogramValue:
     """
-    Add two histograms of the same bounds; of each bucket's exemplars the later stays, and the left one's
-    beginning.
+    Add two histograms of the same bounds.
+
+    Each bucket keeps the later exemplar; the creation time is that of the left one.
     """
     return HistogramValue(
         left.bounds,

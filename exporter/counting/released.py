@@ -1,7 +1,7 @@
 """
 Which series of a target are released: shown with their value, where a new one shows 0 (contract, rule 2).
 
-A series with a row in the ledger says so there. The series that are shown with their job type (every
+The ledger's row of a series says so, if it has one. The series that are shown with their job type (every
 documented status, no error code) are released together, family by family, since most of them have no row.
 """
 

@@ -146,10 +146,11 @@ class Clocks:
     @property
     def history_before_ms(self) -> int:
         """
-        Give a time that the baseline of this poll, `began_ms` + `lead_ms`, is never earlier than.
+        Give the earliest time that the baseline of this poll (`began_ms` + `lead_ms`) can be.
 
-        It is known while rows are still being read: the two clocks' beginnings stand since the first answer,
-        and no lead is less than 0. So whichever clock is believed in the end, the baseline is not earlier.
+        It is known while rows are still being read: both clocks know since the first answer when the poll
+        began, and no lead is less than 0. So the baseline is not earlier, whichever clock is believed in the
+        end.
         """
         return min(self._ours.began_ms, self._servers.began_ms)
 
