@@ -150,10 +150,10 @@ runs() {
 
 stop_orphan() {
   orphan=$(cat "$work/lock/server" 2>/dev/null || :)
-  [ -n "$orphan" ] && runs "$orphan" "$work/blocks" || return 0
+  [ -n "$orphan" ] && runs "$orphan" "$work/" || return 0
   kill "$orphan" 2>/dev/null || :
   tries=0
-  while runs "$orphan" "$work/blocks"; do
+  while runs "$orphan" "$work/"; do
     tries=$((tries + 1))
     [ "$tries" -lt 60 ] || fail "process $orphan, a Prometheus of the last run, does not end"
     sleep 1
@@ -202,14 +202,15 @@ stop_server() {
   rm -f "$work/lock/server"
 }
 
-# A Prometheus of our own on the blocks made so far: it scrapes nothing. It loads new blocks when it starts.
-# It has a path of its own, so that no other Prometheus on this port is taken for it. It makes no blocks that are longer
-# than those of promtool: yours would merge such a block with all of its own that overlap with it.
+# start_server FOLDER: run a Prometheus of our own on the blocks made so far. It scrapes nothing. It loads new blocks at
+# its start. It has a path of its own, so that no other Prometheus on this port is taken for it. It makes no blocks that
+# are longer than those of promtool: yours would merge such a block with all of its own that overlap with it.
 start_server() {
   : >"$work/prometheus.yml"
-  "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/blocks" \
+  "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$1" \
     --storage.tsdb.retention.time=20y --storage.tsdb.max-block-duration="$longest" \
-    --web.listen-address="127.0.0.1:$port" --web.route-prefix="/backfill-$$" --log.level=error >"$work/prometheus.log" 2>&1 &
+    --web.listen-address="127.0.0.1:$port" --web.route-prefix="/backfill-$$" \
+    --log.level=error >"$work/prometheus.log" 2>&1 &
   server=$!
   echo "$server" >"$work/lock/server"
   tries=0
@@ -217,7 +218,7 @@ start_server() {
     tries=$((tries + 1))
     if ! kill -0 "$server" 2>/dev/null || [ "$tries" -gt 300 ]; then
       cat "$work/prometheus.log" >&2
-      fail "the Prometheus that evaluates the rules did not start; if port $port is taken, PORT=NUMBER gives it another"
+      fail "the Prometheus of this script did not start; if port $port is taken, PORT=NUMBER gives it another"
     fi
     sleep 0.2 2>/dev/null || sleep 1
   done
@@ -246,12 +247,37 @@ make_rules() {
     [ ! -e "$work/done/$name" ] || continue
     say "recording rules: stage $number of $#"
     cp "$file" "$work/rules.yml"
-    start_server
+    start_server "$work/blocks"
     step "$name" "$promtool" tsdb create-blocks-from rules --max-block-duration="$longest" \
       --start="$first" --end="$rules_last" --url="$url" --output-dir="$new" "$work/rules.yml"
     stop_server
   done
   : >"$work/done/rules"
+}
+
+# promtool makes a block for each rule and time, thousands for a month. mimirtool takes a second or more for each. A
+# Prometheus merges those of one time, and begins with it a minute after its start.
+merge_blocks() {
+  overlaps "$1" || return 0
+  say "merging the blocks, which begins after a minute"
+  start_server "$1"
+  tries=0
+  while overlaps "$1"; do
+    tries=$((tries + 1))
+    if ! kill -0 "$server" 2>/dev/null || [ "$tries" -gt 1200 ]; then
+      cat "$work/prometheus.log" >&2
+      fail "the blocks were not merged: is the disk full? Put right what is said above, and run this script again"
+    fi
+    sleep 3
+  done
+  stop_server
+}
+
+# Whether blocks begin in the same 6 hours. Those that are being made or deleted count, so that they are waited for. The
+# times of what a block was merged from are further to the right.
+overlaps() {
+  find "$1" -name meta.json -exec sed -n 's/^[[:space:]]"minTime": *\([0-9]*\).*/\1/p' {} + 2>/dev/null |
+    awk '{ if (seen[int($1 / 21600000)]++) more = 1 } END { exit !more }'
 }
 
 wait_until_shown() {
@@ -282,6 +308,7 @@ load() {
   if [ ! -e "$work/moving" ]; then
     make_samples
     if wants_rules; then make_rules; fi
+    is_prometheus || merge_blocks "$work/$what"
     give_to_owner
     keep "$work/moving" "$history"
   fi
