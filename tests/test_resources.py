@@ -237,3 +237,9 @@ def test_no_quantity_is_dropped_where_its_unit_is_damaged(
     units = re.finditer("core|gpu|gib", spec, re.IGNORECASE)
     at = data.draw(st.sampled_from([at for unit in units for at in range(*unit.span())]))
     assert parse_spec(spec[:at] + data.draw(st.sampled_from("?qwz#._-, 1")) + spec[at + 1 :]) is None
+
+
+def test_a_spec_that_may_have_been_cut_is_not_read() -> None:
+    """Labels are cut at 200 characters, and the API's own specs are far shorter than the limit."""
+    assert parse_spec("2Core".ljust(150, "_")) == Resources(cores=2_000)
+    assert parse_spec("2Core".ljust(151, "_")) is None

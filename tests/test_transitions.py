@@ -267,6 +267,8 @@ def test_a_job_that_runs_again_in_a_status_that_is_named_no_more_is_in_flight() 
     again = job("ARCHIVED", started_ms=5_000, updated_ms=5_000)
     assert known(*RAN_TWICE, again).in_flight
     assert known(job(OTHER, named_terminal=True), job("ARCHIVED", updated_ms=2_001)).in_flight
+    assert known(job("ARCHIVED", named_terminal=True), job("COLD")).in_flight
+    assert known(job(OTHER, named_terminal=True), job("RUNNING")).in_flight
 
 
 @pytest.mark.parametrize("label", ["ARCHIVED", OTHER])
@@ -315,6 +317,9 @@ def test_a_counted_job_that_was_pruned_counts_nothing_where_only_its_status_is_n
 
 def test_an_old_job_that_ran_since_ends_when_its_status_is_named() -> None:
     forgotten = Baseline(at_ms=100, forgotten_before_ms=600)
+    never_pruned = known(job("ARCHIVED", started_ms=50), baseline=Baseline(at_ms=100))
+    named = job("ARCHIVED", started_ms=50, named_terminal=True)
+    assert counted(never_pruned, named, forgotten) == (False, False, True)
     old = {"started_ms": 1_800, "updated_ms": 2_000}
     for sights in ([job("RUNNING", **old)], [job("QUEUING", updated_ms=1_700), job("RUNNING", **old)]):
         before = known(*sights, job("ARCHIVED", **old), baseline=forgotten)
