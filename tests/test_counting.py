@@ -150,6 +150,17 @@ class Counting(RuleBasedStateMachine):
             self.poll_once()
 
     @rule(data=st.data(), status=st.sampled_from(ENDS))
+    def go_and_come_back_ended(self, data: st.DataObject, status: str) -> None:
+        """No listing of changes shows a job that is older than the lookback, so it is asked for once more."""
+        job = self.some(data, "QUEUING", "RUNNING")
+        if job and job.id in self.seen_in_flight:
+            gone = self.api.jobs.pop(job.id)
+            self.poll_once()
+            self.tick(1_000)
+            self.end_of_run(gone, status)
+            self.poll_once()
+
+    @rule(data=st.data(), status=st.sampled_from(ENDS))
     def end(self, data: st.DataObject, status: str) -> None:
         job = self.some(data, "QUEUING", "RUNNING", "UPLOADING", "PONDERING")
         seen = job is not None and job.id in self.seen_in_flight and job.status != "PONDERING"
