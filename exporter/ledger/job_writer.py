@@ -17,7 +17,7 @@ from exporter.model import Job
 _CHUNK = 2000
 # How long finished jobs older than the lookback are kept: as long as the lookback, within these limits.
 _LEAST_KEPT_MS, _MOST_KEPT_MS = 3_600_000, 86_400_000
-# So many of them are forgotten at once. Those that left flight together may be anywhere in the file.
+# At most so many of them are forgotten in one commit: their rows may be anywhere in the file.
 _MOST_FORGOTTEN = 5_000
 
 # The columns of `jobs`, in the order of what a commit writes: the key, transitions.KnownJob, the details,
