@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from exporter.errors import ApiUnavailable
 from exporter.ledger.job_writer import JobWriter
 from exporter.ledger.postgres import schema as postgres
 from exporter.ledger.schema import APPLICATION_ID, MIGRATIONS
 from exporter.model import Target, Totals
+from exporter.octopus.wire import ListQuery
 from tests.fake_api import a_job, a_target, poll_rules
 from tests.ledger_scene import FAILED, Scene
 from tests.ledgers import BACK_ENDS, BackEnd, SharedDatabase, SqliteFile, only_sqlite
@@ -161,6 +163,25 @@ async def test_the_end_of_a_job_that_answers_lacked_until_then_counts(
     for _ in range(2):
         totals = await polled(scene)
         assert (counted(totals), totals.jobs[FAILED]) == ((0, 1, 0), 0)
+
+
+async def test_a_question_for_a_job_that_is_gone_fails_no_poll(scene: Scene) -> None:
+    def fail(query: ListQuery) -> None:
+        if query.job_id == 1:
+            raise ApiUnavailable("500")
+
+    scene.api.put(a_job(1, "RUNNING", **STARTED))
+    await polled(scene)
+    del scene.api.jobs[1]
+    await polled(scene)
+    end_now(scene, 1)
+    scene.api.before_page = fail
+    assert counted(await polled(scene)) == (0, 0, 0)
+    assert scene.api.asked[-1].job_id == 1
+    scene.api.before_page = None
+    for _ in range(2):
+        totals = await polled(scene)
+    assert counted(totals) == (0, 1, 0)
 
 
 async def test_a_job_that_was_deleted_in_flight_is_asked_for_now_and_then(scene: Scene) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from exporter.counting.rules import CountingRules
-from exporter.errors import AnswerTooLarge, ContractError
+from exporter.errors import AnswerTooLarge, ApiError, ContractError
 from exporter.model import IN_FLIGHT_STATUSES, Job, Progress, Target
 from exporter.octopus.client import RequestCounter
 from exporter.octopus.wire import ListQuery, Page
@@ -267,7 +268,9 @@ class ChangeReader:
 
     async def _ask_for_gone(self, before_ms: int) -> None:
         row_now_ms = self.clocks.now_ms(self.now_ms())
-        await self.ask_for(planner.gone_to_ask_for(self._state, row_now_ms, before_ms))
+        # The poll is complete without them: a server that fails on one of them must not stop the target.
+        with suppress(ApiError):
+            await self.ask_for(planner.gone_to_ask_for(self._state, row_now_ms, before_ms))
 
     async def _choose_window(self) -> tuple[int, tuple[str, ...]]:
         """
