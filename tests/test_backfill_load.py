@@ -271,6 +271,20 @@ def test_an_empty_folder_gets_blocks_to_copy(tmp_path: Path, load: Load) -> None
     assert "project:twice" in "".join(samples(data))
 
 
+def test_a_run_that_makes_blocks_to_copy_goes_on_after_it_was_killed(
+    tmp_path: Path, history: Path, load: Load
+) -> None:
+    """Its Prometheus has a folder wal, which tells a data directory."""
+    data = tmp_path / "blocks"
+    data.mkdir()
+    assert load(history, data, 2, KILL_ON="create-blocks-from rules").returncode == -signal.SIGKILL
+    assert (data / "octopus-backfill/blocks/wal").is_dir()
+    again = load(history, data)
+    assert (again.returncode, again.stderr) == (0, "")
+    (data / "wal").mkdir()
+    assert any("project:twice" in sample for sample in samples(data))
+
+
 def test_what_is_loaded_is_said_before_the_time_is_looked_at(
     tmp_path: Path, history: Path, load: Load
 ) -> None:

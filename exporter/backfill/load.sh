@@ -64,6 +64,8 @@ is_prometheus() { [ -d "$data/wal" ]; }
 # this script has put there.
 check_empty() {
   for wal in "$data"/*/wal "$data"/*/*/wal; do
+    # A run that was interrupted has one itself.
+    case $wal in "$work"/*) continue ;; esac
     [ ! -d "$wal" ] || fail "$data is no data directory of Prometheus (it has no folder wal): did you mean ${wal%/wal}?"
   done
   for entry in "$data"/* "$data"/.[!.]*; do
