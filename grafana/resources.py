@@ -184,6 +184,7 @@ def _specs() -> tuple[Panel, ...]:
     columns = {
         "waiting": (total(level(f.RESOURCE_JOBS, SPECS, BEFORE_START), SPEC), "short", ()),
         "running": (total(level(f.RESOURCE_JOBS, SPECS, STARTED), SPEC), "short", ()),
+        "memory": (total(asked_for(f.RESOURCE_SPEC_MEMORY, SPECS, STARTED), SPEC), "bytes", ()),
         "started": (total(started, SPEC), "short", ()),
         "median": (quantile(0.5, family, RANGE, SPECS, by=(SPEC,)), "s", WAITING),
         "p95": (quantile(0.95, family, RANGE, SPECS, by=(SPEC,)), "s", WAITING),
