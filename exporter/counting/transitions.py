@@ -74,7 +74,7 @@ class Baseline:
     Shape: `at_ms` is when the first complete sync began, by the clock of the rows (None: all history counts);
     jobs created before `forgotten_before_ms` may have been counted and pruned since, so they count only for
     what they do from now on; no job is updated after `latest_ms`, unless by a wrong clock (None: any time may
-    be right). `is_first_sync` at the first sync: a time yet to come that it lists is not one since it began.
+    be right). `is_first_sync` at the first sync: then nothing with a time in the future counts.
     """
 
     at_ms: int | None
@@ -299,7 +299,7 @@ def _is_another_run(known: KnownJob, seen: Job) -> bool:
 
 
 def _is_before(at_ms: int | None, end_ms: int | None) -> bool:
-    """Tell whether a time is not after another; it is not either where one is missing."""
+    """Tell whether a time is not after another one; True also where one of them is missing."""
     return at_ms is None or end_ms is None or at_ms <= end_ms
 
 
@@ -308,7 +308,7 @@ def _differ(known_ms: int | None, seen_ms: int | None) -> bool:
 
 
 def _is_after_last_end(known: KnownJob, seen: Job) -> bool:
-    """Tell whether the start is not one of the runs that have ended, which comes to light only now."""
+    """Tell whether the start is after the last known end; else it is of a run that has ended."""
     return known.ended_ms is None or seen.started_ms is None or seen.started_ms >= known.ended_ms
 
 

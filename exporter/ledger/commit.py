@@ -144,7 +144,7 @@ def _fold(
     increments: Increments,
     ended: EndedRuns,
 ) -> None:
-    """Ask each row that differs from its job what it changes, and what of it counts."""
+    """Decide for each row that differs from the known job what it changes, and what of it counts."""
     for job, failed, label, known in _changed(db, target, poll.horizon_ms, increments.rules):
         change = transition(known, job, baselines.of(job.job_type))
         if change is not None:
@@ -158,10 +158,10 @@ def _fold(
 
 def _unlist(db: Database, jobs: JobWriter, target: int, poll: PollResult, *, is_first: bool) -> None:
     """
-    Take what a complete listing did not show out of what is listed: of all jobs, or of those in flight.
+    Mark the jobs that a complete listing did not show as not listed: of all jobs, or of those in flight.
 
-    Their rows stay until they leave the lookback, to be compared with if they show up again. While a row
-    without a readable id is listed, it may be the row of any of them.
+    Their rows stay until they leave the lookback, for comparison if the jobs show up again. A listed row
+    without a readable id may belong to any job: while there is one, no missing job is marked.
     """
     if not is_first and not set_apart.has_nameless(db, target):
         jobs.unlist(*_missing_in_flight(db, target, poll))
