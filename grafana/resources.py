@@ -49,7 +49,7 @@ RANGE = "$__range"
 SPEC = "resource_spec"
 # The dashboard of a project has a variable for specs.
 SPECS = by_variable(SPEC)
-CORES, GPUS = f.RESOURCE_SPEC_CORES, f.RESOURCE_SPEC_GPUS
+CORES, GPUS, MEMORY = f.RESOURCE_SPEC_CORES, f.RESOURCE_SPEC_GPUS, f.RESOURCE_SPEC_MEMORY
 CORE_HOURS, GPU_HOURS = "suffix: core-h", "suffix: GPU-h"
 # A number with commas at the thousands.
 MONEY = "locale"
@@ -269,10 +269,11 @@ def _projects() -> Panel:
             ("cores_awaited", CORES, BEFORE_START),
         )
     )
+    memory = Query(_asked(MEMORY, STARTED, by=by), word="memory_used", unit="bytes", decimals=1)
     return Table(
         key="resources",
         by=by,
-        queries=(*present, *_cost_columns(*by)),
+        queries=(*present, memory, *_cost_columns(*by)),
         links=(("project", PROJECT_URL),),
         unit="short",
         sort="cost",

@@ -58,7 +58,7 @@ def series() -> dict[Labels, Floats]:
 
     for (spec, status), jobs in IN_FLIGHT.items():
         add("resource_jobs", jobs, grows=False, resource_spec=spec, status=status)
-    for family in (f.RESOURCE_SPEC_CORES, f.RESOURCE_SPEC_GPUS):
+    for family in (f.RESOURCE_SPEC_CORES, f.RESOURCE_SPEC_GPUS, f.RESOURCE_SPEC_MEMORY):
         for spec, named in named_by_specs(family, {spec for spec, _ in IN_FLIGHT}).items():
             add(family.name.removeprefix("octopus_"), named / 1000, grows=False, resource_spec=spec)
     for (job_type, status), (*amounts, runs) in COUNTED.items():
@@ -182,6 +182,8 @@ def test_jobs_in_flight_are_multiplied_by_what_their_specs_name(results: Results
         assert gpus == {"RUNNING": 2.0, "QUEUING": 5.0, "LAUNCHING": 8.0}
         cores = results[f"{board} Cores in use and waited for", "{{status}}"]
         assert cores == pytest.approx({"RUNNING": 3 * 4 + 2 * 2.1, "QUEUING": 5 * 2.1, "LAUNCHING": 32.0})
+    memory = results["octopus-fleet Resources and cost by project", "Memory in use"]
+    assert memory == pytest.approx({"perception": (3 * 16 + 2 * 4.1) * 2**30})
 
 
 NUMBERS = {
