@@ -33,6 +33,7 @@ SETTINGS = [
     if "templates" not in file.parts
 ]
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+_QUERY = re.compile(r"^ *```promql\n(.+?)^ *```", re.MULTILINE | re.DOTALL)
 VIEWS = [DashboardView.read(file) for file in sorted(DASHBOARDS.glob("*.json"))]
 
 FAMILY_NAMES = {family.name for family in FAMILIES}
@@ -173,6 +174,12 @@ def test_every_alert_that_is_named_exists(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     defined = set(re.findall(r"\balert: (\w+)", text))
     assert set(_ALERT.findall(text)) - ALERTS - defined == set()
+
+
+@pytest.mark.parametrize("file", RUNBOOKS, ids=named)
+def test_the_queries_of_runbooks_can_be_asked(file: Path) -> None:
+    for query in _QUERY.findall(file.read_text(encoding="utf-8")):
+        assert problems(query) == [], query
 
 
 def test_every_runbook_is_of_an_alert() -> None:
