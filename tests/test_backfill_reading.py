@@ -413,7 +413,7 @@ def said_of(
         (0, 0, ""),
         (1, 1, "increase() does not see what was counted in between"),
         (-1, -1, "nothing is written for the time between"),
-        (0, 1, "the series of instance i begin at 2027-01-16"),
+        (0, 1, "the series of instance 'i' begin at 2027-01-16"),
         (-11, -11, "there is nothing before, or it is loaded already"),
     ],
 )

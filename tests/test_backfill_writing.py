@@ -51,8 +51,9 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(
     assert lines[3].endswith(" of blocks")
     # It is long ago.
     assert lines[4] == "The files can be loaded now or later"
-    assert name + ": 2 jobs have run again since the first poll: their runs before are not known" in lines
-    assert name + ": 3 rows cannot be read" in lines
+    again = "jobs that have run again since the first poll, whose runs before are not known"
+    assert f"{name}: {again}: 2" in lines
+    assert f"{name}: rows that cannot be read: 3" in lines
 
 
 def test_without_any_job_there_is_nothing_to_write(
@@ -65,7 +66,7 @@ def test_without_any_job_there_is_nothing_to_write(
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "There is nothing to write: the API lists no job from before the live series.",
-        "  perception, workspace 0: 1 rows cannot be read",
+        "  perception, workspace 0: rows that cannot be read: 1",
     ]
 
 

@@ -234,15 +234,15 @@ def _what_is_left_out(past: PastRead) -> Iterator[str]:
     for target, left_out in zip(past.plan.targets, past.left_out, strict=True):
         for count, what in _left_out(left_out):
             if count:
-                yield f"  {target.target.key.text}: {count:,} {what}"
+                yield f"  {target.target.key.text}: {what}: {count:,}"
 
 
 def _left_out(found: LeftOut) -> Iterator[tuple[int, str]]:
-    yield found.ran_again, "jobs have run again since the first poll: their runs before are not known"
-    yield found.unreadable, "rows cannot be read"
-    undecided = "just before the first poll, and the ledger does not tell whether they were counted live:"
-    yield found.counted_late, f"runs ended {undecided} they are left out"
-    yield found.started_late, f"runs started {undecided} they are counted in the history"
+    yield found.ran_again, "jobs that have run again since the first poll, whose runs before are not known"
+    yield found.unreadable, "rows that cannot be read"
+    undecided = "because the ledger does not tell whether they were counted live"
+    yield found.counted_late, f"runs that ended just before the first poll, left out {undecided}"
+    yield found.started_late, f"runs that started just before the first poll, counted here {undecided}"
     yield (
         found.late,
         "creations, starts and ends between the first live sample and the first poll of their job type",

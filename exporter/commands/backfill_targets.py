@@ -93,9 +93,9 @@ def _seam(plan: TargetPlan, series: LiveSeries) -> Iterator[str]:
         return
     if series.joined_ms - until_ms > LATE_MS:
         yield (
-            f"the series of instance {plan.labels['instance']} begin at {utc_text(series.joined_ms)}; another"
-            " instance exported the target before. What was counted until then is one rise of the series, and"
-            " if it is more than the history counts, this rise is too small"
+            f"the series of instance {plan.labels['instance']!r} begin at {utc_text(series.joined_ms)};"
+            " another instance exported the target before. What was counted until then is one rise of the"
+            " series, and if it is more than the history counts, this rise is too small"
         )
     if added := sorted(plan.labels.keys() - series.labels.keys()):
         yield (
