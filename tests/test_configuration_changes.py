@@ -189,8 +189,10 @@ class Configuring(RuleBasedStateMachine):
         self, named: set[str], most_statuses: int, touches: bool, data: st.DataObject
     ) -> None:
         self.api.terminal = frozenset(named)
+        # A row that is updated at this very moment is no other run. But if its status gets a label of its own
+        # at the same moment, it cannot be told from a job that has changed its status.
+        touches = touches and most_statuses == self.most_statuses
         self.most_statuses = most_statuses
-        # A row that is updated at this very moment is no other run.
         if touches and (life := self.some(data, *ENDS)) and life.is_known:
             self.change(life)
         self.poll(full=True)
