@@ -8,7 +8,8 @@ ledger's row does. The rules, and the promise each one keeps (contract, "What mu
 - A job known in flight and seen ended has ended a run: one is counted, whenever it ended.
 - A job known ended and seen ended has ended another run only if it had a start or an end time and shows
   another one, and if that run did not end before the baseline. A time that was missing and is there now, or
-  that is missing for a while, is of the same run.
+  that is missing for a while, is of the same run. But a start that comes after the known end is of another
+  run.
 - Whether an undocumented status ends a run depends on the configuration too. Where only that has changed,
   nothing counts twice. A job that was in the status before it was named an end has ended now: that is history
   if the job was last updated before the baseline. A job that had ended in a status which is no end any more
